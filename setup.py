@@ -1,0 +1,24 @@
+"""Installs LongSkel's packages; `pip install -e .` keeps the commands at the top level usable in place."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="longskel",
+    version="0.1.0",
+    description="Recognise human actions and foresee the next poses from skeleton sequences",
+    python_requires=">=3.10",
+    packages=find_packages(include=["torchlight*", "net*", "feeder*", "processor*", "data_gen*", "tools*"]),
+    py_modules=["main"],
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26",
+        "pandas>=2.1",
+        "h5py>=3.10",
+        "pyyaml>=6.0",
+        "omegaconf>=2.3",
+        "tqdm>=4.66",
+        "scikit-learn>=1.4",
+        "matplotlib>=3.8",
+        "tensorboard>=2.15",
+    ],
+)
