@@ -1,0 +1,240 @@
+"""From a class path and a mapping of arguments, as a config holds them, to an object."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeGuard, Union, get_args, get_origin
+
+PACKAGES = ("net", "feeder", "processor")
+
+
+class Problem(NamedTuple):
+    """What is wrong with one argument or config key."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}"
+
+
+class ClassPathError(ValueError):
+    """A dotted path names no class that may be built."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the choice nearest to `name`, or all of them where none is near."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"choose from {', '.join(names)}" if names else "there is none to choose from"
+
+
+def import_class(path: str, packages: Sequence[str] = PACKAGES) -> type:
+    """The class at a dotted path such as `net.st_gcn.Model`.
+
+    Args:
+        path: package, module(s) and class name.
+        packages: the packages a path may start with. The class must be defined in one of them, too: a name
+            that a module of theirs merely imported is refused.
+
+    Raises:
+        ClassPathError: the path leads out of `packages`, or to no class; with the nearest valid name.
+    """
+    parts = path.split(".") if isinstance(path, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ClassPathError(f"{path!r} is no class path; write it as 'net.st_gcn.Model'")
+    if not _inside(path, packages):
+        raise ClassPathError(
+            f"{path!r} is outside {', '.join(packages)}; {nearest(parts[0], packages)} "
+            "(--plugin PACKAGE admits another)"
+        )
+    module = _import_module(parts[:-1], path)
+    found = getattr(module, parts[-1], None)
+    if not _is_class_of(found, packages):
+        valid = [name for name, value in vars(module).items() if _is_class_of(value, packages)]
+        valid += [f"{info.name}.ClassName" for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+        raise ClassPathError(f"{module.__name__} has no class {parts[-1]!r}; {nearest(parts[-1], valid)}")
+    return found
+
+
+def _inside(path: str, packages: Sequence[str]) -> bool:
+    return any(path.startswith(package + ".") for package in packages)
+
+
+def _is_class_of(value: Any, packages: Sequence[str]) -> TypeGuard[type]:
+    return inspect.isclass(value) and _inside(value.__module__ + ".", packages)
+
+
+def _import_module(parts: Sequence[str], path: str) -> types.ModuleType:
+    """Import level by level, so that an error can say which level is wrong."""
+    module = _import_level(parts[0], path)
+    if module is None:
+        raise ClassPathError(f"{path!r}: package {parts[0]!r} cannot be found; is it on PYTHONPATH?")
+    for part in parts[1:]:
+        if not hasattr(module, "__path__"):
+            raise ClassPathError(
+                f"{path!r}: {module.__name__} is a module; write {module.__name__}.ClassName"
+            )
+        below = _import_level(f"{module.__name__}.{part}", path)
+        if below is None:
+            names = [info.name for info in pkgutil.iter_modules(module.__path__)]
+            raise ClassPathError(f"{module.__name__} has no module {part!r}; {nearest(part, names)}")
+        module = below
+    return module
+
+
+def _import_level(name: str, path: str) -> types.ModuleType | None:
+    if importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ClassPathError(f"{path!r}: importing {name} failed: {error}") from error
+
+
+def bind(cls: Callable, args: Mapping[str, Any], provided: Collection[str] = ()) -> list[Problem]:
+    """What would go wrong in `cls(**args, **provided)`, without calling it.
+
+    Args:
+        cls: a class (or function).
+        args: arguments from a config.
+        provided: names of the arguments that the program passes itself.
+
+    Returns:
+        One `Problem` per argument: unknown (with the nearest name), of a wrong type, missing, or given both
+        by `args` and by the program. Types are judged as far as `mismatch` can.
+    """
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    parameters = inspect.signature(cls).parameters
+    named = {
+        key: parameter
+        for key, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = _type_hints(cls)
+
+    problems = []
+    for key, value in args.items():
+        if key in provided:
+            problems.append(Problem(key, f"is passed to {name} by the program itself; remove it"))
+        elif key in named:
+            wrong = mismatch(value, hints.get(key, Any))
+            if wrong:
+                problems.append(Problem(key, wrong))
+        elif not takes_any:
+            free = [other for other in named if other not in provided]
+            problems.append(Problem(str(key), f"{name} takes no such argument; {nearest(str(key), free)}"))
+    for key in provided:
+        if key not in named and not takes_any:
+            problems.append(Problem(key, f"the program passes it, but {name} does not take it"))
+    for key, parameter in named.items():
+        if parameter.default is parameter.empty and key not in args and key not in provided:
+            problems.append(Problem(key, f"{name} needs it, and it is not given"))
+    return problems
+
+
+def _type_hints(cls: Callable) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
+    except (NameError, TypeError):  # a name known to type checkers only, or a signature made in C
+        return {}
+
+
+def build(
+    target: str | Callable, args: Mapping[str, Any], /, *, packages: Sequence[str] = PACKAGES, **provided: Any
+) -> Any:
+    """Call a class, given itself or as a path for `import_class`, with `args` and what the program provides.
+
+    Raises:
+        ClassPathError: the path names no class.
+        ValueError: `bind` found problems; all of them are listed.
+    """
+    cls = import_class(target, packages) if isinstance(target, str) else target
+    problems = bind(cls, args, provided)
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise ValueError(
+            f"{cls.__module__}.{cls.__qualname__} cannot be built with these arguments:\n{listed}"
+        )
+    return cls(**args, **provided)
+
+
+def mismatch(value: object, annotation: Any) -> str | None:
+    """Why a value, as YAML gives it, does not fit a type annotation; None where it fits.
+
+    Judged are None, bool, int, float (which takes an int), str, `Path` (a str), Literal, unions, and
+    sequences and mappings with what they hold. Any other annotation is taken to fit.
+    """
+    if _fits(value, annotation):
+        return None
+    if get_origin(annotation) is Literal and isinstance(value, str):
+        choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+        return f"is {value!r}, which is not one of {_describe(annotation)}; {nearest(value, choices)}"
+    return f"is {value!r} ({type(value).__name__}); expected {_describe(annotation)}"
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin in (None, type(None)):
+        return value is None
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, choice) for choice in arguments)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin is bool:
+        return isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if origin is str:
+        return isinstance(value, str)
+    if origin is Path:
+        return isinstance(value, (str, Path))
+    if origin is tuple:
+        return _fits_tuple(value, arguments)
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and (
+            not arguments
+            or all(_fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items())
+        )
+    if inspect.isclass(origin) and issubclass(origin, Collection):
+        return _is_list(value) and (not arguments or all(_fits(item, arguments[0]) for item in value))  # type: ignore[attr-defined]
+    return True
+
+
+def _fits_tuple(value: object, arguments: tuple) -> bool:
+    if not _is_list(value):
+        return False
+    items = list(value)  # type: ignore[call-overload]
+    if not arguments:
+        return True
+    if arguments[-1] is Ellipsis:
+        return all(_fits(item, arguments[0]) for item in items)
+    return len(items) == len(arguments) and all(map(_fits, items, arguments))
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _describe(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is Literal:
+        return ", ".join(repr(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(choice) for choice in arguments)
+    if origin:
+        return str(annotation).replace("typing.", "").replace("collections.abc.", "")
+    return getattr(annotation, "__name__", str(annotation))
