@@ -1,0 +1,105 @@
+"""The files of a run: what a work_dir may hold before, and what a processor leaves in it."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from processor.figures import save_confusion, save_curves
+from processor.metrics import confusion, per_class_table
+from torchlight.checkpoint import atomic_write
+
+RUN_FILES = (
+    "config.yaml",
+    "log.txt",
+    "metrics.csv",
+    "last.pt",
+    "best.pt",
+    "scores.npz",
+    "result.json",
+    "per_class.csv",
+    "confusion.csv",
+    "confusion.png",
+    "curves.png",
+)
+
+
+class WorkDirHoldsRun(FileExistsError):
+    """A work_dir has the files of an earlier run, and nothing was said about them."""
+
+
+def prepare_work_dir(work_dir: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder; refuse one that holds an earlier run unless told to go on with it or to replace it.
+
+    Only the files that a run writes are ever removed, and only with ``overwrite``.
+
+    Raises:
+        WorkDirHoldsRun: an earlier run is there and neither ``resume`` nor ``overwrite`` was given.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    held = [work_dir / name for name in RUN_FILES if (work_dir / name).exists()]
+    held += work_dir.glob("events.out.tfevents.*")
+    if overwrite:
+        for path in held:
+            path.unlink()
+    elif held and not resume:
+        raise WorkDirHoldsRun(
+            f"work_dir {work_dir} holds an earlier run ({', '.join(p.name for p in held[:3])}, …): "
+            "continue it with --resume, replace it with --overwrite, or choose another with -w"
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or leave the old one as it was."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def save_scores(path: Path, *, name: np.ndarray, label: np.ndarray, scores: np.ndarray) -> None:
+    """Clip names (N,), labels (N,) and class scores (N, num_class), without pickles."""
+    with atomic_write(path) as file:
+        np.savez(file, name=name.astype(str), label=label.astype(np.int64), scores=scores.astype(np.float32))
+
+
+def load_scores(path: Path) -> dict[str, np.ndarray]:
+    """What ``save_scores`` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a file of scores.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found; a finished run, or --phase test, writes it")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in ("name", "label", "scores")}
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} holds no scores of a run ({error})") from error
+
+
+def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> None:
+    """Scores, per-class table and confusion matrix (CSV and PNG) of the test part."""
+    save_scores(work_dir / "scores.npz", **arrays)
+    matrix = confusion(arrays["scores"], arrays["label"])
+    write_text(work_dir / "per_class.csv", per_class_table(matrix, class_names).to_csv(index=False))
+    table = pd.DataFrame(matrix, index=list(class_names), columns=list(class_names))
+    write_text(work_dir / "confusion.csv", table.to_csv())
+    save_confusion(matrix, class_names, work_dir / "confusion.png")
+
+
+def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
+    """``result.json``: the figures of a run and what they were made with."""
+    made_with = {"torch": torch.__version__, "python": platform.python_version()}
+    write_text(work_dir / "result.json", json.dumps({**result, "made_with": made_with}, indent=2) + "\n")
+
+
+def draw_curves(work_dir: Path) -> None:
+    """``curves.png`` from ``metrics.csv``, where a run has trained."""
+    path = work_dir / "metrics.csv"
+    if path.exists():
+        save_curves(pd.read_csv(path), work_dir / "curves.png")

@@ -1,0 +1,65 @@
+"""Accuracy of class scores: top-k, confusion, per-class table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix
+
+
+def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
+    """Share of clips whose own class is among the k highest scores.
+
+    Shape:
+        scores (N, num_class), label (N,).
+
+    A class that ties with the clip's own counts as ranked above it, so constant scores earn nothing.
+    Scores that are not a number count as wrong.
+    """
+    own = np.take_along_axis(scores, label[:, None], axis=1)
+    not_below = ~(scores < own)
+    return float((not_below.sum(axis=1) <= k).mean())
+
+
+def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Counts (num_class, num_class): rows are true classes, columns the predicted ones."""
+    return confusion_matrix(label, scores.argmax(axis=1), labels=np.arange(scores.shape[1]))
+
+
+def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
+    """One row a class: clips, recall, precision, and the class it is most often mistaken for.
+
+    Recall of a class without clips and precision of a class never predicted are empty (NaN).
+    """
+    count, predicted, hit = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    wrong = matrix - np.diag(hit)
+    names = np.asarray(class_names, dtype=object)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return pd.DataFrame(
+            {
+                "class": names,
+                "clips": count,
+                "recall": hit / count,
+                "precision": hit / predicted,
+                "most_often_mistaken_for": np.where(wrong.max(axis=1) > 0, names[wrong.argmax(axis=1)], ""),
+                "times": wrong.max(axis=1),
+            }
+        )
+
+
+def classification_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Top-1, top-5 and mean class accuracy, each in [0, 1].
+
+    Shape:
+        scores (N, num_class), label (N,).
+
+    Mean class accuracy averages recall over the classes that have clips.
+    """
+    matrix = confusion(scores, label)
+    count = matrix.sum(axis=1)
+    recall = matrix.diagonal()[count > 0] / count[count > 0]
+    return {
+        "top1": top_k_accuracy(scores, label, 1),
+        "top5": top_k_accuracy(scores, label, 5),
+        "mean_class": float(recall.mean()),
+    }

@@ -1,0 +1,69 @@
+"""Optimizers, and the learning rate as a pure function of training progress."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine", "constant")
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    name: str,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+) -> torch.optim.Optimizer:
+    """SGD or AdamW over the parameters that require a gradient.
+
+    Every group remembers its own ``base_lr``, which ``set_lr`` scales; groups may thus differ in rate.
+    """
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [{"params": trainable, "lr": lr, "base_lr": lr}]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay)
+    raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
+
+
+def lr_factor(
+    progress: float,
+    *,
+    schedule: str,
+    num_epoch: int,
+    step: Sequence[int] = (),
+    gamma: float = 0.1,
+    warmup_epoch: float = 0,
+    min_factor: float = 0.0,
+) -> float:
+    """Factor on the base learning rate after ``progress`` epochs (a fraction inside an epoch).
+
+    Linear warm-up from 0 over ``warmup_epoch``; then ``step`` multiplies by ``gamma`` at each epoch listed,
+    ``cosine`` falls to ``min_factor`` at ``num_epoch`` (SGDR, Loshchilov and Hutter 2017, eq. 5),
+    ``constant`` stays.
+
+    Warm-up multiplies the schedule, so that a step inside the warm-up still counts.
+    """
+    warmup = min(1.0, progress / warmup_epoch) if warmup_epoch > 0 else 1.0
+    if schedule == "step":
+        return warmup * gamma ** sum(progress >= epoch for epoch in step)
+    if schedule == "cosine":
+        span = max(num_epoch - warmup_epoch, 1e-9)
+        done = min(max((progress - warmup_epoch) / span, 0.0), 1.0)
+        return warmup * (min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * done)))
+    if schedule == "constant":
+        return warmup
+    raise ValueError(f"schedule {schedule!r} is unknown; use one of {', '.join(SCHEDULES)}")
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Scale every group's base rate by ``factor``; returns the first group's rate, for the log."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,455 @@
+"""The only epoch loop. A subclass says what a step and an evaluation are.
+
+A run is a pure function of its config: the order of the clips, the views and dropout are seeded from
+(seed, epoch, step, rank), never from what ran before. Killed at any moment and resumed, it ends with the same
+weights as if it had not been, bit for bit on a CPU.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from feeder.feeder import Feeder
+from feeder.loader import Batch, Loader
+from feeder.views import View
+from net.utils.graph import Skeleton, get_skeleton
+from processor import io, optim
+from processor.config import ProcessorConfig, ViewConfig
+from torchlight import build, distributed
+from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
+from torchlight.config import to_yaml
+from torchlight.interrupt import StopSignal
+from torchlight.log import RunLog, progress, work_dir_lock
+from torchlight.seed import derive_seed, seed_everything
+
+# A run may be resumed on another device, from another place, or with other logging: none changes the result
+# beyond rounding.
+FREE_ON_RESUME = ("work_dir", "device", "tensorboard", "data.path", "data.cache", "data.num_worker")
+DEBUG_BATCHES = 2
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became infinite or not a number."""
+
+
+class Interrupted(SystemExit):
+    """A stop signal was obeyed: the state is saved, the exit status is 128 + signal."""
+
+
+class ResumeError(ValueError):
+    """The run in a work_dir is another than the one to be resumed."""
+
+
+class Evaluation(NamedTuple):
+    """What evaluating a part gives: figures for the log, and arrays over its clips for files."""
+
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass
+class Meter:
+    """Means of named values over the clips of an epoch; sums stay on the device until they are read."""
+
+    total: dict[str, Tensor] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, value: Tensor, count: int) -> None:
+        """Add a mean over ``count`` clips."""
+        value = value.detach().double() * count
+        self.total[name] = self.total[name] + value if name in self.total else value
+        self.count[name] = self.count.get(name, 0) + count
+
+    def means(self) -> dict[str, float]:
+        """Means so far, over all ranks."""
+        sums = distributed.all_reduce_sum(
+            {f"{kind}/{name}": float(value) for kind, values in (("total", self.total), ("count", self.count))
+             for name, value in values.items()}
+        )
+        return {name: sums[f"total/{name}"] / sums[f"count/{name}"] for name in self.total}
+
+
+class Processor:
+    """Builds data, network and optimizer from a config, trains, selects, tests, and writes the files of a run.
+
+    A subclass gives ``config_class``, ``step``, ``evaluate`` and ``save_evaluation``, and may replace
+    ``build_model`` and ``parameters``.
+    """
+
+    config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
+    # the metric that selects the epoch, and +1 where larger is better, else -1
+    selected_by: ClassVar[tuple[str, int]] = ("top1", 1)
+
+    def __init__(self, config: ProcessorConfig, *, packages: Sequence[str] = build.PACKAGES) -> None:
+        self.config = config
+        self.packages = packages
+        self.device = distributed.device(config.device)
+        self.meter = Meter()
+        self.epoch = self.batch_done = 0
+        self.best: dict[str, float] = {}
+        self.seconds = 0.0
+
+    # -- what a subclass says ------------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Named losses of one batch; their sum is descended."""
+        raise NotImplementedError
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Figures and arrays over all clips of a part."""
+        raise NotImplementedError
+
+    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
+        """Write the test part's arrays, tables and figures."""
+        raise NotImplementedError
+
+    def build_model(self) -> nn.Module:
+        """The network named by the config."""
+        return build.build(self.config.model, self.config.model_args, packages=self.packages)
+
+    def watch(self, loader: Loader) -> Iterator[Batch]:
+        """The batches of a part with a progress bar, two of them in debug mode."""
+        return islice(
+            progress(loader.iterate(), loader.feeder.part, total=len(loader)),
+            DEBUG_BATCHES if self.config.debug else None,
+        )
+
+    # -- before a run --------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
+        """All that can be seen to be wrong with a config before data or device is touched."""
+        problems = _check_class("model", config.model, config.model_args, packages)
+        try:
+            skeleton = get_skeleton(config.data.layout)
+        except (ValueError, OSError) as error:
+            return [*problems, build.Problem("data.layout", str(error))]
+        for key in ("train_view", "test_view"):
+            try:
+                _view(getattr(config, key), config, skeleton)
+            except ValueError as error:
+                problems.append(build.Problem(key, str(error)))
+        if config.select == "val" and config.data.val_fraction == 0:
+            problems.append(
+                build.Problem(
+                    "select", "'val' needs a validation part; set data.val_fraction above 0, or select: last"
+                )
+            )
+        return problems
+
+    def setup(self) -> None:
+        """Open the data and build the network: everything that can fail for want of something fails here."""
+        config = self.config
+        seed_everything(config.seed, deterministic=self.device.type == "cpu")
+        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+        feeders = {"train": self._feeder("train"), "test": self._feeder("test")}
+        if config.data.val_fraction > 0:
+            feeders["val"] = self._feeder("val")
+        skeleton = feeders["train"].skeleton
+        self.class_names = feeders["train"].class_names
+        self.loaders = {
+            part: Loader(
+                feeder,
+                [_view(config.train_view if part == "train" else config.test_view, config, skeleton)],
+                batch_size=config.batch_size if part == "train" else config.test_batch_size,
+                device=self.device,
+                cache=config.data.cache,
+                shuffle=part == "train",
+                drop_last=part == "train" and len(feeder) >= config.batch_size * distributed.world_size(),
+                seed=config.seed,
+                num_workers=config.data.num_worker,
+                rank=distributed.rank(),
+                world_size=distributed.world_size(),
+            )
+            for part, feeder in feeders.items()
+        }
+        self.model = self.build_model().to(self.device)
+        if config.weights is not None:
+            load_weights(self.model, config.weights, ignore=config.ignore_weights)
+        self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        if distributed.world_size() > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.network, device_ids=ids)
+
+    def _feeder(self, part: str) -> Feeder:
+        data = asdict(self.config.data)
+        for key in ("cache", "num_worker"):
+            del data[key]
+        return Feeder(data.pop("path"), self.config.benchmark, part=part, **data)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+        """Train, select, test; returns what ``result.json`` holds.
+
+        Raises:
+            WorkDirHoldsRun, WorkDirInUse, ResumeError: see there.
+            NonFiniteLoss: names the clips of the batch; the last checkpoint stays as it is.
+            Interrupted: SIGTERM or SIGINT; the run can be resumed from the very step.
+        """
+        config, work_dir = self.config, Path(self.config.work_dir)
+        optimizer = optim.build_optimizer(
+            self.network.parameters(),
+            config.optim.optimizer,
+            lr=config.optim.lr,
+            weight_decay=config.optim.weight_decay,
+            momentum=config.optim.momentum,
+            nesterov=config.optim.nesterov,
+        )
+        with ExitStack() as stack:
+            if distributed.is_main():
+                work_dir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(work_dir_lock(work_dir))
+                io.prepare_work_dir(work_dir, resume=resume, overwrite=overwrite)
+            distributed.barrier()
+            if resume and (work_dir / "last.pt").exists():
+                self._restore(work_dir / "last.pt", optimizer)
+            self.log = stack.enter_context(
+                RunLog(work_dir, tensorboard=config.tensorboard, writer=distributed.is_main())
+            )
+            self.log.truncate_after(self.epoch - 1)
+            if distributed.is_main():
+                io.write_text(work_dir / "config.yaml", to_yaml(config))
+            self._describe()
+            stop = stack.enter_context(StopSignal())
+            for epoch in range(self.epoch, config.num_epoch):
+                self._train_epoch(epoch, optimizer, stop)
+            return self._test_best(work_dir)
+
+    def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
+        config, loader, began = self.config, self.loaders["train"], time.perf_counter()
+        loader.set_epoch(epoch)
+        self.network.train()
+        num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
+        first = self.batch_done
+        batches = progress(loader.iterate(first), f"epoch {epoch + 1}/{config.num_epoch}", total=num_batch - first)
+        unchecked: tuple[Tensor, Batch] | None = None
+        lr = 0.0
+        for number, batch in enumerate(batches, start=first):
+            lr = optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
+            torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                losses = self.step(batch)
+            loss = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.optim.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), config.optim.grad_clip)
+            optimizer.step()
+            for name, value in (losses if len(losses) > 1 else {}).items():
+                self.meter.add(f"train_{name}_loss", value, len(batch.label))
+            self.meter.add("train_loss", loss, len(batch.label))
+            # The check waits for the device, so it looks at the step before this one, which is done by now.
+            self._check_finite(unchecked)
+            unchecked = (loss.detach(), batch)
+            self.batch_done = number + 1
+            if distributed.any_rank(stop.requested):
+                self._check_finite(unchecked)
+                self._stop(optimizer, stop, began)
+            if self.batch_done == num_batch:
+                break
+        self._check_finite(unchecked)
+        train_seconds = time.perf_counter() - began
+        row = {"lr": lr, **self.meter.means()}
+        row |= self._evaluate_epoch(epoch)
+        self.seconds += time.perf_counter() - began
+        num_clip = (num_batch - first) * config.batch_size * distributed.world_size()
+        row |= {"clips_per_second": num_clip / train_seconds, "seconds": self.seconds}
+        self.log.metrics(epoch, row)
+        self.epoch, self.batch_done, self.meter = epoch + 1, 0, Meter()
+        self._save(optimizer)
+
+    def _stop(self, optimizer: torch.optim.Optimizer, stop: StopSignal, began: float) -> NoReturn:
+        self.seconds += time.perf_counter() - began
+        self._save(optimizer)
+        self.log.info(
+            f"stopped by signal {stop.signal} after step {self.batch_done} of epoch {self.epoch + 1}; "
+            "continue with --resume"
+        )
+        raise Interrupted(128 + (stop.signal or 0))
+
+    def _lr_factor(self, progress_epoch: float) -> float:
+        o = self.config.optim
+        return optim.lr_factor(
+            progress_epoch,
+            schedule=o.schedule,
+            num_epoch=self.config.num_epoch,
+            step=o.step,
+            gamma=o.gamma,
+            warmup_epoch=o.warmup_epoch,
+            min_factor=o.min_factor,
+        )
+
+    def _check_finite(self, step: tuple[Tensor, Batch] | None) -> None:
+        if step is None or torch.isfinite(step[0]):
+            return
+        names = self.loaders["train"].feeder.name[step[1].index.cpu().numpy()]
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise NonFiniteLoss(
+            f"the loss is {float(step[0])} in epoch {self.epoch + 1}, on the batch of {shown}. "
+            "The last checkpoint is untouched; lower optim.lr, set optim.grad_clip, or look at these clips"
+        )
+
+    def _evaluate_epoch(self, epoch: int) -> dict[str, float]:
+        """Metrics of the parts that are watched in this epoch; keeps the weights if they are the best so far."""
+        config, last = self.config, epoch + 1 == self.config.num_epoch
+        watched = [part for part in ("val", "test") if part in self.loaders and (part != "test" or config.select == "test")]
+        row: dict[str, float] = {}
+        if last or (epoch + 1) % config.eval_interval == 0:
+            for part in watched:
+                row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
+        metric, sign = self.selected_by
+        value = row.get(f"{config.select}_{metric}")
+        better = value is not None and (not self.best or sign * (value - self.best["value"]) > 0)
+        if better or (config.select == "last" and last):
+            self.best = {"epoch": epoch + 1, **({} if value is None else {"value": value})}
+            if distributed.is_main():
+                state = {"model": self.model.state_dict(), **self.best, "config": to_yaml(config)}
+                save_checkpoint(Path(config.work_dir) / "best.pt", state)
+        return row
+
+    @torch.no_grad()
+    def _evaluate(self, part: str) -> Evaluation:
+        self.network.eval()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.evaluate(self.loaders[part])
+
+    # -- testing -------------------------------------------------------------------------------------------
+
+    def test(self, *, overwrite: bool = False) -> dict[str, Any]:
+        """Score the test part with the weights named by the config; writes into ``work_dir``.
+
+        Raises:
+            WorkDirHoldsRun: the folder holds results already.
+        """
+        work_dir = Path(self.config.work_dir)
+        with ExitStack() as stack:
+            if distributed.is_main():
+                work_dir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(work_dir_lock(work_dir))
+                io.prepare_work_dir(work_dir, resume=False, overwrite=overwrite)
+            distributed.barrier()
+            self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
+            if distributed.is_main():
+                io.write_text(work_dir / "config.yaml", to_yaml(self.config))
+            return self._finish(work_dir, {"weights": self.config.weights})
+
+    def _test_best(self, work_dir: Path) -> dict[str, Any]:
+        distributed.barrier()
+        load_weights(self.model, load_checkpoint(work_dir / "best.pt"))
+        result = {"epoch": int(self.best["epoch"]), "select": self.config.select, "train_minutes": self.seconds / 60}
+        if "value" in self.best:
+            result[f"{self.config.select}_{self.selected_by[0]}"] = self.best["value"]
+        if self.config.select == "test":
+            result["warning"] = "the epoch was chosen on the test part: not an unbiased figure"
+        return self._finish(work_dir, result)
+
+    def _finish(self, work_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
+        evaluation = self._evaluate("test")
+        result = {
+            "part": "test",
+            **evaluation.metrics,
+            "num_clip": len(self.loaders["test"].feeder),
+            **about,
+            "model": self.config.model,
+            "num_parameter": sum(p.numel() for p in self.model.parameters()),
+            "stream": self.config.stream,
+            "benchmark": self.config.benchmark,
+            "seed": self.config.seed,
+            "precision": self.config.precision,
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+        }
+        if distributed.is_main():
+            self.save_evaluation(work_dir, evaluation)
+            io.draw_curves(work_dir)
+            io.save_result(work_dir, result)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
+        self.log.info(f"test part, {result['num_clip']} clips: {shown}; files in {work_dir}")
+        return result
+
+    # -- state ---------------------------------------------------------------------------------------------
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if not distributed.is_main():
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "epoch": self.epoch,
+            "batch_done": self.batch_done,
+            "meter": asdict(self.meter),
+            "best": self.best,
+            "seconds": self.seconds,
+            "rng": rng_state(),
+            "config": to_yaml(self.config),
+        }
+        save_checkpoint(Path(self.config.work_dir) / "last.pt", state)
+
+    def _restore(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
+        state = load_checkpoint(path)
+        self._check_same_run(state["config"], path)
+        load_weights(self.model, state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.batch_done = state["epoch"], state["batch_done"]
+        self.meter = Meter(**state["meter"])
+        self.best, self.seconds = state["best"], state["seconds"]
+        set_rng_state(state["rng"])
+
+    def _check_same_run(self, earlier: str, path: Path) -> None:
+        before, now = _flat(earlier), _flat(to_yaml(self.config))
+        changed = [
+            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in FREE_ON_RESUME
+        ]
+        if changed:
+            raise ResumeError(
+                f"{path} is a run with another config: {'; '.join(changed)}. Resume with the config it began with "
+                f"({path.parent / 'config.yaml'}), or start anew with --overwrite or another -w"
+            )
+
+    def _describe(self) -> None:
+        parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
+        count = sum(p.numel() for p in self.model.parameters())
+        begin = f"resumed at epoch {self.epoch + 1}, step {self.batch_done}; " if self.epoch or self.batch_done else ""
+        self.log.info(f"{begin}{self.config.model} with {count:,} parameters on {self.device}; clips: {parts}")
+
+
+def _check_class(
+    key: str, path: str, args: Mapping[str, Any], packages: Sequence[str]
+) -> list[build.Problem]:
+    """Problems of a class path under ``key`` and of its arguments under ``<key>_args``."""
+    try:
+        cls = build.import_class(path, packages)
+    except build.ClassPathError as error:
+        return [build.Problem(key, str(error))]
+    return [build.Problem(f"{key}_args.{problem.key}", problem.text) for problem in build.bind(cls, args)]
+
+
+def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
+    return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))
+
+
+def _flat(text: str) -> dict[str, Any]:
+    """Dotted keys and values of a YAML mapping; lists are values."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = value
+
+    walk("", yaml.safe_load(text))
+    return flat

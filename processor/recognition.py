@@ -1,0 +1,61 @@
+"""Action recognition: class scores of whole clips, learnt with labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from feeder.loader import Batch, Loader
+from processor import io
+from processor.config import ProcessorConfig
+from processor.metrics import classification_metrics
+from processor.processor import Evaluation, Processor
+from torchlight import distributed
+
+
+@dataclass
+class RecognitionConfig(ProcessorConfig):
+    """Keys of ``recognition`` beside the shared ones."""
+
+    label_smoothing: float = 0.0
+
+
+class Recognition(Processor):
+    """Trains a network with ``forward(x (N, C, T, V, M)) -> scores (N, num_class)`` by cross-entropy."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
+    config: RecognitionConfig
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the class scores, with label smoothing."""
+        scores = self.network(batch.data).float()
+        self.meter.add("train_top1", (scores.argmax(1) == batch.label).float().mean(), len(batch.label))
+        return {
+            "cross_entropy": F.cross_entropy(
+                scores, batch.label, label_smoothing=self.config.label_smoothing
+            )
+        }
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Scores of all clips of a part, in the order of its feeder."""
+        index, scores = [], []
+        for batch in self.watch(loader):
+            index.append(batch.index)
+            scores.append(self.network(batch.data).float())
+        # Ranks hold disjoint shares of the clips.
+        order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
+        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
+        label = loader.feeder.label[order]
+        metrics = classification_metrics(gathered.numpy(), label)
+        metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))
+        by_clip = np.argsort(order)
+        arrays = {"name": loader.feeder.name[order], "label": label, "scores": gathered.numpy()}
+        return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
+
+    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
+        """``scores.npz``, ``per_class.csv``, ``confusion.csv`` and ``.png``."""
+        io.save_classification(work_dir, evaluation.arrays, self.class_names)
