@@ -1,0 +1,383 @@
+"""The prepared file: every clip of a data set, ragged, in camera space, in one HDF5 file.
+
+Shapes: N clips, R rows (body poses of all clips, end to end), T frames, V joints, M bodies, C channels.
+Track m of clip i is rows `start[i] + m * num_frame[i]` up to `start[i] + (m + 1) * num_frame[i]`.
+"""
+
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from net.utils.graph import Skeleton
+
+FORMAT_VERSION = 1
+PARTS = ("train", "val")
+PER_CLIP = ("start", "num_frame", "num_body", "label")
+ROW_DTYPE = np.dtype("<f4")
+COPY_BYTES = 16 << 20
+
+IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
+
+
+def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError if `path` exists and may not be replaced; commands call it before any work."""
+    if not overwrite and Path(path).exists():
+        raise FileExistsError(f"{path} exists and was kept; give --overwrite to replace it")
+
+
+class PreparedWriter:
+    """Writes a prepared file; memory stays flat whatever the number of clips.
+
+    Rows are spooled to a nameless file in the folder of `path`, so an interrupted run leaves nothing behind;
+    `finish` makes the HDF5 file under a temporary name and renames it. Whatever fails, a file that was at
+    `path` is untouched.
+
+    Args:
+        path: the file to make; its folder is made if needed.
+        skeleton: layout of the V joints, stored whole in the file.
+        class_names: one name per label.
+        frame_rate: frames per second.
+        bodies: how the bodies of a clip were chosen.
+        source: where the clips came from.
+        overwrite: replace a file that exists.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is false.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        skeleton: Skeleton,
+        class_names: Sequence[str],
+        frame_rate: float,
+        bodies: str,
+        source: str,
+        overwrite: bool = False,
+    ) -> None:
+        refuse_existing(path, overwrite=overwrite)
+        self.path = Path(path)
+        self.skeleton = skeleton
+        self.class_names = list(class_names)
+        self.overwrite = overwrite
+        self._attrs: dict[str, Any] = {"frame_rate": float(frame_rate), "bodies": bodies, "source": source}
+        self._per_clip: dict[str, list[int]] = {field: [] for field in PER_CLIP}
+        self._keys: dict[str, list[int]] = {}
+        self._names: dict[str, None] = {}
+        self._num_row = 0
+        self._num_channel = 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed by __exit__)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __enter__(self) -> "PreparedWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing flushes; on a full disk that fails once more, and would hide the first error.
+        with suppress(OSError):
+            self._spool.close()
+
+    def append(self, name: str, label: int, tracks: np.ndarray, **keys: int) -> None:
+        """Add a clip.
+
+        Args:
+            name: unique name.
+            label: class index, 0 to the number of class names - 1.
+            tracks: (M, T, V, C) positions in metres, M and T 1 or more; zero where a body is absent.
+            keys: whole numbers the splits come from (subject, camera, ...); the same ones for every clip.
+
+        Raises:
+            ValueError: anything above does not hold, or a value is NaN or infinite.
+        """
+        if name in self._names:
+            raise ValueError(f"clip {name!r} was added before; names must be unique")
+        if not 0 <= label < len(self.class_names):
+            raise ValueError(f"clip {name!r}: label {label} is not one of 0 to {len(self.class_names) - 1}")
+        num_joint = self.skeleton.num_joint
+        if tracks.ndim != 4 or tracks.shape[2] != num_joint or 0 in tracks.shape:
+            raise ValueError(
+                f"clip {name!r}: tracks have shape {tracks.shape}; needed is (bodies, frames, "
+                f"{num_joint} joints of layout {self.skeleton.name!r}, channels) with none of them 0"
+            )
+        num_body, num_frame, _, num_channel = tracks.shape
+        if self._names and num_channel != self._num_channel:
+            raise ValueError(
+                f"clip {name!r}: {num_channel} channels, but {self._num_channel} in the clips before"
+            )
+        if self._names and keys.keys() != self._keys.keys():
+            raise ValueError(
+                f"clip {name!r}: keys {sorted(keys)}, but {sorted(self._keys)} in the clips before"
+            )
+        rows = np.ascontiguousarray(tracks, ROW_DTYPE)
+        if not np.isfinite(rows).all():
+            raise ValueError(f"clip {name!r}: a value is NaN, infinite or too large for float32")
+
+        self._spool.write(rows.data)
+        values = (self._num_row, num_frame, num_body, label)
+        for field, value in zip(PER_CLIP, values, strict=True):
+            self._per_clip[field].append(value)
+        for key, value in keys.items():
+            self._keys.setdefault(key, []).append(value)
+        self._names[name] = None
+        self._num_row += num_body * num_frame
+        self._num_channel = num_channel
+
+    def finish(self, splits: IndexLists, attrs: Mapping[str, str | int | float] | None = None) -> None:
+        """Write the file under its name.
+
+        Args:
+            splits: benchmark -> {"train": clip indices, "val": clip indices}, counted in order of `append`;
+                a part may be empty, the two may not overlap.
+            attrs: more facts to keep with the file.
+
+        Raises:
+            ValueError: no clip was added, or the splits are not as above.
+            FileExistsError: another process made the file meanwhile, and `overwrite` is false.
+            OSError: it could not be written (disk full, ...).
+        """
+        if not self._names:
+            raise ValueError(f"no clip to write into {self.path}")
+        indices = {benchmark: _split_indices(benchmark, s, len(self)) for benchmark, s in splits.items()}
+        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            offset = self._write_tables(temporary, indices, attrs or {})
+            self._copy_rows(temporary, offset)
+            refuse_existing(self.path, overwrite=self.overwrite)
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(self.path.parent)
+        self._spool.close()
+
+    def _write_tables(
+        self,
+        temporary: Path,
+        indices: dict[str, dict[str, np.ndarray]],
+        attrs: Mapping[str, str | int | float],
+    ) -> int:
+        """Write all but the rows, whose place is allocated; returns the place's offset in bytes."""
+        names = [name.encode() for name in self._names]
+        with h5py.File(temporary, "x") as file:
+            shape = (self._num_row, self.skeleton.num_joint, self._num_channel)
+            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            layout.set_obj_track_times(False)
+            space = h5py.h5s.create_simple(shape)
+            joints = h5py.h5d.create(file.id, b"joints", h5py.h5t.IEEE_F32LE, space, dcpl=layout)
+            for field, values in self._per_clip.items():
+                file[field] = np.asarray(values, np.int64)
+            file.create_dataset("name", data=names, dtype=h5py.string_dtype("utf-8", max(map(len, names))))
+            for key, values in self._keys.items():
+                file[f"keys/{key}"] = np.asarray(values, np.int64)
+            for benchmark, parts in indices.items():
+                for part, clips in parts.items():
+                    file[f"splits/{benchmark}/{part}"] = clips
+            file.attrs.update(
+                {
+                    **attrs,
+                    **self._attrs,
+                    "format_version": FORMAT_VERSION,
+                    "layout": self.skeleton.name,
+                    "skeleton": json.dumps(self.skeleton.to_dict()),
+                    "class_names": json.dumps(self.class_names),
+                    "num_class": len(self.class_names),
+                    "num_clip": len(self),
+                    "num_row": self._num_row,
+                }
+            )
+            return joints.get_offset()
+
+    def _copy_rows(self, temporary: Path, offset: int) -> None:
+        """Fill in the rows, past HDF5: then a full disk is an OSError, not a file that cannot be closed."""
+        self._spool.seek(0)
+        with temporary.open("r+b") as target:
+            target.seek(offset)
+            while block := self._spool.read(COPY_BYTES):
+                target.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An open prepared file. Pickles as its path, so that a worker maps the file itself.
+
+    Attributes:
+        path: absolute path.
+        skeleton: layout of the V joints.
+        class_names: one per label.
+        frame_rate: frames per second.
+        attrs: every attribute of the file, among them `bodies` and `source`.
+        joints: (R, V, C) float32, memory-mapped, read-only, metres.
+        start, num_frame, num_body, label: (N,) int64.
+        name: (N,) str.
+        keys: whole numbers the splits come from, each (N,) int64.
+        splits: benchmark -> {"train", "val"} -> clip indices, int64.
+    """
+
+    path: Path
+    skeleton: Skeleton
+    class_names: list[str]
+    frame_rate: float
+    attrs: dict[str, Any]
+    joints: np.ndarray
+    start: np.ndarray
+    num_frame: np.ndarray
+    num_body: np.ndarray
+    label: np.ndarray
+    name: np.ndarray
+    keys: dict[str, np.ndarray]
+    splits: dict[str, dict[str, np.ndarray]]
+
+    @property
+    def layout(self) -> str:
+        """Name of the skeleton's layout."""
+        return self.skeleton.name
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_prepared, (self.path,)
+
+    def read(self, clips: np.ndarray) -> np.ndarray:
+        """Rows of some clips end to end: (sum of M_i * T_i over `clips` (n,), V, C) float32, a copy."""
+        start = self.start[clips]
+        size = self.num_frame[clips] * self.num_body[clips]
+        rows = np.empty((int(size.sum()), *self.joints.shape[1:]), np.float32)
+        end = np.cumsum(size)
+        for source, target, length in zip(start.tolist(), (end - size).tolist(), size.tolist(), strict=True):
+            rows[target : target + length] = self.joints[source : source + length]
+        return rows
+
+
+def open_prepared(path: str | Path) -> Prepared:
+    """Open a prepared file and check it.
+
+    Raises:
+        FileNotFoundError: no such file; says which command makes it.
+        ValueError: not a prepared file, one of another format version, or damaged.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"prepared data {path} not found. Make it with "
+            f"`python data_gen/ntu_gen_preprocess.py --data_path DIR --out {path}` (NTU RGB+D), data_gen/ucla_gen_preprocess.py (NW-UCLA) or "
+            "data_gen/custom_gen_preprocess.py (your own clips); `make demo` makes and uses a synthetic set"
+        )
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not a prepared file, or cut short: {error}; prepare it again") from error
+    with file:
+        version = file.attrs.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has prepared-file format version {version}, this program reads {FORMAT_VERSION}; "
+                "prepare it again"
+            )
+        try:
+            return _read_tables(path, file)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}; prepare it again") from error
+
+
+def _read_tables(path: Path, file: "h5py.File") -> Prepared:
+    attrs = {
+        key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()
+    }
+    prepared = Prepared(
+        path=path,
+        skeleton=Skeleton.from_dict(json.loads(attrs["skeleton"])),
+        class_names=json.loads(attrs["class_names"]),
+        frame_rate=float(attrs["frame_rate"]),
+        attrs=attrs,
+        joints=_map_rows(path, file["joints"]),
+        name=file["name"].asstr()[...].astype(str),
+        keys={key: values[...] for key, values in file.get("keys", {}).items()},
+        splits={
+            benchmark: {part: clips[...] for part, clips in parts.items()}
+            for benchmark, parts in file.get("splits", {}).items()
+        },
+        **{field: file[field][...] for field in PER_CLIP},
+    )
+    _check_tables(prepared)
+    return prepared
+
+
+def _map_rows(path: Path, joints: "h5py.Dataset") -> np.ndarray:
+    offset = joints.id.get_offset()
+    if joints.dtype != ROW_DTYPE or joints.ndim != 3 or offset is None:
+        raise ValueError(
+            f"joints are {joints.dtype} {joints.shape}, not contiguous float32 (rows, joints, channels)"
+        )
+    return np.asarray(np.memmap(path, ROW_DTYPE, "r", offset, joints.shape))
+
+
+def _check_tables(prepared: Prepared) -> None:
+    num_row, num_joint, _ = prepared.joints.shape
+    num_clip = len(prepared)
+    columns = {field: getattr(prepared, field) for field in (*PER_CLIP, "name")} | prepared.keys
+    for field, values in columns.items():
+        if values.shape != (num_clip,):
+            raise ValueError(f"{field} has shape {values.shape} for {num_clip} clips")
+    if num_joint != prepared.skeleton.num_joint:
+        raise ValueError(
+            f"{num_joint} joints, but layout {prepared.layout!r} has {prepared.skeleton.num_joint}"
+        )
+    end = prepared.start + prepared.num_frame * prepared.num_body
+    bad = (prepared.start < 0) | (prepared.num_frame < 1) | (prepared.num_body < 1) | (end > num_row)
+    if bad.any():
+        raise ValueError(f"clip {prepared.name[bad][0]!r} lies outside the {num_row} rows")
+    num_class = len(prepared.class_names)
+    bad = (prepared.label < 0) | (prepared.label >= num_class)
+    if bad.any():
+        clip = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"clip {prepared.name[clip]!r} has label {prepared.label[clip]} of {num_class} classes"
+        )
+    for benchmark, parts in prepared.splits.items():
+        _split_indices(benchmark, parts, num_clip)
+
+
+def _split_indices(
+    benchmark: str, parts: Mapping[str, Sequence[int] | np.ndarray], num_clip: int
+) -> dict[str, np.ndarray]:
+    """Both parts of a split as int64, checked."""
+    if set(parts) != set(PARTS):
+        raise ValueError(f"split {benchmark!r} has parts {sorted(parts)}; needed are {list(PARTS)}")
+    indices = {part: np.asarray(parts[part], np.int64).reshape(-1) for part in PARTS}
+    everyone = np.concatenate(list(indices.values()))
+    outside = everyone[(everyone < 0) | (everyone >= num_clip)]
+    if outside.size:
+        raise ValueError(f"split {benchmark!r} names clip {outside[0]}; clips are 0 to {num_clip - 1}")
+    clip, times = np.unique(everyone, return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"split {benchmark!r} names clip {clip[times > 1][0]} more than once")
+    return indices
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
