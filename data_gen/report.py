@@ -1,0 +1,51 @@
+"""What a data_gen command skipped and why: a CSV beside its output, and the exit status that follows from it."""
+
+import argparse
+import csv
+import os
+from pathlib import Path
+
+
+class Report:
+    """Input that could not be used, one row each; `write` puts them into `<out>.report.csv`."""
+
+    def __init__(self, out: str | Path) -> None:
+        self.path = Path(f"{out}.report.csv")
+        self.rows: list[tuple[str, int | None, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, file: str | Path, line: int | None, reason: str) -> None:
+        """Note that `file` was skipped; `line` counts from 1 and is None where no one line is to blame."""
+        self.rows.append((str(file), line, reason))
+
+    def write(self) -> None:
+        """Write the report, sorted by file; one without rows too, so that none of an earlier run misleads."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+                table = csv.writer(file)
+                table.writerow(("file", "line", "reason"))
+                table.writerows(sorted(self.rows, key=lambda row: (row[0], row[1] or 0)))
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def exit_status(self, max_bad: int) -> int:
+        """Exit status of the command: 1 if more than `max_bad` inputs were skipped, else 0."""
+        return int(len(self) > max_bad)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every command with a report has in common: --max_bad and --overwrite."""
+    parser.add_argument(
+        "--max_bad",
+        type=int,
+        default=0,
+        metavar="N",
+        help="unusable inputs are skipped and listed in OUT.report.csv; exit with status 1 if there are more than "
+        "N of them (default 0: any is worth a look; the rest is prepared all the same)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
