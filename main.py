@@ -2,21 +2,22 @@
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torchlight import distributed
-from torchlight.build import PACKAGES
-from torchlight.checkpoint import CheckpointError, WeightsError
+from torchlight.build import PACKAGES, Problem
 from torchlight.config import ConfigError, load_config, to_yaml
-from torchlight.log import WorkDirInUse
 
-# Imported when chosen: --help and config errors need no torch model code.
+# Imported when chosen, so that a processor's own needs burden no other.
 PROCESSORS = {
-    "recognition": ("processor.recognition", "Recognition"),
+    "recognition": "processor.recognition.Recognition",
 }
+
+# What a user can put right; anything else is a defect and shows its trace.
+USER_ERRORS = (OSError, ValueError, ArithmeticError)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,47 +27,92 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Train and judge models of skeleton actions.",
         epilog="Any key of the config can be set by key=value, e.g. stream=bone optim.lr=0.05",
     )
-    parser.add_argument("processor", choices=PROCESSORS)
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML config, e.g. config/demo/st_gcn.yaml")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that override the config's")
-    parser.add_argument("-w", "--work_dir", metavar="DIR", help="where the files of the run go")
-    parser.add_argument("--phase", choices=("train", "test"), default="train", help="test scores --weights only")
-    parser.add_argument("--weights", metavar="FILE", help="weights to start from, or to test")
-    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, …")
-    parser.add_argument("--resume", action="store_true", help="continue the run in work_dir, or begin it")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in work_dir")
-    parser.add_argument("--debug", action="store_true", help="two epochs of two batches of everything, full error traces")
-    parser.add_argument("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
-    parser.add_argument("--print_config", action="store_true", help="print what would run, and stop")
+    add = parser.add_argument
+    add("processor", choices=PROCESSORS)
+    add("settings", nargs="*", metavar="key=value", help="settings that override the config's")
+    add("-c", "--config", required=True, metavar="FILE", help="YAML config, e.g. config/demo/st_gcn.yaml")
+    add("-w", "--work_dir", metavar="DIR", help="where the files of the run go")
+    add("--phase", choices=("train", "test"), default="train", help="test only scores --weights")
+    add("--weights", metavar="FILE", help="weights to start from, or to test")
+    add("--device", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, …")
+    add("--resume", action="store_true", help="continue the run in work_dir, or begin it")
+    add("--overwrite", action="store_true", help="replace the run in work_dir")
+    add(
+        "--debug",
+        action="store_true",
+        help="two epochs of two batches of everything; errors show their trace",
+    )
+    add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
+    add("--print_config", action="store_true", help="print what would run, and stop")
     args = parser.parse_intermixed_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume continues a run and --overwrite replaces it: choose one")
-    if args.phase == "test" and args.resume:
+    if args.resume and args.phase == "test":
         parser.error("--resume continues training: it does not go with --phase test")
     return args
 
 
-def overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that stand for config keys, as dotted keys."""
+def settings_of(args: argparse.Namespace) -> list[str]:
+    """The ``key=value`` settings, then the flags that stand for config keys."""
     flags = {"work_dir": args.work_dir, "weights": args.weights, "device": args.device}
-    return {key: value for key, value in flags.items() if value is not None}
+    settings = [
+        *args.settings,
+        *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None),
+    ]
+    if args.debug:
+        settings += ["debug=true", "num_epoch=2"]
+    return settings
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load and check the config, then train or test."""
+    module, name = PROCESSORS[args.processor].rsplit(".", 1)
+    processor_class = getattr(importlib.import_module(module), name)
+    packages = (*PACKAGES, *args.plugin)
+
+    def check(config: object) -> list[Problem]:
+        problems = processor_class.check(config, packages)
+        if args.phase == "test" and config.weights is None:  # type: ignore[attr-defined]
+            problems.append(
+                Problem("weights", "--phase test scores given weights; name them with --weights FILE")
+            )
+        return problems
+
+    config = load_config(args.config, settings_of(args), processor_class.config_class, check=check)
+    # Neither a trial nor a test may touch the files of the training run that the config's work_dir names.
+    if args.work_dir is None and (args.debug or args.phase == "test"):
+        config.work_dir = str(Path(config.work_dir) / ("debug" if args.debug else "test"))
+    if args.print_config:
+        print(to_yaml(config), end="")
+        return
+    distributed.init(config.device)
+    processor = processor_class(config, packages=packages)
+    processor.setup(args.phase)
+    if args.phase == "train":
+        processor.train(resume=args.resume, overwrite=args.overwrite or args.debug)
+    else:
+        processor.test(overwrite=args.overwrite or args.debug)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 could not run or broke off, 2 wrong config or usage."""
+    """Run one command; returns the exit status: 0 done, 1 broke off, 2 wrong config or usage.
+
+    A stop signal ends the process with 128 + its number (143 after SIGTERM), after the state is saved.
+    """
     args = parse(argv)
     try:
-        return run(args)
+        run(args)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     except USER_ERRORS as error:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}\n(--debug shows where this came from)", file=sys.stderr)
         return 1
     finally:
         distributed.shutdown()
+    return 0
 
 
 if __name__ == "__main__":

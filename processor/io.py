@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ RUN_FILES = (
     "confusion.png",
     "curves.png",
 )
+
+# How a class score of a clip is stored; ``tools/ensemble.py`` joins such files by clip name.
+SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
 
 
 class WorkDirHoldsRun(FileExistsError):
@@ -60,10 +63,10 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def save_scores(path: Path, *, name: np.ndarray, label: np.ndarray, scores: np.ndarray) -> None:
-    """Clip names (N,), labels (N,) and class scores (N, num_class), without pickles."""
+def save_scores(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Clip names (N,), labels (N,), class scores (N, num_class) and class names (num_class,); no pickles."""
     with atomic_write(path) as file:
-        np.savez(file, name=name.astype(str), label=label.astype(np.int64), scores=scores.astype(np.float32))
+        np.savez(file, **{key: arrays[key].astype(kind) for key, kind in SCORES.items()})
 
 
 def load_scores(path: Path) -> dict[str, np.ndarray]:
@@ -77,17 +80,18 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path} not found; a finished run, or --phase test, writes it")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in ("name", "label", "scores")}
+            return {key: archive[key] for key in SCORES}
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path} holds no scores of a run ({error})") from error
 
 
-def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray], class_names: Sequence[str]) -> None:
-    """Scores, per-class table and confusion matrix (CSV and PNG) of the test part."""
-    save_scores(work_dir / "scores.npz", **arrays)
+def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Scores, per-class table and confusion matrix (CSV and PNG); ``arrays`` as for ``save_scores``."""
+    save_scores(work_dir / "scores.npz", arrays)
+    class_names = [str(name) for name in arrays["class_name"]]
     matrix = confusion(arrays["scores"], arrays["label"])
     write_text(work_dir / "per_class.csv", per_class_table(matrix, class_names).to_csv(index=False))
-    table = pd.DataFrame(matrix, index=list(class_names), columns=list(class_names))
+    table = pd.DataFrame(matrix, index=class_names, columns=class_names)
     write_text(work_dir / "confusion.csv", table.to_csv())
     save_confusion(matrix, class_names, work_dir / "confusion.png")
 

@@ -62,8 +62,7 @@ def lr_factor(
     raise ValueError(f"schedule {schedule!r} is unknown; use one of {', '.join(SCHEDULES)}")
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Scale every group's base rate by ``factor``; returns the first group's rate, for the log."""
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to ``factor`` times its base rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    return float(optimizer.param_groups[0]["lr"])

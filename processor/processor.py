@@ -38,7 +38,7 @@ FREE_ON_RESUME = ("work_dir", "device", "tensorboard", "data.path", "data.cache"
 DEBUG_BATCHES = 2
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or not a number."""
 
 
@@ -73,14 +73,17 @@ class Meter:
     def means(self) -> dict[str, float]:
         """Means so far, over all ranks."""
         sums = distributed.all_reduce_sum(
-            {f"{kind}/{name}": float(value) for kind, values in (("total", self.total), ("count", self.count))
-             for name, value in values.items()}
+            {
+                f"{kind}/{name}": float(value)
+                for kind, values in (("total", self.total), ("count", self.count))
+                for name, value in values.items()
+            }
         )
         return {name: sums[f"total/{name}"] / sums[f"count/{name}"] for name in self.total}
 
 
 class Processor:
-    """Builds data, network and optimizer from a config, trains, selects, tests, and writes the files of a run.
+    """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
     A subclass gives ``config_class``, ``step``, ``evaluate`` and ``save_evaluation``, and may replace
     ``build_model`` and ``parameters``.
@@ -147,39 +150,49 @@ class Processor:
             )
         return problems
 
-    def setup(self) -> None:
-        """Open the data and build the network: everything that can fail for want of something fails here."""
+    def setup(self, phase: str = "train") -> None:
+        """Open the data and build the network: everything that can fail for want of something fails here.
+
+        Args:
+            phase: "test" opens the test part alone.
+        """
         config = self.config
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-        feeders = {"train": self._feeder("train"), "test": self._feeder("test")}
-        if config.data.val_fraction > 0:
-            feeders["val"] = self._feeder("val")
-        skeleton = feeders["train"].skeleton
-        self.class_names = feeders["train"].class_names
-        self.loaders = {
-            part: Loader(
-                feeder,
-                [_view(config.train_view if part == "train" else config.test_view, config, skeleton)],
-                batch_size=config.batch_size if part == "train" else config.test_batch_size,
-                device=self.device,
-                cache=config.data.cache,
-                shuffle=part == "train",
-                drop_last=part == "train" and len(feeder) >= config.batch_size * distributed.world_size(),
-                seed=config.seed,
-                num_workers=config.data.num_worker,
-                rank=distributed.rank(),
-                world_size=distributed.world_size(),
-            )
-            for part, feeder in feeders.items()
-        }
+        parts = ["test"]
+        if phase == "train":
+            parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
+        feeders = {part: self._feeder(part) for part in parts}
+        self.class_names = feeders["test"].class_names
+        self.loaders = {part: self._loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
             load_weights(self.model, config.weights, ignore=config.ignore_weights)
-        self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        self.network: nn.Module = self.model
+        if config.compile:
+            self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=ids)
+
+    def _loader(self, feeder: Feeder) -> Loader:
+        config, train = self.config, feeder.part == "train"
+        batch_size = config.batch_size if train else config.test_batch_size
+        view = _view(config.train_view if train else config.test_view, config, feeder.skeleton)
+        return Loader(
+            feeder,
+            [view],
+            batch_size=batch_size,
+            device=self.device,
+            cache=config.data.cache,
+            shuffle=train,
+            # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
+            drop_last=train and len(feeder) >= batch_size * distributed.world_size(),
+            seed=config.seed,
+            num_workers=config.data.num_worker,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
 
     def _feeder(self, part: str) -> Feeder:
         data = asdict(self.config.data)
@@ -232,11 +245,11 @@ class Processor:
         self.network.train()
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
         first = self.batch_done
-        batches = progress(loader.iterate(first), f"epoch {epoch + 1}/{config.num_epoch}", total=num_batch - first)
+        title = f"epoch {epoch + 1}/{config.num_epoch}"
+        batches = progress(loader.iterate(first), title, total=num_batch - first)
         unchecked: tuple[Tensor, Batch] | None = None
-        lr = 0.0
         for number, batch in enumerate(batches, start=first):
-            lr = optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
+            optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 losses = self.step(batch)
@@ -260,7 +273,7 @@ class Processor:
                 break
         self._check_finite(unchecked)
         train_seconds = time.perf_counter() - began
-        row = {"lr": lr, **self.meter.means()}
+        row = {"lr": optimizer.param_groups[0]["lr"], **self.meter.means()}
         row |= self._evaluate_epoch(epoch)
         self.seconds += time.perf_counter() - began
         num_clip = (num_batch - first) * config.batch_size * distributed.world_size()
@@ -301,12 +314,12 @@ class Processor:
         )
 
     def _evaluate_epoch(self, epoch: int) -> dict[str, float]:
-        """Metrics of the parts that are watched in this epoch; keeps the weights if they are the best so far."""
+        """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
         config, last = self.config, epoch + 1 == self.config.num_epoch
-        watched = [part for part in ("val", "test") if part in self.loaders and (part != "test" or config.select == "test")]
+        watched = {"val"} & self.loaders.keys() | {config.select} - {"last"}
         row: dict[str, float] = {}
         if last or (epoch + 1) % config.eval_interval == 0:
-            for part in watched:
+            for part in sorted(watched):
                 row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         metric, sign = self.selected_by
         value = row.get(f"{config.select}_{metric}")
@@ -347,7 +360,8 @@ class Processor:
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
         distributed.barrier()
         load_weights(self.model, load_checkpoint(work_dir / "best.pt"))
-        result = {"epoch": int(self.best["epoch"]), "select": self.config.select, "train_minutes": self.seconds / 60}
+        result: dict[str, Any] = {"epoch": int(self.best["epoch"]), "select": self.config.select}
+        result["train_minutes"] = self.seconds / 60
         if "value" in self.best:
             result[f"{self.config.select}_{self.selected_by[0]}"] = self.best["value"]
         if self.config.select == "test":
@@ -367,7 +381,7 @@ class Processor:
             "benchmark": self.config.benchmark,
             "seed": self.config.seed,
             "precision": self.config.precision,
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+            "device": _device_name(self.device),
         }
         if distributed.is_main():
             self.save_evaluation(work_dir, evaluation)
@@ -414,15 +428,22 @@ class Processor:
         ]
         if changed:
             raise ResumeError(
-                f"{path} is a run with another config: {'; '.join(changed)}. Resume with the config it began with "
+                f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
                 f"({path.parent / 'config.yaml'}), or start anew with --overwrite or another -w"
             )
 
     def _describe(self) -> None:
         parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
         count = sum(p.numel() for p in self.model.parameters())
-        begin = f"resumed at epoch {self.epoch + 1}, step {self.batch_done}; " if self.epoch or self.batch_done else ""
-        self.log.info(f"{begin}{self.config.model} with {count:,} parameters on {self.device}; clips: {parts}")
+        if self.epoch or self.batch_done:
+            self.log.info(f"resumed in epoch {self.epoch + 1} after step {self.batch_done}")
+        self.log.info(
+            f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
+        )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _check_class(

@@ -35,9 +35,7 @@ class Recognition(Processor):
         scores = self.network(batch.data).float()
         self.meter.add("train_top1", (scores.argmax(1) == batch.label).float().mean(), len(batch.label))
         return {
-            "cross_entropy": F.cross_entropy(
-                scores, batch.label, label_smoothing=self.config.label_smoothing
-            )
+            "cross_entropy": F.cross_entropy(scores, batch.label, label_smoothing=self.config.label_smoothing)
         }
 
     def evaluate(self, loader: Loader) -> Evaluation:
@@ -58,4 +56,5 @@ class Recognition(Processor):
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
         """``scores.npz``, ``per_class.csv``, ``confusion.csv`` and ``.png``."""
-        io.save_classification(work_dir, evaluation.arrays, self.class_names)
+        class_name = np.asarray(self.class_names)
+        io.save_classification(work_dir, {**evaluation.arrays, "class_name": class_name})

@@ -1,0 +1,81 @@
+"""Fuse the class scores of several runs, clip by clip, matched by name.
+
+    python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
+
+The fused score of a clip is the weighted sum of the runs' scores, as the field fuses streams. Class scores,
+tables and figures go into ``--out`` in the same form as a run's, so that a fusion can itself be fused.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from processor import io
+from processor.metrics import classification_metrics
+
+
+def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
+    """Weighted sum of scores (N, num_class) over runs whose clips may be in any order.
+
+    Raises:
+        ValueError: the runs scored other clips, other classes, or disagree about a label.
+    """
+    first = runs[0]
+    fused = np.zeros(first["scores"].shape)
+    for number, (run, weight) in enumerate(zip(runs, weights, strict=True)):
+        differing = np.setxor1d(run["name"], first["name"])
+        if len(differing):
+            raise ValueError(
+                f"run {number + 1} and run 1 did not score the same clips: {len(differing)} are in one only, "
+                f"e.g. {differing[0]!r}; fuse runs of the same benchmark and part"
+            )
+        if not np.array_equal(run["class_name"], first["class_name"]):
+            raise ValueError(f"run {number + 1} has other classes than run 1; fuse runs of the same classes")
+        order = np.argsort(run["name"])[np.argsort(np.argsort(first["name"]))]
+        if not np.array_equal(run["label"][order], first["label"]):
+            raise ValueError(f"run {number + 1} has other labels for the same clips than run 1")
+        fused += weight * run["scores"][order]
+    return {**first, "scores": fused}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 where the runs cannot be fused."""
+    parser = argparse.ArgumentParser(prog="ensemble.py", description="Fuse the class scores of several runs.")
+    parser.add_argument(
+        "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="folders with a scores.npz"
+    )
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a run (default: all 1)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write scores, tables and figures here")
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out holds")
+    args = parser.parse_args(argv)
+    weights = args.weights or [1.0] * len(args.work_dirs)
+    if len(weights) != len(args.work_dirs):
+        parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
+    try:
+        runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
+        fused = fuse(runs, weights)
+        if args.out is not None:
+            io.prepare_work_dir(args.out, resume=False, overwrite=args.overwrite)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{'top-1':>7} {'top-5':>7} {'mean class':>10} {'weight':>7}  run")
+    for arrays, weight, name in [*zip(runs, weights, args.work_dirs, strict=True), (fused, "", "fused")]:
+        metrics = classification_metrics(arrays["scores"], arrays["label"])
+        print(
+            f"{metrics['top1']:7.4f} {metrics['top5']:7.4f} {metrics['mean_class']:10.4f} {weight:>7}  {name}"
+        )
+    if args.out is not None:
+        io.save_classification(args.out, fused)
+        members = [{"work_dir": str(w), "weight": x} for w, x in zip(args.work_dirs, weights, strict=True)]
+        io.save_result(
+            args.out, {"part": "test", **metrics, "num_clip": len(fused["label"]), "fused": members}
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
