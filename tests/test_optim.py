@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from processor.optim import build_optimizer, lr_factor, set_lr
+
+
+def test_step_schedule_falls_at_each_epoch_listed():
+    factor = [lr_factor(e, schedule="step", num_epoch=8, step=[3, 6]) for e in (0, 2.99, 3, 5.9, 6)]
+    assert factor == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_cosine_schedule_by_hand():
+    def factor(progress):
+        return lr_factor(progress, schedule="cosine", num_epoch=12, warmup_epoch=2, min_factor=0.1)
+
+    assert factor(0) == 0
+    assert factor(1) == pytest.approx(0.5)
+    assert factor(2) == pytest.approx(1)
+    assert factor(7) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert factor(2 + 10 / 3) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 3)) / 2)
+    assert factor(12) == pytest.approx(0.1)
+    assert factor(13) == pytest.approx(0.1)
+
+
+def test_cosine_equals_torch():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    for epoch in range(10):
+        expected = optimizer.param_groups[0]["lr"]
+        assert lr_factor(epoch, schedule="cosine", num_epoch=10) == pytest.approx(expected)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_constant_schedule_still_warms_up():
+    assert lr_factor(1, schedule="constant", num_epoch=9, warmup_epoch=4) == pytest.approx(0.25)
+    assert lr_factor(8, schedule="constant", num_epoch=9, warmup_epoch=4) == 1
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_optimizer_takes_trainable_parameters_and_its_lr_is_set(name):
+    frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    free = nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer([frozen, free], name, lr=0.2, weight_decay=0.0, momentum=0.9, nesterov=True)
+    assert [p is free for group in optimizer.param_groups for p in group["params"]] == [True]
+    set_lr(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    set_lr(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="'adam' is unknown; use one of sgd, adamw"):
+        build_optimizer([], "adam", lr=1, weight_decay=0, momentum=0, nesterov=False)
+    with pytest.raises(ValueError, match="'poly' is unknown"):
+        lr_factor(0, schedule="poly", num_epoch=1)
