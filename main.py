@@ -2,10 +2,10 @@
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
@@ -52,16 +52,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def settings_of(args: argparse.Namespace) -> list[str]:
+def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     """The ``key=value`` settings, then the flags that stand for config keys."""
     flags = {"work_dir": args.work_dir, "weights": args.weights, "device": args.device}
-    settings = [
-        *args.settings,
-        *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None),
-    ]
-    if args.debug:
-        settings += ["debug=true", "num_epoch=2"]
-    return settings
+    settings = [*args.settings, *((key, value) for key, value in flags.items() if value is not None)]
+    return [*settings, ("debug", True), ("num_epoch", 2)] if args.debug else settings
 
 
 def run(args: argparse.Namespace) -> None:

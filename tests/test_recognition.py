@@ -1,0 +1,210 @@
+"""Whole runs through main.py on a data set made in a second."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TINY_CONFIG
+
+import main
+from processor import io
+from processor.metrics import top_k_accuracy
+
+
+def run(config, *args: str) -> int:
+    return main.main(["recognition", "-c", str(config), *args])
+
+
+def weights_of(path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model"]
+
+
+def assert_equal_weights(first, second) -> None:
+    first, second = weights_of(first), weights_of(second)
+    assert first.keys() == second.keys()
+    differing = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not differing
+
+
+@pytest.fixture
+def work(tmp_path):
+    return tmp_path / "work"
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory):
+    """A run of 12 epochs: (config file, work_dir)."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = folder / "config.yaml"
+    config.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
+    assert run(config, "num_epoch=12", "tensorboard=true") == 0
+    return config, folder / "work"
+
+
+def test_learns_and_leaves_the_files_of_a_run(finished):
+    _, work = finished
+    result = json.loads((work / "result.json").read_text())
+    assert result["top1"] > 0.6  # chance is 0.25
+    assert result["part"] == "test"
+    assert result["num_clip"] == 32
+    assert result["select"] == "val"
+    present = {path.name for path in work.iterdir()}
+    assert set(io.RUN_FILES) <= present
+    assert any(name.startswith("events.out.tfevents") for name in present)
+    rows = list(csv.DictReader((work / "metrics.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    best = max(float(row["val_top1"]) for row in rows)
+    assert float(rows[result["epoch"] - 1]["val_top1"]) == best == pytest.approx(result["val_top1"])
+
+
+def test_scores_tables_and_result_agree(finished):
+    _, work = finished
+    saved = io.load_scores(work / "scores.npz")
+    result = json.loads((work / "result.json").read_text())
+    assert saved["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
+    assert top_k_accuracy(saved["scores"], saved["label"], 1) == pytest.approx(result["top1"])
+    confusion = list(csv.reader((work / "confusion.csv").open()))
+    assert sum(int(confusion[k][k]) for k in range(1, 5)) == round(result["top1"] * 32)
+    recall = {row["class"]: float(row["recall"]) for row in csv.DictReader((work / "per_class.csv").open())}
+    assert np.mean(list(recall.values())) == pytest.approx(result["mean_class"])
+
+
+def test_saved_config_reloads_to_the_same_run(finished, tmp_path):
+    _, work = finished
+    again = tmp_path / "again"
+    assert run(work / "config.yaml", "-w", str(again)) == 0
+    assert_equal_weights(work / "last.pt", again / "last.pt")
+
+
+def test_phase_test_scores_given_weights(finished, tmp_path):
+    config, work = finished
+    assert run(config, "--phase", "test", "--weights", str(work / "best.pt")) == 0
+    expected, found = (io.load_scores(folder / "scores.npz")["scores"] for folder in (work, work / "test"))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_phase_test_without_weights_is_refused(finished, capsys):
+    config, _ = finished
+    assert run(config, "--phase", "test") == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+def test_same_seed_repeats_bit_for_bit_another_does_not(tiny_config, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run(tiny_config, "-w", str(tmp_path / name), "num_epoch=2", f"seed={seed}") == 0
+    assert_equal_weights(tmp_path / "a/last.pt", tmp_path / "b/last.pt")
+    with pytest.raises(AssertionError):
+        assert_equal_weights(tmp_path / "a/last.pt", tmp_path / "c/last.pt")
+
+
+def test_an_earlier_run_is_kept_unless_told(tiny_config, work, capsys):
+    assert run(tiny_config, "num_epoch=1") == 0
+    before = (work / "last.pt").read_bytes()
+    assert run(tiny_config, "num_epoch=1") == 1
+    assert "--resume" in (message := capsys.readouterr().err)
+    assert "--overwrite" in message
+    assert (work / "last.pt").read_bytes() == before
+    (work / "notes.txt").write_text("mine")
+    assert run(tiny_config, "num_epoch=1", "--overwrite", "seed=5") == 0
+    assert (work / "last.pt").read_bytes() != before
+    assert (work / "notes.txt").read_text() == "mine"
+
+
+def test_resume_with_another_config_is_refused(tiny_config, capsys):
+    assert run(tiny_config, "num_epoch=1") == 0
+    assert run(tiny_config, "--resume", "num_epoch=2", "optim.lr=0.5") == 1
+    message = capsys.readouterr().err
+    assert "num_epoch was 1, is 2" in message
+    assert "optim.lr was 0.05, is 0.5" in message
+
+
+def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
+    assert run(tiny_config, "num_epoch=1") == 0
+    first = (work / "result.json").read_text()
+    assert run(tiny_config, "num_epoch=1", "--resume") == 0
+    assert (work / "result.json").read_text() == first
+
+
+def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(tiny_config, work, capsys):
+    # The rate explodes in the second epoch, after a good checkpoint of the first.
+    assert run(tiny_config, "optim.lr=1e38", "optim.warmup_epoch=0", "optim.schedule=step") == 1
+    message = capsys.readouterr().err
+    assert "the loss is" in message
+    assert "clip0" in message
+
+
+def test_select_last_and_select_test_say_so(tiny_config, tmp_path):
+    last = tmp_path / "last"
+    assert run(tiny_config, "-w", str(last), "select=last", "num_epoch=2", "data.val_fraction=0") == 0
+    result = json.loads((last / "result.json").read_text())
+    assert (result["select"], result["epoch"]) == ("last", 2)
+    assert_equal_weights(last / "best.pt", last / "last.pt")
+    test = tmp_path / "test"
+    assert run(tiny_config, "-w", str(test), "select=test", "num_epoch=2") == 0
+    result = json.loads((test / "result.json").read_text())
+    assert "chosen on the test part" in result["warning"]
+    assert result["test_top1"] == result["top1"]
+
+
+def test_select_val_without_validation_part_is_refused_before_anything(tiny_config, work, capsys):
+    assert run(tiny_config, "data.val_fraction=0") == 2
+    assert "select" in capsys.readouterr().err
+    assert not work.exists()
+
+
+def test_debug_runs_two_batches_beside_the_real_run(tiny_config, work):
+    assert run(tiny_config, "--debug") == 0
+    assert run(tiny_config, "--debug") == 0
+    assert [path.name for path in work.iterdir()] == ["debug"]
+    rows = list(csv.DictReader((work / "debug/metrics.csv").open()))
+    assert len(rows) == 2
+
+
+def test_bf16_adamw_clipping_and_smoothing_train(tiny_config, work):
+    settings = ["precision=bf16", "optim.optimizer=adamw", "optim.lr=0.01", "optim.grad_clip=1.0"]
+    assert run(tiny_config, *settings, "label_smoothing=0.1", "num_epoch=3") == 0
+    rows = list(csv.DictReader((work / "metrics.csv").open()))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_fine_tuning_starts_from_weights_and_lists_what_differs(finished, tiny_config, work, capsys):
+    _, trained = finished
+    weights = str(trained / "best.pt")
+    assert run(tiny_config, "--weights", weights, "model_args.hidden_dim=8") == 1
+    message = capsys.readouterr().err
+    assert "ignore_weights" in message
+    assert "fcn.weight" in message
+    assert not (work / "last.pt").exists()
+    assert run(tiny_config, "--weights", weights, "num_epoch=1", "optim.lr=0.0", "select=last") == 0
+    fixed = [key for key in weights_of(weights) if "running" not in key and "num_batches" not in key]
+    for key in fixed:
+        assert torch.equal(weights_of(weights)[key], weights_of(work / "last.pt")[key])
+
+
+def test_print_config_shows_what_would_run_and_touches_nothing(tiny_config, work, capsys):
+    assert run(tiny_config, "--print_config", "stream=bone") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["stream"] == "bone"
+    assert shown["optim"]["momentum"] == 0.9
+    assert not work.exists()
+
+
+def test_every_problem_of_a_config_is_told_at_once(tiny_config, work, capsys):
+    settings = ["num_epoch=ten", "batchsize=4", "model_args.hiden_dim=3", "stream=bones", "data.layout=ntu"]
+    assert run(tiny_config, *settings) == 2
+    message = capsys.readouterr().err
+    for word in ("num_epoch", "batch_size", "hidden_dim", "bones", "ntu-rgb+d"):
+        assert word in message
+    assert not work.exists()
+
+
+def test_missing_data_names_the_command_that_makes_it(tiny_config, work, capsys):
+    assert run(tiny_config, "data.path=nowhere.h5") == 1
+    message = capsys.readouterr().err
+    assert "nowhere.h5" in message
+    assert "make demo" in message
+    assert not work.exists()

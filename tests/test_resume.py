@@ -1,0 +1,108 @@
+"""A training process that is killed, at any moment, and resumed equals one that was not."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+
+REPOSITORY = Path(main.__file__).parent
+EPOCHS = "num_epoch=8"
+
+
+def start(config: Path, work: Path, *args: str) -> subprocess.Popen:
+    command = [sys.executable, "main.py", "recognition", "-c", str(config), "-w", str(work), EPOCHS, *args]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(config: Path, work: Path, *args: str) -> None:
+    process = start(config, work, *args)
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def state_of(work: Path) -> dict:
+    state = torch.load(work / "last.pt", weights_only=True)
+    tensors = {f"model.{key}": value for key, value in state["model"].items()}
+    for index, slots in state["optimizer"]["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in slots.items() if torch.is_tensor(value)}
+    return tensors
+
+
+def curve_of(work: Path) -> list[dict]:
+    clock = ("seconds", "clips_per_second")
+    with (work / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in clock} for row in csv.DictReader(file)]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    a, b = state_of(first), state_of(second)
+    assert a.keys() == b.keys()
+    assert not [key for key in a if not torch.equal(a[key], b[key])]
+    assert curve_of(first) == curve_of(second)
+    with np.load(first / "scores.npz") as x, np.load(second / "scores.npz") as y:
+        np.testing.assert_array_equal(x["scores"], y["scores"])
+
+
+@pytest.fixture
+def whole(tiny_config, tmp_path) -> Path:
+    """The work_dir of a run that nothing disturbed."""
+    finish(tiny_config, tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+def test_killed_at_random_moments_and_resumed(tiny_config, tmp_path, whole):
+    work = tmp_path / "killed"
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    kills = 0
+    for attempt in range(5):
+        process = start(tiny_config, work, *(["--resume"] if attempt else []))
+        wait_for(work / "log.txt", process)
+        time.sleep(rng.uniform(0, 0.6))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    finish(tiny_config, work, "--resume")
+    assert kills >= 1
+    assert_same_run(whole, work)
+
+
+def test_sigterm_saves_inside_the_epoch_and_exits_143(tiny_config, tmp_path, whole):
+    work = tmp_path / "stopped"
+    process = start(tiny_config, work, "eval_interval=1")
+    wait_for(work / "last.pt", process)
+    process.terminate()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not (work / "result.json").exists()
+    assert "continue with --resume" in (work / "log.txt").read_text()
+    finish(tiny_config, work, "--resume")
+    assert_same_run(whole, work)
+
+
+def test_second_process_on_the_same_work_dir_is_refused(tiny_config, tmp_path):
+    work = tmp_path / "shared"
+    first = start(tiny_config, work, "num_epoch=2000")
+    try:
+        wait_for(work / "last.pt", first)
+        second = start(tiny_config, work, "--overwrite")
+        assert second.wait(timeout=60) == 1
+        assert str(first.pid) in second.stderr.read()
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
