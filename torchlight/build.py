@@ -1,5 +1,6 @@
 """From a class path and a mapping of arguments, as a config holds them, to an object."""
 
+import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -171,8 +172,8 @@ def build(
 def mismatch(value: object, annotation: Any) -> str | None:
     """Why a value, as YAML gives it, does not fit a type annotation; None where it fits.
 
-    Judged are None, bool, int, float (which takes an int), str, `Path` (a str), Literal, unions, and
-    sequences and mappings with what they hold. Any other annotation is taken to fit.
+    Judged are None, bool, int, float (which takes an int), str, `Path` (a str), Literal, unions, dataclasses
+    (a mapping), and sequences and mappings with what they hold. Any other annotation is taken to fit.
     """
     if _fits(value, annotation):
         return None
@@ -202,6 +203,8 @@ def _fits(value: object, annotation: Any) -> bool:
         return isinstance(value, (str, Path))
     if origin is tuple:
         return _fits_tuple(value, arguments)
+    if dataclasses.is_dataclass(origin):
+        return isinstance(value, (Mapping, origin))  # type: ignore[arg-type]
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and (
             not arguments
@@ -235,6 +238,7 @@ def _describe(annotation: Any) -> str:
         return ", ".join(repr(choice) for choice in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(choice) for choice in arguments)
-    if origin:
-        return str(annotation).replace("typing.", "").replace("collections.abc.", "")
-    return getattr(annotation, "__name__", str(annotation))
+    if annotation is Ellipsis:
+        return "..."
+    name = getattr(origin or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join(map(_describe, arguments))}]" if arguments else name

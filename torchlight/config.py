@@ -1,0 +1,250 @@
+"""A run's config: YAML files over `_base_` files, then the command line, into the dataclass of its processor.
+
+OmegaConf reads the YAML (in which `1e-4` is a number) and resolves `${…}`; merging is here, because an error
+has to name the file and line that set a value.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+
+from torchlight.build import nearest
+from torchlight.schema import BASE, DELETE, Report, UnusableError, defaults, dotted_keys, plain, typed
+
+Config = TypeVar("Config")
+
+COMMAND_LINE = "command line"
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a config, one problem a line, in `problems`."""
+
+    def __init__(self, file: str | Path, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"{file}: {count}", *problems]))
+
+
+def load_config(
+    file: str | Path,
+    overrides: Sequence[str | tuple[str, Any]],
+    schema: type[Config],
+    *,
+    check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
+) -> Config:
+    """Read a config file, its bases and the command line into an instance of `schema`.
+
+    A file's `_base_` (a path or a list of them, relative to the file) is merged first, left to right, then
+    the file, then `overrides`. Mappings merge key by key, everything else replaces; `_delete_: true` in a
+    mapping drops what it would inherit. `${…}` is resolved after that. A mapping with the indices of an
+    inherited list as its keys (`views.0.stream=bone`) changes those items.
+
+    Args:
+        file: the YAML file.
+        overrides: `"dotted.key=value"`, the value in YAML; or `(dotted key, value)`, taken as it is.
+        schema: a dataclass. Fields may be scalars, `Path`, Literal, unions, lists, tuples, dataclasses, lists
+            of those, and `dict[str, Any]`, which takes anything. A field without default, or with OmegaConf's
+            MISSING, is required.
+        check: further problems of a loaded config, as (dotted key, problem), for the same error. It is called
+            though values are of a wrong type: those are then at their defaults, and what it says of them, or
+            of `X_args` where `X` is one of them, is dropped. It is not called where a file cannot be read or
+            a required value is missing.
+
+    Raises:
+        ConfigError: anything is wrong; it lists all problems, each with file and line, dotted key, and the
+            nearest valid name.
+    """
+    report = Report(dotted_keys(schema))
+    values = defaults(schema)
+    for layer in [*_file_layers(Path(file), report, ()), *_override_layers(overrides, report)]:
+        report.sources.update(layer.sources)
+        values = _merge(values, layer.values, "", report, layer.sources)
+    try:
+        config = typed(_resolve(values, report), schema, "", report)
+    except UnusableError:
+        raise ConfigError(file, report.problems) from None
+    if check is not None and not report.broken:
+        for key, text in check(config):
+            if not report.is_unusable(key):
+                report.add(key, text)
+    if report.problems:
+        raise ConfigError(file, report.problems)
+    return config
+
+
+def to_yaml(config: Any) -> str:
+    """YAML of a config dataclass that `load_config` reads back, with no base, to an equal config."""
+    return OmegaConf.to_yaml(_escape(plain(config)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    values: dict
+    sources: dict[str, str]  # dotted key -> "file:line"
+
+
+def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterator[_Layer]:
+    """Layers of the bases of a file, and of the file; `chain` are the files that led to it."""
+    if file.resolve() in [other.resolve() for other in chain]:
+        cycle = " -> ".join(str(other) for other in (*chain, file))
+        report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
+        return
+    try:
+        text = file.read_text(encoding="utf-8")
+        # OmegaConf first: it refuses aliases that contain themselves, through which no search for lines ends.
+        values = OmegaConf.to_container(OmegaConf.create(text))
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise yaml.YAMLError("holds no mapping of keys to values")
+        sources = dict(_sources(node, "", str(file))) if node else {}
+    except FileNotFoundError:
+        there = [other.name for other in file.parent.glob("*" + file.suffix)] if file.parent.is_dir() else []
+        named = f"{chain[-1]}: {BASE}" if chain else str(file)
+        report.add_unreadable(named, f"no such file: {file}; {nearest(file.name, there)}")
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        report.add_unreadable(str(file), f"cannot be read: {error}")
+        return
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        report.add_unreadable(*_describe_syntax(error, str(file)))
+        return
+    assert isinstance(values, dict)
+
+    bases = values.pop(BASE, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if isinstance(bases, list) and all(isinstance(base, str) for base in bases):
+        for base in bases:
+            yield from _file_layers(_beside(file, base), report, (*chain, file))
+    else:
+        report.add_unreadable(sources[BASE], f"{BASE}: is {bases!r}; expected a path or a list of paths")
+    yield _Layer(values, sources)
+
+
+def _beside(file: Path, base: str) -> Path:
+    """Path of a base, kept relative and free of `..` where that can be, as messages show it."""
+    path = (file.parent / base).resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _describe_syntax(error: Exception, source: str) -> tuple[str, str]:
+    """Source with line, and message, of what PyYAML or OmegaConf said."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{source}:{error.problem_mark.line + 1}", f"bad YAML: {error.problem}"
+    if isinstance(error, OmegaConfBaseException):
+        return source, f"{error.full_key}: {_first_line(error)}" if error.full_key else _first_line(error)
+    return source, _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _sources(node: yaml.Node, prefix: str, file: str) -> Iterator[tuple[str, str]]:
+    """Dotted key and "file:line" of everything in a YAML document."""
+    if isinstance(node, yaml.MappingNode):
+        children = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(index), value, value) for index, value in enumerate(node.value)]
+    else:
+        return
+    for name, place, value in children:
+        yield prefix + name, f"{file}:{place.start_mark.line + 1}"
+        yield from _sources(value, f"{prefix}{name}.", file)
+
+
+def _override_layers(overrides: Sequence[str | tuple[str, Any]], report: Report) -> Iterator[_Layer]:
+    for override in overrides:
+        if isinstance(override, str):
+            key, equals, text = override.partition("=")
+            key = key.strip()
+            if not equals or not re.fullmatch(r"\w+([.]\w+)*", key):
+                report.add_unreadable(
+                    COMMAND_LINE, f"{override!r} is no setting; write it as dotted.key=value"
+                )
+                continue
+            try:
+                value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
+            except (yaml.YAMLError, OmegaConfBaseException) as error:
+                report.add_unreadable(COMMAND_LINE, f"{override!r}: {_describe_syntax(error, '')[1]}")
+                continue
+        else:
+            key, value = override[0], plain(override[1])
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        yield _Layer(nested, {key: COMMAND_LINE})
+
+
+def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: Mapping[str, str]) -> dict:
+    """`inherited` with the keys of `new`, a mapping at `prefix` of the layer of `sources`, on top."""
+    delete = new.get(DELETE, False)
+    if not isinstance(delete, bool):
+        report.add(prefix + DELETE, f"is {delete!r}; expected true or false")
+    if delete is True:
+        report.forget(prefix, keep=sources)
+    merged = {} if delete is True else dict(inherited)
+    for key, value in new.items():
+        if key == DELETE:
+            continue
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, list) and _are_indices(value, below):
+            items = {int(index): item for index, item in value.items()}
+            items = _merge(dict(enumerate(below)), items, f"{prefix}{key}.", report, sources)
+            merged[key] = list(items.values())
+        elif isinstance(value, Mapping):
+            below = below if isinstance(below, dict) else {}
+            merged[key] = _merge(below, value, f"{prefix}{key}.", report, sources)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _are_indices(value: Mapping, items: list) -> bool:
+    return bool(value) and all(str(key).isdecimal() and int(key) < len(items) for key in value)
+
+
+def _resolve(values: dict, report: Report) -> dict:
+    """Replace every `${…}`; take out, and report, those that lead nowhere and values that are `???`."""
+    tree = OmegaConf.create(values)
+    # Found first, taken out after: what points at a missing value is then told from what points nowhere.
+    for container, name in list(_unresolved(tree, "", report)):
+        container[name] = None
+        if isinstance(container, DictConfig):
+            del container[name]
+    resolved = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _unresolved(tree: DictConfig | ListConfig, prefix: str, report: Report) -> Iterator[tuple[Any, Any]]:
+    """Container and name of each value that is missing or cannot be interpolated."""
+    for name in list(tree) if isinstance(tree, DictConfig) else range(len(tree)):
+        key = f"{prefix}{name}"
+        if OmegaConf.is_missing(tree, name):
+            report.add_missing(key)
+            yield tree, name
+        elif OmegaConf.is_interpolation(tree, name):
+            try:
+                tree[name]
+            except OmegaConfBaseException as error:
+                report.unusable.add(key)
+                if not isinstance(error, InterpolationToMissingValueError):
+                    report.add(key, _first_line(error))
+                yield tree, name
+        elif isinstance(tree[name], (DictConfig, ListConfig)):
+            yield from _unresolved(tree[name], f"{key}.", report)
+
+
+def _escape(value: Any) -> Any:
+    """Strings such that OmegaConf reads a `${` in them as these two letters."""
+    if isinstance(value, dict):
+        return {key: _escape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
