@@ -1,4 +1,4 @@
-"""What a data_gen command skipped and why: a CSV beside its output, and the exit status that follows from it."""
+"""What a data_gen command skipped and why: a CSV beside its output, and the exit status that follows."""
 
 import argparse
 import csv
@@ -28,7 +28,8 @@ class Report:
             with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 table = csv.writer(file)
                 table.writerow(("file", "line", "reason"))
-                table.writerows(sorted(self.rows, key=lambda row: (row[0], row[1] or 0)))
+                for name, line, reason in sorted(self.rows, key=lambda row: (row[0], row[1] or 0)):
+                    table.writerow((name, line, reason))
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -45,7 +46,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="unusable inputs are skipped and listed in OUT.report.csv; exit with status 1 if there are more than "
-        "N of them (default 0: any is worth a look; the rest is prepared all the same)",
+        help="unusable inputs are skipped and listed in OUT.report.csv, the rest is prepared; exit with status 1 if "
+        "there are more than N of them (default 0: any is worth a look)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
