@@ -223,6 +223,7 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_nearest_name(fi
         ("model_args: [1]", "a.yaml:1: model_args: is [1] (list); expected dict[str, Any]"),
         ("model_args: {1: x}", "a.yaml:1: model_args: is {1: 'x'} (dict); expected dict[str, Any]"),
         ("lr: 1", "a.yaml:1: lr: unknown key; did you mean 'schedule.lr'?"),
+        ("schedule.lr: 1", "a.yaml:1: schedule.lr: only the command line takes dotted keys; nest it here"),
         ("_bas_: x", "a.yaml:1: _bas_: unknown key; did you mean 'bases'?"),
         ("on: 1", "True: unknown key; choose from"),
         ("schedule: {_base_: x}", "a.yaml:1: schedule._base_: belongs at the top of a file"),
@@ -251,7 +252,12 @@ def test_a_wrong_value(files: Files, text: str, problem: str) -> None:
         ("x: !!python/object/apply:os.getcwd []", "a.yaml:1: bad YAML: could not determine a constructor"),
         ("- a", "a.yaml: holds no mapping of keys to values"),
         ("just words", "a.yaml: holds no mapping of keys to values"),
-        ("note: ${x", "a.yaml: note: "),
+        ("a: 1\nnote: ${x", "a.yaml:2: note: bad interpolation: "),
+        ("null: 1", "a.yaml: Incompatible key type 'NoneType'"),
+        (
+            "model_args: {x: !!set {a}}",
+            "a.yaml:1: model_args.x: Value 'set' is not a supported primitive type",
+        ),
         ("_base_: 3", "a.yaml:1: _base_: is 3; expected a path or a list of paths"),
         ("_base_: [b.yaml, 3]", "a.yaml:1: _base_: is ['b.yaml', 3]; expected a path or a list of paths"),
         ("_base_: based.yaml", "a.yaml: _base_: no such file: based.yaml; did you mean 'base.yaml'?"),
@@ -289,11 +295,19 @@ def test_an_argument_that_is_no_setting(files: Files, override: str) -> None:
     ]
 
 
+def test_a_setting_inside_what_is_no_mapping(files: Files) -> None:
+    file = files(a="benchmark: x\nviews: [{stream: joint}]")
+    assert problems_of(file, "benchmark.y=3", "views.1.stream=bone") == [
+        "command line: benchmark: is {'y': 3} (dict); expected str",
+        "command line: views: is {'1': {'stream': 'bone'}} (dict); expected list[View]",
+    ]
+
+
 def test_a_setting_in_bad_yaml(files: Files) -> None:
     found = problems_of(files(a="benchmark: x"), "epochs=[1", "note=a: b: c", "note=${x")
     assert found[0].startswith("command line: 'epochs=[1': bad YAML: ")
     assert found[1].startswith("command line: 'note=a: b: c': bad YAML: ")
-    assert found[2].startswith("command line: 'note=${x': ")
+    assert found[2].startswith("command line: 'note=${x': bad interpolation: ")
 
 
 def test_required_values_are_named_and_an_interpolation_to_one_is_no_second_problem(files: Files) -> None:

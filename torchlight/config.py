@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from torchlight.build import nearest
 from torchlight.schema import BASE, DELETE, Report, UnusableError, defaults, dotted_keys, plain, typed
@@ -96,13 +96,7 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
         report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
         return
     try:
-        text = file.read_text(encoding="utf-8")
-        # OmegaConf first: it refuses aliases that contain themselves, through which no search for lines ends.
-        values = OmegaConf.to_container(OmegaConf.create(text))
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None and not isinstance(node, yaml.MappingNode):
-            raise yaml.YAMLError("holds no mapping of keys to values")
-        sources = dict(_sources(node, "", str(file))) if node else {}
+        layer = _read(file, report)
     except FileNotFoundError:
         there = [other.name for other in file.parent.glob("*" + file.suffix)] if file.parent.is_dir() else []
         named = f"{chain[-1]}: {BASE}" if chain else str(file)
@@ -111,19 +105,45 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
     except (OSError, UnicodeDecodeError) as error:
         report.add_unreadable(str(file), f"cannot be read: {error}")
         return
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        report.add_unreadable(*_describe_syntax(error, str(file)))
-        return
-    assert isinstance(values, dict)
-
-    bases = values.pop(BASE, [])
+    bases = layer.values.pop(BASE, [])
     bases = [bases] if isinstance(bases, str) else bases
     if isinstance(bases, list) and all(isinstance(base, str) for base in bases):
         for base in bases:
             yield from _file_layers(_beside(file, base), report, (*chain, file))
     else:
-        report.add_unreadable(sources[BASE], f"{BASE}: is {bases!r}; expected a path or a list of paths")
-    yield _Layer(values, sources)
+        report.add_unreadable(
+            layer.sources[BASE], f"{BASE}: is {bases!r}; expected a path or a list of paths"
+        )
+    yield layer
+
+
+def _read(file: Path, report: Report) -> _Layer:
+    """What one file sets; nothing where it is not what OmegaConf takes, which is reported."""
+    text = file.read_text(encoding="utf-8")
+    values: Any = {}
+    refused = None
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(text))
+    except OmegaConfBaseException as error:
+        refused = error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        report.add_unreadable(f"{file}:{mark.line + 1}" if mark else str(file), _describe_syntax(error))
+        return _Layer({}, {})
+    # OmegaConf has refused aliases that would make this search endless.
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is None:
+        return _Layer({}, {})
+    if not isinstance(node, yaml.MappingNode):
+        report.add_unreadable(str(file), "holds no mapping of keys to values")
+        return _Layer({}, {})
+    sources = dict(_sources(node, "", str(file)))
+    if refused:
+        key = refused.full_key or ""
+        said = ": ".join(part for part in (key, _describe_syntax(refused)) if part)
+        report.add_unreadable(sources.get(key, str(file)), said)
+        return _Layer({}, sources)
+    return _Layer(values, sources)
 
 
 def _beside(file: Path, base: str) -> Path:
@@ -132,13 +152,11 @@ def _beside(file: Path, base: str) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _describe_syntax(error: Exception, source: str) -> tuple[str, str]:
-    """Source with line, and message, of what PyYAML or OmegaConf said."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"{source}:{error.problem_mark.line + 1}", f"bad YAML: {error.problem}"
-    if isinstance(error, OmegaConfBaseException):
-        return source, f"{error.full_key}: {_first_line(error)}" if error.full_key else _first_line(error)
-    return source, _first_line(error)
+def _describe_syntax(error: yaml.YAMLError | OmegaConfBaseException) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        return f"bad YAML: {error.problem}"
+    kind = "bad interpolation: " if isinstance(error, GrammarParseError) else ""
+    return kind + _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
@@ -171,7 +189,7 @@ def _override_layers(overrides: Sequence[str | tuple[str, Any]], report: Report)
             try:
                 value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
             except (yaml.YAMLError, OmegaConfBaseException) as error:
-                report.add_unreadable(COMMAND_LINE, f"{override!r}: {_describe_syntax(error, '')[1]}")
+                report.add_unreadable(COMMAND_LINE, f"{override!r}: {_describe_syntax(error)}")
                 continue
         else:
             key, value = override[0], plain(override[1])
@@ -198,7 +216,9 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
             items = _merge(dict(enumerate(below)), items, f"{prefix}{key}.", report, sources)
             merged[key] = list(items.values())
         elif isinstance(value, Mapping):
-            below = below if isinstance(below, dict) else {}
+            if not isinstance(below, dict):
+                report.sources[f"{prefix}{key}"] = sources.get(f"{prefix}{key}", COMMAND_LINE)
+                below = {}
             merged[key] = _merge(below, value, f"{prefix}{key}.", report, sources)
         else:
             merged[key] = value

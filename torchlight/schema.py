@@ -104,6 +104,8 @@ def _instance(value: Any, schema: Any, key: str, report: Report) -> Any:
     for name in value:
         if name == BASE:
             report.add(prefix + BASE, "belongs at the top of a file")
+        elif "." in str(name):
+            report.add(f"{prefix}{name}", "only the command line takes dotted keys; nest it here")
         elif name not in fields:
             report.add(f"{prefix}{name}", f"unknown key; {report.suggest(str(name), fields)}")
 
