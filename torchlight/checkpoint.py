@@ -1,0 +1,237 @@
+"""Files that are whole or not there, states that load without running code, weights that fit or say why."""
+
+import fnmatch
+import io
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Where a file of weights keeps them, if not at its top: this project's and others' checkpoints.
+STATE_KEYS = ("model", "state_dict")
+# What wrappers (DataParallel, torch.compile) put before every key.
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint, is damaged, or holds objects that only code could rebuild."""
+
+
+class WeightsError(ValueError):
+    """Weights do not fit a network; all keys that are missing, unexpected or of another shape are listed."""
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` only once all of it is on the disk.
+
+    It is written beside `path`, synced and renamed. On any error, an interrupt included, what was written is
+    removed and an older file at `path` stays as it was. Two processes must not write the same path at once.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself
+    finally:
+        os.close(folder)
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write a state atomically, in a form that `load_checkpoint` takes.
+
+    Args:
+        path: the file.
+        state: nested mappings, lists and tuples of tensors, numbers, strings, bools and None. NumPy scalars
+            are written as Python numbers.
+
+    Raises:
+        TypeError: the state holds anything else; names its place.
+        OSError: the disk is full, …; an older file stays as it was.
+    """
+    # By way of memory: torch's writer hides the cause when a disk fills.
+    buffer = io.BytesIO()
+    torch.save(_loadable(state, ""), buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def _loadable(value: Any, place: str) -> Any:
+    """The value in types that `torch.load(weights_only=True)` admits."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _loadable(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_loadable(item, f"{place}.{index}") for index, item in enumerate(value))
+    raise TypeError(
+        f"a checkpoint cannot hold {type(value).__name__}, as at {place!r}; save numbers, strings or tensors"
+    )
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a state onto the CPU without running code from the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: the file is damaged, is no checkpoint, or holds pickled objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        if zipfile.is_zipfile(path):
+            _check_sums(path)  # torch reads past a flipped bit
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in torch, pickle or zipfile
+        pickled = re.search(r"GLOBAL (\S+)", str(error))
+        if pickled:
+            raise CheckpointError(
+                f"{path} holds a pickled {pickled[1]}, and loading that could run code; "
+                "save its tensors alone, in a dict, where it was made"
+            ) from error
+        raise CheckpointError(f"{path} is damaged, or no checkpoint ({_first_sentence(error)})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}; a checkpoint is a dict")
+    return state
+
+
+def _check_sums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong")
+
+
+def _first_sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+
+
+def load_weights(
+    module: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    *,
+    ignore: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Copy weights into a network: all of them, or none and an error.
+
+    Args:
+        module: the network, changed only where everything fits.
+        source: a file, or its content: a state dict, bare or under "model" or "state_dict". Prefixes that
+            wrappers put before every key are dropped.
+        ignore: keys that need not be loaded, as a name with all below it ("fc", "encoder_q.fc") or a pattern
+            ("*.num_batches_tracked"), after renaming.
+        rename: regular expressions and their replacements, applied in turn to every key of the file.
+
+    Returns:
+        The keys of the network that keep their values because `ignore` names them.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as `load_checkpoint`; the latter also where there is no state dict.
+        WeightsError: keys are missing, unexpected or of another shape; lists all of them.
+    """
+    name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
+    content = load_checkpoint(source) if isinstance(source, (str, Path)) else source
+    given = _rename(_state_dict(content, name), rename or {}, name)
+    wanted = module.state_dict()
+    kept = [key for key in wanted if _is_ignored(key, ignore)]
+    given = {key: value for key, value in given.items() if not _is_ignored(key, ignore)}
+
+    missing = [key for key in wanted if key not in given and key not in kept]
+    unexpected = [key for key in given if key not in wanted]
+    common = [key for key in given if key in wanted]
+    mismatched = [key for key in common if given[key].shape != wanted[key].shape]
+    lines = [f"missing in the file: {key} {_shape(wanted[key])}" for key in missing]
+    lines += [f"not in the network: {key} {_shape(given[key])}" for key in unexpected]
+    lines += [
+        f"of another shape: {key} {_shape(given[key])} in the file, {_shape(wanted[key])} in the network"
+        for key in mismatched
+    ]
+    if lines:
+        heads = sorted({key.split(".")[0] for key in (*missing, *unexpected, *mismatched)})
+        lines.append(
+            f"name in ignore_weights what need not be loaded, e.g. ignore_weights=[{', '.join(heads)}]"
+        )
+        network = f"{type(module).__module__}.{type(module).__qualname__}"
+        raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
+    module.load_state_dict(given, strict=False)
+    return kept
+
+
+def _state_dict(content: Mapping[str, Any], name: str) -> Mapping[str, Tensor]:
+    state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
+    other = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if other or not state:
+        found = f"{other[0]!r} is no tensor" if other else "it is empty"
+        raise CheckpointError(f"{name} holds no state dict, bare or under {' or '.join(STATE_KEYS)}: {found}")
+    for prefix in WRAPPER_PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _rename(state: Mapping[str, Tensor], rules: Mapping[str, str], name: str) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        new = key
+        for pattern, replacement in rules.items():
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise WeightsError(f"{name}: renaming gives two keys the name {new!r}, the second was {key!r}")
+        renamed[new] = value
+    return renamed
+
+
+def _is_ignored(key: str, patterns: Iterable[str]) -> bool:
+    return any(key == p or key.startswith(f"{p}.") or fnmatch.fnmatchcase(key, p) for p in patterns)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def rng_state() -> dict[str, Any]:
+    """States of the global generators of Python, NumPy and torch (all devices), in a checkpoint's types."""
+    numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - the global generator's state
+    return {
+        "python": random.getstate(),
+        "numpy": {
+            **numpy_state,
+            "state": {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()},
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Set what `rng_state` gave; devices that are not there now, or were not then, are left out."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002 - as above
+    torch.set_rng_state(state["torch"])
+    for index, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(cuda_state, index)

@@ -1,0 +1,157 @@
+"""Several processes as torchrun starts them; alone, everything here does nothing and says rank 0 of 1.
+
+Small things (numbers, flags, objects) travel between CPUs by gloo, tensors on CUDA devices by NCCL.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def init(device_name: str = "auto") -> None:
+    """Join the other processes, if torchrun started this one among several; `shutdown` leaves them.
+
+    Args:
+        device_name: as for `device`.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    chosen = device(device_name)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+
+
+def shutdown() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process among all."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return rank() == 0
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device of this process.
+
+    Args:
+        name: "auto" is CUDA where there is one, else the CPU; "cuda" is the device of the local rank.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; choose auto, cpu, cuda, or cuda:0 and so on") from None
+    if found.type != "cuda":
+        return found
+    index = int(os.environ.get("LOCAL_RANK", "0")) if found.index is None else found.index
+    if index >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {name!r} (number {index}), and torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu, or start no more processes than there are devices"
+        )
+    if found.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"device is {name!r}, and several processes cannot share it; use device=cuda")
+    return torch.device("cuda", index)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel and torch.compile."""
+    for inner in ("module", "_orig_mod"):
+        model = getattr(model, inner, model)
+    return model
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set in any process. All must call it; none returns before the last has."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    any_rank(False)
+
+
+def broadcast_object(value: T) -> T:
+    """The main process's value, in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def all_gather_object(value: T) -> list[T]:
+    """Every process's value, by rank."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def all_gather_ragged(tensor: Tensor) -> Tensor:
+    """Tensors (n_rank, …) of all processes end to end, (sum of n_rank, …), on the device of the argument.
+
+    Raises:
+        ValueError: the processes' tensors differ in type or in a dimension other than the first.
+    """
+    if world_size() == 1:
+        return tensor
+    kinds = all_gather_object((tensor.dtype, tuple(tensor.shape)))
+    if any((dtype, shape[1:]) != (tensor.dtype, tuple(tensor.shape[1:])) for dtype, shape in kinds):
+        raise ValueError(f"tensors of the processes differ in more than their first dimension: {kinds}")
+    # As bytes, since gloo knows neither bool nor bfloat16; padded, since it gathers equal sizes only.
+    row = math.prod(tensor.shape[1:]) * tensor.element_size()
+    sizes = [shape[0] for _, shape in kinds]
+    sent = torch.zeros(max(sizes) * row, dtype=torch.uint8, device=tensor.device)
+    sent[: len(tensor) * row] = tensor.contiguous().reshape(-1).view(torch.uint8)
+    received = [torch.empty_like(sent) for _ in sizes]
+    dist.all_gather(received, sent)
+    parts = [
+        part[: size * row].view(tensor.dtype).reshape(size, *tensor.shape[1:])
+        for part, size in zip(received, sizes, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def all_reduce_sum(values: Mapping[str, float]) -> dict[str, float]:
+    """Sums over the processes, by name, added in the order of the ranks; a process may lack a name."""
+    total: dict[str, float] = {}
+    for given in all_gather_object(dict(values)):
+        for name, value in given.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def all_reduce_mean(values: Mapping[str, float]) -> dict[str, float]:
+    """Means over the processes that have a name, by name."""
+    count = all_reduce_sum(dict.fromkeys(values, 1))
+    return {name: value / count[name] for name, value in all_reduce_sum(values).items()}
