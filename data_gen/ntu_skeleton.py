@@ -1,0 +1,266 @@
+"""Reads raw `.skeleton` files of NTU RGB+D.
+
+The format, one item a line: number of frames T; per frame the number of bodies; per body a header of 10 values whose
+first is the body's id, the number of joints (25), and 25 lines of 12 values whose first three are x, y, z in metres.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_JOINT = 25
+MAX_BODY = 6
+HEADER_VALUES = 10
+JOINT_VALUES = 12
+BODY_LINES = 2 + NUM_JOINT
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+WIDTH = 16  # characters of a number that are read at once
+NEWLINE, RETURN, SPACE, POINT, MINUS, ZERO, TWO, FIVE, NINE = b"\n\r .-0259"
+POWERS_OF_TEN = 10 ** np.arange(WIDTH, dtype=np.uint64)
+
+
+class _IrregularError(Exception):
+    """The quick reader does not take this file; the thorough one may, or can say what is wrong."""
+
+
+class SkeletonError(ValueError):
+    """A file that is not of the format, or holds no body.
+
+    Attributes:
+        line: where, counted from 1; None if no one line is to blame.
+        reason: what is wrong.
+    """
+
+    def __init__(self, line: int | None, reason: str) -> None:
+        super().__init__(line, reason)
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason if self.line is None else f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One file. B counts the bodies of all T frames, in the order of the file.
+
+    num_body: (T,) int64, bodies per frame.
+    body: (B,) int64, who it is: ids numbered by first appearance.
+    joints: (B, 25, 3) float32, metres.
+    """
+
+    num_body: np.ndarray
+    body: np.ndarray
+    joints: np.ndarray
+
+    @property
+    def num_frame(self) -> int:
+        """T."""
+        return len(self.num_body)
+
+    @property
+    def frame(self) -> np.ndarray:
+        """(B,) int64, the frame each body is in."""
+        return np.repeat(np.arange(self.num_frame), self.num_body)
+
+    @property
+    def slot(self) -> np.ndarray:
+        """(B,) int64, place of each body among those of its frame."""
+        before = np.cumsum(self.num_body) - self.num_body
+        return np.arange(len(self.body)) - np.repeat(before, self.num_body)
+
+
+def parse_skeleton(data: bytes) -> Recording:
+    """Read the content of a file.
+
+    Every coordinate is the float32 nearest to the float64 nearest to the text, as `float` reads it. Frames without
+    bodies are kept. Columns that are not coordinates are counted, and checked for letters, but not used.
+
+    Raises:
+        SkeletonError: the file is not of the format (cut short, other counts, not numbers, NaN, infinite, more text
+            behind), or no frame has a body.
+    """
+    try:
+        return _parse_at_once(data)
+    except (_IrregularError, SkeletonError):
+        return _parse_by_line(data)
+
+
+def _parse_by_line(data: bytes) -> Recording:
+    """`parse_skeleton`, line by line: slow, but it knows which line is wrong, and takes blanks as they come."""
+    lines = data.rstrip().splitlines()
+    at = 0
+
+    def values(what: str) -> list[bytes]:
+        nonlocal at
+        if at == len(lines):
+            raise SkeletonError(at or None, f"the file ends where {what} should follow")
+        at += 1
+        return lines[at - 1].split()
+
+    def count(what: str) -> int:
+        words = values(what)
+        if len(words) != 1 or not words[0].isdigit() or len(words[0]) > 9:
+            raise SkeletonError(at, f"{_show(lines[at - 1])} is not {what}")
+        return int(words[0])
+
+    def numbers(what: str, expected: int) -> list[float]:
+        words = values(what)
+        if len(words) != expected:
+            raise SkeletonError(at, f"{len(words)} values, but {what} has {expected}")
+        return [_read_number(word, at) for word in words]
+
+    num_body: list[int] = []
+    body: list[int] = []
+    joints: list[list[float]] = []
+    ids: dict[bytes, int] = {}
+    num_frame = count("the number of frames")
+    for frame in range(num_frame):
+        where = f"of frame {frame + 1} of {num_frame}"
+        num_body.append(count(f"the number of bodies {where}"))
+        if num_body[-1] > MAX_BODY:
+            raise SkeletonError(at, f"{num_body[-1]} bodies {where}; the sensor follows {MAX_BODY} at most")
+        for _ in range(num_body[-1]):
+            numbers(f"the header of a body {where}", HEADER_VALUES)
+            body.append(ids.setdefault(lines[at - 1].split()[0], len(ids)))
+            num_joint = count(f"the number of joints of a body {where}")
+            if num_joint != NUM_JOINT:
+                raise SkeletonError(at, f"{num_joint} joints in a body {where}; needed are {NUM_JOINT}")
+            joints += [numbers(f"a joint {where}", JOINT_VALUES)[:3] for _ in range(NUM_JOINT)]
+    if at < len(lines):
+        raise SkeletonError(at + 1, f"more text after the last of {num_frame} frames")
+    if not body:
+        raise SkeletonError(None, f"none of the {num_frame} frames has a body")
+    return Recording(
+        np.array(num_body), np.array(body), np.array(joints, np.float32).reshape(-1, NUM_JOINT, 3)
+    )
+
+
+def _read_number(word: bytes, line: int) -> float:
+    """A number that float32 can hold."""
+    try:
+        number = float(word)
+    except ValueError:
+        raise SkeletonError(line, f"{_show(word)} is not a number") from None
+    if b"_" in word or not abs(number) <= FLOAT32_MAX:
+        raise SkeletonError(line, f"{_show(word)} is not a finite number")
+    return number
+
+
+def _show(text: bytes) -> str:
+    """`text` for a message: short, and in ASCII."""
+    return repr(text[:20].decode("ascii", "backslashreplace")) + ("..." if len(text) > 20 else "")
+
+
+def _require(regular: bool | np.bool_) -> None:
+    if not regular:
+        raise _IrregularError
+
+
+def _parse_at_once(data: bytes) -> Recording:
+    """`parse_skeleton` for files with single blanks between values and one kind of line end.
+
+    Raises _IrregularError or SkeletonError for others. L lines, B bodies.
+    """
+    _require(data.endswith(b"\n"))
+    text = np.frombuffer(data, np.uint8)
+    if text.max() > NINE:
+        _check_letters(data, np.flatnonzero(text > NINE))
+    crlf = int(data[: data.index(b"\n")].endswith(b"\r"))
+    gaps = np.flatnonzero(text <= SPACE)
+    kinds = text[gaps]
+    ends = np.flatnonzero(kinds == NEWLINE)  # (L,) of lines, as indices into gaps
+    _require(np.count_nonzero(kinds == SPACE) + len(ends) * (1 + crlf) == len(gaps))
+    _require(not crlf or (kinds[ends - 1] == RETURN).all())
+
+    num_value = np.diff(ends, prepend=-1) - crlf
+    line_end = gaps[ends] - crlf
+    line_start = np.concatenate([[0], gaps[ends[:-1]] + 1])
+    header = np.flatnonzero(num_value == HEADER_VALUES)  # (B,) lines
+    num_body = _count_bodies(data, line_start, line_end, header)
+    joint = (header[:, None] + np.arange(2, BODY_LINES)).reshape(-1)  # (B * 25,) lines
+    _require((num_value[joint] == JOINT_VALUES).all())
+
+    around = gaps[ends[joint - 1] + np.arange(4)[:, None]]  # (4, B * 25) bytes before x, y, z, and after z
+    values = _read_numbers(data, around[:3].reshape(-1) + 1, around[1:].reshape(-1))
+    joints = np.ascontiguousarray(values.reshape(3, -1, NUM_JOINT).transpose(1, 2, 0))
+
+    ids: dict[bytes, int] = {}
+    id_bytes = zip(line_start[header].tolist(), gaps[ends[header - 1] + 1].tolist(), strict=True)
+    body = [ids.setdefault(data[start:end], len(ids)) for start, end in id_bytes]
+    return Recording(num_body, np.array(body), joints)
+
+
+def _check_letters(data: bytes, positions: np.ndarray) -> None:
+    """Lines with letters hold finite numbers all the same (1e-05)."""
+    checked = -1
+    for position in positions.tolist():
+        if position > checked:
+            start, checked = data.rfind(b"\n", 0, position) + 1, data.index(b"\n", position)
+            for word in data[start:checked].split():
+                _read_number(word, 0)
+
+
+def _count_bodies(
+    data: bytes, line_start: np.ndarray, line_end: np.ndarray, header: np.ndarray
+) -> np.ndarray:
+    """Bodies per frame (T,), where lines follow each other as the format has it and `header` are all the headers.
+
+    line_start, line_end: (L,) bytes that each line begins at and ends before; header: (B,) lines.
+    """
+    text = np.frombuffer(data, np.uint8)
+    num_line = len(line_start)
+    _require(len(header) > 0 and header[-1] + BODY_LINES <= num_line)
+    num_joint = line_start[header + 1]
+    _require((line_end[header + 1] - num_joint == 2).all())
+    _require((text[num_joint] == TWO).all() and (text[num_joint + 1] == FIVE).all())
+
+    is_frame = np.ones(num_line, bool)
+    is_frame[0] = False
+    is_frame[header[:, None] + np.arange(BODY_LINES)] = False
+    frame = np.flatnonzero(is_frame)  # (T,) lines with a number of bodies
+    _require(data[: line_end[0]] == b"%d" % len(frame))
+    # No two bodies share a line, and each frame is followed by as many as it says.
+    _require(len(frame) == num_line - 1 - BODY_LINES * len(header) and frame[0] == 1)
+    num_body = text[line_start[frame]].astype(np.int64) - ZERO
+    _require((line_end[frame] - line_start[frame] == 1).all() and (num_body <= MAX_BODY).all())
+    _require((np.diff(frame, append=num_line) == 1 + BODY_LINES * num_body).all())
+    return num_body
+
+
+def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Numbers at the bytes [start, end) as float32 (n,); each ends at least WIDTH bytes into `data`.
+
+    Plain decimals of up to 15 digits are read all at once: digits and point give a whole number below 2^53 and a
+    power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest to the text. The
+    others (exponents, more digits) go through `float`.
+    """
+    text = np.frombuffer(data, np.uint8)
+    windows = np.ndarray(len(data) - WIDTH + 1, f"V{WIDTH}", data, strides=(1,))
+    chars = (
+        windows[end - WIDTH].view(np.uint8).reshape(-1, WIDTH).T.copy()
+    )  # (WIDTH, n): a number ends each column
+    negative = text[start] == MINUS
+    length = end - start - negative
+    inside = np.arange(WIDTH, 0, -1, dtype=np.uint8)[:, None] <= np.minimum(length, 255).astype(np.uint8)
+    digits = chars - np.uint8(ZERO)
+    is_digit = (digits < 10) & inside
+    is_point = (chars == POINT) & inside
+    num_digit = is_digit.sum(0, dtype=np.uint8)
+    num_point = is_point.sum(0, dtype=np.uint8)
+    plain = (num_digit > 0) & (num_digit < WIDTH) & (num_point <= 1) & (num_digit + num_point == length)
+
+    number = digits * is_digit  # neighbours join to numbers of 2, 4, 8, 16 digits, each just fitting its type
+    for scale in (np.uint8(10), np.uint16(10**2), np.uint32(10**4), np.uint64(10**8)):
+        number = number[0::2].astype(scale.dtype) * scale + number[1::2]
+    whole = number[0]
+    # The point stood for a digit 0: what is before it counts tenfold.
+    places = np.arange(WIDTH - 1, -1, -1, dtype=np.uint8)[:, None]
+    power = POWERS_OF_TEN[(is_point * places).sum(0, dtype=np.uint8)]
+    before = np.where(num_point == 1, whole // (10 * power), 0)
+    values = (whole - 9 * power * before).astype(np.float64) / power.astype(np.float64)
+    np.negative(values, out=values, where=negative)
+
+    for index in np.flatnonzero(~plain).tolist():
+        values[index] = _read_number(data[start[index] : end[index]], 0)
+    return values.astype(np.float32)
