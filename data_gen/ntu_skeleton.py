@@ -1,7 +1,8 @@
 """Reads raw `.skeleton` files of NTU RGB+D.
 
-The format, one item a line: number of frames T; per frame the number of bodies; per body a header of 10 values whose
-first is the body's id, the number of joints (25), and 25 lines of 12 values whose first three are x, y, z in metres.
+The format, one item a line: number of frames T; per frame the number of bodies; per body a header of 10
+values whose first is the body's id, the number of joints (25), and 25 lines of 12 values, the first three of
+which are x, y, z in metres.
 """
 
 from dataclasses import dataclass
@@ -73,12 +74,12 @@ class Recording:
 def parse_skeleton(data: bytes) -> Recording:
     """Read the content of a file.
 
-    Every coordinate is the float32 nearest to the float64 nearest to the text, as `float` reads it. Frames without
-    bodies are kept. Columns that are not coordinates are counted, and checked for letters, but not used.
+    Every coordinate is the float32 nearest to the float64 nearest to the text, as `float` reads it. Frames
+    without bodies are kept. Other columns are counted, and checked for letters, but not used.
 
     Raises:
-        SkeletonError: the file is not of the format (cut short, other counts, not numbers, NaN, infinite, more text
-            behind), or no frame has a body.
+        SkeletonError: the file is not of the format (cut short, other counts, not numbers, NaN, infinite,
+            more text behind), or no frame has a body.
     """
     try:
         return _parse_at_once(data)
@@ -87,7 +88,7 @@ def parse_skeleton(data: bytes) -> Recording:
 
 
 def _parse_by_line(data: bytes) -> Recording:
-    """`parse_skeleton`, line by line: slow, but it knows which line is wrong, and takes blanks as they come."""
+    """`parse_skeleton`, line by line: slow, but knows which line is wrong and takes any blanks."""
     lines = data.rstrip().splitlines()
     at = 0
 
@@ -204,9 +205,9 @@ def _check_letters(data: bytes, positions: np.ndarray) -> None:
 def _count_bodies(
     data: bytes, line_start: np.ndarray, line_end: np.ndarray, header: np.ndarray
 ) -> np.ndarray:
-    """Bodies per frame (T,), where lines follow each other as the format has it and `header` are all the headers.
+    """Bodies per frame (T,), where lines follow each other as the format has it.
 
-    line_start, line_end: (L,) bytes that each line begins at and ends before; header: (B,) lines.
+    line_start, line_end: (L,) bytes that each line begins at and ends before; header: (B,) their lines.
     """
     text = np.frombuffer(data, np.uint8)
     num_line = len(line_start)
@@ -231,15 +232,13 @@ def _count_bodies(
 def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Numbers at the bytes [start, end) as float32 (n,); each ends at least WIDTH bytes into `data`.
 
-    Plain decimals of up to 15 digits are read all at once: digits and point give a whole number below 2^53 and a
-    power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest to the text. The
-    others (exponents, more digits) go through `float`.
+    Plain decimals of up to 15 digits are read all at once: digits and point give a whole number below 2^53
+    and a power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest to the
+    text. The others (exponents, more digits) go through `float`.
     """
     text = np.frombuffer(data, np.uint8)
-    windows = np.ndarray(len(data) - WIDTH + 1, f"V{WIDTH}", data, strides=(1,))
-    chars = (
-        windows[end - WIDTH].view(np.uint8).reshape(-1, WIDTH).T.copy()
-    )  # (WIDTH, n): a number ends each column
+    windows: np.ndarray = np.ndarray(len(data) - WIDTH + 1, f"V{WIDTH}", data, strides=(1,))
+    chars = windows[end - WIDTH].view(np.uint8).reshape(-1, WIDTH).T.copy()  # (WIDTH, n)
     negative = text[start] == MINUS
     length = end - start - negative
     inside = np.arange(WIDTH, 0, -1, dtype=np.uint8)[:, None] <= np.minimum(length, 255).astype(np.uint8)

@@ -46,7 +46,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="unusable inputs are skipped and listed in OUT.report.csv, the rest is prepared; exit with status 1 "
-        "if there are more than N of them (default 0: any is worth a look)",
+        help="unusable inputs are skipped and listed in OUT.report.csv, the rest is prepared; exit with "
+        "status 1 if there are more than N of them (default 0: any is worth a look)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")

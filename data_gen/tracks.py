@@ -1,0 +1,135 @@
+"""Which bodies of a recording make a clip: up to two tracks out of all that the sensor saw.
+
+Each choice takes a `Recording` of T frames to tracks (M, T', V, 3), float32, metres, M 1 or 2, V = 25, zero in
+the frames that a body is absent from. The sensor now and then takes furniture for a body, or one actor for
+several.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_gen.ntu_skeleton import NUM_JOINT, Recording, SkeletonError
+
+MAX_TRACK = 2
+ENERGY_SLOTS = 4
+LONGEST_NOISE = 11  # frames
+MAX_WIDTH = 0.8  # of the height
+NOISY_FRAMES = 0.69754  # of all frames of a body
+
+
+def first(recording: Recording) -> np.ndarray:
+    """The first two bodies of each frame, as ST-GCN (Yan et al., AAAI 2018) has it; T' = T."""
+    return _present(_by_slot(recording, MAX_TRACK))
+
+
+def energy(recording: Recording) -> np.ndarray:
+    """The two slots of largest spread among the first four, as AS-GCN (Li et al., CVPR 2019) has it; T' = T.
+
+    The spread of a slot is std(x) + std(y) + std(z), each over the joints of the frames where it is not zero.
+    """
+    tracks = _by_slot(recording, ENERGY_SLOTS)
+    if len(tracks) > 1:
+        spread = [np.sqrt(_variance(track[track.any((1, 2))])).sum() for track in tracks]
+        tracks = tracks[np.argsort(spread, kind="stable")[::-1][:MAX_TRACK]]
+    return _present(tracks)
+
+
+def denoise(recording: Recording) -> np.ndarray:
+    """Tracks by body id, rid of noise, as CTR-GCN (Chen et al., ICCV 2021) has it; T' = frames with a body.
+
+    Where there are several ids: those seen in 11 frames or fewer go; then those wider than 0.8 of their height
+    in 69.754 % of their frames or more, while another is left. The rest, by falling motion (variance of the
+    joints, or of those in the frames not too wide if less), join the first track, or where they overlap it, the
+    second; who overlaps both is left out.
+
+    An id that is lost and found again is taken to follow on without a gap, and the second track to begin in
+    frame 0: the published results depend on both. If all ids are short, all are kept (the published code fails
+    there).
+    """
+    seen = recording.num_body > 0
+    num_frame = int(seen.sum())
+    frame = (np.cumsum(seen) - 1)[recording.frame]
+    bodies = []
+    for identity in range(int(recording.body.max()) + 1):
+        mine = np.flatnonzero(recording.body == identity)
+        start = int(frame[mine[0]])
+        # An id given twice in a frame would run past the last.
+        bodies.append(_Body(start, recording.joints[mine[: num_frame - start]]))
+    if len(bodies) > 1:
+        bodies = [body for body in bodies if len(body.poses) > LONGEST_NOISE] or bodies
+        bodies = _by_motion(_without_wide(bodies))
+    return _present(_merge(bodies, num_frame))
+
+
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """Poses (n, V, 3) of one id, in the frames from `start` on."""
+
+    start: int
+    poses: np.ndarray
+
+    @property
+    def last(self) -> int:
+        return self.start + len(self.poses) - 1
+
+    def too_wide(self) -> np.ndarray:
+        """(n,) bool, frames with a body too wide to be one."""
+        width, height, _ = np.ptp(self.poses, axis=1).T
+        return width > MAX_WIDTH * height.astype(np.float64)
+
+
+def _without_wide(bodies: list[_Body]) -> list[_Body]:
+    kept = list(bodies)
+    for body in bodies:
+        if len(kept) > 1 and body.too_wide().mean() >= NOISY_FRAMES:
+            kept.remove(body)
+    return kept
+
+
+def _by_motion(bodies: list[_Body]) -> list[_Body]:
+    def motion(body: _Body) -> float:
+        variances = (_variance(poses).sum() for poses in (body.poses, body.poses[~body.too_wide()]))
+        return min(variances)
+
+    return sorted(bodies, key=motion, reverse=True)
+
+
+def _merge(bodies: list[_Body], num_frame: int) -> np.ndarray:
+    """Put each body into the first track (2, T', V, 3) whose span so far it shares at most one frame with."""
+    tracks = np.zeros((MAX_TRACK, num_frame, NUM_JOINT, 3), np.float32)
+    spans = [(bodies[0].start, bodies[0].start), (0, 0)]
+    for body in bodies:
+        for track, (start, last) in enumerate(spans):
+            if min(last, body.last) - max(start, body.start) <= 0:
+                tracks[track, body.start : body.last + 1] = body.poses
+                spans[track] = min(start, body.start), max(last, body.last)
+                break
+    return tracks
+
+
+def _by_slot(recording: Recording, num_slot: int) -> np.ndarray:
+    """Bodies by their place in their frame: (number of slots in use, at most `num_slot`; T, V, 3)."""
+    slot = recording.slot
+    used = slot < num_slot
+    num_track = min(int(recording.num_body.max()), num_slot)
+    tracks = np.zeros((num_track, recording.num_frame, NUM_JOINT, 3), np.float32)
+    tracks[slot[used], recording.frame[used]] = recording.joints[used]
+    return tracks
+
+
+def _present(tracks: np.ndarray) -> np.ndarray:
+    """The tracks up to the last that is not all zero."""
+    present = np.flatnonzero(tracks.any((1, 2, 3)))
+    if present.size == 0:
+        raise SkeletonError(None, "every joint of every body is at the origin")
+    return tracks[: present[-1] + 1]
+
+
+def _variance(poses: np.ndarray) -> np.ndarray:
+    """Of x, y and z over all joints of (n, V, 3) poses, in float64; zero if there are none."""
+    return poses.reshape(-1, 3).var(0, dtype=np.float64) if len(poses) else np.zeros(3)
+
+
+CHOICES: dict[str, Callable[[Recording], np.ndarray]] = {"energy": energy, "first": first, "denoise": denoise}
