@@ -60,8 +60,10 @@ def import_class(path: str, packages: Sequence[str] = PACKAGES) -> type:
     module = _import_module(parts[:-1], path)
     found = getattr(module, parts[-1], None)
     if not _is_class_of(found, packages):
-        valid = [name for name, value in vars(module).items() if _is_class_of(value, packages)]
-        valid += [f"{info.name}.ClassName" for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+        below = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+        if parts[-1] in below:
+            raise ClassPathError(f"{path!r}: {path} is a module; write {path}.ClassName")
+        valid = below + [name for name, value in vars(module).items() if _is_class_of(value, packages)]
         raise ClassPathError(f"{module.__name__} has no class {parts[-1]!r}; {nearest(parts[-1], valid)}")
     return found
 

@@ -151,7 +151,7 @@ def load_weights(
         The keys of the network that keep their values because `ignore` names them.
 
     Raises:
-        FileNotFoundError, CheckpointError: as `load_checkpoint`; the latter also where there is no state dict.
+        FileNotFoundError, CheckpointError: as `load_checkpoint`; the latter also where no state dict is.
         WeightsError: keys are missing, unexpected or of another shape; lists all of them.
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"

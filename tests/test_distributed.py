@@ -1,0 +1,139 @@
+"""Alone everything does nothing; in two processes values, flags and ragged tensors meet."""
+
+import os
+import socket
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchlight import distributed
+
+
+def test_alone_everything_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    distributed.init()
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    tensor = torch.arange(3)
+    assert distributed.all_gather_ragged(tensor) is tensor
+    assert distributed.all_gather_object("x") == ["x"]
+    assert distributed.broadcast_object("x") == "x"
+    assert (distributed.any_rank(True), distributed.any_rank(False)) == (True, False)
+    assert distributed.all_reduce_sum({"a": 2.0}) == distributed.all_reduce_mean({"a": 2.0}) == {"a": 2.0}
+    distributed.barrier()
+    distributed.shutdown()
+
+
+def test_device_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert distributed.device() == distributed.device("cpu") == torch.device("cpu")
+    with pytest.raises(
+        ValueError, match=r"device is 'cuda' \(number 0\), and torch sees 0 CUDA devices; use device=cpu"
+    ):
+        distributed.device("cuda")
+    with pytest.raises(ValueError, match="device is 'gpu'; choose auto, cpu, cuda"):
+        distributed.device("gpu")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert distributed.device("auto") == torch.device("cuda:0")
+    assert distributed.device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="number 2"):
+        distributed.device("cuda:2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.device("auto") == distributed.device("cuda") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="'cuda:1', and several processes cannot share it; use device=cuda"):
+        distributed.device("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="no more processes than there are devices"):
+        distributed.device("auto")
+
+
+def test_the_network_inside_its_wrappers() -> None:
+    network = nn.Linear(1, 1)
+    assert distributed.unwrap(network) is network
+    assert distributed.unwrap(nn.DataParallel(network)) is network
+    assert distributed.unwrap(torch.compile(network)) is network  # type: ignore[arg-type]
+    assert distributed.unwrap(nn.DataParallel(torch.compile(network))) is network  # type: ignore[arg-type]
+
+
+def gather_all(rank: int) -> dict[str, Any]:
+    """What each of two processes finds, for the assertions below."""
+    kinds = {
+        "float": torch.full((rank + 1, 2, 3), rank + 0.5),
+        "nothing from one": torch.full((3 * rank, 2), rank),
+        "nothing at all": torch.zeros(0, 4),
+        "nothing in a row": torch.zeros(rank + 1, 0),
+        "bool": torch.tensor([bool(rank)]),
+        "bfloat16": torch.full((2 - rank,), rank, dtype=torch.bfloat16),
+        "strided": torch.arange(6).reshape(2, 3).t()[: rank + 1],
+    }
+    found: dict[str, Any] = {name: distributed.all_gather_ragged(tensor) for name, tensor in kinds.items()}
+    for name, tensor in (
+        ("shape", torch.zeros(1, 2 + rank)),
+        ("type", torch.zeros(1, dtype=[torch.int32, torch.int64][rank])),
+    ):
+        try:
+            distributed.all_gather_ragged(tensor)
+        except ValueError as error:
+            found[f"other {name}"] = str(error)
+    found["any"] = [distributed.any_rank(flag) for flag in (rank == 1, True, False)]
+    found["sum"] = distributed.all_reduce_sum({"a": rank + 1.0, **({"b": 5.0} if rank else {})})
+    found["mean"] = distributed.all_reduce_mean({"a": rank + 1.0, **({"b": 5.0} if rank else {})})
+    found["broadcast"] = distributed.broadcast_object(f"from {rank}")
+    found["objects"] = distributed.all_gather_object({"rank": rank})
+    found["who"] = (distributed.rank(), distributed.world_size(), distributed.is_main())
+    distributed.barrier()
+    return found
+
+
+def process(rank: int, port: int, out: str) -> None:
+    environment = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    torch.set_num_threads(1)
+    try:
+        distributed.init("cpu")
+        torch.save(gather_all(rank), f"{out}/{rank}.pt")
+        distributed.shutdown()
+        assert distributed.world_size() == 1
+    except Exception:
+        Path(out, f"{rank}.txt").write_text(traceback.format_exc())
+        raise
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_two_processes_meet(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(process, args=(free_port(), str(tmp_path)), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for rank, own in enumerate(found):
+        torch.testing.assert_close(own["float"], torch.tensor([0.5, 1.5, 1.5])[:, None, None].expand(3, 2, 3))
+        torch.testing.assert_close(own["nothing from one"], torch.ones(3, 2, dtype=torch.int64))
+        assert own["nothing at all"].shape == (0, 4)
+        assert own["nothing in a row"].shape == (3, 0)
+        assert own["bool"].tolist() == [False, True]
+        assert (own["bfloat16"].dtype, own["bfloat16"].tolist()) == (torch.bfloat16, [0, 0, 1])
+        assert own["strided"].tolist() == [[0, 3], [0, 3], [1, 4]]
+        assert "differ in more than their first dimension" in own["other shape"]
+        assert "differ in more than their first dimension" in own["other type"]
+        assert own["any"] == [True, True, False]
+        assert own["sum"] == {"a": 3.0, "b": 5.0}
+        assert own["mean"] == {"a": 1.5, "b": 5.0}
+        assert own["broadcast"] == "from 0"
+        assert own["objects"] == [{"rank": 0}, {"rank": 1}]
+        assert own["who"] == (rank, 2, rank == 0)
