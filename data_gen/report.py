@@ -1,8 +1,11 @@
-"""What a data_gen command skipped and why: a CSV beside its output, and the exit status that follows."""
+"""How a data_gen command ends: a CSV of what it skipped and why, one line for an error, an exit status."""
 
 import argparse
 import csv
 import os
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -50,3 +53,21 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "status 1 if there are more than N of them (default 0: any is worth a look)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command and return its exit status; what a user can mend is told in one line.
+
+    2 if it ended with OSError or ValueError, 130 after Ctrl-C. SIGTERM ends it in order, with status 143.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return command()
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; no output was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before)
