@@ -79,11 +79,9 @@ def smallest_data_set(names: Sequence[str]) -> str:
 def prepare_file(path: Path, *, bodies: str) -> np.ndarray | SkeletonError:
     """Tracks (M, T, V, 3) of a raw file, or why there are none; see `data_gen.tracks`."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             return SkeletonError(None, f"the file is larger than {MAX_BYTES >> 20} MiB")
-        return CHOICES[bodies](parse_skeleton(data))
+        return CHOICES[bodies](parse_skeleton(path.read_bytes()))
     except SkeletonError as error:
         return error
     except OSError as error:
@@ -171,8 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--bodies",
         choices=list(CHOICES),
         default="energy",
-        help="which bodies make a clip: the two of largest spread (AS-GCN), the first two (ST-GCN), or tracks "
-        "by body id without noise (CTR-GCN); default energy",
+        help="which bodies make a clip: the two of largest spread (AS-GCN), the first two (ST-GCN), or "
+        "tracks by body id without noise (CTR-GCN); default energy",
     )
     parser.add_argument(
         "--ignored_sample_path", type=Path, metavar="FILE", help="list of clips with missing skeletons"
