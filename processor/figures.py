@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 def save_curves(metrics: pd.DataFrame, path: Path) -> None:
     """Losses on the left, accuracies on the right, over epochs, from the rows of ``metrics.csv``."""
-    losses = [c for c in metrics if c.endswith("loss")]
-    accuracies = [c for c in metrics if c.endswith(("top1", "top5", "mean_class"))]
+    names = [str(column) for column in metrics]
+    losses = [name for name in names if name.endswith("loss")]
+    accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, columns, title in zip(
         figure.subplots(1, 2), (losses, accuracies), ("loss", "accuracy"), strict=True

@@ -66,7 +66,7 @@ def write_text(path: Path, text: str) -> None:
 def save_scores(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Clip names (N,), labels (N,), class scores (N, num_class) and class names (num_class,); no pickles."""
     with atomic_write(path) as file:
-        np.savez(file, **{key: arrays[key].astype(kind) for key, kind in SCORES.items()})
+        np.savez(file, allow_pickle=False, **{key: arrays[key].astype(kind) for key, kind in SCORES.items()})
 
 
 def load_scores(path: Path) -> dict[str, np.ndarray]:

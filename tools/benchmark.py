@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -122,8 +122,11 @@ def preparation(rounds: int) -> Iterator[Row]:
 
 # -- batches -----------------------------------------------------------------------------------------
 
-NORMAL = {"sampling": [{"Resize": {"num_frame": 50}}, "TemporalCrop"], "normalise": "align_shoulders"}
-VIEWS = {
+NORMAL: dict[str, Any] = {
+    "sampling": [{"Resize": {"num_frame": 50}}, "TemporalCrop"],
+    "normalise": "align_shoulders",
+}
+VIEWS: dict[str, list[dict[str, Any]]] = {
     "AimCLR's normal view": [{**NORMAL, "augment": [{"Shear": {"amplitude": 0.5}}]}],
 }
 
@@ -267,7 +270,9 @@ def network(rounds: int, device: torch.device) -> Iterator[Row]:
         for train in (True, False):
             with FlopCounterMode(display=False) as counter:
                 _step(models["fp32"], x, torch.float32, train)()
-            work = {"textbook": _step(usual, x.contiguous(), torch.float32, train)}
+            work: dict[str, Callable[[], object]] = {
+                "textbook": _step(usual, x.contiguous(), torch.float32, train)
+            }
             for precision, dtype in PRECISIONS.items():
                 work[precision] = _step(models[precision], x, dtype, train)
                 work[f"matmul {precision}"] = matrix_product(device, dtype)
