@@ -5,8 +5,10 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 import pandas as pd
 import torch
 
@@ -79,9 +81,9 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; a finished run, or --phase test, writes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
             return {key: archive[key] for key in SCORES}
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
         raise ValueError(f"{path} holds no scores of a run ({error})") from error
 
 

@@ -30,7 +30,7 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
         if len(differing):
             raise ValueError(
                 f"run {number + 1} and run 1 did not score the same clips: {len(differing)} are in one only, "
-                f"e.g. {differing[0]!r}; fuse runs of the same benchmark and part"
+                f"e.g. {str(differing[0])!r}; fuse runs of the same benchmark and part"
             )
         if not np.array_equal(run["class_name"], first["class_name"]):
             raise ValueError(f"run {number + 1} has other classes than run 1; fuse runs of the same classes")
