@@ -8,8 +8,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +128,8 @@ class PreparedWriter:
         if not np.isfinite(rows).all():
             raise ValueError(f"clip {name!r}: a value is NaN, infinite or too large for float32")
 
-        self._spool.write(rows.data)
+        with _naming(self.path):
+            self._spool.write(rows.data)
         values = (self._num_row, num_frame, num_body, label)
         for field, value in zip(PER_CLIP, values, strict=True):
             self._per_clip[field].append(value)
@@ -156,8 +157,9 @@ class PreparedWriter:
         indices = {benchmark: _split_indices(benchmark, s, len(self)) for benchmark, s in splits.items()}
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            offset = self._write_tables(temporary, indices, attrs or {})
-            self._copy_rows(temporary, offset)
+            with _naming(self.path):
+                offset = self._write_tables(temporary, indices, attrs or {})
+                self._copy_rows(temporary, offset)
             refuse_existing(self.path, overwrite=self.overwrite)
             os.replace(temporary, self.path)
         finally:
@@ -296,7 +298,7 @@ def open_prepared(path: str | Path) -> Prepared:
             )
         try:
             return _read_tables(path, file)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error}; prepare it again") from error
 
 
@@ -346,13 +348,13 @@ def _check_tables(prepared: Prepared) -> None:
     end = prepared.start + prepared.num_frame * prepared.num_body
     bad = (prepared.start < 0) | (prepared.num_frame < 1) | (prepared.num_body < 1) | (end > num_row)
     if bad.any():
-        raise ValueError(f"clip {prepared.name[bad][0]!r} lies outside the {num_row} rows")
+        raise ValueError(f"clip {str(prepared.name[bad][0])!r} lies outside the {num_row} rows")
     num_class = len(prepared.class_names)
     bad = (prepared.label < 0) | (prepared.label >= num_class)
     if bad.any():
         clip = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"clip {prepared.name[clip]!r} has label {prepared.label[clip]} of {num_class} classes"
+            f"clip {str(prepared.name[clip])!r} has label {prepared.label[clip]} of {num_class} classes"
         )
     for benchmark, parts in prepared.splits.items():
         _split_indices(benchmark, parts, num_clip)
@@ -373,6 +375,17 @@ def _split_indices(
     if (times > 1).any():
         raise ValueError(f"split {benchmark!r} names clip {clip[times > 1][0]} more than once")
     return indices
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which file an error to write tells."""
+    try:
+        yield
+    except OSError as error:
+        # HDF5's own message is of several lines, about the temporary file.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OSError(error.errno, f"{path} was not written: {reason}") from error
 
 
 def _sync_folder(folder: Path) -> None:
