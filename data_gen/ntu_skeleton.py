@@ -150,7 +150,7 @@ def _read_number(word: bytes, line: int) -> float:
 
 def _show(text: bytes) -> str:
     """`text` for a message: short, and in ASCII."""
-    return repr(text[:20].decode("ascii", "backslashreplace")) + ("..." if len(text) > 20 else "")
+    return repr(text[:20]).removeprefix("b") + ("..." if len(text) > 20 else "")
 
 
 def _require(regular: bool | np.bool_) -> None:
