@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar
 
 import pytest
 
@@ -145,6 +145,7 @@ def test_a_signature_with_keywords_of_any_name_takes_them() -> None:
 
     assert bind(anything, {"a": 1, "b": 2}, provided=["c"]) == []
     assert bind(anything, {"rest": 1, "a": 2}) == []
+    assert bind(anything, {"a": "x"}) == [Problem("a", "is 'x' (str); expected int")]
     assert bind(anything, {}) == [
         Problem("a", f"{__name__}.{anything.__qualname__} needs it, and it is not given")
     ]
@@ -200,6 +201,7 @@ def test_build_lists_all_problems() -> None:
         (Any, [1, None, []], []),
         (object, [1, None], []),
         (Callable[[int], int], [1], []),
+        (TypeVar("Item"), [1, [], {}], []),
     ],
 )
 def test_what_fits_an_annotation(annotation: Any, good: list, bad: list) -> None:

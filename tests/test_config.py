@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from omegaconf import MISSING
 
 from torchlight.build import bind
 from torchlight.config import ConfigError, load_config, to_yaml
@@ -34,6 +35,7 @@ class Run:
     folder: Path = Path("data")
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     average: Schedule | None = None
+    size: tuple[int, float] = (1, 0.5)
     views: list[View] = dataclasses.field(default_factory=list)
     bases: str | list[str] = "a"
     model: str = "net.st_gcn.Model"
@@ -145,13 +147,15 @@ def test_a_flag_is_taken_as_it_is(files: Files) -> None:
 
 def test_fields_become_what_their_annotations_say(files: Files) -> None:
     file = files(
-        a="benchmark: xsub\nfolder: x/y\nschedule: {steps: [1, 2, 3]}\naverage: {lr: 2}\nbases: [a, b]\n"
-        "views: [{stream: joint}, {stream: bone, sampling: [resize, {crop: {ratio: 0.5}}]}]"
+        a="benchmark: xsub\nfolder: x/y\nsize: [2, 1]\nschedule: {steps: [1, 2, 3]}\naverage: {lr: 2}\n"
+        "bases: [a, b]\nviews: [{stream: joint}, {stream: bone, sampling: [resize, {crop: {ratio: 0.5}}]}]"
     )
     run = load_config(file, ["views.1.stream=motion"], Run)
     assert run.folder == Path("x/y")
     assert run.schedule.steps == (1, 2, 3)
     assert run.average == Schedule(lr=2.0)
+    assert run.size == (2, 1.0)
+    assert isinstance(run.size[1], float)
     assert run.bases == ["a", "b"]
     assert run.views == [View("joint"), View("motion", ["resize", {"crop": {"ratio": 0.5}}])]
 
@@ -332,29 +336,41 @@ def test_what_check_says_of_a_class_that_is_itself_wrong_is_dropped(files: Files
 
 def test_what_was_deleted_is_not_blamed(files: Files) -> None:
     file = files(a="_base_: b.yaml\n\nmodel_args: {_delete_: true}", b="benchmark: x\nmodel_args: {\n n: 1}")
-    assert problems_of(file, check=lambda run: [("model_args.n", "needed")]) == [
-        "a.yaml:3: model_args.n: needed"
-    ]
+    found = problems_of(file, check=lambda run: [("model_args.n", "needed"), ("benchmark", "odd")])
+    assert found == ["a.yaml:3: model_args.n: needed", "b.yaml:1: benchmark: odd"]
+
+
+@dataclasses.dataclass
+class Window:
+    low: int = 0
+    high: int = MISSING
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+
+
+@dataclasses.dataclass
+class Cut:
+    window: Window = dataclasses.field(default_factory=lambda: Window(0, 9))
+    other: Window | None = None
 
 
 def test_a_schema_may_refuse_values_together(files: Files) -> None:
-    @dataclasses.dataclass
-    class Window:
-        low: int = 0
-        high: int = 1
+    asked: list[Cut] = []
+    found = problems_of(
+        files(a="window:\n  low: 30\nother: {low: 3, high: 2}"),
+        schema=Cut,
+        check=lambda cut: asked.append(cut) or [("window.low", "dropped"), ("other", "dropped")],  # type: ignore[func-returns-value]
+    )
+    assert found == ["a.yaml:1: window: low 30 is above high 9", "a.yaml:3: other: low 3 is above high 2"]
+    assert asked == [Cut(Window(0, 9), None)]
 
-        def __post_init__(self) -> None:
-            if self.low > self.high:
-                raise ValueError(f"low {self.low} is above high {self.high}")
 
-    @dataclasses.dataclass
-    class Outer:
-        window: Window = dataclasses.field(default_factory=Window)
-
-    Outer.__annotations__["window"] = Window
-    assert problems_of(files(a="window:\n  low: 3"), schema=Outer) == [
-        "a.yaml:1: window: low 3 is above high 1"
-    ]
+def test_a_default_of_omegaconf_s_missing_is_none(files: Files) -> None:
+    file = files(a="other: {low: 3}")
+    assert problems_of(file, schema=Cut) == ["a.yaml:1: other.high: needs a value"]
+    assert load_config(file, ["other.high=4"], Cut).other == Window(3, 4)
 
 
 # ---- the way back

@@ -242,5 +242,5 @@ def _describe(annotation: Any) -> str:
         return " or ".join(_describe(choice) for choice in arguments)
     if annotation is Ellipsis:
         return "..."
-    name = getattr(origin or annotation, "__name__", str(annotation))
+    name = getattr(annotation, "__name__", str(annotation))
     return f"{name}[{', '.join(map(_describe, arguments))}]" if arguments else name

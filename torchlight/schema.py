@@ -162,7 +162,7 @@ def dotted_keys(schema: Any, prefix: str = "") -> list[str]:
 
 def plain(value: Any) -> Any:
     """Dataclasses as mappings, tuples as lists, paths as strings."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
