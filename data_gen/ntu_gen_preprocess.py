@@ -8,6 +8,7 @@ file is the same whatever the number of processes.
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -79,8 +80,11 @@ def smallest_data_set(names: Sequence[str]) -> str:
 def prepare_file(path: Path, *, bodies: str) -> np.ndarray | SkeletonError:
     """Tracks (M, T, V, 3) of a raw file, or why there are none; see `data_gen.tracks`."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return SkeletonError(None, f"the file is larger than {MAX_BYTES >> 20} MiB")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return SkeletonError(None, "not a regular file")
+        if status.st_size > MAX_BYTES:
+            return SkeletonError(None, f"larger than {MAX_BYTES >> 20} MiB")
         return CHOICES[bodies](parse_skeleton(path.read_bytes()))
     except SkeletonError as error:
         return error

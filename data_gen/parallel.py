@@ -3,9 +3,8 @@
 import multiprocessing
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import numpy as np
@@ -13,8 +12,7 @@ import numpy as np
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 16  # items per message to a process
-CHUNKS_UNDER_WAY = 4  # per process
+CHUNK = 16  # items whose results go in one message
 ARENA_BYTES = 16 << 20
 
 
@@ -23,36 +21,71 @@ def ordered_map(
 ) -> Generator[Result, None, None]:
     """`map(function, items)`, in order, by `num_worker` processes; by this one alone if that is 1.
 
-    Only a few items per process are under way or waiting to be taken. Close the iterator to stop early.
+    A worker is at most one chunk of items ahead of what was taken. Closing the generator ends the workers,
+    and so does the death of this process.
+
+    Raises:
+        RuntimeError: a worker was killed.
+        Exception: what `function` raised.
     """
-    if num_worker == 1:
+    num_worker = min(num_worker, -(-len(items) // CHUNK))
+    if num_worker <= 1:
         _keep_freed_memory()
         yield from map(function, items)
         return
     # Forked workers start at once; spawned ones would import the command, and all it imports, again.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(num_worker, mp_context=context, initializer=_start_worker)
+    on_linux = sys.platform == "linux"
+    context = multiprocessing.get_context("fork") if on_linux else multiprocessing.get_context("spawn")
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    receivers: list[Connection] = []
+    processes = []
     try:
-        under_way: deque[Future[list[Result]]] = deque()
-        for first in range(0, len(items), CHUNK):
-            under_way.append(pool.submit(_apply, function, items[first : first + CHUNK]))
-            if len(under_way) > num_worker * CHUNKS_UNDER_WAY:
-                yield from under_way.popleft().result()
-        while under_way:
-            yield from under_way.popleft().result()
+        for number in range(num_worker):
+            receiver, sender = context.Pipe(duplex=False)
+            share = chunks[number::num_worker]
+            receivers.append(receiver)
+            process = context.Process(target=_work, args=(function, share, sender, receivers), daemon=True)
+            process.start()
+            processes.append(process)
+            sender.close()
+        for number in range(len(chunks)):
+            try:
+                results = receivers[number % num_worker].recv()
+            except EOFError:
+                raise RuntimeError("a worker process was killed; the machine may be out of memory") from None
+            if isinstance(results, Exception):
+                raise results
+            yield from results
     finally:
-        pool.shutdown(cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+        for receiver in receivers:
+            receiver.close()
 
 
-def _apply(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]
-
-
-def _start_worker() -> None:
+def _work(
+    function: Callable[[Item], Result],
+    chunks: Sequence[Sequence[Item]],
+    sender: Connection,
+    receivers: Sequence[Connection],
+) -> None:
+    # While a worker held the other end of its pipe, it would not see its parent die.
+    for receiver in receivers:
+        receiver.close()
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _keep_freed_memory()
+    for chunk in chunks:
+        try:
+            results: list[Result] | Exception = [function(item) for item in chunk]
+        except Exception as error:
+            results = error
+        try:
+            sender.send(results)
+        except BrokenPipeError:
+            return  # nobody is left to take them
 
 
 def _keep_freed_memory() -> None:
