@@ -1,0 +1,320 @@
+"""Makes raw skeleton files in the format of NTU RGB+D, of made-up people before made-up depth cameras.
+
+    python data_gen/synthetic.py --out data/demo_raw
+    python data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out data/demo.h5
+
+Three cameras see every performance. Names are those of NTU (SsssCcccPpppRrrrAaaa), and so are the numbers of
+the actions and of the performers that train in xsub. A seed makes the same files with any number of
+processes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_gen.actions import ACTIONS
+from data_gen.kinematics import NODE, SIDES, SKELETON, Body, rotation
+from data_gen.performance import draw_subject, perform
+from data_gen.report import run_command
+
+MARK = "synthetic.json"
+NUM_CAMERA = 3
+NUM_SETUP = 17
+LIMITS = {
+    "num_subject": (3, 40),
+    "num_replication": (1, 999),
+    "seed": (0, 2**63 - 1),
+    "num_worker": (1, 1024),
+}
+
+# Depth and colour pictures of a Kinect v2: focal length and centre, pixels.
+_DEPTH_PICTURE = (366.5, (256.0, 208.5))
+_COLOUR_PICTURE = (1057.0, (975.0, 567.0))
+_INFERRED, _TRACKED = 1, 2
+# How much noisier than the trunk a joint is.
+_UNSTEADY = {"wrist": 1.4, "hand": 2.0, "hand tip": 2.8, "thumb": 2.8, "ankle": 1.5, "foot": 2.2}
+_JITTER = (
+    np.array([_UNSTEADY.get(joint.partition(" ")[2], 1.0) for joint in SKELETON.joints]) * 0.005
+)  # metres
+# What the sensor loses at a time.
+_LIMBS = [
+    [NODE[f"{side} {joint}"] for joint in joints]
+    for side in SIDES
+    for joints in (
+        ("wrist", "hand", "hand tip", "thumb"),
+        ("knee", "ankle", "foot"),
+        ("elbow", "wrist", "hand"),
+    )
+]
+# Body id, lean to two sides, and 12 values per joint.
+_BODY_TEXT = "%d 0 1 1 1 1 0 %.7g %.7g 2\n25\n" + ("%.7g " * 11 + "%d\n") * SKELETON.num_joint
+
+
+class Take(NamedTuple):
+    """One performance: who does which action with whom, for the how-manieth time."""
+
+    performer: int
+    partner: int
+    replication: int
+    action: int
+
+
+class Track(NamedTuple):
+    """What a camera saw of one body in T frames, in camera space.
+
+    position (T, 25, 3) metres, orientation (T, 25, 3, 3), state (T, 25), seen (T,) bool, body_id (T,).
+    """
+
+    position: np.ndarray
+    orientation: np.ndarray
+    state: np.ndarray
+    seen: np.ndarray
+    body_id: np.ndarray
+
+
+def takes(num_subject: int, num_replication: int) -> list[Take]:
+    """Every action by every performer, `num_replication` times; the next performer is the partner."""
+    return [
+        Take(performer, performer % num_subject + 1, replication, action)
+        for performer in range(1, num_subject + 1)
+        for replication in range(1, num_replication + 1)
+        for action in ACTIONS
+    ]
+
+
+def film(take: Take, seed: int) -> dict[str, str]:
+    """All cameras' files of one performance: name -> text."""
+    generator = np.random.default_rng([seed, 2, take.performer, take.replication, take.action])
+    actors = draw_subject(take.performer, seed), draw_subject(take.partner, seed)
+    bodies = perform(take.action, actors, generator)
+    setup = 1 + (take.performer - 1) % NUM_SETUP
+    ending = f"P{take.performer:03d}R{take.replication:03d}A{take.action:03d}.skeleton"
+    files = {}
+    for camera in range(1, NUM_CAMERA + 1):
+        turn, shift = _camera(setup, camera, seed)
+        views = [Body(body.position @ turn.T + shift, turn @ body.orientation) for body in bodies]
+        tracks = _confuse([_sense(view, generator) for view in views], generator)
+        files[f"S{setup:03d}C{camera:03d}{ending}"] = _write_text(tracks, generator)
+    return files
+
+
+def _camera(setup: int, camera: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3, 3) and shift (3,) from world to camera space, of a camera -45, 0 or 45 degrees aside."""
+    generator = np.random.default_rng([seed, 3, setup, camera])
+    aside = np.deg2rad((camera - 2) * 45 + generator.uniform(-7, 7))
+    distance, height = generator.uniform(2.7, 3.8), generator.uniform(0.8, 1.6)
+    # It is tilted until what is 1 m above the floor is in the middle of the picture.
+    turn = rotation(0, np.arctan2(height - 1.0, distance)) @ rotation(1, aside)
+    return turn, np.array([0.0, 0.0, distance]) - turn @ np.array([0.0, 1.0, 0.0])
+
+
+def _sense(body: Body, generator: np.random.Generator) -> Track:
+    """A body as the sensor gives it: jitter, drift, both worse where hidden, and now and then a lost limb."""
+    num_frame, num_joint, _ = body.position.shape
+    behind = body.position[..., 2] - body.position[:, [NODE["spine"]], 2]
+    hidden = 1 / (1 + np.exp(-(behind - 0.12) / 0.03))  # (T, V), from 0 in sight to 1 behind the trunk
+
+    moment = np.arange(num_frame) / 10
+    knot, way = moment.astype(int), (moment % 1)[:, None, None]
+    wander = generator.standard_normal((knot[-1] + 2, num_joint, 3))
+    drift = wander[knot] * (1 - way) + wander[knot + 1] * way
+    size = (_JITTER * (1 + 1.5 * hidden))[..., None]
+    noise = size * (generator.standard_normal(drift.shape) + 1.5 * drift)
+
+    state = np.where(hidden > 0.5, _INFERRED, _TRACKED)
+    for _ in range(generator.poisson(0.6)):
+        limb = _LIMBS[generator.integers(len(_LIMBS))]
+        begin, length = generator.integers(num_frame), generator.integers(5, 20)
+        astray = np.s_[begin : begin + length, limb]
+        noise[astray] += generator.normal(0, 0.12, size=3)
+        state[astray] = _INFERRED
+    body_id = np.full(num_frame, _draw_id(generator))
+    return Track(body.position + noise, body.orientation, state, np.ones(num_frame, bool), body_id)
+
+
+def _confuse(tracks: list[Track], generator: np.random.Generator) -> list[Track]:
+    """Lose a body for some frames, see one where none is, and change their order, each now and then."""
+    num_frame = len(tracks[0].seen)
+    if generator.random() < 0.2:
+        lost = tracks[generator.integers(len(tracks))]
+        begin = int(generator.integers(1, num_frame - 8))
+        end = begin + int(generator.integers(1, 7))
+        lost.seen[begin:end] = False
+        if generator.random() < 0.5:
+            lost.body_id[end:] = _draw_id(generator)
+    if generator.random() < 0.08:
+        tracks = [*tracks, _furniture(tracks[0], generator)]
+    return tracks[::-1] if generator.random() < 0.3 else tracks
+
+
+def _furniture(body: Track, generator: np.random.Generator) -> Track:
+    """A false body, as a chair gives: a pose of a real one, squashed, aside, trembling, for some frames."""
+    num_frame = len(body.seen)
+    frame = generator.integers(num_frame)
+    shape = (body.position[frame] - body.position[frame, 0]) * generator.uniform(
+        [0.4, 0.3, 0.1], [1.3, 0.7, 0.6]
+    )
+    aside = generator.uniform([0.6, -0.6, 0.0], [1.3, -0.1, 1.0]) * [generator.choice([-1, 1]), 1, 1]
+    tremble = generator.normal(0, 0.015, size=body.position.shape)
+    begin, end = np.sort(generator.integers(0, num_frame - 8, size=2))
+    seen = np.zeros(num_frame, bool)
+    seen[begin : end + 8] = True
+    return Track(
+        body.position[frame, 0] + shape + aside + tremble,
+        np.broadcast_to(body.orientation[frame], body.orientation.shape),
+        np.full_like(body.state, _INFERRED),
+        seen,
+        np.full(num_frame, _draw_id(generator)),
+    )
+
+
+def _draw_id(generator: np.random.Generator) -> int:
+    return 72057594037900000 + int(generator.integers(1, 99999))
+
+
+def _write_text(tracks: list[Track], generator: np.random.Generator) -> str:
+    """The text of a file."""
+    num_frame = len(tracks[0].seen)
+    num_body = np.sum([track.seen for track in tracks], axis=0)
+    frames = [[f"{count}\n"] for count in num_body.tolist()]
+    for track in tracks:
+        values = np.concatenate(
+            [
+                track.position,
+                _pixels(track.position, *_DEPTH_PICTURE),
+                _pixels(track.position, *_COLOUR_PICTURE),
+                _quaternions(track.orientation),
+                track.state[..., None],
+            ],
+            axis=-1,
+        ).reshape(num_frame, -1)  # (T, 25 * 12)
+        lean = generator.uniform(-0.3, 0.3, size=2).tolist()
+        for frame in np.flatnonzero(track.seen):
+            frames[frame].append(_BODY_TEXT % (track.body_id[frame], *lean, *values[frame].tolist()))
+    return f"{num_frame}\n" + "".join(text for frame in frames for text in frame)
+
+
+def _pixels(position: np.ndarray, focal: float, centre: tuple[float, float]) -> np.ndarray:
+    """Where points (..., 3) are in a picture, (..., 2), from its upper left corner."""
+    return np.array(centre) + focal * np.array([1.0, -1.0]) * position[..., :2] / position[..., 2:]
+
+
+def _quaternions(matrix: np.ndarray) -> np.ndarray:
+    """Unit quaternions (..., 4), w first, of rotations (..., 3, 3)."""
+    x, y, z = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
+    squares = np.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], axis=-1)
+    quaternion = np.sqrt(np.maximum(squares, 0)) / 2
+    for k, (i, j) in enumerate(((2, 1), (0, 2), (1, 0)), start=1):
+        quaternion[..., k] = np.copysign(quaternion[..., k], matrix[..., i, j] - matrix[..., j, i])
+    return quaternion
+
+
+def make(
+    out: Path, *, num_subject: int, num_replication: int, seed: int, num_worker: int, overwrite: bool
+) -> tuple[int, int]:
+    """Make a data set; the folder `out` appears when all of it is there.
+
+    Returns the number of files and of frames.
+
+    Raises:
+        FileExistsError: `out` holds something, and is not a synthetic data set that may be replaced.
+    """
+    _refuse_existing(out, overwrite=overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        todo = takes(num_subject, num_replication)
+        with ProcessPoolExecutor(num_worker) as pool:
+            done = pool.map(partial(_film_into, folder, seed), todo, chunksize=5)
+            frames = list(tqdm(done, total=len(todo), unit="take", disable=None))
+        mark = {"seed": seed, "num_subject": num_subject, "num_replication": num_replication}
+        (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="ascii")
+        folder.chmod(0o755)
+        _put_in_place(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(todo) * NUM_CAMERA, sum(frames)
+
+
+def _film_into(folder: Path, seed: int, take: Take) -> int:
+    """Write the files of one performance; returns how many frames they have."""
+    files = film(take, seed)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="ascii", newline="\n")
+    return sum(int(text.partition("\n")[0]) for text in files.values())
+
+
+def _refuse_existing(out: Path, *, overwrite: bool) -> None:
+    """Keep what exists. Only a folder that this command made may ever go: another could be real data."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MARK).is_file():
+        raise FileExistsError(
+            f"{out} exists and is no synthetic data set ({MARK} is not in it); give another --out"
+        )
+    if not overwrite:
+        raise FileExistsError(f"{out} exists and was kept; give --overwrite to replace it")
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    """Rename `folder` to `out`, in exchange for what was there."""
+    if not (out / MARK).exists():
+        os.replace(folder, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    os.replace(out, old)
+    os.replace(folder, out)
+    shutil.rmtree(old)
+
+
+def run(out: Path, *, num_subject: int, **options: Any) -> int:
+    """`make`, and say what was made; returns the exit status."""
+    num_file, num_frame = make(out, num_subject=num_subject, **options)
+    print(
+        f"{out}: {num_file} clips of {len(ACTIONS)} actions by {num_subject} performers, "
+        f"{num_frame / num_file:.0f} frames each on average"
+    )
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--num_subject", type=int, default=20, help="performers, 3 to 40 (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num_replication", type=int, default=1, help="times each does each action (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, other people (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num_worker", type=int, default=os.cpu_count(), help="processes (default %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a synthetic data set that exists")
+    args = parser.parse_args(argv)
+    for option, (low, high) in LIMITS.items():
+        if not low <= getattr(args, option) <= high:
+            parser.error(f"--{option} {getattr(args, option)}: give {low} to {high}")
+    return run_command(partial(run, **vars(args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
