@@ -139,6 +139,12 @@ def test_a_number_in_exponent_notation_is_a_number_in_a_file(files: Files) -> No
     assert run.schedule.lr == run.model_args["x"] == 0.0001
 
 
+def test_numbers_name_the_items_of_lists_only(files: Files) -> None:
+    file = files(a="benchmark: xsub\nmodel_args: {'0': a, list: [1, 2]}")
+    run = load_config(file, ["model_args.0=b", "model_args.list.1={x: 3}"], Run)
+    assert run.model_args == {"0": "b", "list": [1, {"x": 3}]}
+
+
 def test_a_flag_is_taken_as_it_is(files: Files) -> None:
     file = files(a="benchmark: xsub")
     run = load_config(file, [("note", "007: [x"), ("folder", Path("b")), ("epochs", 3)], Run)
@@ -315,7 +321,11 @@ def test_a_setting_in_bad_yaml(files: Files) -> None:
 
 
 def test_required_values_are_named_and_an_interpolation_to_one_is_no_second_problem(files: Files) -> None:
-    assert problems_of(files(a="note: ${benchmark}")) == ["benchmark: needs a value"]
+    file = files(a="note: ${benchmark}")
+    with pytest.raises(ConfigError, match=r"\Aa.yaml: 1 problem\n  benchmark: needs a value\Z"):
+        load_config(file, [], Run)
+    with pytest.raises(ConfigError, match=r"\Aa.yaml: 2 problems\n"):
+        load_config(file, ["epochs=x"], Run)
 
 
 def test_what_check_says_of_a_class_that_is_itself_wrong_is_dropped(files: Files) -> None:
@@ -335,9 +345,15 @@ def test_what_check_says_of_a_class_that_is_itself_wrong_is_dropped(files: Files
 
 
 def test_what_was_deleted_is_not_blamed(files: Files) -> None:
-    file = files(a="_base_: b.yaml\n\nmodel_args: {_delete_: true}", b="benchmark: x\nmodel_args: {\n n: 1}")
-    found = problems_of(file, check=lambda run: [("model_args.n", "needed"), ("benchmark", "odd")])
-    assert found == ["a.yaml:3: model_args.n: needed", "b.yaml:1: benchmark: odd"]
+    file = files(
+        a="_base_: b.yaml\nmodel_args: {_delete_: true,\n m: 1}", b="benchmark: x\nmodel_args: {\n n: 1}"
+    )
+    keys = ("model_args.n", "model_args.m", "benchmark")
+    assert problems_of(file, check=lambda run: [(key, "odd") for key in keys]) == [
+        "a.yaml:2: model_args.n: odd",
+        "a.yaml:3: model_args.m: odd",
+        "b.yaml:1: benchmark: odd",
+    ]
 
 
 @dataclasses.dataclass

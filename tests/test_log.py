@@ -92,7 +92,8 @@ def test_events_hold_the_curves_without_what_a_resumed_run_repeats(tmp_path: Pat
     with RunLog(tmp_path, tensorboard=True, writer=True) as run_log:
         run_log.truncate_after(0)
         run_log.metrics(1, {"loss": 10})
-    events = EventAccumulator(str(tmp_path)).Reload()
+        # not closed yet, as in a run that is killed
+        events = EventAccumulator(str(tmp_path)).Reload()
     assert [(point.step, point.value) for point in events.Scalars("loss")] == [(1, 0.0), (2, 10.0)]
     assert [point.step for point in events.Scalars("top1")] == [1]
 
@@ -135,6 +136,9 @@ def test_a_work_dir_in_use_says_by_whom_and_is_free_when_that_one_is_killed(tmp_
             ),
             work_dir_lock(tmp_path),
         ):
+            pass
+        (tmp_path / ".lock").write_text("")
+        with pytest.raises(WorkDirInUse, match="is in use by another process; wait"), work_dir_lock(tmp_path):
             pass
         process.kill()
         process.wait()

@@ -98,7 +98,7 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
     try:
         layer = _read(file, report)
     except FileNotFoundError:
-        there = [other.name for other in file.parent.glob("*" + file.suffix)] if file.parent.is_dir() else []
+        there = [other.name for other in file.parent.glob("*" + file.suffix)]
         named = f"{chain[-1]}: {BASE}" if chain else str(file)
         report.add_unreadable(named, f"no such file: {file}; {nearest(file.name, there)}")
         return
