@@ -25,6 +25,7 @@ def test_lines_go_to_the_console_and_to_a_file_that_continues(
     for text in ("first", "sécond"):
         with RunLog(tmp_path / "new", tensorboard=False, writer=True) as run_log:
             run_log.info(text)
+        run_log.info("after the end")
     lines = (tmp_path / "new" / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [line[20:] for line in lines] == ["first", "sécond"]
     assert all(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in lines)
@@ -70,6 +71,13 @@ def test_a_row_that_a_killed_process_left_half_written_is_dropped(tmp_path: Path
         run_log.truncate_after(1)
         run_log.metrics(1, {"loss": 0.25})
     assert path.read_bytes() == b"epoch,loss\r\n1,0.5\r\n2,0.25\r\n"
+
+
+def test_an_empty_table_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").touch()
+    with RunLog(tmp_path, tensorboard=False, writer=True) as run_log:
+        run_log.metrics(0, {"loss": 1})
+    assert table(tmp_path) == [{"epoch": "1", "loss": "1"}]
 
 
 def test_only_the_writer_writes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
