@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ if not __package__:
 
 from data_gen.actions import ACTIONS
 from data_gen.kinematics import NODE, SIDES, SKELETON, Body, rotation
+from data_gen.parallel import ordered_map
 from data_gen.performance import draw_subject, perform
 from data_gen.report import run_command
 
@@ -237,8 +238,7 @@ def make(
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         todo = takes(num_subject, num_replication)
-        with ProcessPoolExecutor(num_worker) as pool:
-            done = pool.map(partial(_film_into, folder, seed), todo, chunksize=5)
+        with closing(ordered_map(partial(_film_into, folder, seed), todo, num_worker=num_worker)) as done:
             frames = list(tqdm(done, total=len(todo), unit="take", disable=None))
         mark = {"seed": seed, "num_subject": num_subject, "num_replication": num_replication}
         (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="ascii")

@@ -1,0 +1,19 @@
+"""What a data_gen command says at its end."""
+
+from collections.abc import Mapping, Sequence
+
+from feeder.prepared import PARTS
+
+
+def count_splits(
+    splits: Mapping[str, Mapping[str, Sequence[int]]],
+    official: Mapping[str, tuple[int, int]] | None = None,
+) -> str:
+    """A table of clips per benchmark and part, beside the `official` numbers of (train, val) where known."""
+    width = max(map(len, ("split", *splits)))
+    lines = [f"{'split':{width}}  part     clips" + ("  official" if official else "")]
+    for benchmark, parts in splits.items():
+        for part, index in zip(PARTS, range(len(PARTS)), strict=True):
+            line = f"{benchmark:{width}}  {part:5} {len(parts[part]):8,}"
+            lines.append(line + (f" {official[benchmark][index]:9,}" if official else ""))
+    return "\n".join(lines)

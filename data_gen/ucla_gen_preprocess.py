@@ -1,0 +1,200 @@
+"""Prepares Northwestern-UCLA Multiview Action 3D: a folder of JSON files to one prepared file.
+
+    python data_gen/ucla_gen_preprocess.py --data_path nw_ucla/all_sqe
+
+Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}; joints are those of Kinect v1, in
+metres. A frame without a skeleton stays in its place as zeros, like the frames that the sensor lost in NTU
+RGB+D.
+Files that cannot be used are skipped and listed in OUT.report.csv.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_gen.parallel import ordered_map
+from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.summary import count_splits
+from feeder.prepared import PreparedWriter, refuse_existing
+from net.utils.graph import get_skeleton
+
+LAYOUT = "kinect-v1"
+FRAME_RATE = 30.0
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+KEYS = ("action", "subject", "sequence", "view")
+# By the number in the file's name; the label counts them, without the numbers that were given up.
+ACTIONS = {
+    1: "pick up with one hand",
+    2: "pick up with two hands",
+    3: "drop trash",
+    4: "walk around",
+    5: "sit down",
+    6: "stand up",
+    8: "donning",
+    9: "doffing",
+    11: "throw",
+    12: "carry",
+}
+LABEL = {action: label for label, action in enumerate(ACTIONS)}
+VIEWS = {"train": (1, 2), "val": (3,)}
+OFFICIAL = {"xview": (1020, 464)}
+
+
+class ClipError(ValueError):
+    """A file that cannot be used; `line` is where, if one line is to blame."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason, line)
+        self.reason, self.line = reason, line
+
+
+def parse_name(name: str) -> dict[str, int]:
+    """The numbers in a clip's name, such as a01_s02_e03_v01, by `KEYS`.
+
+    Raises:
+        ClipError: it is not of that form, or the action or view is none of the data set's.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ClipError(f"{name!r} is not a clip's name like a01_s02_e03_v01")
+    numbers = dict(zip(KEYS, map(int, match.groups()), strict=True))
+    if numbers["action"] not in ACTIONS:
+        raise ClipError(
+            f"{name!r} is of action {numbers['action']}; actions are {', '.join(map(str, ACTIONS))}"
+        )
+    if not any(numbers["view"] in views for views in VIEWS.values()):
+        raise ClipError(f"{name!r} is of view {numbers['view']}; views are 1 to 3")
+    return numbers
+
+
+def parse_clip(name: str, data: bytes) -> np.ndarray:
+    """Poses (1, T, 20, 3) float32 of the content of a file, zero in frames without a skeleton.
+
+    Raises:
+        ClipError: it is not of the format, is of another clip, or holds no skeleton.
+    """
+    try:
+        content = json.loads(data)
+    except json.JSONDecodeError as error:
+        raise ClipError(f"not JSON: {error.msg}", error.lineno) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ClipError("not JSON") from None
+    if not isinstance(content, dict) or not isinstance(content.get("skeletons"), list):
+        raise ClipError('not an object with a list "skeletons"')
+    expected = {"file_name": name, "label": 1 + LABEL[parse_name(name)["action"]]}
+    for key, value in expected.items():
+        if content.get(key) != value:
+            raise ClipError(f"{key} is {content.get(key)!r}, but the file's name stands for {value!r}")
+    if not content["skeletons"]:
+        raise ClipError("no frames")
+    num_joint = get_skeleton(LAYOUT).num_joint
+    empty = [[0.0, 0.0, 0.0]] * num_joint
+    frames = [frame or empty for frame in content["skeletons"]]
+    for number, frame in enumerate(frames, 1):
+        if not isinstance(frame, list) or len(frame) != num_joint:
+            raise ClipError(f"frame {number} of {len(frames)} does not hold {num_joint} joints")
+    try:
+        poses = np.array(frames, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise ClipError("a joint is not three numbers") from None
+    if poses.shape != (len(frames), num_joint, 3):
+        raise ClipError("a joint is not three numbers")
+    if not np.isfinite(poses).all():
+        raise ClipError("a coordinate is NaN, infinite or missing")
+    if not poses.any():
+        raise ClipError(f"none of the {len(frames)} frames has a skeleton")
+    return poses[None]
+
+
+def prepare_file(path: Path) -> np.ndarray | ClipError:
+    """`parse_clip` of a file, or why it cannot be used."""
+    try:
+        return parse_clip(path.stem, path.read_bytes())
+    except ClipError as error:
+        return error
+    except OSError as error:
+        return ClipError(error.strerror or str(error))
+
+
+def find_clips(data_path: Path) -> list[Path]:
+    """JSON files of a folder, in order of names."""
+    if not data_path.is_dir():
+        raise NotADirectoryError(f"--data_path {data_path} is not a folder")
+    paths = sorted(data_path.glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no .json file in --data_path {data_path}; give the folder that holds a01_s01_e00_v01.json, ..."
+        )
+    return paths
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """The command; returns its exit status."""
+    refuse_existing(args.out, overwrite=args.overwrite)
+    paths = find_clips(args.data_path)
+    report = Report(args.out)
+    writer = PreparedWriter(
+        args.out,
+        skeleton=get_skeleton(LAYOUT),
+        class_names=list(ACTIONS.values()),
+        frame_rate=FRAME_RATE,
+        bodies="one",
+        source="nw_ucla",
+        overwrite=args.overwrite,
+    )
+    splits: dict[str, list[int]] = {part: [] for part in VIEWS}
+    clips = ordered_map(prepare_file, paths, num_worker=args.num_worker)
+    with writer, closing(clips):
+        progress = tqdm(clips, total=len(paths), unit="clip", disable=None)
+        for path, poses in zip(paths, progress, strict=True):
+            if isinstance(poses, ClipError):
+                report.add(path, poses.line, poses.reason)
+                continue
+            numbers = parse_name(path.stem)
+            part = next(part for part, views in VIEWS.items() if numbers["view"] in views)
+            splits[part].append(len(writer))
+            writer.append(path.stem, LABEL[numbers["action"]], poses, **numbers)
+        num_clip = len(writer)
+        report.write()
+        if num_clip == 0:
+            raise ValueError(f"no clip in {args.data_path} can be used; see {report.path}")
+        writer.finish({"xview": splits}, {"num_bad": len(report)})
+
+    print(f"{args.out}: {num_clip:,} clips, {args.out.stat().st_size / 1e6:,.0f} MB")
+    print(count_splits({"xview": splits}, OFFICIAL))
+    print(f"left out: {len(report)} bad ({report.path})")
+    return report.exit_status(args.max_bad)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments and run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data_path", type=Path, required=True, metavar="DIR", help="folder of the JSON files"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/nw_ucla.h5"), metavar="FILE", help="default %(default)s"
+    )
+    parser.add_argument("--num_worker", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    add_output_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.num_worker < 1:
+        parser.error(f"--num_worker {args.num_worker}: give 1 or more")
+    return run_command(lambda: prepare(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
