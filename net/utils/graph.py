@@ -329,8 +329,8 @@ class Graph:
     layout: see `get_skeleton`.
     strategy: `uniform` (one subset), `distance` (one per hop) or `spatial` (per hop two: givers level with or
         farther from the centre than the receiver, and nearer ones) after ST-GCN (Yan et al., AAAI 2018, section
-        3.3); `digraph` (self, towards the root, away from it) after CTR-GCN (Chen et al., ICCV 2021). The
-        weights that a joint receives sum to 1 over all subsets (in each subset for `digraph`).
+        3.3); `digraph` (self, towards the root, away from it) after CTR-GCN (Chen et al., ICCV 2021). What a
+        joint receives has weights that sum to 1 over all subsets (in each subset for `digraph`).
     max_hop: joints at most this many bones apart are neighbours.
 
     A: (K, V, V) float64; A[k, v, w] is what joint v gives to joint w.
@@ -379,7 +379,7 @@ def _distance(skeleton: Skeleton, max_hop: int) -> np.ndarray:
 
 def _spatial(skeleton: Skeleton, max_hop: int) -> np.ndarray:
     hops = _hops(skeleton, max_hop)
-    # As published, the distance to the centre is known up to max_hop: joints beyond are level with each other.
+    # As published, the distance to the centre is known up to max_hop: all joints beyond are level.
     from_centre = hops[skeleton.centre]
     nearer = from_centre[:, None] < from_centre[None, :]
     rings = _distance(skeleton, max_hop)

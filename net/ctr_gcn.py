@@ -1,0 +1,247 @@
+"""CTR-GCN: channel-wise topology refinement graph convolution (Chen et al., ICCV 2021).
+
+N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, R channels that
+joints are compared in, D channels of the feature. Feature maps (B, C, T, V) are kept in channels-last memory.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.utils.graph import Graph
+
+# Width in units of base_channels, and stride, of the ten blocks.
+BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
+TEMPORAL_KERNEL = 5
+DILATIONS = (1, 2)
+
+
+class Model(nn.Module):
+    """Ten blocks, each a refined graph convolution and a multi-scale temporal one, mean, and a linear head.
+
+    Names and shapes of the parameters are those of the published weights.
+
+    in_channels: coordinates of a joint.
+    num_class: scores to give.
+    layout: see `net.utils.graph.get_skeleton`; the graph is its `digraph`.
+    num_body: M; the input is normalised for each body apart.
+    base_channels: width of the first blocks, doubled at the fifth and the eighth; 64 as published, a multiple of 4.
+    dropout: probability before the head.
+    adaptive: whether every block learns its own adjacency, from the graph on, or keeps the graph's.
+
+    Raises ValueError for base_channels that the temporal branches cannot share, and for what `Graph` refuses.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_class: int = 60,
+        *,
+        layout: str = "ntu-rgb+d",
+        num_body: int = 2,
+        base_channels: int = 64,
+        dropout: float = 0.0,
+        adaptive: bool = True,
+    ) -> None:
+        super().__init__()
+        branches = len(DILATIONS) + 2
+        if base_channels < 8 or base_channels % branches:
+            raise ValueError(f"base_channels is {base_channels}; give a multiple of {branches} from 8 on")
+        A = torch.tensor(Graph(layout, "digraph").A, dtype=torch.float32)
+        self.in_channels, self.num_joint, self.num_body = in_channels, A.shape[1], num_body
+        self.data_bn = nn.BatchNorm1d(num_body * in_channels * self.num_joint)
+        width = in_channels
+        for number, (factor, stride) in enumerate(BLOCKS, start=1):
+            block = Block(
+                width, factor * base_channels, A, stride=stride, adaptive=adaptive, residual=number > 1
+            )
+            self.add_module(f"l{number}", block)
+            width = factor * base_channels
+        self.drop_out = nn.Dropout(dropout)
+        self.fc = nn.Linear(width, num_class)
+        nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / num_class))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (N, C, T, V, M) to class scores (N, num_class)."""
+        return self.fc(self.drop_out(self.embed(x)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
+        # Pooled as (B, T', V, D), so that the gradient comes back in channels-last memory.
+        return self._encode(x).permute(0, 2, 3, 1).mean((1, 2)).unflatten(0, (len(x), -1)).mean(1)
+
+    def extract_feature(self, x: Tensor) -> Tensor:
+        """Feature maps of each body: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V), D = 4 base_channels."""
+        return self._encode(x).unflatten(0, (len(x), -1))
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """From x (N, C, T, V, M) to feature maps (B, D, ceil(T / 4), V)."""
+        expected = (self.in_channels, self.num_joint, self.num_body)
+        if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != expected:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; this network takes (N, {self.in_channels}, T, "
+                f"{self.num_joint}, {self.num_body}): set in_channels, layout and num_body to those of the data"
+            )
+        rows = x.permute(0, 2, 4, 3, 1)  # (N, T, M, V, C)
+        y = self.data_bn(rows.flatten(2).flatten(0, 1)).view(rows.shape)
+        y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        for number in range(1, len(BLOCKS) + 1):
+            y = self.get_submodule(f"l{number}")(y)
+        return y
+
+
+class Block(nn.Module):
+    """Refined graph convolution, then multi-scale temporal convolution, with a way around both."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, A: Tensor, *, stride: int, adaptive: bool, residual: bool
+    ) -> None:
+        super().__init__()
+        self.gcn1 = RefinedGraphConv(in_channels, out_channels, A, adaptive=adaptive)
+        self.tcn1 = MultiScaleTemporalConv(out_channels, stride=stride)
+        self.residual: nn.Module | None = None
+        if residual and in_channels == out_channels and stride == 1:
+            self.residual = nn.Identity()
+        elif residual:
+            self.residual = TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (B, C, T, V) to (B, C', ceil(T / stride), V)."""
+        y = self.tcn1(self.gcn1(x))
+        if self.residual is not None:
+            y += self.residual(x)
+        return F.relu_(y)
+
+
+class RefinedGraphConv(nn.Module):
+    """Graph convolution whose adjacency differs between clips and between channels.
+
+    A'_k = A_k + alpha conv4(tanh(conv1(mean_t x)[u] - conv2(mean_t x)[v])), y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v]
+    (paper, eq. 2-6), with batch norm and a way around.
+
+    A: (K, V, V), what `PA` begins with where adaptive.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, A: Tensor, *, adaptive: bool) -> None:
+        super().__init__()
+        relation = in_channels // 8 if in_channels >= 16 else 8
+        self.convs = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "conv1": nn.Conv2d(in_channels, relation, 1),
+                    "conv2": nn.Conv2d(in_channels, relation, 1),
+                    "conv3": nn.Conv2d(in_channels, out_channels, 1),
+                    "conv4": nn.Conv2d(relation, out_channels, 1),
+                }
+            )
+            for _ in A
+        )
+        if adaptive:
+            self.PA = nn.Parameter(A.clone())
+        else:
+            self.register_buffer("PA", A.clone(), persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.down: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.down = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+        self.bn = nn.BatchNorm2d(out_channels)
+        nn.init.constant_(self.bn.weight, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (B, C, T, V) to (B, C', T, V)."""
+        weight, bias = self._stacked("conv3")  # (K, C', C, 1, 1), (K, C')
+        # Channel by channel the sum over joints is a matrix product, so here frames are the innermost dimension.
+        z = F.conv2d(x.transpose(2, 3).contiguous(), weight.transpose(0, 1).flatten(0, 1), bias.T.flatten())
+        z = z.unflatten(1, (-1, len(weight))).flatten(2, 3)  # (B, C', K * V, T)
+        y = torch.matmul(self.topology(x), z)  # (B, C', V, T)
+        y = self.bn(y.transpose(2, 3).contiguous(memory_format=torch.channels_last))
+        y += self.down(x)
+        return F.relu_(y)
+
+    def topology(self, x: Tensor) -> Tensor:
+        """The refined adjacency, [..., u, k * V + v] from joint v to u: x (B, C, T, V) -> (B, C', V, K * V)."""
+        mean = x.permute(0, 2, 3, 1).mean(1)  # (B, V, C); a 1x1 convolution of the mean is the mean of it
+        query, key = (
+            F.linear(mean, weight.flatten(0, 1).flatten(1), bias.flatten())
+            .unflatten(2, bias.shape)
+            .permute(0, 2, 3, 1)
+            for weight, bias in (self._stacked("conv1"), self._stacked("conv2"))
+        )  # (B, K, R, V)
+        relation = torch.tanh(query[..., None] - key[..., None, :]).flatten(3)  # (B, K, R, V * V)
+        # One product gives alpha (W r + b) + PA: PA and a row of ones are two more channels to combine.
+        weight, bias = self._stacked("conv4")  # (K, C', R, 1, 1), (K, C')
+        shared = self.PA.flatten(1)[:, None].expand(len(x), -1, -1, -1)
+        rows = torch.cat([relation, shared, torch.ones_like(shared)], 2)  # (B, K, R + 2, V * V)
+        bias = bias[..., None] * self.alpha
+        columns = torch.cat(
+            [weight.flatten(2) * self.alpha, torch.ones_like(bias), bias], 2
+        )  # (K, C', R + 2)
+        A = torch.matmul(columns, rows).unflatten(3, self.PA.shape[1:])  # (B, K, C', V, V)
+        return A.permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _stacked(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weights (K, out, in, 1, 1) and biases (K, out) of one convolution of all subsets."""
+        convs = [getattr(subset, name) for subset in self.convs]
+        return torch.stack([conv.weight for conv in convs]), torch.stack([conv.bias for conv in convs])
+
+
+class MultiScaleTemporalConv(nn.Module):
+    """Parallel temporal branches of a quarter of the channels: two dilated convolutions, a maximum, none."""
+
+    def __init__(self, channels: int, *, stride: int) -> None:
+        super().__init__()
+        part = channels // (len(DILATIONS) + 2)
+        pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(channels, part, 1),
+                    nn.BatchNorm2d(part),
+                    nn.ReLU(inplace=True),
+                    TemporalConv(part, part, kernel_size=TEMPORAL_KERNEL, stride=stride, dilation=dilation),
+                )
+                for dilation in DILATIONS
+            ]
+            + [
+                nn.Sequential(
+                    nn.Conv2d(channels, part, 1),
+                    nn.BatchNorm2d(part),
+                    nn.ReLU(inplace=True),
+                    pool,
+                    nn.BatchNorm2d(part),
+                ),
+                nn.Sequential(nn.Conv2d(channels, part, 1, (stride, 1)), nn.BatchNorm2d(part)),
+            ]
+        )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (B, C, T, V) to (B, C, ceil(T / stride), V)."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class TemporalConv(nn.Module):
+    """Convolution over frames and batch norm."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        padding = (kernel_size - 1) * dilation // 2
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1)
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (B, C, T, V) to (B, C', ceil(T / stride), V)."""
+        return self.bn(self.conv(x))

@@ -1,0 +1,159 @@
+"""ST-GCN: spatial temporal graph convolutional networks (Yan, Xiong and Lin, AAAI 2018).
+
+N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, D channels of the
+feature.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from net.utils.gcn import Neighbours, SpatialTemporalBlock, initialise
+from net.utils.graph import Graph
+
+# Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
+BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1))
+
+
+class Model(nn.Module):
+    """Ten spatial-temporal blocks, the mean over frames, joints and bodies, and a linear head.
+
+    Names and shapes of the parameters are those of the published weights.
+
+    in_channels: coordinates of a joint.
+    num_class: scores to give.
+    layout, strategy, max_hop: see `net.utils.graph.Graph`.
+    hidden_channels: width of the first blocks, doubled at the fifth and eighth; 64 in ST-GCN, 16 in AimCLR.
+    hidden_dim: D, width of the last block.
+    edge_importance_weighting: whether every block learns a factor for each entry of the adjacency.
+    temporal_kernel_size: frames a block sees at once; odd.
+    dropout: probability in all blocks but the first; ST-GCN trained with 0.5.
+    skip_empty_bodies: run the network on the bodies that are there (any value other than 0) and average over
+        those; a clip without a body has the feature 0. If False, absent bodies are convolved as zeros and
+        averaged in, as weights from elsewhere expect.
+
+    Raises ValueError for an even temporal_kernel_size, and for what `Graph` refuses.
+    """
+
+    A: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_class: int = 60,
+        *,
+        layout: str = "ntu-rgb+d",
+        strategy: str = "spatial",
+        max_hop: int = 1,
+        hidden_channels: int = 64,
+        hidden_dim: int = 256,
+        edge_importance_weighting: bool = True,
+        temporal_kernel_size: int = 9,
+        dropout: float = 0.0,
+        skip_empty_bodies: bool = False,
+    ) -> None:
+        super().__init__()
+        if temporal_kernel_size % 2 == 0:
+            raise ValueError(f"temporal_kernel_size is {temporal_kernel_size}; give an odd number of frames")
+        A = torch.tensor(Graph(layout, strategy, max_hop=max_hop).A, dtype=torch.float32)
+        self.register_buffer("A", A)
+        self.in_channels, self.hidden_dim, self.skip_empty_bodies = in_channels, hidden_dim, skip_empty_bodies
+        self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
+        neighbours = Neighbours(A != 0)
+        widths = [hidden_channels * width for width, _ in BLOCKS] + [hidden_dim]
+        strides = [stride for _, stride in BLOCKS] + [1]
+        self.st_gcn_networks = nn.ModuleList(
+            SpatialTemporalBlock(
+                width_in,
+                width,
+                neighbours=neighbours,
+                kernel_size=temporal_kernel_size,
+                stride=stride,
+                dropout=dropout if index > 0 else 0.0,
+                residual=index > 0,
+            )
+            for index, (width_in, width, stride) in enumerate(
+                zip([in_channels, *widths], widths, strides, strict=False)
+            )
+        )
+        self.edge_importance = nn.ParameterList(
+            nn.Parameter(torch.ones_like(A)) for _ in self.st_gcn_networks if edge_importance_weighting
+        )
+        self.fcn = nn.Conv2d(hidden_dim, num_class, 1)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (N, C, T, V, M) to class scores (N, num_class)."""
+        return self.fcn(self.embed(x)[..., None, None]).flatten(1)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
+        bodies, present = self._split_bodies(x)
+        # Pooled as (B, T', V, D), so that the gradient comes back in channels-last memory.
+        pooled = self._encode(bodies).permute(0, 2, 3, 1).mean((1, 2))
+        if present is None:
+            return pooled.unflatten(0, (len(x), -1)).mean(1)
+        total = pooled.new_zeros(len(x), self.hidden_dim).index_add(0, present.nonzero()[:, 0], pooled)
+        return total / present.sum(1, keepdim=True).clamp(min=1)
+
+    def extract_feature(self, x: Tensor) -> Tensor:
+        """Feature maps of each body, 0 if skipped: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V)."""
+        bodies, present = self._split_bodies(x)
+        feature = self._encode(bodies)
+        if present is None:
+            return feature.unflatten(0, (len(x), -1))
+        maps = feature.new_zeros(*present.shape, *feature.shape[1:])
+        maps[present] = feature
+        return maps
+
+    def _split_bodies(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere."""
+        num_joint = self.A.shape[1]
+        if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != num_joint:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; this network takes (N, {self.in_channels}, T, {num_joint}, "
+                "M): set in_channels and layout to those of the data"
+            )
+        bodies = x.permute(0, 4, 2, 3, 1)
+        if not self.skip_empty_bodies:
+            return bodies.flatten(0, 1), None
+        present = (bodies != 0).flatten(2).any(2)
+        return bodies[present], present
+
+    def _encode(self, bodies: Tensor) -> Tensor:
+        """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
+        frames, num_joint = bodies.shape[1:3]
+        if len(bodies) == 0:  # batch norms refuse an empty batch
+            return bodies.new_zeros(0, self.hidden_dim, -(-frames // 4), num_joint)
+        y = self.data_bn(bodies.flatten(2).flatten(0, 1)).view(bodies.shape).permute(0, 3, 1, 2)
+        for index, block in enumerate(self.st_gcn_networks):
+            y = block(y, self.A * self.edge_importance[index] if self.edge_importance else self.A)
+        return y
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        A = state_dict.get(f"{prefix}A")
+        if A is not None and A.shape == self.A.shape and not torch.allclose(A.to(self.A), self.A, atol=1e-4):
+            raise ValueError(
+                "these weights were trained on another graph (their A differs from this network's); "
+                "set layout, strategy and max_hop to theirs"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published weights whose head is a linear layer, under this network's names.
+
+    AimCLR's encoder has `fc.weight` (num_class, D) where ST-GCN has `fcn.weight` (num_class, D, 1, 1). What comes
+    before those names (`encoder_q.`) stays; other keys pass through.
+    """
+    converted = {}
+    for key, value in state.items():
+        head = re.fullmatch(r"(.*\.)?fc\.(weight|bias)", key)
+        if head:
+            key = f"{head[1] or ''}fcn.{head[2]}"
+            value = value[..., None, None] if head[2] == "weight" else value
+        converted[key] = value
+    return converted

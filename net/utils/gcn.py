@@ -1,0 +1,213 @@
+"""Graph convolution over joints and the spatial-temporal block of ST-GCN.
+
+B bodies (N clips x M), C channels, T frames, V joints, K adjacency subsets, F = B * T. Feature maps (B, C, T, V)
+are kept in channels-last memory, that is as (B, T, V, C): the joints of a frame are rows of C neighbouring numbers,
+and no convolution has to change the layout.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SpatialGraphConv(nn.Module):
+    """Graph convolution: y[w] = sum_k sum_v A[k, v, w] (W_k x[v] + b_k)  (Yan et al., AAAI 2018, eq. 10).
+
+    The adjacency is applied to whichever side of the 1x1 convolution has fewer channels.
+
+    in_channels, out_channels: C and C'.
+    neighbours: the entries of A that may differ from 0; share one object between all layers of a network.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, neighbours: "Neighbours") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels * neighbours.num_subset, 1)
+        self.neighbours = neighbours
+
+    def forward(self, x: Tensor, A: Tensor) -> Tensor:
+        """From x (B, C, T, V) and A (K, V, V), 0 but where `neighbours` says, to (B, C', T, V)."""
+        if self.conv.in_channels > self.conv.out_channels // len(A):
+            return self.neighbours.sum(self.conv(x), A)
+        weight = (
+            self.conv.weight.unflatten(0, (len(A), -1)).transpose(0, 1).flatten(1, 2)
+        )  # (C', K * C, 1, 1)
+        y = F.conv2d(self.neighbours.spread(x, A), weight)
+        assert self.conv.bias is not None
+        bias = A.sum(1).T @ self.conv.bias.view(len(A), -1)  # (V, C')
+        return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
+
+
+class SpatialTemporalBlock(nn.Module):
+    """Graph convolution over joints, then a convolution over frames, with a way around (ST-GCN, section 3.4).
+
+    in_channels, out_channels: C and C'.
+    neighbours: see `SpatialGraphConv`.
+    kernel_size: frames that the temporal convolution sees; odd.
+    stride: every stride-th frame is kept.
+    dropout: probability.
+    residual: whether the input is added to the output (through a 1x1 convolution where their shapes differ).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        neighbours: "Neighbours",
+        kernel_size: int = 9,
+        stride: int = 1,
+        dropout: float = 0.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.gcn = SpatialGraphConv(in_channels, out_channels, neighbours=neighbours)
+        self.tcn = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (kernel_size // 2, 0)),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout, inplace=True),
+        )
+        self.residual: nn.Module | None = None
+        if residual and in_channels == out_channels and stride == 1:
+            self.residual = nn.Identity()
+        elif residual:
+            self.residual = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor, A: Tensor) -> Tensor:
+        """From x (B, C, T, V) and A (K, V, V) to (B, C', ceil(T / stride), V)."""
+        y = self.tcn(self.gcn(x, A))
+        if self.residual is not None:
+            y += self.residual(x)
+        return F.relu_(y)
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights as ST-GCN begins with them: convolutions N(0, 0.02), batch norms N(1, 0.02), biases 0."""
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class Neighbours:
+    """Sums over neighbouring joints, weighted by an adjacency A (K, V, V) most of whose entries are 0.
+
+    mask: (K, V, V) bool, the entries of A that may differ from 0.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.num_subset = len(mask)
+        self._spread = _SparseProduct(mask.permute(2, 0, 1).flatten(0, 1))
+        self._sum = _SparseProduct(mask.permute(2, 1, 0).flatten(1))
+
+    def spread(self, x: Tensor, A: Tensor) -> Tensor:
+        """y[k, w] = sum_v A[k, v, w] x[v].
+
+        x (B, C, T, V), A (K, V, V) -> (B, K * C, T, V).
+        """
+        rows = x.permute(0, 2, 3, 1)  # (B, T, V, C)
+        y = self._spread(A.permute(2, 0, 1).flatten(0, 1), rows.flatten(0, 1))  # (F, V * K, C)
+        return y.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+
+    def sum(self, x: Tensor, A: Tensor) -> Tensor:
+        """y[w] = sum_k sum_v A[k, v, w] x[k, v].
+
+        x (B, K * C, T, V), A (K, V, V) -> (B, C, T, V).
+        """
+        rows = x.permute(0, 2, 3, 1).unflatten(3, (len(A), -1))  # (B, T, V, K, C)
+        y = self._sum(A.permute(2, 1, 0).flatten(1), rows.flatten(0, 1).flatten(1, 2))  # (F, V, C)
+        return y.unflatten(0, rows.shape[:2]).permute(0, 3, 1, 2)
+
+
+class _SparseProduct:
+    """y[f] = matrix @ x[f] for every frame f, where most of the matrix is 0.
+
+    On the CPU rows are summed one by one: the graph of a body has some 3 entries in a row of 25, and small dense
+    products run far below the speed of large ones. Elsewhere the product is a dense one.
+    """
+
+    MAX_DENSITY = 0.125  # measured: above it the dense product is faster on the CPU too
+
+    def __init__(self, mask: Tensor) -> None:
+        out, source = mask.nonzero(as_tuple=True)
+        self.entries = out, source
+        self.is_sparse = len(out) <= self.MAX_DENSITY * mask.numel()
+        self.rows = _RowSum(source, out, *reversed(mask.shape))
+        self.transposed = _RowSum(out, source, *mask.shape)
+
+    def __call__(self, matrix: Tensor, x: Tensor) -> Tensor:
+        """From matrix (R, V) and x (F, V, C) to (F, R, C)."""
+        if x.device.type != "cpu" or not self.is_sparse:
+            return torch.matmul(matrix.to(x.dtype), x)
+        return _SparseProductFunction.apply(matrix[self.entries], x, self)
+
+
+class _SparseProductFunction(torch.autograd.Function):
+    """`_SparseProduct` with its derivatives, which are sums over the same pairs of rows."""
+
+    CHUNK = 2**20  # numbers gathered at a time in backward: few enough to stay in the cache
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, x: Tensor, product: _SparseProduct) -> Tensor:
+        """From values (P,) and x (F, V, C) to (F, R, C)."""
+        ctx.save_for_backward(values, x)
+        ctx.product = product
+        return product.rows(values, x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """From grad (F, R, C) to the gradients of values and x."""
+        values, x = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_values = grad_x = None
+        if ctx.needs_input_grad[1]:
+            grad_x = ctx.product.transposed(values, grad)
+        if ctx.needs_input_grad[0]:
+            out, source = ctx.product.entries
+            total = values.new_zeros(len(values) * x.shape[2])
+            step = max(1, _SparseProductFunction.CHUNK // len(total))
+            for x_part, grad_part in zip(x.split(step), grad.split(step), strict=True):
+                gathered = x_part.index_select(1, source).mul_(grad_part.index_select(1, out))
+                total += gathered.flatten(1).sum(0, dtype=total.dtype)
+            grad_values = total.view(len(values), -1).sum(1)
+        return grad_values, grad_x, None
+
+
+class _RowSum:
+    """Weighted sums of rows within each frame: y[f, bag[p]] += value[p] x[f, row[p]] for every pair p."""
+
+    def __init__(self, row: Tensor, bag: Tensor, num_row: int, num_bag: int) -> None:
+        self.order = torch.argsort(bag, stable=True)
+        self.row = row[self.order]
+        self.start = torch.searchsorted(bag[self.order], torch.arange(num_bag))
+        self.num_row = num_row
+        self._lists: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, values: Tensor, x: Tensor) -> Tensor:
+        """From values (P,) and x (F, num_row, C) to (F, num_bag, C)."""
+        frames = len(x)
+        row, start = self._indices(frames)
+        weights = values[self.order].to(x.dtype).repeat(frames)
+        y = F.embedding_bag(row, x.flatten(0, 1), start, mode="sum", per_sample_weights=weights)
+        return y.view(frames, -1, x.shape[2])
+
+    def _indices(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Rows to sum, and where each bag starts in that list; of all frames one after another."""
+        # The lists of fewer frames are the beginnings of those of more: only the longest need be kept.
+        if self._lists is None or len(self._lists[0]) < frames * len(self.row):
+            frame = torch.arange(frames, dtype=torch.int32)[:, None]
+            row = frame * self.num_row + self.row.int()
+            start = frame * len(self.row) + self.start.int()
+            self._lists = row.flatten(), start.flatten()
+        row, start = self._lists
+        return row[: frames * len(self.row)], start[: frames * len(self.start)]
