@@ -8,9 +8,9 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 import pandas as pd
 import torch
+from numpy.lib.npyio import NpzFile
 
 from processor.figures import save_confusion, save_curves
 from processor.metrics import confusion, per_class_table

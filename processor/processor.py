@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from feeder.feeder import Feeder
+from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View
 from net.utils.graph import Skeleton, get_skeleton
@@ -159,7 +159,7 @@ class Processor:
         config = self.config
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-        parts = ["test"]
+        parts: list[Part] = ["test"]
         if phase == "train":
             parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
         feeders = {part: self._feeder(part) for part in parts}
@@ -194,7 +194,7 @@ class Processor:
             world_size=distributed.world_size(),
         )
 
-    def _feeder(self, part: str) -> Feeder:
+    def _feeder(self, part: Part) -> Feeder:
         data = asdict(self.config.data)
         for key in ("cache", "num_worker"):
             del data[key]
@@ -316,10 +316,10 @@ class Processor:
     def _evaluate_epoch(self, epoch: int) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
         config, last = self.config, epoch + 1 == self.config.num_epoch
-        watched = {"val"} & self.loaders.keys() | {config.select} - {"last"}
+        watched = [part for part in self.loaders if part == "val" or part == config.select]
         row: dict[str, float] = {}
         if last or (epoch + 1) % config.eval_interval == 0:
-            for part in sorted(watched):
+            for part in watched:
                 row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         metric, sign = self.selected_by
         value = row.get(f"{config.select}_{metric}")
@@ -332,7 +332,7 @@ class Processor:
         return row
 
     @torch.no_grad()
-    def _evaluate(self, part: str) -> Evaluation:
+    def _evaluate(self, part: Part) -> Evaluation:
         self.network.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             return self.evaluate(self.loaders[part])

@@ -49,7 +49,7 @@ def weights_by_formula(keys: list, *, seed_offset: int, gain: float) -> dict[str
         last = name.rsplit(".", 1)[-1]
         if last in ("num_batches_tracked", "A", "PA") or "queue" in name:
             continue
-        s = np.random.RandomState(seed_offset + len(weights)).standard_normal(shape)  # noqa: NPY002
+        s = np.random.RandomState(seed_offset + len(weights)).standard_normal(shape)
         if last == "running_var":
             value = 0.5 + 0.5 * s**2
         elif last == "running_mean":
@@ -87,7 +87,7 @@ def tiny_data(tmp_path_factory) -> Path:
     ) as writer:
         for clip in range(96):
             label, num_frame = clip % 4, int(rng.integers(20, 60))
-            pose = np.tile(rest + [0, 0, 3], (1 + clip % 3 // 2, num_frame, 1, 1))
+            pose = np.tile(rest + np.array([0, 0, 3]), (1 + clip % 3 // 2, num_frame, 1, 1))
             swing = 0.5 * np.sin(np.arange(num_frame) * rng.uniform(0.2, 0.4) + rng.uniform(0, 6))
             pose[:, :, limbs[label], 1] += swing[:, None]
             pose += 0.01 * rng.standard_normal(pose.shape)
@@ -103,7 +103,7 @@ data: {{path: {data}, layout: ntu-rgb+d, num_class: 4, val_fraction: 0.25}}
 benchmark: xsub
 work_dir: {work_dir}
 model: net.st_gcn.Model
-model_args: {{num_class: 4, layout: ntu-rgb+d, hidden_channels: 4, hidden_dim: 16, dropout: 0.1}}
+model_args: {{num_class: 4, layout: ntu-rgb+d, hidden_channels: 8, hidden_dim: 32, dropout: 0.1}}
 train_view:
   sampling: [{{RandomResizedCrop: {{num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}}}]
   normalise: center_first_frame
@@ -113,7 +113,7 @@ test_view:
   normalise: center_first_frame
 batch_size: 16
 num_epoch: 4
-optim: {{lr: 0.05, warmup_epoch: 1}}
+optim: {{optimizer: adamw, lr: 0.01, warmup_epoch: 1}}
 tensorboard: false
 device: cpu
 """

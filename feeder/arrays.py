@@ -1,0 +1,232 @@
+"""Data sets that other projects left on disk: arrays (N, C, T, V, M) of clips with pickled names and labels.
+
+Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
+"""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from feeder.prepared import PARTS, Prepared, open_prepared
+from net.utils.graph import Skeleton, get_skeleton
+
+# What the array's file is called, and whether its last frames may be padding.
+KINDS = {"position": False, "data": True, "data_joint_pad": False}
+SCAN_BYTES = 64 << 20
+
+
+class ArrayFolder:
+    """A folder with `<part>_<kind>.npy` (N, C, T, V, M) and `<part>_label.pkl` ((names, labels)), parts train and val.
+
+    Kinds: `position` (AimCLR's 50 frames), `data` (ST-GCN's 300 frames, padded with zeros, whose padding is
+    not read as frames) and `data_joint_pad` (AS-GCN's, padded by repetition).
+
+    Offers what `Prepared` offers but `joints` and `start`. Its one benchmark is named as the folder. Arrays
+    are memory-mapped; opening one reads a third of it (the first channel), to see which bodies and frames
+    are there.
+
+    Args:
+        path: the folder.
+        layout: of the V joints; see `net.utils.graph.get_skeleton`.
+
+    Raises:
+        FileNotFoundError: a file of the four is missing.
+        ValueError: several kinds in one folder, a file that is not what it should be, or a pickle that holds more
+            than lists, tuples, strings, numbers and NumPy arrays (nothing of it is run).
+    """
+
+    frame_rate = float("nan")
+    keys: ClassVar[dict[str, np.ndarray]] = {}
+
+    def __init__(self, path: str | Path, layout: str | Skeleton) -> None:
+        self.path = Path(path).absolute()
+        self.skeleton = get_skeleton(layout)
+        self._files = _find_arrays(self.path)
+        self._open()
+        padded = KINDS[_kind(self._files["train"])]
+        names, labels, num_frame, num_body = [], [], [], []
+        for part in PARTS:
+            array = self._arrays[part]
+            part_names, part_labels = _read_labels(self.path / f"{part}_label.pkl", len(array))
+            names += part_names
+            labels += part_labels
+            frames, bodies = _scan(array, padded)
+            num_frame.append(frames)
+            num_body.append(bodies)
+        self.name = np.array(names)
+        self.label = np.array(labels, np.int64)
+        self.num_frame, self.num_body = np.concatenate(num_frame), np.concatenate(num_body)
+        self.class_names = [str(label) for label in range(self.label.max() + 1)]
+        boundary = len(self._arrays["train"])
+        split = {"train": np.arange(boundary), "val": np.arange(boundary, len(self.label))}
+        self.splits = {self.path.name: split}
+        self.attrs = {"source": str(self.path), "bodies": "as in the arrays"}
+
+    @property
+    def layout(self) -> str:
+        """Name of the skeleton's layout."""
+        return self.skeleton.name
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def _open(self) -> None:
+        self._arrays = {part: _map_array(file, self.skeleton) for part, file in self._files.items()}
+
+    def read(self, clips: np.ndarray) -> np.ndarray:
+        """Rows of some clips end to end: (sum of M_i * T_i over `clips` (n,), V, C) float32, a copy.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        size = self.num_frame[clips] * self.num_body[clips]
+        boundary = len(self._arrays["train"])
+        channels, joints = self._arrays["train"].shape[1], self.skeleton.num_joint
+        rows = np.empty((int(size.sum()), joints, channels), np.float32)
+        end = np.cumsum(size)
+        for clip, first, last in zip(np.asarray(clips).tolist(), end - size, end, strict=True):
+            part, place = ("train", clip) if clip < boundary else ("val", clip - boundary)
+            poses = self._arrays[part][place][:, : self.num_frame[clip], :, : self.num_body[clip]]
+            rows[first:last] = poses.transpose(3, 1, 2, 0).reshape(-1, joints, channels)
+            if not np.isfinite(rows[first:last]).all():
+                raise ValueError(
+                    f"{self._files[part]}: clip {self.name[clip]!r} holds NaN or infinity; remove it"
+                )
+        return rows
+
+
+def open_source(path: str | Path, layout: str | Skeleton) -> Prepared | ArrayFolder:
+    """A prepared file, or a folder of arrays, whose joints are of `layout` (a prepared file knows its own).
+
+    Raises:
+        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`.
+    """
+    return ArrayFolder(path, layout) if Path(path).is_dir() else open_prepared(path)
+
+
+def _kind(file: Path) -> str:
+    return file.stem.split("_", 1)[1]
+
+
+def _find_arrays(folder: Path) -> dict[str, Path]:
+    """The array of each part; both are of one kind."""
+    found = [kind for kind in KINDS if (folder / f"train_{kind}.npy").exists()]
+    if len(found) > 1:
+        files = " and ".join(f"train_{kind}.npy" for kind in found)
+        raise ValueError(f"{folder} holds {files}; which is meant is not clear: leave one kind in the folder")
+    if not found:
+        files = ", ".join(f"train_{kind}.npy" for kind in KINDS)
+        raise FileNotFoundError(
+            f"{folder} holds none of {files}; give the folder of one benchmark (such as …/xsub), or a "
+            "prepared file"
+        )
+    paths = {part: folder / f"{part}_{found[0]}.npy" for part in PARTS}
+    for file in (*paths.values(), *(folder / f"{part}_label.pkl" for part in PARTS)):
+        if not file.exists():
+            raise FileNotFoundError(f"{file} is missing beside {paths['train'].name}")
+    return paths
+
+
+def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is no plain NumPy array: {error}") from None
+    if array.ndim != 5 or array.dtype.kind != "f" or 0 in array.shape:
+        raise ValueError(f"{file} holds {array.dtype} {array.shape}; needed are floats (N, C, T, V, M)")
+    if array.shape[3] != skeleton.num_joint:
+        raise ValueError(
+            f"{file} has {array.shape[3]} joints, layout {skeleton.name!r} has {skeleton.num_joint}; "
+            "change data.layout"
+        )
+    return array
+
+
+def _scan(array: np.ndarray, padded: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and bodies of each clip, int64: up to the last that is not empty, if `padded`; 1 or more of each."""
+    num_clip, _, num_frame, num_joint, num_body = array.shape
+    frames, bodies = np.empty(num_clip, np.int64), np.empty(num_clip, np.int64)
+    block = max(1, SCAN_BYTES // (num_frame * num_joint * num_body * array.itemsize))
+    for first in range(0, num_clip, block):
+        seen = (array[first : first + block, 0] != 0).any(2)  # (n, T, M)
+        frames[first : first + block] = _last(seen.any(2)) if padded else num_frame
+        bodies[first : first + block] = _last(seen.any(1))
+    return frames, bodies
+
+
+def _last(seen: np.ndarray) -> np.ndarray:
+    """Length of each row of (n, k) up to its last True; 1 where there is none."""
+    length = seen.shape[1] - seen[:, ::-1].argmax(1)
+    return np.where(seen.any(1), length, 1)
+
+
+def _read_labels(file: Path, num_clip: int) -> tuple[list[str], list[int]]:
+    content = load_plain_pickle(file)
+    if not isinstance(content, (list, tuple)) or len(content) != 2:
+        raise ValueError(f"{file} holds {type(content).__name__}; needed is the pair (names, labels)")
+    names, labels = (list(np.asarray(each).reshape(-1).tolist()) for each in content)
+    if not len(names) == len(labels) == num_clip:
+        raise ValueError(f"{file} has {len(names)} names and {len(labels)} labels for {num_clip} clips")
+    for label in labels:
+        if not isinstance(label, int) or isinstance(label, bool) or label < 0:
+            raise ValueError(f"{file} has label {label!r}; labels are whole numbers from 0")
+    return [str(name) for name in names], labels
+
+
+def load_plain_pickle(file: str | Path) -> Any:
+    """What a pickle holds, if that is lists, tuples, dicts, strings, bytes, numbers and NumPy arrays alone.
+
+    Any protocol, and Python 2's pickles (their text read as Latin-1).
+
+    Raises:
+        ValueError: it refers to anything else, which is then not imported, or is damaged.
+    """
+    try:
+        with Path(file).open("rb") as stream:
+            return _PlainUnpickler(stream, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{file} was refused: {error}") from None
+    except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is no pickle, or damaged: {error}") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        # NumPy 2 says numpy._core where NumPy 1 said numpy.core; both are in files of today.
+        found = _PLAIN.get((module.replace("numpy._core.", "numpy.core."), name))
+        if found is None:
+            raise pickle.UnpicklingError(
+                f"it refers to {module}.{name}, and only lists, tuples, strings, numbers and NumPy arrays are read"
+            )
+        return found()
+
+
+def _make_array(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+# Each entry makes its function anew, for a pickle can set the attributes of what it is given.
+_PLAIN: dict[tuple[str, str], Callable[[], Any]] = {
+    ("numpy", "ndarray"): lambda: np.ndarray,
+    ("numpy", "dtype"): lambda: np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): lambda: lambda *_: np.ndarray((0,), "b"),
+    ("numpy.core.multiarray", "scalar"): lambda: lambda dtype, value: np.frombuffer(value, dtype)[0],
+    ("numpy.core.numeric", "_frombuffer"): lambda: lambda *args: _make_array(*args),
+    ("_codecs", "encode"): lambda: lambda *args: _encode(*args),
+}

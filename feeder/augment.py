@@ -1,0 +1,359 @@
+"""Augmentation in space: nearly all of it is one C x C matrix and one joint permutation per clip.
+
+Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels (x, y, z; metres).
+
+Bodies of one clip are changed alike. Steps that are a matrix or the left-right permutation wait and are
+multiplied together; any other step has them applied first. Parameters are drawn per clip from the generator
+given, in the order of the steps. Absent bodies and empty frames stay zero.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Drawn(NamedTuple):
+    """What a linear step does to N clips: x becomes `matrix` (N, C, C) x, joints swap where `swap` (N,)."""
+
+    matrix: Tensor | None = None
+    swap: Tensor | None = None
+
+
+class LinearStep:
+    """A step that is a matrix per clip, the left-right permutation, or both."""
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """Draw the parameters of `num_clip` clips."""
+        raise NotImplementedError
+
+
+class DirectStep:
+    """A step on the poses themselves."""
+
+    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,), in place if it likes."""
+        raise NotImplementedError
+
+
+AugmentStep = LinearStep | DirectStep
+
+
+def augment(
+    poses: Tensor,
+    steps: Sequence[AugmentStep],
+    *,
+    clip: Tensor,
+    num_clip: int,
+    swap: Sequence[int],
+    generator: torch.Generator,
+    matrix: Tensor | None = None,
+) -> Tensor:
+    """Apply steps in order.
+
+    Args:
+        poses: (B, T, V, C), may be changed in place.
+        steps: what to do.
+        clip: (B,) clip of each track, on the CPU.
+        num_clip: N.
+        swap: V indices, the left-right permutation.
+        generator: for everything drawn; on the CPU.
+        matrix: (B, 1 or T, C, C) to be applied before all steps.
+
+    Returns:
+        (B, T, V, C).
+    """
+    waiting = Drawn()
+    for step in steps:
+        if isinstance(step, LinearStep):
+            waiting = _then(waiting, step.draw(num_clip, poses.shape[-1], generator))
+        else:
+            poses = _apply(poses, waiting, matrix, clip, swap)
+            waiting, matrix = Drawn(), None
+            poses = step.apply(poses, clip, num_clip, generator)
+    return _apply(poses, waiting, matrix, clip, swap)
+
+
+def _then(first: Drawn, second: Drawn) -> Drawn:
+    matrix, swap = second.matrix, second.swap
+    if matrix is None or first.matrix is None:
+        matrix = first.matrix if matrix is None else matrix
+    else:
+        matrix = matrix @ first.matrix
+    if swap is not None and first.swap is not None:
+        return Drawn(matrix, swap ^ first.swap)  # the permutation is its own inverse
+    return Drawn(matrix, first.swap if swap is None else swap)
+
+
+def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swap: Sequence[int]) -> Tensor:
+    if drawn.matrix is not None:
+        per_track = drawn.matrix[clip][:, None].to(poses, non_blocking=True)
+        matrix = per_track if matrix is None else per_track @ matrix
+    if matrix is not None:
+        poses = _transform(poses, matrix)
+    if drawn.swap is not None:
+        chosen = _chosen(drawn.swap, clip, poses.device)
+        poses[chosen] = poses[chosen][:, :, list(swap)]
+    return poses
+
+
+def _transform(poses: Tensor, matrix: Tensor) -> Tensor:
+    """Replace each x of poses (B, T, V, C) by matrix (B, 1 or T, C, C) x, in place.
+
+    Plane by plane: a batched product of V x 3 by 3 x 3 takes more than twice as long on a CPU.
+    """
+    planes = [plane.contiguous() for plane in poses.unbind(-1)]
+    for row in range(len(planes)):
+        turned = planes[0] * matrix[..., row, 0, None]
+        for column in range(1, len(planes)):
+            turned.addcmul_(planes[column], matrix[..., row, column, None])
+        poses[..., row] = turned
+    return poses
+
+
+def _chosen(flag: Tensor, clip: Tensor, device: torch.device) -> Tensor:
+    """Indices of the tracks whose clip is flagged, on `device`."""
+    return flag[clip].nonzero()[:, 0].to(device, non_blocking=True)
+
+
+def _happens(p: float, num_clip: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(num_clip, generator=generator) < p
+
+
+def _between(low: float, high: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(size, generator=generator)
+
+
+def _check_p(p: float) -> float:
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is {p}; a probability is from 0 to 1")
+    return p
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}; give 0 or more")
+
+
+class Shear(LinearStep):
+    """Ones on the diagonal, everything else uniform in [-amplitude, amplitude] (AimCLR: .5)."""
+
+    def __init__(self, amplitude: float = 0.5) -> None:
+        _check_positive(amplitude=amplitude)
+        self.amplitude = amplitude
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`."""
+        matrix = _between(-self.amplitude, self.amplitude, (num_clip, num_channel, num_channel), generator)
+        matrix.diagonal(dim1=1, dim2=2).fill_(1)
+        return Drawn(matrix)
+
+
+class Rotate(LinearStep):
+    """About x, then y, then z, each by an angle uniform in [-max_angle, max_angle] (CTR-GCN: .3).
+
+    max_angle: radians, one for all axes or one per axis.
+    """
+
+    def __init__(self, max_angle: float | Sequence[float] = 0.3) -> None:
+        angles = [max_angle] * 3 if isinstance(max_angle, (int, float)) else list(max_angle)
+        if len(angles) != 3:
+            raise ValueError(f"max_angle is {max_angle}; give one angle, or three for x, y and z")
+        _check_positive(max_angle=min(angles))
+        self.max_angle = torch.tensor(angles, dtype=torch.float32)
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`. Raises ValueError for clips that have no three dimensions."""
+        _check_three(self, num_channel)
+        return Drawn(rotations(_between(-1, 1, (num_clip, 3), generator) * self.max_angle))
+
+
+class RotateMainAxis(LinearStep):
+    """AimCLR's rotation: one axis per clip turns by up to main_angle, the others by up to other_angle.
+
+    main_angle, other_angle: radians; 30 degrees and 1 degree where not given. As published, angles are drawn
+    from 0 up, so they have one sense only.
+    """
+
+    def __init__(self, main_angle: float = math.pi / 6, other_angle: float = math.pi / 180) -> None:
+        _check_positive(main_angle=main_angle, other_angle=other_angle)
+        self.main_angle, self.other_angle = main_angle, other_angle
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`. Raises ValueError for clips that have no three dimensions."""
+        _check_three(self, num_channel)
+        main = torch.randint(3, (num_clip, 1), generator=generator) == torch.arange(3)
+        largest = torch.where(main, self.main_angle, self.other_angle)
+        return Drawn(rotations(_between(0, 1, (num_clip, 3), generator) * largest))
+
+
+def rotations(angle: Tensor) -> Tensor:
+    """(N, 3, 3) turns about x, then y, then z by angles (N, 3) in radians.
+
+    A positive angle takes y to -z, z to -x, x to -y: the sense of CTR-GCN's and AimCLR's code.
+    """
+    cos, sin = angle.cos(), angle.sin()
+    matrix = torch.eye(3).expand(len(angle), 3, 3)
+    for axis in range(3):
+        following, last = (axis + 1) % 3, (axis + 2) % 3
+        turn = torch.eye(3).repeat(len(angle), 1, 1)
+        turn[:, following, following] = turn[:, last, last] = cos[:, axis]
+        turn[:, following, last] = sin[:, axis]
+        turn[:, last, following] = -sin[:, axis]
+        matrix = turn @ matrix
+    return matrix
+
+
+def _check_three(step: LinearStep, num_channel: int) -> None:
+    if num_channel != 3:
+        raise ValueError(
+            f"{type(step).__name__} turns (x, y, z), but the clips have {num_channel} channels; leave it out"
+        )
+
+
+class Scale(LinearStep):
+    """Larger by a factor uniform in [min_factor, max_factor], one per clip, or `per_axis` one per channel."""
+
+    def __init__(self, min_factor: float, max_factor: float, *, per_axis: bool = False) -> None:
+        if not 0 < min_factor <= max_factor:
+            raise ValueError(f"factors are {min_factor} to {max_factor}; give 0 < min_factor <= max_factor")
+        self.min_factor, self.max_factor, self.per_axis = min_factor, max_factor, per_axis
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`."""
+        size = (num_clip, num_channel if self.per_axis else 1)
+        factor = _between(self.min_factor, self.max_factor, size, generator)
+        return Drawn(torch.diag_embed(factor.expand(-1, num_channel)))
+
+
+class Flip(LinearStep):
+    """Left and right joints exchanged with probability `p`; `mirror` also negates x, as a mirror would.
+
+    Without `mirror` this is AimCLR's flip: the joints change places, the body does not.
+    """
+
+    def __init__(self, p: float = 0.5, *, mirror: bool = False) -> None:
+        self.p, self.mirror = _check_p(p), mirror
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`."""
+        swap = _happens(self.p, num_clip, generator)
+        if not self.mirror:
+            return Drawn(swap=swap)
+        matrix = torch.eye(num_channel).repeat(num_clip, 1, 1)
+        matrix[:, 0, 0] = torch.where(swap, -1.0, 1.0)
+        return Drawn(matrix, swap)
+
+
+class AxisMask(LinearStep):
+    """One channel, drawn anew, set to zero with probability `p` (AimCLR)."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = _check_p(p)
+
+    def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
+        """See `LinearStep`."""
+        happens = _happens(self.p, num_clip, generator)
+        axis = torch.randint(num_channel, (num_clip, 1), generator=generator)
+        kept = (torch.arange(num_channel) != axis) | ~happens[:, None]
+        return Drawn(torch.diag_embed(kept.float()))
+
+
+class JointMask(DirectStep):
+    """Each joint set to zero for the whole clip with probability `p`."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = _check_p(p)
+
+    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+        """See `DirectStep`."""
+        kept = torch.rand((num_clip, poses.shape[2]), generator=generator) >= self.p
+        return poses.mul_(kept[clip][:, None, :, None].to(poses, non_blocking=True))
+
+
+class GaussianNoise(DirectStep):
+    """Normal noise of deviation `std` (metres) on every coordinate, with probability `p` per clip (AimCLR).
+
+    Drawn on the device of the poses, so that two kinds of device draw different noise.
+    """
+
+    def __init__(self, std: float = 0.01, p: float = 0.5) -> None:
+        _check_positive(std=std)
+        self.std, self.p = std, _check_p(p)
+
+    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+        """See `DirectStep`."""
+        chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        on_device = torch.Generator(poses.device).manual_seed(seed)
+        changed = poses[chosen]
+        noise = torch.randn(changed.shape, dtype=poses.dtype, device=poses.device, generator=on_device)
+        poses[chosen] = changed.addcmul_(noise, _present(changed), value=self.std)
+        return poses
+
+
+class TemporalBlur(DirectStep):
+    """Gaussian blur over time, `num_tap` frames wide, with probability `p` per clip (AimCLR).
+
+    The deviation is uniform in [min_sigma, max_sigma] frames. Weights are scaled to sum to one over the
+    frames that are there, so that nothing fades at the ends of a clip or beside empty frames. AimCLR's code
+    leaves them exp(-k^2 / (2 sigma^2)), which makes a clip up to 5 times larger and lets its ends fade;
+    `unit_sum=False` does as it does.
+    """
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        num_tap: int = 15,
+        min_sigma: float = 0.1,
+        max_sigma: float = 2.0,
+        unit_sum: bool = True,
+    ) -> None:
+        if num_tap < 1 or num_tap % 2 == 0:
+            raise ValueError(f"num_tap is {num_tap}; give an odd number, so that one tap is the middle")
+        if not 0 < min_sigma <= max_sigma:
+            raise ValueError(f"sigma is {min_sigma} to {max_sigma}; give 0 < min_sigma <= max_sigma")
+        self.p, self.num_tap, self.unit_sum = _check_p(p), num_tap, unit_sum
+        self.min_sigma, self.max_sigma = min_sigma, max_sigma
+
+    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+        """See `DirectStep`."""
+        sigma = _between(self.min_sigma, self.max_sigma, (num_clip,), generator)
+        chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
+        sigma = sigma[clip].to(poses.device, non_blocking=True)[chosen]
+        changed = poses[chosen]
+        frame = torch.arange(changed.shape[1], device=poses.device)
+        distance = (frame - frame[:, None]).abs()
+        weight = (-distance.square() / (2 * sigma.square()[:, None, None])).exp()
+        weight.masked_fill_(distance > self.num_tap // 2, 0)
+        present = _present(changed)[:, :, 0, 0]
+        weight *= present[:, None, :] * present[:, :, None]
+        if self.unit_sum:
+            weight /= weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        poses[chosen] = (weight @ changed.flatten(2)).view_as(changed)
+        return poses
+
+
+def _present(poses: Tensor) -> Tensor:
+    """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses."""
+    return (poses != 0).flatten(2).any(2)[..., None, None].to(poses.dtype)
+
+
+AUGMENT: dict[str, type[AugmentStep]] = {
+    step.__name__: step
+    for step in (
+        Shear,
+        Rotate,
+        RotateMainAxis,
+        Scale,
+        Flip,
+        AxisMask,
+        JointMask,
+        GaussianNoise,
+        TemporalBlur,
+    )
+}

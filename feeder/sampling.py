@@ -1,0 +1,222 @@
+"""Sampling in time: a view of a clip is a row of positions.
+
+Shapes: N clips, T frames of a view. A position is real, in frames of its clip, counted from 0; NaN stands for
+an empty frame. A step maps lengths (N,) to positions (N, T) in the frames of its own input; steps compose by
+indexing the earlier positions with the later ones, with linear interpolation. All of it is small, and on
+the CPU.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+class SamplingStep:
+    """One step. `num_frame` is the T it makes, or None where it keeps the length of its input."""
+
+    num_frame: int | None = None
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """Positions (N, T) float64 in inputs of `length` (N,) frames, int64; all alike if T is kept."""
+        raise NotImplementedError
+
+
+def sample(steps: Sequence[SamplingStep], num_frame: Tensor, generator: torch.Generator) -> Tensor:
+    """Positions (N, T), float64, of a view in clips of `num_frame` (N,) frames.
+
+    The first step acts on clips of different lengths, so it must be one that makes a length.
+    """
+    positions = steps[0](num_frame, generator)
+    for step in steps[1:]:
+        length = torch.full_like(num_frame, positions.shape[1])
+        positions = _compose(positions, step(length, generator))
+    return positions
+
+
+def _compose(positions: Tensor, local: Tensor) -> Tensor:
+    """Positions in the clip (N, T) at positions in the view so far (N, T'): (N, T')."""
+    frame = local.floor()
+    weight = local - frame
+    index = frame.nan_to_num(0.0).long()
+    before = positions.gather(1, index)
+    after = positions.gather(1, index + (weight > 0))
+    # A NaN in `local` gives a NaN weight, so an empty frame of the later step stays empty.
+    return before.lerp(after, weight)
+
+
+def _resized(length: Tensor, num_frame: int) -> Tensor:
+    """Middles of `num_frame` equal parts of a clip, as OpenCV and torch resize: (N, T) from lengths (N,)."""
+    length = length.double()[:, None]
+    middle = torch.arange(num_frame, dtype=torch.float64) + 0.5
+    return (middle * length / num_frame - 0.5).clamp(min=0).minimum(length - 1)
+
+
+def _uniform(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, dtype=torch.float64, generator=generator)
+
+
+def _below(limit: Tensor, generator: torch.Generator) -> Tensor:
+    """A whole number from 0 to below each limit (N,), int64."""
+    return (_uniform(len(limit), generator) * limit).long().minimum(limit - 1)
+
+
+def _check_num_frame(num_frame: int) -> int:
+    if num_frame < 1:
+        raise ValueError(f"num_frame is {num_frame}; a view has 1 frame or more")
+    return num_frame
+
+
+class Resize(SamplingStep):
+    """The whole clip in `num_frame` frames: half-pixel centres, clamped at both ends, linear."""
+
+    def __init__(self, num_frame: int) -> None:
+        self.num_frame: int = _check_num_frame(num_frame)
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        return _resized(length, self.num_frame)
+
+
+class Pad(SamplingStep):
+    """The clip from its start, filled up to `num_frame` by repeating it, or with empty frames.
+
+    A longer clip is cut to its first `num_frame` frames. `repeat` is AS-GCN's padding, `zero` ST-GCN's.
+    """
+
+    def __init__(self, num_frame: int, mode: Literal["repeat", "zero"] = "repeat") -> None:
+        if mode not in ("repeat", "zero"):
+            raise ValueError(f"mode is {mode!r}; give 'repeat' or 'zero'")
+        self.num_frame: int = _check_num_frame(num_frame)
+        self.mode = mode
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        frame = torch.arange(self.num_frame).expand(len(length), -1)
+        if self.mode == "repeat":
+            return (frame % length[:, None]).double()
+        return frame.double().masked_fill(frame >= length[:, None], math.nan)
+
+
+class Crop(SamplingStep):
+    """`num_frame` frames in a row: from the middle, from a random place, or from the start.
+
+    A shorter clip is repeated from its start until it is long enough.
+    """
+
+    def __init__(self, num_frame: int, where: Literal["center", "random", "start"] = "center") -> None:
+        if where not in ("center", "random", "start"):
+            raise ValueError(f"where is {where!r}; give 'center', 'random' or 'start'")
+        self.num_frame: int = _check_num_frame(num_frame)
+        self.where = where
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        free = (length - self.num_frame).clamp(min=0)
+        first = {
+            "center": lambda: free // 2,
+            "random": lambda: _below(free + 1, generator),
+            "start": lambda: torch.zeros_like(free),
+        }[self.where]()
+        frame = first[:, None] + torch.arange(self.num_frame)
+        return (frame % length[:, None]).double()
+
+
+class RandomResizedCrop(SamplingStep):
+    """A part of the clip, `min_ratio` to `max_ratio` of its frames, resized to `num_frame` (CTR-GCN).
+
+    The ratio is drawn uniformly, and the place as well unless `center`. A drawn part has `min_frame` frames
+    or more, as far as the clip has them (CTR-GCN trains with 64).
+    """
+
+    def __init__(
+        self, num_frame: int, min_ratio: float, max_ratio: float, *, min_frame: int = 1, center: bool = False
+    ) -> None:
+        if not 0 < min_ratio <= max_ratio <= 1:
+            raise ValueError(f"ratios are {min_ratio} to {max_ratio}; give 0 < min_ratio <= max_ratio <= 1")
+        if min_frame < 1:
+            raise ValueError(f"min_frame is {min_frame}; a part has 1 frame or more")
+        self.num_frame: int = _check_num_frame(num_frame)
+        self.min_ratio, self.max_ratio = min_ratio, max_ratio
+        self.min_frame, self.center = min_frame, center
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        ratio = self.min_ratio + (self.max_ratio - self.min_ratio) * _uniform(len(length), generator)
+        if self.center:
+            # Cut alike at both ends, so that the middle stays the middle.
+            first = ((1 - ratio) * length / 2).long()
+            part = length - 2 * first
+        else:
+            part = (ratio * length).long().clamp(min=self.min_frame).minimum(length)
+            first = _below(length - part + 1, generator)
+        return first[:, None] + _resized(part, self.num_frame)
+
+
+class UniformSample(SamplingStep):
+    """One whole frame from each of `num_frame` equal parts of the clip: a random or the middle one (PYSKL).
+
+    A clip of fewer frames gives some of them more than once.
+    """
+
+    def __init__(self, num_frame: int, random: bool = True) -> None:
+        self.num_frame: int = _check_num_frame(num_frame)
+        self.random = random
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        size = (len(length), self.num_frame)
+        place = torch.full(size, 0.5, dtype=torch.float64)
+        if self.random:
+            place = torch.rand(size, dtype=torch.float64, generator=generator)
+        frame = ((torch.arange(self.num_frame) + place) * length[:, None] / self.num_frame).floor()
+        return frame.minimum(length[:, None] - 1)
+
+
+class TemporalCrop(SamplingStep):
+    """T frames in a row of the clip reflected by T // `padding_ratio` frames at both ends (AimCLR)."""
+
+    def __init__(self, padding_ratio: int = 6) -> None:
+        if padding_ratio < 1:
+            raise ValueError(
+                f"padding_ratio is {padding_ratio}; give 1 or more (T // padding_ratio is padded)"
+            )
+        self.padding_ratio = padding_ratio
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        num_frame = int(length[0])
+        padding = num_frame // self.padding_ratio
+        shift = _below(torch.full_like(length, 2 * padding + 1), generator) - padding
+        frame = shift[:, None] + torch.arange(num_frame)
+        # The end frames are repeated by the reflection: ... 1 0 | 0 1 2 ...
+        frame = torch.where(frame < 0, -1 - frame, frame)
+        return torch.where(frame >= num_frame, 2 * num_frame - 1 - frame, frame).double()
+
+
+class Reverse(SamplingStep):
+    """The view backwards in time, with probability `p` per clip."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p is {p}; a probability is from 0 to 1")
+        self.p = p
+
+    def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
+        """See `SamplingStep`."""
+        frame = torch.arange(int(length[0])).double()
+        backwards = _uniform(len(length), generator) < self.p
+        return torch.where(backwards[:, None], frame.flip(0), frame)
+
+
+def whole_clip(num_frame: Tensor, size: int) -> Tensor:
+    """Positions (N, `size`) of whole clips of `num_frame` (N,) frames, as `Resize` gives them."""
+    return _resized(num_frame, size)
+
+
+SAMPLING: dict[str, type[SamplingStep]] = {
+    step.__name__: step
+    for step in (Resize, Pad, Crop, RandomResizedCrop, UniformSample, TemporalCrop, Reverse)
+}

@@ -1,0 +1,36 @@
+"""Streams: what of a moving skeleton a network sees. Each is linear, and made of a view's frames as they are.
+
+Shapes: poses (..., T, V, C); the joints' parents come from the `Skeleton`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def joint(poses: Tensor, parents: Sequence[int]) -> Tensor:
+    """Positions."""
+    return poses
+
+
+def bone(poses: Tensor, parents: Sequence[int]) -> Tensor:
+    """Joint minus its parent; zero at the root."""
+    return poses - poses.index_select(-2, torch.tensor(parents, device=poses.device))
+
+
+def motion(poses: Tensor, parents: Sequence[int]) -> Tensor:
+    """Next frame minus this one; zero in the last frame."""
+    moved = torch.zeros_like(poses)
+    torch.sub(poses[..., 1:, :, :], poses[..., :-1, :, :], out=moved[..., :-1, :, :])
+    return moved
+
+
+def bone_motion(poses: Tensor, parents: Sequence[int]) -> Tensor:
+    """Motion of the bones."""
+    return motion(bone(poses, parents), parents)
+
+
+STREAMS: dict[str, Callable[[Tensor, Sequence[int]], Tensor]] = {
+    stream.__name__: stream for stream in (joint, bone, motion, bone_motion)
+}

@@ -1,0 +1,150 @@
+"""A view: how a clip becomes a network's input. Sampling, then normalisation, augmentation and stream.
+
+Shapes: N clips, C channels, T frames, V joints, M bodies.
+"""
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from feeder.augment import AUGMENT, augment
+from feeder.normalise import NORMALISE
+from feeder.ragged import RaggedBatch, place
+from feeder.sampling import SAMPLING, SamplingStep, sample
+from feeder.streams import STREAMS
+from net.utils.graph import Skeleton
+from torchlight.build import Problem, bind, nearest
+
+__all__ = ["RaggedBatch", "View"]
+
+Step = TypeVar("Step")
+Item = str | Mapping[str, Mapping[str, Any] | None]
+
+
+class View:
+    """Makes one network input of a batch of clips.
+
+    All random parameters come from the generator of a call, drawn in the order of the steps. The stream draws
+    none and comes last, so that views that differ in the stream alone show the same skeletons.
+
+    Args:
+        skeleton: of the clips.
+        num_body: M; clips with more bodies lose the last ones.
+        sampling: steps in time, each `Name` or `{Name: {argument: value}}` of `sampling.SAMPLING`; the first
+            must take `num_frame`.
+        normalise: a name of `normalise.NORMALISE`.
+        augment: steps in space, written likewise, of `augment.AUGMENT`.
+        stream: a name of `streams.STREAMS`.
+
+    Raises:
+        ValueError: something above does not hold; every problem is listed, with the nearest valid name.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        *,
+        num_body: int,
+        sampling: Sequence[Item],
+        normalise: str = "none",
+        augment: Sequence[Item] = (),
+        stream: str = "joint",
+    ) -> None:
+        self.skeleton, self.num_body = skeleton, num_body
+        problems: list[Problem] = []
+        self.sampling = _build_steps("sampling", sampling, SAMPLING, problems)
+        self.augment = _build_steps("augment", augment, AUGMENT, problems)
+        self.num_frame = _num_frame(self.sampling, problems)
+        if num_body < 1:
+            problems.append(Problem("num_body", f"is {num_body}; a view has 1 body or more"))
+        for key, name, table in (("normalise", normalise, NORMALISE), ("stream", stream, STREAMS)):
+            if name not in table:
+                problems.append(Problem(key, f"{name!r} is unknown; {nearest(str(name), table)}"))
+        if normalise in NORMALISE:
+            missing = [field for field in NORMALISE[normalise].needs if getattr(skeleton, field) is None]
+            if missing:
+                text = f"needs {' and '.join(missing)}, which layout {skeleton.name!r} does not name"
+                problems.append(Problem("normalise", f"{normalise} {text}"))
+        if problems:
+            raise ValueError("; ".join(map(str, problems)))
+        self.normalise, self.stream = NORMALISE[normalise].apply, STREAMS[stream]
+
+    def __call__(self, batch: RaggedBatch, generator: torch.Generator) -> Tensor:
+        """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent.
+
+        A view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
+
+        Args:
+            batch: N clips.
+            generator: on the CPU; equal generators give equal views.
+
+        Raises:
+            ValueError: the clips have another number of joints than the skeleton, or not the channels that a
+                step needs.
+        """
+        if batch.rows.shape[1] != self.skeleton.num_joint:
+            raise ValueError(
+                f"clips have {batch.rows.shape[1]} joints, layout {self.skeleton.name!r} has "
+                f"{self.skeleton.num_joint}"
+            )
+        positions = sample(self.sampling, batch.num_frame, generator)
+        tracks = batch.tracks(self.num_body)
+        poses, matrix = self.normalise(batch, tracks, positions, self.skeleton)
+        poses = augment(
+            poses,
+            self.augment,
+            clip=tracks.clip,
+            num_clip=len(batch),
+            swap=self.skeleton.swap,
+            generator=generator,
+            matrix=matrix,
+        )
+        poses = self.stream(poses, self.skeleton.parents)
+        return place(poses, tracks, num_clip=len(batch), num_body=self.num_body).permute(0, 4, 2, 3, 1)
+
+
+def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:
+    """T of a view."""
+    lengths = [step.num_frame for step in steps]
+    if not lengths or lengths[0] is None:
+        if not problems:
+            first = type(steps[0]).__name__ if steps else "nothing"
+            makers = [name for name, step in SAMPLING.items() if "num_frame" in signature(step).parameters]
+            text = f"begins with {first}; clips differ in length, so begin with one of {', '.join(makers)}"
+            problems.append(Problem("sampling", text))
+        return 0
+    return [length for length in lengths if length is not None][-1]
+
+
+def _build_steps(
+    key: str, items: Sequence[Item], table: Mapping[str, type[Step]], problems: list[Problem]
+) -> list[Step]:
+    """The steps of a list; what is wrong with it is added to `problems`."""
+    if isinstance(items, (str, Mapping)):
+        problems.append(Problem(key, f"is {items!r}; give a list of steps"))
+        return []
+    steps = []
+    for number, item in enumerate(items):
+        where = f"{key}[{number}]"
+        named = {item: None} if isinstance(item, str) else item
+        if not isinstance(named, Mapping) or len(named) != 1:
+            problems.append(Problem(where, f"is {item!r}; write Name or {{Name: {{argument: value}}}}"))
+            continue
+        ((name, args),) = named.items()
+        if name not in table:
+            problems.append(Problem(where, f"{name!r} is unknown; {nearest(str(name), table)}"))
+            continue
+        if not isinstance(args, Mapping) and args is not None:
+            problems.append(Problem(f"{where}.{name}", f"is {args!r}; give {{argument: value}}"))
+            continue
+        wrong = bind(table[name], args or {})
+        problems += [Problem(f"{where}.{name}.{problem.key}", problem.text) for problem in wrong]
+        if not wrong:
+            try:
+                steps.append(table[name](**(args or {})))
+            except ValueError as error:
+                problems.append(Problem(f"{where}.{name}", str(error)))
+    return steps
