@@ -1,0 +1,207 @@
+"""A table of clips, written by a person: which file is of which class, subject and part.
+
+Nothing here opens a clip's file.
+"""
+
+import csv
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from feeder.prepared import PARTS
+
+REQUIRED = ("file", "label", "subject")
+SPLIT = "split_"
+WORDS = ("train", "val", "test")
+MAX_DIGIT = 18  # what int64 holds for sure
+MAX_CLASS = 10_000
+
+Split = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of one cell per clip.
+
+    split: benchmark -> one of `WORDS` per clip, empty where the benchmark leaves it out.
+    unused: names of the columns that mean nothing here.
+    """
+
+    file: list[str]
+    label: list[str]
+    subject: list[str]
+    split: dict[str, list[str]]
+    unused: list[str]
+
+
+def read_table(path: Path) -> Table:
+    """Read and check a table.
+
+    Raises:
+        ValueError: it is not a CSV, a column, cell or word is missing or wrong, or a file is listed twice.
+    """
+    header, rows = _read_cells(path)
+    benchmarks = _check_header(path, header)
+    seen: dict[str, int] = {}
+    columns: dict[str, list[str]] = {name: [] for name in header}
+    for line, row in rows:
+        where = f"--table {path}, line {line}"
+        if len(row) != len(header):
+            raise ValueError(f"{where}: {len(row)} cells, but {len(header)} columns")
+        cells = dict(zip(header, row, strict=True))
+        for name in REQUIRED:
+            if not cells[name]:
+                raise ValueError(f"{where}: {name} is empty")
+        for name in benchmarks:
+            if cells[name] not in ("", *WORDS):
+                raise ValueError(f"{where}: {name} is {cells[name]!r}; write {', '.join(WORDS)}, or nothing")
+        file = Path(os.path.normpath(cells["file"])).as_posix()
+        if file in seen:
+            raise ValueError(f"{where}: file {file} is also in line {seen[file]}")
+        seen[file] = line
+        for name, cell in cells.items():
+            columns[name].append(cell)
+    return Table(
+        file=list(seen),
+        label=columns["label"],
+        subject=columns["subject"],
+        split={benchmark: columns[name] for name, benchmark in benchmarks.items()},
+        unused=[name for name in header if name not in REQUIRED and name not in benchmarks],
+    )
+
+
+def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and the other rows with their lines."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(lines, [])]
+            rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"--table {path} is not a CSV in UTF-8: {error}") from None
+    if not rows:
+        raise ValueError(f"--table {path} lists no clip")
+    return header, rows
+
+
+def _check_header(path: Path, header: Sequence[str]) -> dict[str, str]:
+    """Split columns and their benchmarks."""
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise ValueError(f"--table {path} has no column {', '.join(missing)}; its columns are {header}")
+    if len(set(header)) < len(header):
+        raise ValueError(f"--table {path} has two columns of one name; its columns are {header}")
+    benchmarks = {}
+    for name in header:
+        if name.lower().startswith("split"):
+            match = re.fullmatch(SPLIT + r"(\w[\w.-]*)", name)
+            if match is None:
+                raise ValueError(
+                    f"--table {path} has a column {name!r}; columns of splits are named {SPLIT}BENCHMARK"
+                )
+            benchmarks[name] = match.group(1)
+    return benchmarks
+
+
+def read_class_names(path: Path) -> list[str]:
+    """One name per line, in order of labels.
+
+    Raises:
+        ValueError: there are no names, or two are the same.
+    """
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ")
+    return names
+
+
+def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+    """Class index per clip, and the name of each class.
+
+    Args:
+        cells: whole numbers from 0 on, or names.
+        names: of the classes, in order; without them, the cells' own in sorted order.
+
+    Raises:
+        ValueError: numbers that do not begin with 0, or a number or name that is not among the names.
+    """
+    numbers = _whole_numbers(cells)
+    if numbers is None:
+        known = list(names or sorted(set(cells)))
+        for cell in cells:
+            if cell not in known:
+                near = difflib.get_close_matches(cell, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"label {cell!r} is not in --class_names{hint}")
+        index = {name: label for label, name in enumerate(known)}
+        return [index[cell] for cell in cells], known
+    low, high = min(numbers), max(numbers)
+    if names is None and (low > 0 or high >= MAX_CLASS):
+        raise ValueError(
+            f"labels are whole numbers from {low} to {high}; number the classes 0, 1, 2, ..., "
+            "or name all of them in --class_names"
+        )
+    known = list(names or map(str, range(high + 1)))
+    if high >= len(known):
+        raise ValueError(f"label {high}, but --class_names names 0 to {len(known) - 1} only")
+    return numbers, known
+
+
+def number_subjects(cells: Sequence[str]) -> list[int]:
+    """The subjects' numbers; names are numbered from 1 on in sorted order."""
+    index = {name: number for number, name in enumerate(sorted(set(cells)), 1)}
+    return _whole_numbers(cells) or [index[cell] for cell in cells]
+
+
+def _whole_numbers(cells: Sequence[str]) -> list[int] | None:
+    """The numbers, if all cells are whole numbers of a size to count with."""
+    whole = all(cell.isascii() and cell.isdigit() and len(cell) <= MAX_DIGIT for cell in cells)
+    return [int(cell) for cell in cells] if whole else None
+
+
+def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dict[str, Split]:
+    """Benchmark -> part -> indices into `rows`, which are rows of the table.
+
+    Held out are the test clips; where the column has none, the val clips. Where it has both, the val clips are
+    held out in a benchmark of their own.
+
+    Raises:
+        ValueError: a benchmark has no clips to train on, or none held out; or two have one name.
+    """
+    splits: dict[str, Split] = {}
+    for benchmark, column in words.items():
+        clips = {word: [index for index, row in enumerate(rows) if column[row] == word] for word in WORDS}
+        held_out = {benchmark: "test" if "test" in column else "val"}
+        if {"val", "test"} <= set(column):
+            held_out[f"{benchmark}_val"] = "val"
+        for name, word in held_out.items():
+            if name in splits or (name in words and name != benchmark):
+                raise ValueError(
+                    f"benchmark {name!r} is a column, and also made of the val clips of another; rename it"
+                )
+            splits[name] = dict(zip(PARTS, (clips["train"], clips[word]), strict=True))
+            for used in ("train", word):
+                if not clips[used]:
+                    raise ValueError(f"benchmark {name!r} has no {used} clips that can be used")
+    return splits
+
+
+def draw_split(subject: np.ndarray, *, fraction: float, seed: int) -> tuple[Split, list[int]]:
+    """A split by subject (N,), and the subjects held out: a `fraction` of all, but one at least.
+
+    Raises:
+        ValueError: there is one subject only.
+    """
+    subjects = np.unique(subject)
+    if len(subjects) < 2:
+        raise ValueError(f"all clips are of one subject; say in a column {SPLIT}BENCHMARK which are held out")
+    count = min(max(round(fraction * len(subjects)), 1), len(subjects) - 1)
+    held_out = np.sort(np.random.default_rng(seed).permutation(subjects)[:count])
+    is_held_out = np.isin(subject, held_out)
+    parts = (np.flatnonzero(~is_held_out).tolist(), np.flatnonzero(is_held_out).tolist())
+    return dict(zip(PARTS, parts, strict=True)), held_out.tolist()

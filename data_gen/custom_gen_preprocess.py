@@ -1,0 +1,245 @@
+"""Prepares clips of your own: a table and a file per clip to one prepared file.
+
+    python data_gen/custom_gen_preprocess.py --table clips.csv --data_path DIR --layout coco --out data/my.h5
+
+The table is a CSV with a header and these columns; others are not used:
+
+    file       path below --data_path
+    label      class: a name, or a whole number from 0 on
+    subject    who acts: a name or a whole number
+    split_B    as many as there are benchmarks B: train, val or test; empty for a clip that B leaves out
+
+In benchmark B the test clips are held out, or the val clips if there are no test clips. If there are both, the
+val clips are held out in a benchmark B_val. Without a split column, some subjects are held out in a benchmark
+xsub.
+
+A clip is (T frames, V joints, x y z) or (M bodies, T, V, x y z) in metres, zero where a body is absent:
+
+    .npy       an array of numbers
+    .json      the same as nested lists
+    .csv       a row per frame: x y z of every joint, body after body
+
+The layout is a name, or a YAML file:
+
+    joints: [pelvis, head, left hand, right hand]
+    parents: [pelvis, pelvis, pelvis, pelvis]  # the root names itself
+    centre: pelvis
+    pairs: [[left hand, right hand]]           # may be left out, as may spine, torso and shoulders
+
+Clips that cannot be used are skipped and listed in OUT.report.csv.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_gen.clip_table import (
+    Split,
+    Table,
+    draw_split,
+    given_splits,
+    number_labels,
+    number_subjects,
+    read_class_names,
+    read_table,
+)
+from data_gen.parallel import ordered_map
+from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.summary import count_splits
+from feeder.prepared import PreparedWriter, refuse_existing
+from net.utils.graph import get_skeleton
+
+METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+NUM_CHANNEL = 3
+
+
+class ClipError(ValueError):
+    """A clip's file that cannot be used."""
+
+
+def _read_npy(path: Path, num_joint: int) -> np.ndarray:
+    # Mapped, so that a header cannot ask for more memory than the file has.
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _read_json(path: Path, num_joint: int) -> np.ndarray:
+    return np.array(json.loads(path.read_bytes()), np.float64)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_csv(path: Path, num_joint: int) -> np.ndarray:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and not any(map(_is_number, rows[0])):
+        rows = rows[1:]  # names of columns
+    values = np.array(rows, np.float64)
+    width = num_joint * NUM_CHANNEL
+    if values.ndim != 2 or values.shape[1] % width:
+        raise ClipError(f"rows of {values.shape[-1]} numbers; needed are {width} for each body")
+    return values.reshape(len(values), -1, num_joint, NUM_CHANNEL).swapaxes(0, 1)
+
+
+READERS = {".npy": _read_npy, ".json": _read_json, ".csv": _read_csv}
+
+
+def read_clip(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
+    """Tracks (M, T, V, 3) float32 of a clip's file, times `scale`, without empty bodies at the end.
+
+    Raises:
+        ClipError: it is missing, not of its kind, of another shape, or holds NaN, infinity or zeros only.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ClipError(f"{path.suffix!r} is not one of {', '.join(READERS)}")
+    try:
+        values = reader(path, num_joint)
+    except ClipError:
+        raise
+    except OSError as error:
+        raise ClipError(error.strerror or str(error)) from None
+    except (ValueError, TypeError, OverflowError, RecursionError, EOFError, csv.Error) as error:
+        raise ClipError(f"not an array of numbers: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise ClipError("not an array of numbers")
+    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, NUM_CHANNEL) or 0 in values.shape:
+        raise ClipError(
+            f"shape {values.shape}; needed is (frames, {num_joint}, {NUM_CHANNEL}), or that for each body"
+        )
+    with np.errstate(over="ignore"):
+        tracks = (values.reshape(-1, *values.shape[-3:]) * scale).astype(np.float32)
+    if not np.isfinite(tracks).all():
+        raise ClipError("a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0")
+    present = np.flatnonzero(tracks.any((1, 2, 3)))
+    if len(present) == 0:
+        raise ClipError("every joint is at the origin")
+    return tracks[: present[-1] + 1]
+
+
+def prepare_file(path: Path, *, num_joint: int, scale: float) -> np.ndarray | ClipError:
+    """`read_clip`, or why the file cannot be used."""
+    try:
+        return read_clip(path, num_joint=num_joint, scale=scale)
+    except ClipError as error:
+        return error
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """The command; returns its exit status."""
+    refuse_existing(args.out, overwrite=args.overwrite)
+    if not args.data_path.is_dir():
+        raise NotADirectoryError(f"--data_path {args.data_path} is not a folder")
+    skeleton = get_skeleton(args.layout)
+    table = read_table(args.table)
+    names = None if args.class_names is None else read_class_names(args.class_names)
+    label, class_names = number_labels(table.label, names)
+    subject = number_subjects(table.subject)
+    make_splits(table, range(len(label)), args)
+    if table.unused:
+        print(f"columns not used: {', '.join(table.unused)}")
+
+    report = Report(args.out)
+    writer = PreparedWriter(
+        args.out,
+        skeleton=skeleton,
+        class_names=class_names,
+        frame_rate=args.frame_rate,
+        bodies="as given",
+        source=str(args.table),
+        overwrite=args.overwrite,
+    )
+    paths = [args.data_path / file for file in table.file]
+    read = partial(prepare_file, num_joint=skeleton.num_joint, scale=METRES[args.unit])
+    clips = ordered_map(read, paths, num_worker=args.num_worker)
+    kept = []
+    with writer, closing(clips):
+        for row, tracks in enumerate(tqdm(clips, total=len(paths), unit="clip", disable=None)):
+            if isinstance(tracks, ClipError):
+                report.add(paths[row], None, str(tracks))
+            else:
+                writer.append(table.file[row], label[row], tracks, subject=subject[row])
+                kept.append(row)
+        report.write()
+        if not kept:
+            raise ValueError(f"no clip of --table {args.table} can be used; see {report.path}")
+        splits, note = make_splits(table, kept, args)
+        writer.finish(splits, {"num_bad": len(report)})
+
+    size = args.out.stat().st_size / 1e6
+    print(f"{args.out}: {len(kept):,} clips of {len(class_names)} classes, {size:,.0f} MB")
+    print(count_splits(splits) + note)
+    print(f"left out: {len(report)} bad ({report.path})")
+    return report.exit_status(args.max_bad)
+
+
+def make_splits(table: Table, rows: Sequence[int], args: argparse.Namespace) -> tuple[dict[str, Split], str]:
+    """Splits of some rows of the table, and what is to be said of them.
+
+    Raises:
+        ValueError: a part would be empty.
+    """
+    if table.split:
+        return given_splits(table.split, rows), ""
+    subject = np.array(number_subjects(table.subject))[rows]
+    split, held_out = draw_split(subject, fraction=args.held_out, seed=args.seed)
+    name = dict(zip(subject.tolist(), (table.subject[row] for row in rows), strict=True))
+    who = ", ".join(name[number] for number in held_out)
+    return {"xsub": split}, f"\nno column of splits; drawn (--seed {args.seed}) and held out: subjects {who}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments and run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", type=Path, required=True, metavar="FILE", help="CSV, see above")
+    parser.add_argument("--data_path", type=Path, required=True, metavar="DIR", help="folder of the clips")
+    parser.add_argument("--layout", required=True, metavar="NAME|FILE.yaml", help="of the joints")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="prepared file to make")
+    parser.add_argument("--frame_rate", type=float, default=30.0, help="frames a second; default %(default)s")
+    parser.add_argument("--unit", choices=list(METRES), default="m", help="of the coordinates; default m")
+    parser.add_argument(
+        "--class_names", type=Path, metavar="FILE", help="a name per line, in order of labels"
+    )
+    parser.add_argument(
+        "--held_out",
+        type=float,
+        default=0.3,
+        metavar="F",
+        help="fraction of the subjects, if there is no split column",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of that draw; default %(default)s")
+    parser.add_argument("--num_worker", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    add_output_arguments(parser)
+    args = parser.parse_args(argv)
+    for option, good, allowed in (
+        ("num_worker", args.num_worker >= 1, "1 or more"),
+        ("seed", args.seed >= 0, "0 or more"),
+        ("held_out", 0 < args.held_out < 1, "a number between 0 and 1"),
+        ("frame_rate", 0 < args.frame_rate < float("inf"), "a number above 0"),
+    ):
+        if not good:
+            parser.error(f"--{option} {getattr(args, option)}: give {allowed}")
+    return run_command(lambda: prepare(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
