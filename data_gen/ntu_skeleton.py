@@ -172,7 +172,7 @@ def _parse_at_once(data: bytes) -> Recording:
     kinds = text[gaps]
     ends = np.flatnonzero(kinds == NEWLINE)  # (L,) of lines, as indices into gaps
     _require(np.count_nonzero(kinds == SPACE) + len(ends) * (1 + crlf) == len(gaps))
-    _require(not crlf or (kinds[ends - 1] == RETURN).all())
+    _require(not crlf or (text[gaps[ends] - 1] == RETURN).all())
 
     num_value = np.diff(ends, prepend=-1) - crlf
     line_end = gaps[ends] - crlf
@@ -221,33 +221,33 @@ def _count_bodies(
     is_frame[header[:, None] + np.arange(BODY_LINES)] = False
     frame = np.flatnonzero(is_frame)  # (T,) lines with a number of bodies
     _require(data[: line_end[0]] == b"%d" % len(frame))
-    # No two bodies share a line, and each frame is followed by as many as it says.
-    _require(len(frame) == num_line - 1 - BODY_LINES * len(header) and frame[0] == 1)
     num_body = text[line_start[frame]].astype(np.int64) - ZERO
     _require((line_end[frame] - line_start[frame] == 1).all() and (num_body <= MAX_BODY).all())
+    # Each frame is followed by as many bodies as it says, and there are no others, so that none overlap.
     _require((np.diff(frame, append=num_line) == 1 + BODY_LINES * num_body).all())
+    _require(num_body.sum() == len(header))
     return num_body
 
 
 def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Numbers at the bytes [start, end) as float32 (n,); each ends at least WIDTH bytes into `data`.
 
-    Plain decimals of up to 15 digits are read all at once: digits and point give a whole number below 2^53
-    and a power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest to the
-    text. The others (exponents, more digits) go through `float`.
+    Plain decimals of WIDTH characters at most are read all at once: 15 digits and a point give a whole number
+    below 2^53 and a power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest
+    to the text. The others (exponents, more digits) go through `float`.
     """
     text = np.frombuffer(data, np.uint8)
     windows: np.ndarray = np.ndarray(len(data) - WIDTH + 1, f"V{WIDTH}", data, strides=(1,))
     chars = windows[end - WIDTH].view(np.uint8).reshape(-1, WIDTH).T.copy()  # (WIDTH, n)
     negative = text[start] == MINUS
     length = end - start - negative
-    inside = np.arange(WIDTH, 0, -1, dtype=np.uint8)[:, None] <= np.minimum(length, 255).astype(np.uint8)
+    inside = np.arange(WIDTH, 0, -1, dtype=np.uint8)[:, None] <= length.astype(np.uint8)
     digits = chars - np.uint8(ZERO)
     is_digit = (digits < 10) & inside
     is_point = (chars == POINT) & inside
     num_digit = is_digit.sum(0, dtype=np.uint8)
     num_point = is_point.sum(0, dtype=np.uint8)
-    plain = (num_digit > 0) & (num_digit < WIDTH) & (num_point <= 1) & (num_digit + num_point == length)
+    plain = (num_digit > 0) & (num_point <= 1) & (num_digit + num_point == length)
 
     number = digits * is_digit  # neighbours join to numbers of 2, 4, 8, 16 digits, each just fitting its type
     for scale in (np.uint8(10), np.uint16(10**2), np.uint32(10**4), np.uint64(10**8)):
@@ -255,7 +255,7 @@ def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray
     whole = number[0]
     # The point stood for a digit 0: what is before it counts tenfold.
     places = np.arange(WIDTH - 1, -1, -1, dtype=np.uint8)[:, None]
-    power = POWERS_OF_TEN[(is_point * places).sum(0, dtype=np.uint8)]
+    power = POWERS_OF_TEN[plain * (is_point * places).sum(0, dtype=np.uint8)]
     before = np.where(num_point == 1, whole // (10 * power), 0)
     values = (whole - 9 * power * before).astype(np.float64) / power.astype(np.float64)
     np.negative(values, out=values, where=negative)

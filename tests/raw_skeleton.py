@@ -24,7 +24,7 @@ def to_text(frames: Frames, *, end: str = "\n", form: str = "{:.7g}") -> bytes:
             lines += [f"{name} 0 1 1 1 1 0 0.06527223 -0.2464331 2", "25"]
             for joint in joints.tolist():
                 place = " ".join(form.format(value) for value in joint)
-                lines.append(f"{place} 277.3628 185.499 1036.094 500.9217 0.1859628 -0.033 0.97 -9.2E-05 2")
+                lines.append(f"{place} 277.3628 185.499 1036.094 500.9217 0.1859628 -0.033 0.97 -0.0921 2")
     return (end.join(lines) + end).encode()
 
 

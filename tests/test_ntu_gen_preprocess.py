@@ -150,6 +150,8 @@ def test_bad_files_are_listed_and_the_rest_prepared(
         "S001C001P001R001A006": ([lines[0], b"7", *lines[2:]], "2", "7 bodies"),
         "S001C001P001R001A121": (lines, "", "action 121"),
         "S033C001P001R001A001": (lines, "", "setup 33"),
+        "S000C001P001R001A001": (lines, "", "setup 0"),
+        "S001C001P001R001A001_rgb": (lines, "", "is not a clip's name"),
         "hello": (lines, "", "'hello' is not a clip's name"),
         f"twice/{NAMES[0]}": (lines, "", "the same clip as"),
     }
@@ -161,21 +163,21 @@ def test_bad_files_are_listed_and_the_rest_prepared(
     os.mkfifo(raw / "S001C001P001R001A008.skeleton")
     (raw / "notes.txt").write_text("not looked at")
     out = tmp_path / "a.h5"
-    assert run(raw, out, "--max_bad", "10") == 1
+    assert run(raw, out, "--max_bad", "12") == 1
     assert open_prepared(out).name.tolist() == sorted(NAMES)
     header, *rows = report(out)
     assert header == ["file", "line", "reason"] and rows == sorted(rows)
     found = {file: (line, reason) for file, line, reason in rows}
-    assert len(found) == len(rows) == 11
+    assert len(found) == len(rows) == 13
     for name, (_, line, reason) in bad.items():
         assert found[str(raw / f"{name}.skeleton")][0] == line
         assert reason in found[str(raw / f"{name}.skeleton")][1]
     assert found[str(raw / "S001C001P001R001A007.skeleton")] == ("", "No such file or directory")
     assert found[str(raw / "S001C001P001R001A008.skeleton")] == ("", "not a regular file")
-    assert open_prepared(out).attrs["num_bad"] == 11
+    assert open_prepared(out).attrs["num_bad"] == 13
     output = capsys.readouterr().out
-    assert f"11 bad ({out}.report.csv)" in output
-    assert run(raw, out, "--max_bad", "11", "--overwrite") == 0
+    assert f"13 bad ({out}.report.csv)" in output
+    assert run(raw, out, "--max_bad", "13", "--overwrite") == 0
 
 
 def test_huge_files_are_not_read(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_made_up_files(num_body: list[int], form: str, end: str) -> None:
 def test_every_length_of_number() -> None:
     generator = np.random.default_rng(2)
     numbers = ["0", "-0", "0.0", "-0.000", ".5", "5.", "-.25", "9" * 15, "0." + "9" * 14, "1" * 16, "1" * 30]
-    numbers += ["1e-45", "-3.4028234e38", "1E5", "0" * 300 + "1", "1." + "0" * 300]
+    numbers += ["1e-45", "-3.4028234e38", "1E5", "0" * 258 + "1", "1." + "0" * 300, "3" * 17, "9" * 16]
     for length in range(1, 16):
         digits = "".join(generator.choice(list("0123456789"), length))
         numbers += [digits[:point] + "." + digits[point:] for point in range(length + 1)] + [f"-{digits}"]
@@ -147,6 +147,9 @@ def word(line: int, column: int, text: bytes):
         (put(1, b"2"), 30, "1 values, but the header of a body of frame 1 of 3 has 10"),
         (put(1, b"0"), 3, "is not the number of bodies of frame 2 of 3"),
         (put(1, b"-1"), 2, "'-1' is not the number of bodies"),
+        (put(1, b"12"), 2, "12 bodies of frame 1 of 3"),
+        (lambda lines: [b"2", *lines[2:]], 2, "is not the number of bodies of frame 1 of 2"),
+        (lambda lines: [*lines, *lines[2:29]], 86, "more text after the last of 3 frames"),
         (put(30, b"7"), 31, "7 bodies of frame 3 of 3; the sensor follows 6 at most"),
         (put(30, b":"), 31, "':' is not the number of bodies"),
         (put(30, b"/"), 31, "'/' is not the number of bodies"),
@@ -213,6 +216,26 @@ def test_random_damage_raises_nothing_else() -> None:
         except SkeletonError:
             continue
         check_same(recording, bytes(data))
+
+
+def test_seven_bodies() -> None:
+    data = to_text(make_frames(np.random.default_rng(0), [1, 7], ids=tuple("1234567")))
+    with pytest.raises(SkeletonError, match="7 bodies of frame 2 of 2"):
+        parse_skeleton(data)
+
+
+def test_two_wrongs_do_not_make_a_right() -> None:
+    """A doubled carriage return and a missing one, which count as one value more and one less."""
+    lines = to_text(make_frames(np.random.default_rng(0), [1]), end="\r\n").splitlines(keepends=True)
+    lines[1:3] = [b"10\n", lines[2].replace(b" 2\r", b"\r\r")]
+    with pytest.raises(SkeletonError, match="10 bodies of frame 1"):
+        parse_skeleton(b"".join(lines))
+
+
+def test_a_return_within_a_line_ends_it() -> None:
+    data = to_text(make_frames(np.random.default_rng(0), [1]), end="\r\n").replace(b" 2\r\n", b" 2\r7\n", 1)
+    with pytest.raises(SkeletonError, match="7 joints in a body"):
+        parse_skeleton(data)
 
 
 def test_the_error_survives_a_process_boundary() -> None:

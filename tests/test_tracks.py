@@ -132,6 +132,13 @@ def test_energy_does_not_count_frames_of_zeros() -> None:
     assert energy(record(frames))[0, 0, 0, 1] == 1
 
 
+def test_energy_adds_deviations_not_variances() -> None:
+    """Deviations 3 + 3 are more than 5, squares 9 + 9 less than 25."""
+    sign = np.where(np.arange(25) % 2, 1, -1)[:, None].astype(np.float32)
+    frame = [("1", sign * [5, 0, 0]), ("2", sign * [3, 3, 0]), ("3", sign * [0, 0, 1])]
+    assert np.abs(energy(record([frame]))[:, 0, 0]).tolist() == [[3, 3, 0], [5, 0, 0]]
+
+
 def test_first_takes_slots_not_ids() -> None:
     one, two, three = (still(value, 0.1) for value in (1, 2, 3))
     tracks = first(
@@ -248,6 +255,19 @@ def test_denoise_length_counts_frames_not_span() -> None:
 def test_denoise_keeps_all_ids_if_all_are_short() -> None:
     frames = [[("1", tall(1)), ("2", tall(2) * np.float32(1.5))]] * 5
     assert denoise(record(frames))[:, :, 0, 1].tolist() == [[3] * 5, [1] * 5]
+
+
+def test_denoise_keeps_the_last_of_wide_ids() -> None:
+    frames = [[("1", still(1, 2)), ("2", still(2, 2))]] * 12
+    assert denoise(record(frames))[:, :, 0, 1].tolist() == [[2] * 12]
+
+
+def test_denoise_motion_is_the_less_of_all_frames_and_those_not_wide() -> None:
+    """The first moves when it is not wide, the second is still; the third is noise, and has the mean motion."""
+    moving = [("1", still(2, 2) if t % 2 else tall(t)) for t in range(12)]
+    middle = [("2", tall(1 + t / 2)) for t in range(12)]
+    frames = [list(pair) for pair in zip(moving, middle, strict=True)]
+    assert denoise(record(frames))[:, 2, 0, 1].tolist() == [2, 2]
 
 
 def test_denoise_joins_an_actor_whose_id_changes() -> None:
