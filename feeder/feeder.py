@@ -1,12 +1,15 @@
-"""Which clips: a part of a benchmark, cut down to its labelled share and mapped to other classes where asked."""
+"""Which clips a run sees, and what they are called: split, validation part, labelled part, class map."""
 
+import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from feeder.arrays import open_source
+from feeder.arrays import ArrayFolder, open_source
+from feeder.prepared import Prepared
 from net.utils.graph import get_skeleton
 from torchlight.build import nearest
 from torchlight.seed import derive_seed
@@ -17,32 +20,36 @@ Part = Literal["train", "val", "test"]
 class Feeder:
     """The clips of one part of a benchmark.
 
-    The official training clips are divided into ``train`` and a validation part ``val``; ``test`` is the official
-    held-out part (which prepared files, as the field does, call val).
+    The official training clips are divided into the parts `train` and `val`; `test` are the official held-out
+    clips. What is drawn depends on the seeds and the clips alone.
 
     Args:
-        path: prepared file, or a folder of arrays (see ``feeder.arrays.ArrayFolder``).
-        benchmark: split, such as "xsub".
-        part: "train", "val" or "test".
-        layout: of the joints; must be the file's own.
-        num_class: classes the network tells apart; must be the data's, or the class map's.
-        num_body: M; clips with more bodies lose the last ones.
-        val_fraction: share of the official training clips that are the validation part; 0 leaves none.
-        val_by: "subject" takes whole subjects, "random" the same share of every class.
+        path: a prepared file, or a folder of arrays (see `ArrayFolder`).
+        benchmark: the split, such as `xsub`.
+        part: `train`, `val` or `test`.
+        layout: of the joints, as the rest of the run takes it; the data must agree.
+        num_class: of the labels after `class_map`; the data must agree.
+        num_body: M; a clip's bodies beyond it are left out.
+        val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
+        val_by: `subject` holds out whole subjects, as many as come nearest to the fraction; `random` holds out
+            the same fraction of every class. Every class keeps a training clip.
         val_seed: draws the validation part.
-        label_fraction: share of the labels of each class that ``train`` keeps: round(p n_c), at least 1.
-            A smaller share is a subset of a larger one.
-        label_seed: draws that share.
-        class_map: YAML file with ``classes`` (list of names) and ``map`` (source class, by name or number, to
-            target class, by name or number); clips of classes that it leaves out are dropped.
+        label_fraction: of the training clips of each class, as many are kept, rounded, and one at the least.
+            With one seed, the clips of a smaller fraction are among those of a larger one.
+        label_seed: draws the labelled part.
+        class_map: a YAML or CSV file that gives clips other classes; see `read_class_map`.
 
     Attributes:
-        source: the open data; clips (n,): indices into it.
-        label (n,) int64, name (n,), num_frame (n,), num_body (n,); class_names, skeleton.
+        source: the data; `read(clips)` gives poses.
+        clips: (n,) int64, places in the source.
+        label, num_frame, num_body_of: (n,) int64; `num_body_of` counts the bodies kept.
+        name: (n,) str.
+        class_names: one per class.
 
     Raises:
-        FileNotFoundError: no such data; names the command that makes it.
-        ValueError: anything above does not hold for this data.
+        FileNotFoundError: no data there; says which command makes it.
+        ValueError: an argument out of range; no such benchmark; data of another layout or class count; a class
+            without a training clip; an empty part.
     """
 
     def __init__(
@@ -59,124 +66,227 @@ class Feeder:
         val_seed: int = 0,
         label_fraction: float = 1.0,
         label_seed: int = 0,
-        class_map: str | Path | None = None,
+        class_map: str | None = None,
     ) -> None:
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"val_fraction is {val_fraction}; it is a share from 0 up to, not including, 1")
-        if not 0 < label_fraction <= 1:
-            raise ValueError(f"label_fraction is {label_fraction}; it is a share above 0 and up to 1")
-        self.part, self.benchmark = part, benchmark
-        self.source = source = open_source(path, layout)
-        expected = get_skeleton(layout)
-        if source.skeleton != expected:
-            raise ValueError(
-                f"{source.path} holds skeletons of layout {source.layout!r} ({source.skeleton.num_joint} joints), "
-                f"the config says {layout!r} ({expected.num_joint} joints); set data.layout to the file's"
-            )
-        if benchmark not in source.splits:
-            raise ValueError(
-                f"{source.path} has no benchmark {benchmark!r}; {nearest(benchmark, source.splits)}"
-            )
-        self.skeleton = source.skeleton
-        target, self.class_names = _target_classes(source.class_names, class_map)
-        if num_class != len(self.class_names):
-            raise ValueError(
-                f"{class_map or source.path} has {len(self.class_names)} classes, the config says {num_class}; "
-                "set data.num_class to match"
-            )
-
-        official = source.splits[benchmark]["val" if part == "test" else "train"]
-        clips = np.sort(official)
-        clips = clips[target[source.label[clips]] >= 0]
-        if part != "test":
-            label = target[source.label[clips]]
-            if val_by == "subject":
-                held_out = _whole_subjects(source.keys, clips, val_fraction, val_seed, source.path)
-            else:
-                held_out = _share_of_each_class(label, val_fraction, "val", val_seed)
-            clips = clips[held_out if part == "val" else ~held_out]
-        label = target[source.label[clips]]
-        if part == "train":
-            absent = np.setdiff1d(np.arange(num_class), label)
-            # A data set may lack classes altogether; one that is tested but never shown is a mistake.
-            tested = target[source.label[source.splits[benchmark]["val"]]]
-            missing = np.intersect1d(absent, tested)
-            if len(missing):
-                names = ", ".join(self.class_names[c] for c in missing[:5])
-                raise ValueError(
-                    f"the training part of {benchmark!r} has no clip of {len(missing)} classes that the test part "
-                    f"has ({names}); lower data.val_fraction, change data.val_seed, or set data.val_by=random"
+        _check_arguments(part, num_body, val_fraction, val_by, label_fraction)
+        self.path, self.benchmark, self.part = Path(path), benchmark, part
+        self.num_class, self.num_body = num_class, num_body
+        self.source: Prepared | ArrayFolder = open_source(path, layout)
+        self.skeleton = get_skeleton(layout)
+        self._check_layout()
+        label_of = self._labels(class_map)
+        split = self._split(label_of)
+        if part == "test":
+            self.clips = split["val"]
+        else:
+            train, val = split["train"], split["train"][:0]
+            if val_fraction > 0:
+                train, val = _hold_out(
+                    train, label_of[train], self._groups(train, val_by), val_fraction, val_seed, str(path)
                 )
-            if label_fraction < 1:
-                clips = clips[_share_of_each_class(label, label_fraction, "label", label_seed, at_least=1)]
-        if not len(clips):
-            raise ValueError(
-                f"the {part} part of {benchmark!r} in {source.path} is empty"
-                + ("; raise data.val_fraction" if part == "val" else "")
-            )
-        self.clips = clips
-        self.label = target[source.label[clips]]
-        self.name = source.name[clips]
-        self.num_frame = source.num_frame[clips]
-        self.num_body = np.minimum(source.num_body[clips], num_body)
+            self._check_classes(label_of[train])
+            train = _labelled(train, label_of[train], label_fraction, label_seed)
+            self.clips = train if part == "train" else val
+        if len(self.clips) == 0:
+            cause = " (val_fraction is 0)" if part == "val" and val_fraction == 0 else ""
+            raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {path} is empty{cause}")
+        self.label = label_of[self.clips]
+        self.name = self.source.name[self.clips]
+        self.num_frame = self.source.num_frame[self.clips]
+        self.num_body_of = np.minimum(self.source.num_body[self.clips], num_body)
 
     def __len__(self) -> int:
         return len(self.clips)
 
+    def _check_layout(self) -> None:
+        found = self.source.skeleton
+        if found != self.skeleton:
+            same = "; the two describe its joints differently" if found.name == self.skeleton.name else ""
+            raise ValueError(
+                f"{self.path} has layout {found.name!r} ({found.num_joint} joints), the run has "
+                f"{self.skeleton.name!r} ({self.skeleton.num_joint} joints){same}; change data.layout, or "
+                "prepare the data again"
+            )
 
-def _whole_subjects(
-    keys: dict[str, np.ndarray], clips: np.ndarray, fraction: float, seed: int, path: Path
-) -> np.ndarray:
-    """Mask (n,) of the clips of subjects drawn until about ``fraction`` of the clips are reached."""
-    if fraction == 0:
-        return np.zeros(len(clips), bool)
-    if "subject" not in keys:
-        raise ValueError(f"{path} does not say who acts in a clip; set data.val_by=random")
-    subject, count = np.unique(keys["subject"][clips], return_counts=True)
-    if len(subject) < 2:
-        raise ValueError(f"all training clips in {path} are of one subject; set data.val_by=random")
-    order = np.random.default_rng(derive_seed(seed, "val")).permutation(len(subject))
-    reached = np.cumsum(count[order])
-    number = 1 + np.abs(reached - fraction * len(clips)).argmin()
-    return np.isin(keys["subject"][clips], subject[order[: min(number, len(subject) - 1)]])
+    def _labels(self, class_map: str | None) -> np.ndarray:
+        """Label of each clip of the source, -1 where it has none; sets `class_names`."""
+        names, label = list(self.source.class_names), self.source.label
+        if class_map is None:
+            self.class_names = names
+            if len(names) != self.num_class:
+                raise ValueError(
+                    f"{self.path} has {len(names)} classes, the run has num_class {self.num_class}; change "
+                    "data.num_class, or map the classes with data.class_map"
+                )
+            return label
+        target, self.class_names = read_class_map(class_map, names, num_class=self.num_class)
+        return target[label]
+
+    def _split(self, label_of: np.ndarray) -> dict[str, np.ndarray]:
+        splits = self.source.splits
+        if self.benchmark not in splits:
+            raise ValueError(
+                f"{self.path} has no benchmark {self.benchmark!r}; {nearest(self.benchmark, splits)}"
+            )
+        return {part: clips[label_of[clips] >= 0] for part, clips in splits[self.benchmark].items()}
+
+    def _groups(self, clips: np.ndarray, val_by: str) -> np.ndarray | None:
+        if val_by == "random":
+            return None
+        if "subject" not in self.source.keys:
+            raise ValueError(
+                f"{self.path} does not tell subjects apart; set data.val_by: random (or data.val_fraction: 0)"
+            )
+        return self.source.keys["subject"][clips]
+
+    def _check_classes(self, label: np.ndarray) -> None:
+        absent = np.flatnonzero(np.bincount(label, minlength=self.num_class) == 0)
+        if absent.size and self.part == "train":
+            shown = ", ".join(repr(self.class_names[k]) for k in absent[:5])
+            more = f" and {absent.size - 5} more" if absent.size > 5 else ""
+            raise ValueError(
+                f"no training clip of benchmark {self.benchmark!r} in {self.path} is of class {shown}{more}; "
+                "prepare more clips, or leave these classes out with data.class_map and data.num_class"
+            )
 
 
-def _share_of_each_class(
-    label: np.ndarray, fraction: float, purpose: str, seed: int, at_least: int = 0
-) -> np.ndarray:
-    """Mask (n,) of round(fraction * n_c) clips of each class c; grows with ``fraction`` for one seed."""
-    mask = np.zeros(len(label), bool)
-    for c in np.unique(label):
-        own = np.flatnonzero(label == c)
-        order = np.random.default_rng(derive_seed(seed, purpose, int(c))).permutation(own)
-        mask[order[: max(at_least, int(fraction * len(own) + 0.5))]] = True
-    return mask
+def _check_arguments(
+    part: str, num_body: int, val_fraction: float, val_by: str, label_fraction: float
+) -> None:
+    if part not in ("train", "val", "test"):
+        raise ValueError(f"part is {part!r}; give 'train', 'val' or 'test'")
+    if num_body < 1:
+        raise ValueError(f"num_body is {num_body}; give 1 or more")
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction is {val_fraction}; give 0 to below 1")
+    if val_by not in ("subject", "random"):
+        raise ValueError(f"val_by is {val_by!r}; give 'subject' or 'random'")
+    if not 0 < label_fraction <= 1:
+        raise ValueError(f"label_fraction is {label_fraction}; give more than 0, up to 1 for all labels")
 
 
-def _target_classes(names: list[str], class_map: str | Path | None) -> tuple[np.ndarray, list[str]]:
-    """Target class of each source class, -1 where it is dropped, and the target's names."""
-    if class_map is None:
-        return np.arange(len(names)), list(names)
-    try:
-        content = yaml.safe_load(Path(class_map).read_text(encoding="utf-8"))
-        targets, pairs = [str(name) for name in content["classes"]], dict(content["map"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+def _hold_out(
+    clips: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray | None,
+    fraction: float,
+    seed: int,
+    path: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide clips (n,) into those to train on and those held out, in their order.
+
+    group: (n,) subjects that are held out whole, or None to draw from each class.
+    """
+    held = np.zeros(len(clips), bool)
+    if group is None:
+        for each in np.unique(label):
+            members = _shuffled(np.flatnonzero(label == each), "validation", seed, int(each))
+            held[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
+        return clips[~held], clips[held]
+
+    wanted = fraction * len(clips)
+    for subject in _shuffled(np.unique(group), "validation", seed):
+        more = held | (group == subject)
+        nearer = abs(more.sum() - wanted) < abs(held.sum() - wanted)
+        if nearer and np.isin(label, label[~more]).all():
+            held = more
+    if not held.any():
         raise ValueError(
-            f"class map {class_map} is not a YAML file with a list `classes` and a mapping `map` ({error})"
-        ) from error
-    target = np.full(len(names), -1)
-    for source_class, target_class in pairs.items():
-        target[_class_number(source_class, names, class_map)] = _class_number(
-            target_class, targets, class_map
+            f"no subject of {path} can be held out: {len(np.unique(group))} subjects train, and without any one "
+            f"of them a class has no clip left, or more than twice val_fraction {fraction} is held out; set "
+            "data.val_by: random, or another data.val_fraction"
         )
-    return target, targets
+    return clips[~held], clips[held]
 
 
-def _class_number(key: object, names: list[str], class_map: str | Path) -> int:
-    if isinstance(key, int) and 0 <= key < len(names):
-        return key
-    if key in names:
-        return names.index(str(key))
+def _labelled(clips: np.ndarray, label: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """The clips (n,) whose labels are given away, in their order."""
+    kept = np.zeros(len(clips), bool)
+    for each in np.unique(label):
+        members = _shuffled(np.flatnonzero(label == each), "label", seed, int(each))
+        kept[members[: max(1, round(fraction * len(members)))]] = True
+    return clips[kept]
+
+
+def _shuffled(members: np.ndarray, *parts: str | int) -> np.ndarray:
+    return np.random.default_rng(derive_seed(*parts)).permutation(members)
+
+
+def read_class_map(
+    path: str | Path, source_names: Sequence[str], *, num_class: int
+) -> tuple[np.ndarray, list[str]]:
+    """Read which class of a data set becomes which class of a run.
+
+    YAML: a mapping `{source class: target class}`. CSV: a header with the columns `source` and `target` (others
+    are ignored). A source is a name or a number from 0. Targets are all names, and classes are numbered in the
+    order in which names first appear; or all numbers from 0 to `num_class` - 1, and a class is called after
+    its sources. A source with no target (empty or null), or one that is not mentioned, is left out.
+
+    Returns:
+        Target of each source class, -1 for none: (len(source_names),) int64; and the `num_class` class names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a source that does not exist or stands twice, a target out of range, or another number of
+            target names than `num_class`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"class map {path} not found; data.class_map is a YAML or CSV file")
+    pairs: dict[int, str | int] = {}
+    for source, target in _class_pairs(path):
+        number = _source_number(source, source_names, path)
+        if number in pairs:
+            raise ValueError(f"class map {path} names source class {source!r} twice")
+        if target not in (None, ""):
+            pairs[number] = target
+    by_number = {isinstance(target, int) for target in pairs.values()}
+    if len(by_number) != 1:
+        raise ValueError(f"class map {path} needs targets that are all names or all numbers from 0")
+    if by_number == {True}:
+        called: dict[int, list[str]] = {number: [] for number in range(num_class)}
+        for source, target in pairs.items():
+            if target not in called:
+                raise ValueError(
+                    f"class map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}"
+                )
+            called[target].append(source_names[source])
+        names = ["/".join(sources) or str(number) for number, sources in called.items()]
+        targets = pairs
+    else:
+        names = list(dict.fromkeys(map(str, pairs.values())))
+        if len(names) != num_class:
+            raise ValueError(f"class map {path} names {len(names)} target classes, the run has {num_class}")
+        targets = {source: names.index(str(target)) for source, target in pairs.items()}
+    table = np.full(len(source_names), -1, np.int64)
+    table[list(targets)] = list(targets.values())
+    return table, names
+
+
+def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
+    """(source, target) as written; digits are numbers."""
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"source", "target"} <= rows[0].keys():
+            raise ValueError(f"class map {path} has no rows, or no columns 'source' and 'target'")
+        cells = [(row["source"], row["target"]) for row in rows]
+        return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"class map {path} is not valid YAML: {error}") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"class map {path} holds {type(content).__name__}; needed is {{source: target}}")
+    return list(content.items())
+
+
+def _source_number(source: Any, names: Sequence[str], path: Path) -> int:
+    if isinstance(source, int) and 0 <= source < len(names):
+        return source
+    if source in names:
+        return list(names).index(source)
     raise ValueError(
-        f"class map {class_map}: {key!r} is no class; {nearest(str(key), names)} (or 0 to {len(names) - 1})"
+        f"class map {path}: the data set has no class {source!r}; {nearest(str(source), names)} "
+        f"(or a number from 0 to {len(names) - 1})"
     )

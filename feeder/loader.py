@@ -1,6 +1,6 @@
-"""Batches of a part: ragged rows from wherever they are held, then views on the device.
+"""Batches: clips in an order that depends on seed and epoch alone, made into views on the device.
 
-Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
+Shapes: N clips of a batch, C channels, T frames, V joints, M bodies, R rows (poses).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,12 @@ from feeder.views import View
 from torchlight.seed import derive_seed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass
 class Batch:
-    """One batch, on the device but for ``index``.
+    """N clips.
 
-    views: network inputs, each (N, C, T, V, M).
-    label: (N,) int64.
-    index: (N,) int64 on the CPU, positions in the feeder.
-    num_body: (N,) int64, bodies present.
+    views: one (N, C, T, V, M) float32 per view asked for.
+    label, index, num_body: (N,) int64; `index` is the place in the feeder, `num_body` how many bodies are there.
     """
 
     views: list[Tensor]
@@ -37,27 +35,41 @@ class Batch:
 
     @property
     def data(self) -> Tensor:
-        """The first view (N, C, T, V, M)."""
+        """The first view."""
         return self.views[0]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on another device."""
+        return Batch(
+            [view.to(device) for view in self.views],
+            self.label.to(device),
+            self.index.to(device),
+            self.num_body.to(device),
+        )
 
 
 class Loader:
-    """Batches of a feeder's clips, each a function of (seed, epoch, step, rank) alone.
+    """Iterates over a feeder in batches, each made anew from the poses.
 
-    Order and views do not depend on ``cache`` or ``num_workers``, and a batch can be made without those before it.
+    A batch depends on (seed, epoch, its number, rank): not on the batches before it, on the cache, or on how
+    many workers read. Only noise, which is drawn on the device, differs between kinds of device.
 
     Args:
         feeder: the clips.
-        views: made of every batch, in one pass each.
-        batch_size: clips a process and step.
-        device: where views are made.
-        cache: "device" holds all frames there, "memory" in the host's memory, "none" reads them from disk.
-        shuffle: a new order each epoch; else the feeder's order.
-        drop_last: leave out the clips that do not fill a batch (in every process, when there are several).
-        seed: of order and views.
-        num_workers: processes that read from disk, with ``cache`` "none".
-        rank, world_size: this process's share. Shuffled, all processes have equally many clips (a few come twice
-            if need be); otherwise every clip is in exactly one process.
+        views: what to make of each batch.
+        batch_size: N; the last batch is smaller if `drop_last` does not drop it.
+        device: where the views are made.
+        cache: `device` holds the poses of all clips there, and a batch moves but a few numbers; `memory` holds
+            them in the host's memory and sends those of a batch; `none` reads them from disk for each batch.
+        shuffle: another order in each epoch; and every rank gets equally many clips, some of them twice where
+            they do not divide. Without it, every clip comes once, in order.
+        drop_last: leave out the clips that do not fill a batch.
+        seed: of the order and of the views.
+        num_workers: processes that read ahead, with cache `none`.
+        rank, world_size: this process among those that share the clips.
+
+    Raises:
+        ValueError: an argument out of range, or views made for other skeletons or bodies than the feeder's.
     """
 
     def __init__(
@@ -67,115 +79,124 @@ class Loader:
         *,
         batch_size: int,
         device: torch.device | str,
-        cache: Literal["device", "memory", "none"] = "device",
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int = 0,
+        cache: Literal["device", "memory", "none"],
+        shuffle: bool,
+        drop_last: bool,
+        seed: int,
         num_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it is 1 or more")
+            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        if cache not in ("device", "memory", "none"):
+            raise ValueError(f"cache is {cache!r}; give 'device', 'memory' or 'none'")
         if num_workers and cache != "none":
             raise ValueError(
-                f"{num_workers} workers with cache {cache!r}: workers read from disk, which only cache 'none' does; "
-                "set data.num_worker=0 or data.cache=none"
+                f"num_workers is {num_workers} with cache {cache!r}, which has nothing to read; "
+                "set data.num_worker: 0, or data.cache: none"
             )
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank} of world_size {world_size}; give 0 to world_size - 1")
+        for view in views:
+            if view.skeleton != feeder.skeleton or view.num_body != feeder.num_body:
+                raise ValueError(
+                    f"a view is made for {view.num_body} bodies of layout {view.skeleton.name!r}, the feeder has "
+                    f"{feeder.num_body} of {feeder.skeleton.name!r}"
+                )
         self.feeder, self.views = feeder, list(views)
-        self.batch_size, self.device, self.cache = batch_size, torch.device(device), cache
-        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
-        self.num_workers, self.rank, self.world_size = num_workers, rank, world_size
+        self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
+        self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
+        self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        self._label = torch.from_numpy(feeder.label)
-        self._num_frame = torch.from_numpy(feeder.source.num_frame[feeder.clips])
-        self._stored_body = torch.from_numpy(feeder.source.num_body[feeder.clips])
-        self._num_body = torch.from_numpy(feeder.num_body)
-        size = self._num_frame * self._stored_body
-        self._start = size.cumsum(0) - size
+        size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
+        self._size, self._start = size, size.cumsum(0) - size
         self._rows: Tensor | None = None
         if cache != "none":
-            self._rows = torch.from_numpy(feeder.source.read(feeder.clips))
-            if cache == "device":
-                self._rows = self._rows.to(self.device)
+            rows = torch.from_numpy(feeder.source.read(feeder.clips))
+            self._rows = rows.to(self.device) if cache == "device" else rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0, whose order and views the next iteration has."""
+        """Choose the epoch whose batches `iterate` gives."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._batches())
+        """Number of batches of this rank in an epoch."""
+        shard = len(range(self.rank, self._padded_length(), self.world_size))
+        return shard // self.batch_size if self.drop_last else -(-shard // self.batch_size)
 
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of the epoch from ``start_step`` on."""
-        batches = self._batches()[start_step:]
-        for step, (index, clips) in enumerate(
-            zip(batches, self._read(batches), strict=True), start=start_step
-        ):
-            seed = derive_seed(self.seed, "views", self.epoch, step, self.rank)
-            generator = torch.Generator().manual_seed(seed)
-            yield Batch(
-                views=[view(clips, generator) for view in self.views],
-                label=self._label[index].to(self.device, non_blocking=True),
-                index=index,
-                num_body=self._num_body[index].to(self.device, non_blocking=True),
-            )
+        """The batches of the epoch, from number `start_step` on."""
+        numbers = range(start_step, len(self))
+        shard = self._order()[self.rank :: self.world_size]
+        indices = [shard[step * self.batch_size : (step + 1) * self.batch_size] for step in numbers]
+        for step, index, rows in zip(numbers, indices, self._read(indices), strict=True):
+            yield self._make(step, index, rows)
 
-    def _batches(self) -> tuple[Tensor, ...]:
-        """Positions in the feeder, a batch each."""
+    def _padded_length(self) -> int:
         count = len(self.feeder)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-            order = torch.randperm(count, generator=generator)
-            share = -(-count // self.world_size)
-            order = order.repeat(-(-share * self.world_size // count))[self.rank :: self.world_size][:share]
-        else:
-            order = torch.arange(count)[self.rank :: self.world_size]
-        batches = order.split(self.batch_size)
-        if self.drop_last and len(batches[-1]) < self.batch_size:
-            return batches[:-1]
-        return batches
+        return -(-count // self.world_size) * self.world_size if self.shuffle else count
 
-    def _read(self, batches: Sequence[Tensor]) -> Iterator[RaggedBatch]:
-        if self.cache == "device":
+    def _order(self) -> Tensor:
+        """Places in the feeder, of all ranks, (padded length,)."""
+        if not self.shuffle:
+            return torch.arange(len(self.feeder))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
+        order = torch.randperm(len(self.feeder), generator=generator)
+        return order.repeat(2)[: self._padded_length()] if self.world_size > 1 else order
+
+    def _make(self, step: int, index: Tensor, rows: Tensor | None) -> Batch:
+        num_frame = torch.from_numpy(self.feeder.num_frame)[index]
+        if rows is None:
             assert self._rows is not None
-            for index in batches:
-                yield RaggedBatch(
-                    self._rows, self._start[index], self._num_frame[index], self._stored_body[index]
-                )
-            return
-        for index, rows in zip(batches, self._rows_of(batches), strict=True):
-            size = self._num_frame[index] * self._stored_body[index]
+            rows, start = self._rows, self._start[index]
+        else:
+            start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
-            yield RaggedBatch(rows, size.cumsum(0) - size, self._num_frame[index], self._stored_body[index])
+        num_body = torch.from_numpy(self.feeder.num_body_of)[index]
+        clips = RaggedBatch(rows, start, num_frame, num_body)
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, "views", self.epoch, step, self.rank)
+        )
+        return Batch(
+            [view(clips, generator) for view in self.views],
+            torch.from_numpy(self.feeder.label)[index].to(self.device, non_blocking=True),
+            index.to(self.device, non_blocking=True),
+            num_body.to(self.device, non_blocking=True),
+        )
 
-    def _rows_of(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Rows of the clips of each batch end to end, on the host (pinned where a GPU takes them)."""
-        pin = self.device.type == "cuda"
+    def _read(self, indices: Sequence[Tensor]) -> Iterator[Tensor | None]:
+        """Rows of each batch, end to end; None where the rows of all clips are on the device."""
         if self._rows is None:
-            dataset = _RowsOfClips(self.feeder.source, self.feeder.clips)
+            clips = [self.feeder.clips[index.numpy()] for index in indices]
             yield from DataLoader(
-                dataset,
+                _Reader(self.feeder.source),
+                sampler=clips,
                 batch_size=None,
-                sampler=[index.numpy() for index in batches],
                 num_workers=self.num_workers,
-                pin_memory=pin,
-                # Without one of its own it would draw from the global generator.
+                pin_memory=self.device.type == "cuda",
+                # Its own, for a loader draws from the global one where it is not given any.
                 generator=torch.Generator(),
             )
-            return
-        for index in batches:
-            size = self._num_frame[index] * self._stored_body[index]
-            first = torch.repeat_interleave(self._start[index] - (size.cumsum(0) - size), size)
-            rows = self._rows[first + torch.arange(len(first))]
-            yield rows.pin_memory() if pin else rows
+        elif self._rows.device.type == self.device.type:
+            yield from (None for _ in indices)
+        else:
+            for index in indices:
+                rows = self._rows.index_select(0, _ranges(self._start[index], self._size[index]))
+                yield rows.pin_memory() if self.device.type == "cuda" else rows
 
 
-class _RowsOfClips(Dataset[Tensor]):
-    """Indexed by positions in the feeder (n,): their rows (R, V, C), read from disk."""
+class _Reader(Dataset):
+    """Rows of some clips, as a worker reads them."""
 
-    def __init__(self, source: Prepared | ArrayFolder, clips: np.ndarray) -> None:
-        self.source, self.clips = source, clips
+    def __init__(self, source: Prepared | ArrayFolder) -> None:
+        self.source = source
 
-    def __getitem__(self, index: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.source.read(self.clips[index]))
+    def __getitem__(self, clips: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.source.read(clips))
+
+
+def _ranges(start: Tensor, size: Tensor) -> Tensor:
+    """start[0], start[0] + 1, ... `size[0]` of them, then those of start[1], ...: (sum of size,)."""
+    end = size.cumsum(0)
+    return torch.arange(int(end[-1])) + (start - end + size).repeat_interleave(size)
