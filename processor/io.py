@@ -95,7 +95,9 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
     write_text(work_dir / "per_class.csv", per_class_table(matrix, class_names).to_csv(index=False))
     table = pd.DataFrame(matrix, index=class_names, columns=class_names)
     write_text(work_dir / "confusion.csv", table.to_csv())
-    save_confusion(matrix, class_names, work_dir / "confusion.png")
+    # A picture of 60 classes of which a data set has 15 would be mostly empty.
+    seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
+    save_confusion(matrix[np.ix_(seen, seen)], [class_names[c] for c in seen], work_dir / "confusion.png")
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
