@@ -98,5 +98,7 @@ def test_deterministic_asks_for_algorithms_that_repeat(
     assert not torch.are_deterministic_algorithms_enabled()
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    seed_everything(3, deterministic=False)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     seed_everything(3, deterministic=True)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -39,4 +39,3 @@ class StopSignal:
     def _restore(self) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
-        self._earlier = {}
