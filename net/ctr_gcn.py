@@ -1,10 +1,11 @@
 """CTR-GCN: channel-wise topology refinement graph convolution (Chen et al., ICCV 2021).
 
-N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, R channels that
-joints are compared in, D channels of the feature. Feature maps (B, C, T, V) are kept in channels-last memory.
+N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, R channels
+that joints are compared in, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from net.utils.graph import Graph
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 TEMPORAL_KERNEL = 5
 DILATIONS = (1, 2)
+NUM_BRANCH = len(DILATIONS) + 2
 
 
 class Model(nn.Module):
@@ -27,7 +29,7 @@ class Model(nn.Module):
     num_class: scores to give.
     layout: see `net.utils.graph.get_skeleton`; the graph is its `digraph`.
     num_body: M; the input is normalised for each body apart.
-    base_channels: width of the first blocks, doubled at the fifth and the eighth; 64 as published, a multiple of 4.
+    base_channels: width of the first blocks, doubled at the fifth and eighth; 64 as published.
     dropout: probability before the head.
     adaptive: whether every block learns its own adjacency, from the graph on, or keeps the graph's.
 
@@ -46,9 +48,8 @@ class Model(nn.Module):
         adaptive: bool = True,
     ) -> None:
         super().__init__()
-        branches = len(DILATIONS) + 2
-        if base_channels < 8 or base_channels % branches:
-            raise ValueError(f"base_channels is {base_channels}; give a multiple of {branches} from 8 on")
+        if base_channels < 8 or base_channels % NUM_BRANCH:
+            raise ValueError(f"base_channels is {base_channels}; give a multiple of {NUM_BRANCH} from 8 on")
         A = torch.tensor(Graph(layout, "digraph").A, dtype=torch.float32)
         self.in_channels, self.num_joint, self.num_body = in_channels, A.shape[1], num_body
         self.data_bn = nn.BatchNorm1d(num_body * in_channels * self.num_joint)
@@ -78,7 +79,7 @@ class Model(nn.Module):
         return self._encode(x).permute(0, 2, 3, 1).mean((1, 2)).unflatten(0, (len(x), -1)).mean(1)
 
     def extract_feature(self, x: Tensor) -> Tensor:
-        """Feature maps of each body: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V), D = 4 base_channels."""
+        """Feature maps of each body: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V)."""
         return self._encode(x).unflatten(0, (len(x), -1))
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class Block(nn.Module):
         if residual and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif residual:
-            self.residual = TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
+            self.residual = TemporalConv(in_channels, out_channels, 1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """From x (B, C, T, V) to (B, C', ceil(T / stride), V)."""
@@ -123,8 +124,8 @@ class Block(nn.Module):
 class RefinedGraphConv(nn.Module):
     """Graph convolution whose adjacency differs between clips and between channels.
 
-    A'_k = A_k + alpha conv4(tanh(conv1(mean_t x)[u] - conv2(mean_t x)[v])), y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v]
-    (paper, eq. 2-6), with batch norm and a way around.
+    A'_k[u, v] = A_k[u, v] + alpha conv4_k(tanh(conv1_k(m)[u] - conv2_k(m)[v])), m the mean of x over frames;
+    y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v] (paper, eq. 2-6); then batch norm, with a way around.
 
     A: (K, V, V), what `PA` begins with where adaptive.
     """
@@ -157,7 +158,7 @@ class RefinedGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From x (B, C, T, V) to (B, C', T, V)."""
         weight, bias = self._stacked("conv3")  # (K, C', C, 1, 1), (K, C')
-        # Channel by channel the sum over joints is a matrix product, so here frames are the innermost dimension.
+        # The sum over joints is a matrix product for each channel: here frames are the innermost dimension.
         z = F.conv2d(x.transpose(2, 3).contiguous(), weight.transpose(0, 1).flatten(0, 1), bias.T.flatten())
         z = z.unflatten(1, (-1, len(weight))).flatten(2, 3)  # (B, C', K * V, T)
         y = torch.matmul(self.topology(x), z)  # (B, C', V, T)
@@ -166,8 +167,8 @@ class RefinedGraphConv(nn.Module):
         return F.relu_(y)
 
     def topology(self, x: Tensor) -> Tensor:
-        """The refined adjacency, [..., u, k * V + v] from joint v to u: x (B, C, T, V) -> (B, C', V, K * V)."""
-        mean = x.permute(0, 2, 3, 1).mean(1)  # (B, V, C); a 1x1 convolution of the mean is the mean of it
+        """The refined adjacency, at [u, k * V + v] from joint v to u: x (B, C, T, V) -> (B, C', V, K * V)."""
+        mean = x.permute(0, 2, 3, 1).mean(1)  # (B, V, C); 1x1 convolutions commute with it
         query, key = (
             F.linear(mean, weight.flatten(0, 1).flatten(1), bias.flatten())
             .unflatten(2, bias.shape)
@@ -193,47 +194,72 @@ class RefinedGraphConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Parallel temporal branches of a quarter of the channels: two dilated convolutions, a maximum, none."""
+    """Four branches of a quarter of the channels: two dilated convolutions over frames, a maximum, neither."""
 
     def __init__(self, channels: int, *, stride: int) -> None:
         super().__init__()
-        part = channels // (len(DILATIONS) + 2)
-        pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
-        self.branches = nn.ModuleList(
+        part = channels // NUM_BRANCH
+        after: list[list[nn.Module]] = [
             [
-                nn.Sequential(
-                    nn.Conv2d(channels, part, 1),
-                    nn.BatchNorm2d(part),
-                    nn.ReLU(inplace=True),
-                    TemporalConv(part, part, kernel_size=TEMPORAL_KERNEL, stride=stride, dilation=dilation),
-                )
-                for dilation in DILATIONS
+                nn.ReLU(inplace=True),
+                TemporalConv(part, part, TEMPORAL_KERNEL, stride=stride, dilation=dilation),
             ]
-            + [
-                nn.Sequential(
-                    nn.Conv2d(channels, part, 1),
-                    nn.BatchNorm2d(part),
-                    nn.ReLU(inplace=True),
-                    pool,
-                    nn.BatchNorm2d(part),
-                ),
-                nn.Sequential(nn.Conv2d(channels, part, 1, (stride, 1)), nn.BatchNorm2d(part)),
-            ]
+            for dilation in DILATIONS
+        ]
+        pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        after += [[nn.ReLU(inplace=True), pool, nn.BatchNorm2d(part)], []]
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, part, 1), nn.BatchNorm2d(part), *modules) for modules in after
         )
+        self.stride = stride
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """From x (B, C, T, V) to (B, C, ceil(T / stride), V)."""
-        return torch.cat([branch(x) for branch in self.branches], 1)
+        branches = [cast(nn.Sequential, branch) for branch in self.branches]
+        firsts = [cast(nn.Conv2d, branch[0]) for branch in branches]
+        weight, bias = (torch.cat([getattr(conv, name) for conv in firsts]) for name in ("weight", "bias"))
+        *parts, last = _Split.apply(F.conv2d(x, weight, bias), NUM_BRANCH)
+        parts.append(last[:, :, :: self.stride].contiguous(memory_format=torch.channels_last))
+        return _Concatenate.apply(*(branch[1:](part) for branch, part in zip(branches, parts, strict=True)))
+
+
+class _Split(torch.autograd.Function):
+    """Equal parts of the channels, and gradients, in channels-last memory: batch norm is slow on slices."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        """From x (B, C, T, V) to count times (B, C / count, T, V)."""
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in x.chunk(count, 1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Inverse of forward."""
+        return torch.cat(grads, 1), None
+
+
+class _Concatenate(torch.autograd.Function):
+    """Parts of equal channels end to end; inverse of `_Split`."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        """From count times (B, C / count, T, V) to (B, C, T, V)."""
+        ctx.count = len(parts)
+        return torch.cat(parts, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        """Inverse of forward."""
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in grad.chunk(ctx.count, 1))
 
 
 class TemporalConv(nn.Module):
     """Convolution over frames and batch norm."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, dilation: int = 1
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int, dilation: int = 1
     ) -> None:
         super().__init__()
         padding = (kernel_size - 1) * dilation // 2

@@ -1,7 +1,7 @@
 """ST-GCN: spatial temporal graph convolutional networks (Yan, Xiong and Lin, AAAI 2018).
 
-N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, D channels of the
-feature.
+N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, D channels
+of the feature.
 """
 
 import re
@@ -114,8 +114,8 @@ class Model(nn.Module):
         num_joint = self.A.shape[1]
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != num_joint:
             raise ValueError(
-                f"input has shape {tuple(x.shape)}; this network takes (N, {self.in_channels}, T, {num_joint}, "
-                "M): set in_channels and layout to those of the data"
+                f"input has shape {tuple(x.shape)}; this network takes (N, {self.in_channels}, T, "
+                f"{num_joint}, M): set in_channels and layout to those of the data"
             )
         bodies = x.permute(0, 4, 2, 3, 1)
         if not self.skip_empty_bodies:
@@ -146,8 +146,8 @@ class Model(nn.Module):
 def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published weights whose head is a linear layer, under this network's names.
 
-    AimCLR's encoder has `fc.weight` (num_class, D) where ST-GCN has `fcn.weight` (num_class, D, 1, 1). What comes
-    before those names (`encoder_q.`) stays; other keys pass through.
+    AimCLR's encoder has `fc.weight` (num_class, D) where ST-GCN has `fcn.weight` (num_class, D, 1, 1). What
+    comes before those names (`encoder_q.`) stays; other keys pass through.
     """
     converted = {}
     for key, value in state.items():

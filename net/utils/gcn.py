@@ -1,8 +1,8 @@
 """Graph convolution over joints and the spatial-temporal block of ST-GCN.
 
-B bodies (N clips x M), C channels, T frames, V joints, K adjacency subsets, F = B * T. Feature maps (B, C, T, V)
-are kept in channels-last memory, that is as (B, T, V, C): the joints of a frame are rows of C neighbouring numbers,
-and no convolution has to change the layout.
+B bodies (N clips x M), C channels, T frames, V joints, K adjacency subsets, F = B * T. Feature maps
+(B, C, T, V) are kept in channels-last memory, that is as (B, T, V, C): the joints of a frame are rows of C
+neighbouring numbers, and no convolution has to change the layout.
 """
 
 from typing import Any
@@ -131,8 +131,8 @@ class Neighbours:
 class _SparseProduct:
     """y[f] = matrix @ x[f] for every frame f, where most of the matrix is 0.
 
-    On the CPU rows are summed one by one: the graph of a body has some 3 entries in a row of 25, and small dense
-    products run far below the speed of large ones. Elsewhere the product is a dense one.
+    On the CPU rows are summed one by one: in the graph of a body a row of 25 has some 3 entries, and small
+    dense products run far below the speed of large ones. Elsewhere the product is a dense one.
     """
 
     MAX_DENSITY = 0.125  # measured: above it the dense product is faster on the CPU too
