@@ -291,14 +291,15 @@ def test_a_signal_ends_the_workers_too(tmp_path: Path, sent: signal.Signals, sta
     out = tmp_path / "out" / "a.h5"
     process = subprocess.Popen(
         [sys.executable, SCRIPT, "--data_path", tmp_path / "raw", "--out", out, "--num_worker", "2"],
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
     while not out.parent.exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.1)
     os.killpg(process.pid, sent)
-    assert process.wait(20) == status
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == status and b"Traceback" not in said
     assert list(out.parent.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -147,6 +147,11 @@ def word(line: int, column: int, text: bytes):
         (put(1, b"2"), 30, "1 values, but the header of a body of frame 1 of 3 has 10"),
         (put(1, b"0"), 3, "is not the number of bodies of frame 2 of 3"),
         (put(1, b"-1"), 2, "'-1' is not the number of bodies"),
+        (
+            lambda lines: put(1, b"2")(put(30, b"1")(lines)),
+            30,
+            "1 values, but the header of a body of frame 1",
+        ),
         (put(1, b"12"), 2, "12 bodies of frame 1 of 3"),
         (lambda lines: [b"2", *lines[2:]], 2, "is not the number of bodies of frame 1 of 2"),
         (lambda lines: [*lines, *lines[2:29]], 86, "more text after the last of 3 frames"),

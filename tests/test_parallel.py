@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,11 @@ def leave_mark_and_much(path: Path) -> bytes:
     """More than a pipe holds, so that the worker waits."""
     path.touch()
     return bytes(1 << 20)
+
+
+def die_of_one(number: int) -> None:
+    if number == 1:
+        os._exit(3)
 
 
 def odd_ones_are_slow(number: int) -> int:
@@ -59,7 +65,18 @@ def test_only_a_few_items_are_under_way(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_lost_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "CHUNK", 1)
     with pytest.raises(RuntimeError, match="a worker process was killed"):
-        list(ordered_map(os._exit, [3, 3], num_worker=2))
+        list(ordered_map(die_of_one, [0, 1], num_worker=2))
+
+
+def test_workers_end_though_their_parent_ignores_the_signal(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        results = ordered_map(leave_mark_and_much, [tmp_path / "a"] * 100, num_worker=2)
+        next(results)
+        results.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("num_worker", [1, 2])

@@ -31,6 +31,19 @@ def test_rows_are_sorted_and_quoted(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new") == ["a.h5.report.csv"]
 
 
+def test_a_report_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        assert len(os.listdir(tmp_path)) == 1
+        raise OSError(28, "disk is full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        Report(tmp_path / "a").write()
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_empty_report_replaces_an_old_one(tmp_path: Path) -> None:
     old = Report(tmp_path / "a")
     old.add("x", None, "y")
