@@ -30,7 +30,7 @@ def test_leaf_begins_with_its_command_and_builds(path):
     assert command[:3] == ["#", "python", "main.py"]
     assert command[4:6] == ["-c", str(path.relative_to(CONFIG.parent))]
     config = load(path)
-    assert "_base_" not in path.read_text() or len(path.read_text().splitlines()) <= 14
+    assert len(path.read_text().splitlines()) <= 10
     model = build(config.model, config.model_args)
     joints = get_skeleton(config.data.layout).num_joint
     with torch.no_grad():
