@@ -100,7 +100,7 @@ class ArrayFolder:
             rows[first:last] = poses.transpose(3, 1, 2, 0).reshape(-1, joints, channels)
             if not np.isfinite(rows[first:last]).all():
                 raise ValueError(
-                    f"{self._files[part]}: clip {self.name[clip]!r} holds NaN or infinity; remove it"
+                    f"{self._files[part]}: clip '{self.name[clip]}' holds NaN or infinity; remove it"
                 )
         return rows
 

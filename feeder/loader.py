@@ -143,7 +143,9 @@ class Loader:
             return torch.arange(len(self.feeder))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.feeder), generator=generator)
-        return order.repeat(2)[: self._padded_length()] if self.world_size > 1 else order
+        # What is missing to equal shares comes from the start again.
+        length = self._padded_length()
+        return order.repeat(-(-length // len(order)))[:length]
 
     def _make(self, step: int, index: Tensor, rows: Tensor | None) -> Batch:
         num_frame = torch.from_numpy(self.feeder.num_frame)[index]

@@ -1,0 +1,271 @@
+"""Folders of other projects: arrays, names and labels; and pickles that would like to do more."""
+
+import io
+import os
+import pickle
+import pickletools
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from feeder.arrays import ArrayFolder, load_plain_pickle, open_source
+from feeder.prepared import Prepared
+
+LAYOUT = "ntu-rgb+d"
+
+
+def write_folder(folder, kind="data", *, num_frame=20, dtype=np.float32):
+    """Three training and two held-out clips: (arrays, names, labels, their frames, their bodies)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    frames, bodies = {"train": [20, 7, 1], "val": [12, 20]}, {"train": [1, 2, 1], "val": [2, 1]}
+    labels = {"train": [0, 2, 1], "val": [1, 0]}
+    arrays = {}
+    for part, lengths in frames.items():
+        array = np.zeros((len(lengths), 3, num_frame, 25, 2), dtype)
+        for clip, (length, count) in enumerate(zip(lengths, bodies[part], strict=True)):
+            array[clip, :, :length, :, :count] = rng.standard_normal((3, length, 25, count))
+        np.save(folder / f"{part}_{kind}.npy", array)
+        names = [f"{part}{clip}.skeleton" for clip in range(len(lengths))]
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((names, labels[part])))
+        arrays[part] = array
+    return arrays
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_padded_arrays_are_read_as_clips_of_their_true_length(tmp_path, dtype):
+    arrays = write_folder(tmp_path / "xsub", dtype=dtype)
+    source = open_source(tmp_path / "xsub", LAYOUT)
+    assert isinstance(source, ArrayFolder)
+    assert len(source) == 5
+    assert source.num_frame.tolist() == [20, 7, 1, 12, 20]
+    assert source.num_body.tolist() == [1, 2, 1, 2, 1]
+    assert source.label.tolist() == [0, 2, 1, 1, 0]
+    assert source.name.tolist() == [f"train{k}.skeleton" for k in range(3)] + [
+        f"val{k}.skeleton" for k in range(2)
+    ]
+    assert source.class_names == ["0", "1", "2"]
+    assert source.layout == LAYOUT
+    assert np.isnan(source.frame_rate)
+    assert {part: clips.tolist() for part, clips in source.splits["xsub"].items()} == {
+        "train": [0, 1, 2],
+        "val": [3, 4],
+    }
+    rows = source.read(np.array([4, 1]))
+    assert rows.dtype == np.float32
+    expected = [arrays["val"][1, :, :, :, :1], arrays["train"][1, :, :7, :, :2]]
+    np.testing.assert_array_equal(
+        rows,
+        np.concatenate([clip.transpose(3, 1, 2, 0).reshape(-1, 25, 3) for clip in expected]).astype(
+            np.float32
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", ["position", "data_joint_pad"])
+def test_full_arrays_keep_their_last_frames_empty_or_not(tmp_path, kind):
+    write_folder(tmp_path, kind)
+    source = ArrayFolder(tmp_path, LAYOUT)
+    assert source.num_frame.tolist() == [20] * 5
+    assert source.num_body.tolist() == [1, 2, 1, 2, 1]
+
+
+def test_an_empty_clip_is_one_empty_frame_and_a_lone_second_body_is_two(tmp_path):
+    arrays = write_folder(tmp_path)
+    arrays["train"][0] = 0
+    arrays["train"][1, ..., 0] = 0
+    np.save(tmp_path / "train_data.npy", arrays["train"])
+    source = ArrayFolder(tmp_path, LAYOUT)
+    assert source.num_frame.tolist()[:2] == [1, 7]
+    assert source.num_body.tolist()[:2] == [1, 2]
+    assert not source.read(np.array([0])).any()
+
+
+def test_a_long_array_is_scanned_in_blocks(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    whole = ArrayFolder(tmp_path, LAYOUT)
+    monkeypatch.setattr("feeder.arrays.SCAN_BYTES", 1)
+    in_blocks = ArrayFolder(tmp_path, LAYOUT)
+    assert whole.num_frame.tolist() == in_blocks.num_frame.tolist()
+    assert whole.num_body.tolist() == in_blocks.num_body.tolist()
+
+
+def test_pickles_without_its_arrays(tmp_path):
+    write_folder(tmp_path)
+    source = ArrayFolder(tmp_path, LAYOUT)
+    packed = pickle.dumps(source)
+    assert len(packed) < 10_000
+    np.testing.assert_array_equal(pickle.loads(packed).read(np.arange(5)), source.read(np.arange(5)))
+
+
+def test_a_file_is_opened_as_prepared(tiny_data):
+    assert isinstance(open_source(tiny_data, LAYOUT), Prepared)
+
+
+def test_nan_is_refused_when_read(tmp_path):
+    arrays = write_folder(tmp_path)
+    arrays["val"][0, 1, 2, 3, 0] = np.nan
+    np.save(tmp_path / "val_data.npy", arrays["val"])
+    source = ArrayFolder(tmp_path, LAYOUT)
+    source.read(np.array([0, 4]))
+    with pytest.raises(ValueError, match=r"val_data.npy: clip 'val0.skeleton' holds NaN"):
+        source.read(np.array([0, 3]))
+
+
+# -- folders that are not what they should be ---------------------------------------------------------------
+
+
+def test_no_array_or_a_missing_one_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none of train_position.npy, train_data.npy"):
+        ArrayFolder(tmp_path, LAYOUT)
+    write_folder(tmp_path)
+    (tmp_path / "val_label.pkl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"val_label.pkl is missing beside train_data.npy"):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+def test_two_kinds_in_one_folder_are_refused(tmp_path):
+    write_folder(tmp_path)
+    write_folder(tmp_path, "position")
+    with pytest.raises(ValueError, match=r"train_position.npy and train_data.npy"):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((3, 3, 20, 25), np.float32), r"float32 \(3, 3, 20, 25\); needed are floats"),
+        (np.zeros((3, 3, 20, 25, 2), np.int64), "int64"),
+        (np.zeros((0, 3, 20, 25, 2), np.float32), r"\(0, 3, 20, 25, 2\)"),
+        (np.zeros((3, 3, 20, 18, 2), np.float32), "18 joints, layout 'ntu-rgb\\+d' has 25"),
+        (np.array([{}], object), "no plain NumPy array"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(tmp_path, array, said):
+    write_folder(tmp_path)
+    np.save(tmp_path / "train_data.npy", array)
+    with pytest.raises(ValueError, match=said):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+def test_a_file_that_is_no_array_is_refused(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train_data.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="no plain NumPy array"):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2, 3], "needed is the pair"),
+        ({"a": 1}, "dict; needed is the pair"),
+        ((["a", "b"], [0, 1, 2]), "2 names and 3 labels for 3 clips"),
+        ((["a", "b", "c"], [0, 1, -1]), "label -1"),
+        ((["a", "b", "c"], [0, 1.5, 1]), "labels are whole numbers"),
+    ],
+)
+def test_labels_of_another_form_are_refused(tmp_path, content, said):
+    write_folder(tmp_path)
+    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+# -- pickles -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 2, 1],
+        (0, 2, 1),
+        np.array([0, 2, 1]),
+        [np.int64(0), np.int64(2), np.int32(1)],
+        np.array([[0], [2], [1]]),
+    ],
+    ids=["list", "tuple", "array", "scalars", "column"],
+)
+@pytest.mark.parametrize(
+    "names", [["a", "b", "é"], np.array(["a", "b", "é"]), np.array(["a", "b", "é"], object)]
+)
+def test_every_protocol_and_kind_of_list_is_read(tmp_path, protocol, labels, names):
+    write_folder(tmp_path)
+    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps((names, labels), protocol))
+    source = ArrayFolder(tmp_path, LAYOUT)
+    assert source.name[:3].tolist() == ["a", "b", "é"]
+    assert source.label[:3].tolist() == [0, 2, 1]
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    # What Python 2's cPickle wrote for (['S001.skeleton', 'S002.skeleton', 'a'], [0, 2, 1]), protocol 2:
+    # its text is bytes to Python 3.
+    write_folder(tmp_path)
+    (tmp_path / "train_label.pkl").write_bytes(
+        b"\x80\x02]q\x01(U\rS001.skeletonq\x02U\rS002.skeletonq\x03U\x01aq\x04e]q\x05(K\x00K\x02K\x01e\x86q\x06."
+    )
+    source = ArrayFolder(tmp_path, LAYOUT)
+    assert source.name[:3].tolist() == ["S001.skeleton", "S002.skeleton", "a"]
+    assert source.label[:3].tolist() == [0, 2, 1]
+
+
+def test_arrays_of_numpy_1_and_2_are_read(tmp_path):
+    packed = pickle.dumps(np.arange(3.0), 2)
+    for old, new in ((b"numpy._core.multiarray", b"numpy.core.multiarray"),) * 2:
+        file = tmp_path / "array.pkl"
+        file.write_bytes(packed.replace(old, new))
+        np.testing.assert_array_equal(load_plain_pickle(file), np.arange(3.0))
+        file.write_bytes(packed.replace(new, old))
+        np.testing.assert_array_equal(load_plain_pickle(file), np.arange(3.0))
+
+
+class _Touch:
+    """Unpickled in the usual way, makes the file named."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def malicious(touched):
+    yield pickle.dumps(([_Touch(touched)], [0]))
+    yield pickle.dumps(([OrderedDict()], [0]))
+    yield pickle.dumps((["a"], [eval]))
+    yield b"cos\nsystem\n(S'mkdir " + str(touched).encode() + b"'\ntR."
+    yield b"cnumpy\nload\n(S'x'\ntR."
+    # A permitted function, told to do what it was not permitted for.
+    yield b"c_codecs\nencode\n(S'print(1)'\nS'unicode_escape'\ntR."
+    # Changes of what a permitted name stands for stay in this pickle.
+    yield b"c_codecs\nencode\n(N}S'__globals__'\nNstb."
+    yield b"cnumpy\nndarray\n(N}S'tolist'\nNstb."
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_pickle_that_holds_more_is_refused_and_runs_nothing(tmp_path, number):
+    write_folder(tmp_path / "xsub")
+    touched = tmp_path / "touched"
+    content = list(malicious(touched))[number]
+    (tmp_path / "xsub" / "train_label.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"train_label.pkl (was refused|is no pickle)"):
+        ArrayFolder(tmp_path / "xsub", LAYOUT)
+    assert not touched.exists()
+
+
+def test_the_refused_name_is_told(tmp_path):
+    file = tmp_path / "label.pkl"
+    file.write_bytes(pickle.dumps([_Touch(tmp_path / "touched")]))
+    pickletools.dis(file.read_bytes(), io.StringIO())  # a well-formed pickle
+    with pytest.raises(ValueError, match=f"it refers to {os.mkdir.__module__}.mkdir, and only lists"):
+        load_plain_pickle(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps([1, 2])[:-3]])
+def test_a_damaged_pickle_is_refused(tmp_path, content):
+    file = tmp_path / "label.pkl"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"no pickle, or damaged|was refused"):
+        load_plain_pickle(file)

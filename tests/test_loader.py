@@ -1,0 +1,239 @@
+"""Batches: the same whatever holds the poses, in an order that seed, epoch and rank alone decide."""
+
+import pickle
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from feeder.arrays import ArrayFolder
+from feeder.feeder import Feeder
+from feeder.loader import Batch, Loader
+from feeder.prepared import PreparedWriter
+from feeder.views import View
+from net.utils.graph import get_skeleton
+
+NTU = get_skeleton("ntu-rgb+d")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """45 training and 10 held-out clips of 1 to 40 frames and 1 to 3 bodies."""
+    path, rng = tmp_path_factory.mktemp("loader") / "data.h5", np.random.default_rng(0)
+    with PreparedWriter(
+        path, skeleton=NTU, class_names=["a", "b", "c"], frame_rate=30.0, bodies="first", source="tests"
+    ) as writer:
+        for clip in range(55):
+            tracks = rng.standard_normal((1 + clip % 4 // 2 + clip % 7 // 6, int(rng.integers(1, 40)), 25, 3))
+            writer.append(f"clip{clip}", clip % 3, tracks.astype(np.float32))
+        writer.finish({"xsub": {"train": range(45), "val": range(45, 55)}})
+    return path
+
+
+def make_feeder(data, part="train", **changes):
+    return Feeder(data, "xsub", part=part, layout="ntu-rgb+d", num_class=3, **{"val_fraction": 0.0} | changes)
+
+
+def view(**changes):
+    sampling = [{"RandomResizedCrop": {"num_frame": 8, "min_ratio": 0.4, "max_ratio": 1.0}}, "Reverse"]
+    augment = ["Shear", "Flip", "GaussianNoise", "TemporalBlur"]
+    return View(
+        NTU,
+        **{"num_body": 2, "sampling": sampling, "normalise": "center_first_frame", "augment": augment}
+        | changes,
+    )
+
+
+def make_loader(feeder, views=None, **changes):
+    arguments = {
+        "batch_size": 8,
+        "device": "cpu",
+        "cache": "device",
+        "shuffle": True,
+        "drop_last": False,
+        "seed": 3,
+    }
+    return Loader(feeder, views or [view()], **arguments | changes)
+
+
+def collect(loader, epoch=0, start_step=0):
+    loader.set_epoch(epoch)
+    return list(loader.iterate(start_step))
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for field in ("label", "index", "num_body"):
+            assert torch.equal(getattr(one, field), getattr(other, field))
+        assert len(one.views) == len(other.views)
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+
+
+def order(batches):
+    return torch.cat([batch.index for batch in batches]).tolist()
+
+
+@pytest.mark.parametrize(
+    "other", [{"cache": "memory"}, {"cache": "none"}, {"cache": "none", "num_workers": 2}], ids=str
+)
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_cache_and_any_number_of_workers_give_the_same_batches(data, other, shuffle):
+    feeder, views = make_feeder(data), [view(), view(stream="bone")]
+    torch.manual_seed(0)
+    expected = collect(make_loader(feeder, views, shuffle=shuffle), epoch=1)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert_same(collect(make_loader(feeder, views, shuffle=shuffle, **other), epoch=1), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("changes", [{}, {"cache": "none", "num_workers": 1}], ids=str)
+def test_an_epoch_can_be_taken_up_at_any_step(data, changes):
+    loader = make_loader(make_feeder(data), **changes)
+    expected = collect(loader, epoch=4)
+    for start in (0, 1, 5, 6):
+        assert_same(collect(loader, epoch=4, start_step=start), expected[start:])
+
+
+def test_a_batch_holds_its_clips_and_what_belongs_to_them(data):
+    feeder = make_feeder(data)
+    sampling = [{"Pad": {"num_frame": 40, "mode": "zero"}}]
+    for batch in make_loader(feeder, [view(sampling=sampling, normalise="none", augment=[])]).iterate():
+        assert batch.data is batch.views[0]
+        assert batch.data.shape == (len(batch.index), 3, 40, 25, 2)
+        for number, index in enumerate(batch.index.tolist()):
+            clip = feeder.clips[index]
+            length, bodies = feeder.num_frame[index], feeder.source.num_body[clip]
+            tracks = feeder.source.read(np.array([clip])).reshape(bodies, length, 25, 3)[:2]
+            found = batch.data[number].permute(3, 1, 2, 0)
+            np.testing.assert_array_equal(found[: len(tracks), :length], tracks)
+            assert not found[len(tracks) :].any()
+            assert not found[:, length:].any()
+            assert batch.num_body[number] == len(tracks)
+            assert batch.label[number] == feeder.label[index]
+
+
+def test_every_epoch_has_its_own_order_and_views(data):
+    loader = make_loader(make_feeder(data))
+    first, second = collect(loader, 0), collect(loader, 1)
+    assert sorted(order(first)) == sorted(order(second)) == list(range(45))
+    assert order(first) != order(second)
+    assert order(first) != list(range(45))
+    assert order(collect(make_loader(make_feeder(data), seed=4))) != order(first)
+    assert_same(collect(loader, 0), first)
+    fixed = make_loader(make_feeder(data), shuffle=False)
+    assert not torch.equal(collect(fixed, 0)[0].data, collect(fixed, 1)[0].data)
+    assert not torch.equal(collect(fixed, 0)[0].data, collect(fixed, 0)[1].data)
+
+
+def test_without_shuffling_clips_come_once_in_order_and_the_last_batch_is_small(data):
+    batches = collect(make_loader(make_feeder(data, "test"), shuffle=False))
+    assert order(batches) == list(range(10))
+    assert [len(batch.index) for batch in batches] == [8, 2]
+
+
+def test_drop_last_leaves_out_what_does_not_fill_a_batch(data):
+    loader = make_loader(make_feeder(data), drop_last=True)
+    assert [len(batch.index) for batch in collect(loader)] == [8] * 5
+    assert len(loader) == 5
+    assert len(make_loader(make_feeder(data))) == 6
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 7])
+def test_ranks_share_the_clips(data, world_size):
+    feeder = make_feeder(data)
+    training = [
+        collect(make_loader(feeder, rank=rank, world_size=world_size, drop_last=True, batch_size=3), epoch=2)
+        for rank in range(world_size)
+    ]
+    assert len({len(batches) for batches in training}) == 1
+    padded = [
+        order(collect(make_loader(feeder, rank=rank, world_size=world_size), epoch=2))
+        for rank in range(world_size)
+    ]
+    assert {len(shard) for shard in padded} == {-(-45 // world_size)}
+    assert set(chain(*padded)) == set(range(45))
+    evaluation = [
+        order(collect(make_loader(feeder, shuffle=False, rank=rank, world_size=world_size)))
+        for rank in range(world_size)
+    ]
+    assert sorted(chain(*evaluation)) == list(range(45))
+
+
+def test_ranks_draw_their_own_views_even_of_one_clip(data):
+    feeder = make_feeder(data, label_fraction=0.01, class_map=None)
+    feeder.clips, feeder.label = feeder.clips[:1], feeder.label[:1]
+    feeder.num_frame, feeder.num_body_of = feeder.num_frame[:1], feeder.num_body_of[:1]
+    made = [collect(make_loader(feeder, rank=rank, world_size=3)) for rank in range(3)]
+    assert [order(batches) for batches in made] == [[0]] * 3
+    assert not torch.equal(made[0][0].data, made[1][0].data)
+
+
+def test_abandoned_workers_end(data):
+    loader = make_loader(make_feeder(data), cache="none", num_workers=2)
+    batches = loader.iterate()
+    next(batches)
+    batches.close()
+    assert len(collect(loader)) == 6
+
+
+def test_arrays_are_batched_like_the_prepared_file_they_came_from(data, tmp_path):
+    feeder = make_feeder(data, "test")
+    source = feeder.source
+    for part, clips in source.splits["xsub"].items():
+        padded = np.zeros((len(clips), 3, 40, 25, 2), np.float32)
+        for place, clip in enumerate(clips):
+            shape = (source.num_body[clip], source.num_frame[clip], 25, 3)
+            tracks = source.read(np.array([clip])).reshape(shape)[:2]
+            padded[place, :, : shape[1], :, : len(tracks)] = tracks.transpose(3, 1, 2, 0)
+        np.save(tmp_path / f"{part}_data.npy", padded)
+        (tmp_path / f"{part}_label.pkl").write_bytes(
+            pickle.dumps((source.name[clips].tolist(), source.label[clips].tolist()))
+        )
+    folder = Feeder(tmp_path, tmp_path.name, part="test", layout="ntu-rgb+d", num_class=3, val_fraction=0.0)
+    assert isinstance(folder.source, ArrayFolder)
+    for cache, workers in (("device", 0), ("none", 1)):
+        made = collect(make_loader(folder, shuffle=False, cache=cache, num_workers=workers))
+        assert_same(made, collect(make_loader(feeder, shuffle=False)))
+
+
+def test_a_batch_moves_whole(data):
+    batch = next(make_loader(make_feeder(data)).iterate())
+    moved = batch.to("meta")
+    assert {tensor.device.type for tensor in (*moved.views, moved.label, moved.index, moved.num_body)} == {
+        "meta"
+    }
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("changes", [{"cache": "memory"}, {"cache": "none", "num_workers": 1}], ids=str)
+def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
+    feeder, plain = make_feeder(data), [view(augment=["Shear", "Flip"])]
+    expected = collect(make_loader(feeder, device="cuda"))
+    assert all(batch.data.is_cuda and batch.label.is_cuda and batch.index.is_cuda for batch in expected)
+    assert_same(collect(make_loader(feeder, device="cuda", **changes)), expected)
+    on_cpu, on_cuda = (collect(make_loader(feeder, plain, device=device)) for device in ("cpu", "cuda"))
+    for one, other in zip(on_cpu, on_cuda, strict=True):
+        torch.testing.assert_close(one.data, other.data.cpu(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"cache": "disk"}, "cache is 'disk'"),
+        ({"num_workers": 2}, "num_workers is 2 with cache 'device'"),
+        ({"rank": 2, "world_size": 2}, "rank is 2 of world_size 2"),
+        ({"views": [View(NTU, num_body=1, sampling=[{"Pad": {"num_frame": 3}}])]}, "1 bodies"),
+        (
+            {"views": [View(get_skeleton("kinect-v1"), num_body=2, sampling=[{"Pad": {"num_frame": 3}}])]},
+            "layout 'kinect-v1', the feeder has 2 of 'ntu-rgb\\+d'",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(data, changes, said):
+    with pytest.raises(ValueError, match=said):
+        make_loader(make_feeder(data), **changes)

@@ -1,0 +1,209 @@
+"""Views: the gather, the whole pipeline against one clip at a time, and what a bad description is told."""
+
+import numpy as np
+import pytest
+import torch
+from ragged_clips import at, generator, make_clips, to_batch
+from test_normalise import slow_align_shoulders
+
+from feeder.ragged import RaggedBatch, place
+from feeder.sampling import SAMPLING
+from feeder.views import View
+from net.utils.graph import get_skeleton
+
+NTU = get_skeleton("ntu-rgb+d")
+LENGTHS, BODIES = [1, 84, 30, 300], [2, 1, 3, 2]
+RESIZE = [{"Resize": {"num_frame": 20}}]
+
+
+def view(**changes):
+    return View(NTU, **{"num_body": 2, "sampling": RESIZE, **changes})
+
+
+# -- the gather --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 7])
+def test_whole_positions_give_the_rows_own_values_to_the_bit(gap):
+    clips = make_clips(LENGTHS, BODIES)
+    batch = to_batch(clips, gap=gap)
+    positions = torch.stack([torch.arange(12.0, dtype=torch.float64) % length for length in LENGTHS])
+    tracks = batch.tracks(3)
+    found = batch.poses(tracks, positions).numpy()
+    assert (
+        found.tobytes()
+        == np.stack(
+            [clips[clip][body][np.arange(12) % LENGTHS[clip]] for clip, body in zip(*tracks, strict=True)]
+        ).tobytes()
+    )
+
+
+def test_positions_between_frames_are_interpolated_and_nan_is_empty():
+    clips = make_clips(LENGTHS, BODIES)
+    batch = to_batch(clips, gap=2)
+    share = torch.rand(4, 9, dtype=torch.float64, generator=generator())
+    positions = share * (torch.tensor(LENGTHS)[:, None] - 1)
+    positions[1, 3] = torch.nan
+    tracks = batch.tracks(2)
+    found = batch.poses(tracks, positions)
+    depth = batch.coordinates(tracks, positions, joints=[8, 4], channel=2)
+    for number, (clip, body) in enumerate(zip(*tracks, strict=True)):
+        expected = [at(clips[clip][body], position) for position in positions[clip].tolist()]
+        np.testing.assert_allclose(found[number], expected, atol=1e-5)
+        np.testing.assert_array_equal(depth[number], found[number][:, [8, 4], 2])
+    assert not found[2, 3].any()
+
+
+def test_bodies_beyond_num_body_are_left_out_and_absent_ones_are_zero():
+    clips = make_clips(LENGTHS, BODIES)
+    batch = to_batch(clips)
+    for num_body in (1, 2, 3, 4):
+        tracks = batch.tracks(num_body)
+        poses = batch.poses(tracks, torch.zeros(4, 1, dtype=torch.float64))
+        placed = place(poses, tracks, num_clip=4, num_body=num_body)
+        assert placed.shape == (4, num_body, 1, 25, 3)
+        assert placed.is_contiguous()
+        for clip, body in np.ndindex(4, num_body):
+            expected = clips[clip][body, 0] if body < BODIES[clip] else np.zeros((25, 3))
+            np.testing.assert_array_equal(placed[clip, body, 0], expected)
+
+
+@pytest.mark.parametrize(("what", "frames", "bodies"), [("frame", 0, 1), ("body", 5, 0)])
+def test_a_clip_without_frames_or_bodies_is_refused(what, frames, bodies):
+    with pytest.raises(ValueError, match=f"clip 1 of the batch has no {what}"):
+        RaggedBatch(
+            torch.zeros(4, 25, 3), torch.tensor([0, 4]), torch.tensor([4, frames]), torch.tensor([1, bodies])
+        )
+
+
+# -- the pipeline ------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_a_view_of_memory_that_is_channels_last():
+    made = view()(to_batch(make_clips(LENGTHS, BODIES)), generator())
+    assert made.shape == (4, 3, 20, 25, 2)
+    assert made.permute(0, 4, 2, 3, 1).is_contiguous()
+    assert view().num_frame == 20
+    assert (
+        view(sampling=[{"Resize": {"num_frame": 20}}, {"Crop": {"num_frame": 8}}, "Reverse"]).num_frame == 8
+    )
+
+
+def test_normal_view_of_aimclr_is_what_its_steps_do_to_each_clip():
+    clips = make_clips([1, 84, 30, 90], [1, 2, 2, 1])
+    sampling = [{"Resize": {"num_frame": 50}}, "TemporalCrop"]
+    made = view(sampling=sampling, normalise="align_shoulders", augment=["Shear"])(
+        to_batch(clips), generator(9)
+    )
+    draws = generator(9)
+    starts = (torch.rand(4, dtype=torch.float64, generator=draws) * 17).long().tolist()
+    shear = (torch.rand(4, 3, 3, generator=draws) - 0.5).double().numpy()
+    for clip, start, matrix, found in zip(clips, starts, shear, made, strict=True):
+        frames = slow_align_shoulders(clip, 50)
+        frames = np.concatenate([frames[:, :8][:, ::-1], frames, frames[:, -8:][:, ::-1]], 1)[
+            :, start : start + 50
+        ]
+        np.fill_diagonal(matrix, 1)
+        expected = frames @ matrix.T
+        np.testing.assert_allclose(found.permute(3, 1, 2, 0)[: len(clip)], expected, atol=3e-5)
+        assert not found[..., len(clip) :].any()
+
+
+EXTREME = {
+    "sampling": [{"Resize": {"num_frame": 50}}, "TemporalCrop", "Reverse"],
+    "normalise": "align_shoulders",
+    "augment": ["Shear", "Flip", "RotateMainAxis", "GaussianNoise", "TemporalBlur", "AxisMask"],
+}
+
+
+def test_the_generator_alone_decides():
+    batch = to_batch(make_clips(LENGTHS, BODIES))
+    extreme = view(**EXTREME)
+    made = extreme(batch, generator(1))
+    assert torch.equal(made, extreme(batch, generator(1)))
+    assert not torch.equal(made, extreme(batch, generator(2)))
+    shared = generator(1)
+    first, second = extreme(batch, shared), extreme(batch, shared)
+    assert torch.equal(first, made)
+    assert not torch.equal(first, second)
+
+
+def test_rows_are_not_changed_and_where_they_lie_does_not_matter():
+    clips = make_clips(LENGTHS, BODIES)
+    batch = to_batch(clips)
+    before = batch.rows.clone()
+    made = view(**EXTREME)(batch, generator(1))
+    assert torch.equal(batch.rows, before)
+    assert torch.equal(made, view(**EXTREME)(to_batch(clips, gap=5), generator(1)))
+
+
+@pytest.mark.parametrize("first", [name for name in SAMPLING if name not in ("TemporalCrop", "Reverse")])
+def test_a_clip_of_one_frame_can_be_sampled_by_every_step(first):
+    (clip,) = make_clips([1], [1])
+    ratios = {"min_ratio": 0.5, "max_ratio": 1.0} if first == "RandomResizedCrop" else {}
+    made = view(sampling=[{first: {"num_frame": 6, **ratios}}, "TemporalCrop", "Reverse"], num_body=1)
+    found = made(to_batch([clip]), generator()).permute(0, 4, 2, 3, 1)
+    np.testing.assert_array_equal(found[0, 0], np.repeat(clip[0], 6, 0))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_the_same_view():
+    clips = make_clips(LENGTHS, BODIES)
+    batch = to_batch(clips)
+    on_device = RaggedBatch(batch.rows.cuda(), batch.start, batch.num_frame, batch.num_body)
+    for normalise in ("none", "center_first_frame", "center_per_frame", "align_torso", "align_shoulders"):
+        steps = [step for step in EXTREME["augment"] if step != "GaussianNoise"]
+        made = view(**{**EXTREME, "normalise": normalise, "augment": steps, "stream": "bone_motion"})
+        expected, found = made(batch, generator(1)), made(on_device, generator(1))
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+    noisy = view(augment=[{"GaussianNoise": {"std": 0.1, "p": 1.0}}])
+    change = noisy(on_device, generator()) - view()(on_device, generator())
+    assert abs(change[1, ..., 0].std() - 0.1) < 0.01
+
+
+# -- what a bad description is told ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampling": ["Resise"]}, r"sampling\[0\]: 'Resise' is unknown; did you mean 'Resize'\?"),
+        ({"sampling": []}, "sampling: begins with nothing; .*Resize, Pad, Crop, RandomResizedCrop"),
+        ({"sampling": ["TemporalCrop"]}, "begins with TemporalCrop"),
+        ({"sampling": {"Resize": {"num_frame": 3}}}, "sampling: is .*; give a list"),
+        ({"sampling": [{"Resize": {"num_frames": 3}}]}, r"sampling\[0\]\.Resize\.num_frames: .*'num_frame'"),
+        ({"sampling": [{"Resize": {"num_frame": "3"}}]}, r"Resize\.num_frame: is '3' \(str\); expected int"),
+        ({"sampling": ["Resize"]}, r"Resize\.num_frame: .* needs it"),
+        ({"sampling": [{"Resize": {"num_frame": -3}}]}, r"sampling\[0\]\.Resize: num_frame is -3"),
+        ({"sampling": [{"Resize": 50}]}, r"sampling\[0\]\.Resize: is 50; give"),
+        ({"augment": [{"Shear": None, "Flip": None}]}, r"augment\[0\]: is .*; write Name or"),
+        ({"augment": [5]}, r"augment\[0\]: is 5; write Name or"),
+        ({"augment": ["Sheer"]}, "did you mean 'Shear'"),
+        (
+            {"normalise": "align_shoulder"},
+            "normalise: 'align_shoulder' is unknown; did you mean 'align_shoulders'",
+        ),
+        ({"stream": "bones"}, "stream: 'bones' is unknown; did you mean 'bone'"),
+        ({"num_body": 0}, "num_body: is 0"),
+    ],
+)
+def test_a_bad_description_is_refused_with_the_nearest_name(changes, said):
+    with pytest.raises(ValueError, match=said):
+        view(**changes)
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(ValueError, match=r"Resize.*Sheer.*center_frist.*bones"):
+        view(sampling=[{"Resize": {}}], augment=["Sheer"], normalise="center_frist_frame", stream="bones")
+
+
+def test_steps_without_arguments_may_be_written_as_yaml_does():
+    described = view(augment=["Shear", {"Flip": None}, {"Rotate": {"max_angle": [0.1, 1, 0.1]}}])
+    assert [type(step).__name__ for step in described.augment] == ["Shear", "Flip", "Rotate"]
+
+
+def test_clips_of_another_layout_are_refused():
+    with pytest.raises(ValueError, match="clips have 20 joints, layout 'ntu-rgb\\+d' has 25"):
+        view()(to_batch(make_clips([5], [1], num_joint=20)), generator())
