@@ -180,7 +180,7 @@ def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dic
         if {"val", "test"} <= set(column):
             held_out[f"{benchmark}_val"] = "val"
         for name, word in held_out.items():
-            if name in splits or (name in words and name != benchmark):
+            if name in splits:
                 raise ValueError(
                     f"benchmark {name!r} is a column, and also made of the val clips of another; rename it"
                 )

@@ -58,7 +58,7 @@ from data_gen.clip_table import (
 from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, run_command
 from data_gen.summary import count_splits
-from feeder.prepared import PreparedWriter, refuse_existing
+from feeder.prepared import PreparedWriter
 from net.utils.graph import get_skeleton
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -144,7 +144,6 @@ def prepare_file(path: Path, *, num_joint: int, scale: float) -> np.ndarray | Cl
 
 def prepare(args: argparse.Namespace) -> int:
     """The command; returns its exit status."""
-    refuse_existing(args.out, overwrite=args.overwrite)
     if not args.data_path.is_dir():
         raise NotADirectoryError(f"--data_path {args.data_path} is not a folder")
     skeleton = get_skeleton(args.layout)

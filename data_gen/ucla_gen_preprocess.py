@@ -26,7 +26,7 @@ if not __package__:
 from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, run_command
 from data_gen.summary import count_splits
-from feeder.prepared import PreparedWriter, refuse_existing
+from feeder.prepared import PreparedWriter
 from net.utils.graph import get_skeleton
 
 LAYOUT = "kinect-v1"
@@ -141,7 +141,6 @@ def find_clips(data_path: Path) -> list[Path]:
 
 def prepare(args: argparse.Namespace) -> int:
     """The command; returns its exit status."""
-    refuse_existing(args.out, overwrite=args.overwrite)
     paths = find_clips(args.data_path)
     report = Report(args.out)
     writer = PreparedWriter(

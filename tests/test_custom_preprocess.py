@@ -1,5 +1,6 @@
 import csv
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -221,7 +222,7 @@ BAD_TABLES = {
     "a slash": (["file,label,subject,split_a/b", "a.npy,0,1,train"], "named split_BENCHMARK"),
     "too few cells": (["file,label,subject", GOOD, "c.json,0"], "line 3: 2 cells, but 3 columns"),
     "an empty cell": (["file,label,subject", GOOD, "c.json,,1"], "line 3: label is empty"),
-    "a file twice": (["file,label,subject", GOOD, "./a.npy,0,2"], "line 3: file a.npy is also in line 2"),
+    "a file twice": (["file,label,subject", GOOD, "x/../a.npy,0,2"], "line 3: file a.npy is also in line 2"),
     "an unknown word": (["file,label,subject,split_x", GOOD + ",training"], "line 2: split_x is 'training'"),
     "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "no val clips"),
     "one subject": (["file,label,subject", GOOD, "c.json,0,1"], "all clips are of one subject"),
@@ -247,6 +248,16 @@ def test_a_table_of_excel(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(folder)[0] == 0 and "columns not used: notes" in capsys.readouterr().out
     (folder / "table.csv").write_bytes("file,label,subject\nb\xe4r.npy,0,1\n".encode("latin-1"))
     assert run(folder, "--overwrite")[0] == 2 and "not a CSV in UTF-8" in capsys.readouterr().err
+
+
+class Touch:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return open, (self.path, "w")
 
 
 def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
@@ -279,6 +290,9 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
     bad("words.npy", "not an array of numbers")
     np.save(tmp_path / "pickled.npy", np.array([[1, 2], None], dtype=object), allow_pickle=True)
     bad("pickled.npy", "not an array of numbers")
+    (tmp_path / "code.npy").write_bytes(pickle.dumps(Touch(str(tmp_path / "touched"))))
+    bad("code.npy", "not an array of numbers")
+    assert not (tmp_path / "touched").exists()
     (tmp_path / "short.npy").write_bytes((tmp_path / "zero.npy").read_bytes()[:-8])
     bad("short.npy", "not an array of numbers")
     np.savez(tmp_path / "archive.npz", one)
@@ -296,6 +310,8 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
     bad("columns.csv", "rows of 3 numbers; needed are 12 for each body")
     (tmp_path / "word.csv").write_text(",".join(["1"] * 11 + ["x"]) + "\n")
     bad("word.csv", "not an array of numbers")
+    (tmp_path / "long.csv").write_text("1" * 200_000)
+    bad("long.csv", "not an array of numbers: field larger")
     (tmp_path / "empty.csv").write_text("")
     bad("empty.csv", "rows of 0 numbers")
 
@@ -330,7 +346,7 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
 def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, "file,label,subject", "x.npy,0,1", "y.npy,1,2")
     status, out = run(folder)
-    assert status == 2 and "no clip" in capsys.readouterr().err
+    assert status == 2 and "can be used; see" in capsys.readouterr().err
     assert not out.exists() and len(report(out)) == 2
 
 

@@ -86,6 +86,7 @@ BAD = {
     "cut short": (content(NAME, 2, GOOD)[:-30], "not JSON"),
     "letters": (b"hello", "not JSON"),
     "binary": (b"\xff\xfe\x00{", "not JSON"),
+    "not UTF-8": (b'{"file_name": "\xff"}', "not JSON"),
     "deep": (b"[" * 100_000, "not JSON"),
     "a list": (b"[1, 2]", '"skeletons"'),
     "no skeletons": (json.dumps({"file_name": NAME, "label": 2}).encode(), '"skeletons"'),
@@ -98,6 +99,7 @@ BAD = {
     "a number for a frame": (content(NAME, 2, [FRAME, 5]), "frame 2 of 2"),
     "two coordinates": (content(NAME, 2, [[joint[:2] for joint in FRAME]]), "not three numbers"),
     "one joint with two": (content(NAME, 2, [[*FRAME[:19], [1.0, 2.0]]]), "not three numbers"),
+    "an object": (content(NAME, 2, [[*FRAME[:19], [1.0, 2.0, {}]]]), "not three numbers"),
     "a word": (content(NAME, 2, [[*FRAME[:19], [1.0, 2.0, "x"]]]), "not three numbers"),
     "a huge number": (content(NAME, 2, [[*FRAME[:19], [1.0, 2.0, 10**400]]]), "not three numbers"),
     "NaN": (content(NAME, 2, [[*FRAME[:19], [1.0, 2.0, float("nan")]]]), "NaN"),
@@ -153,7 +155,7 @@ def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(folder)[0] == 2 and "no .json file" in capsys.readouterr().err
     (folder / "a01_s01_e00_v01.json").write_bytes(content("a01_s01_e00_v01", 1, []))
     status, out = run(folder)
-    assert status == 2 and "no clip" in capsys.readouterr().err
+    assert status == 2 and "can be used; see" in capsys.readouterr().err
     assert not out.exists() and len(report(out)) == 1
 
 
