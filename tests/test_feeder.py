@@ -244,10 +244,16 @@ def test_bad_arguments_are_refused_with_value_and_remedy(data, changes, said):
 
 def test_many_absent_classes_are_counted(tmp_path):
     path = tmp_path / "data.h5"
-    write(path, [0, 1], [2], classes=[f"c{k}" for k in range(12)])
-    with pytest.raises(ValueError, match="of class 'c2', 'c3', 'c4', 'c5', 'c6' and 5 more"):
+    write(path, [0, 1], list(range(2, 9)), classes=[f"c{k}" for k in range(12)])
+    with pytest.raises(ValueError, match="of class 'c2', 'c3', 'c4', 'c5', 'c6' and 2 more"):
         feeder(path, num_class=12, val_fraction=0.0)
-    assert len(feeder(path, "test", num_class=12)) == 1
+    assert len(feeder(path, "test", num_class=12)) == 7
+
+
+def test_a_class_that_no_clip_of_the_data_has_is_no_mistake(tmp_path):
+    path = tmp_path / "data.h5"
+    write(path, [0, 2], [2], classes=["a", "b", "c", "d"])
+    assert feeder(path, val_fraction=0.0).label.tolist() == [0, 2]
 
 
 def test_another_description_of_the_same_layout_is_told(data, monkeypatch):
