@@ -54,6 +54,18 @@ def test_device_names(monkeypatch: pytest.MonkeyPatch) -> None:
         distributed.device("auto")
 
 
+def test_processes_on_cuda_devices_take_their_own_and_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    distributed.init("auto")
+    assert asked == [torch.device("cuda:1"), "cpu:gloo,cuda:nccl"]
+
+
 def test_the_network_inside_its_wrappers() -> None:
     network = nn.Linear(1, 1)
     assert distributed.unwrap(network) is network
