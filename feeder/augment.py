@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -95,7 +96,8 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
         poses = _transform(poses, matrix)
     if drawn.swap is not None:
         chosen = _chosen(drawn.swap, clip, poses.device)
-        poses[chosen] = poses[chosen][:, :, list(swap)]
+        swapped = poses.index_select(0, chosen).index_select(2, torch.tensor(swap, device=poses.device))
+        poses.index_copy_(0, chosen, swapped)
     return poses
 
 
@@ -289,10 +291,9 @@ class GaussianNoise(DirectStep):
         chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
         seed = int(torch.randint(2**62, (), generator=generator))
         on_device = torch.Generator(poses.device).manual_seed(seed)
-        changed = poses[chosen]
+        changed = poses.index_select(0, chosen)
         noise = torch.randn(changed.shape, dtype=poses.dtype, device=poses.device, generator=on_device)
-        poses[chosen] = changed.addcmul_(noise, _present(changed), value=self.std)
-        return poses
+        return poses.index_copy_(0, chosen, changed.addcmul_(noise, _present(changed), value=self.std))
 
 
 class TemporalBlur(DirectStep):
@@ -324,23 +325,24 @@ class TemporalBlur(DirectStep):
         """See `DirectStep`."""
         sigma = _between(self.min_sigma, self.max_sigma, (num_clip,), generator)
         chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
-        sigma = sigma[clip].to(poses.device, non_blocking=True)[chosen]
-        changed = poses[chosen]
-        frame = torch.arange(changed.shape[1], device=poses.device)
-        distance = (frame - frame[:, None]).abs()
-        weight = (-distance.square() / (2 * sigma.square()[:, None, None])).exp()
-        weight.masked_fill_(distance > self.num_tap // 2, 0)
+        changed = poses.index_select(0, chosen)
+        num_frame, reach = changed.shape[1], self.num_tap // 2
+        # Weight by distance, and a zero for all that is beyond reach.
+        tap = (-torch.arange(reach + 1).square() / (2 * sigma.square()[:, None])).exp()
+        tap = F.pad(tap, (0, 1))[clip].to(poses, non_blocking=True).index_select(0, chosen)
+        frame = torch.arange(num_frame, device=poses.device)
+        distance = (frame - frame[:, None]).abs().clamp(max=reach + 1)
+        weight = tap.index_select(1, distance.flatten()).view(-1, num_frame, num_frame)
         present = _present(changed)[:, :, 0, 0]
         weight *= present[:, None, :] * present[:, :, None]
         if self.unit_sum:
             weight /= weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-        poses[chosen] = (weight @ changed.flatten(2)).view_as(changed)
-        return poses
+        return poses.index_copy_(0, chosen, (weight @ changed.flatten(2)).view_as(changed))
 
 
 def _present(poses: Tensor) -> Tensor:
     """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses."""
-    return (poses != 0).flatten(2).any(2)[..., None, None].to(poses.dtype)
+    return (torch.linalg.vector_norm(poses, dim=(2, 3), keepdim=True) != 0).to(poses.dtype)
 
 
 AUGMENT: dict[str, type[AugmentStep]] = {

@@ -91,6 +91,8 @@ def test_random_crop_lies_inside_and_has_lengths_and_places_of_the_whole_range()
 def test_random_crop_keeps_min_frame_where_the_clip_has_them():
     first, last = rows([RandomResizedCrop(2, 0.5, 0.5, min_frame=64)], [100, 300, 40]).T
     np.testing.assert_allclose((last - first) * 2, [64, 150, 40])
+    first, last = rows([RandomResizedCrop(2, 0.01, 0.01)], [150]).T
+    assert first == last  # a single frame
 
 
 def test_random_crop_with_a_fixed_ratio_of_one_is_resize():
