@@ -139,16 +139,16 @@ def ragged(num_clip: int, num_body: int, device: torch.device) -> RaggedBatch:
     rows = torch.from_numpy(generator.standard_normal((size.sum(), 25, 3)).astype(np.float32))
     return RaggedBatch(
         rows=rows.to(device),
-        start=torch.from_numpy(np.cumsum(size) - size).to(device),
-        num_frame=torch.from_numpy(num_frame).to(device),
-        num_body=torch.full((num_clip,), num_body, device=device),
+        start=torch.from_numpy(np.cumsum(size) - size),
+        num_frame=torch.from_numpy(num_frame),
+        num_body=torch.full((num_clip,), num_body),
     )
 
 
 def batch(rounds: int, device: torch.device) -> Iterator[Row]:
     """Views of 256 clips, 50 frames x 25 joints x 2 bodies, from raw clips of 84 frames on average."""
     clips = ragged(256, 2, device)
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     resized = [np.random.default_rng(0).standard_normal((3, 50, 25, 2)).astype(np.float32) for _ in range(16)]
     for name, specifications in VIEWS.items():
         views = [View(get_skeleton(LAYOUT), num_body=2, stream="joint", **spec) for spec in specifications]

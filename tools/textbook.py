@@ -62,7 +62,7 @@ def align_torso(data: np.ndarray) -> np.ndarray:
             for v in range(NUM_JOINT):
                 if data[m, t, v].sum() != 0:
                     out[m, t, v] = data[m, t, v] - data[0, t, 1]
-    for lower, upper, direction in ((0, 1, [0, 0, 1]), (8, 4, [1, 0, 0])):
+    for lower, upper, direction in ((0, 1, [0, 0, 1]), (4, 8, [1, 0, 0])):
         matrix = rotation_between(out[0, 0, upper] - out[0, 0, lower], np.array(direction))
         for m in range(len(out)):
             for t in range(out.shape[1]):
