@@ -31,7 +31,7 @@ from net.utils.graph import get_skeleton
 
 LAYOUT = "ntu-rgb+d"
 SUFFIX = ".skeleton"
-MAX_BYTES = 32 << 20  # 300 frames of 6 bodies are 5 MB
+MAX_BYTES = 16 << 20  # 300 frames of 6 bodies are 5 MB
 
 
 def find_clips(data_path: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
@@ -179,7 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ignored_sample_path", type=Path, metavar="FILE", help="list of clips with missing skeletons"
     )
-    parser.add_argument("--num_worker", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    parser.add_argument(
+        "--num_worker",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default one per core)",
+    )
     add_output_arguments(parser)
     args = parser.parse_args(argv)
     if args.num_worker < 1:

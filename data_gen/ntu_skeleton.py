@@ -256,7 +256,7 @@ def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray
     # The point stood for a digit 0: what is before it counts tenfold.
     places = np.arange(WIDTH - 1, -1, -1, dtype=np.uint8)[:, None]
     power = POWERS_OF_TEN[plain * (is_point * places).sum(0, dtype=np.uint8)]
-    before = np.where(num_point == 1, whole // (10 * power), 0)
+    before = np.where(num_point == 1, whole // (10 * power), np.uint64(0))
     values = (whole - 9 * power * before).astype(np.float64) / power.astype(np.float64)
     np.negative(values, out=values, where=negative)
 
