@@ -71,6 +71,8 @@ class ProcessorConfig:
     test_view: ViewConfig = field(default_factory=ViewConfig)
     batch_size: int = 64
     test_batch_size: int = 256
+    # views of a test clip whose scores are averaged; more than one makes sense where test_view draws at random
+    test_repeat: int = 1
     num_epoch: int = MISSING
     optim: OptimConfig = field(default_factory=OptimConfig)
 

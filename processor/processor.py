@@ -142,6 +142,8 @@ class Processor:
                 _view(getattr(config, key), config, skeleton)
             except ValueError as error:
                 problems.append(build.Problem(key, str(error)))
+        if config.test_repeat < 1:
+            problems.append(build.Problem("test_repeat", f"is {config.test_repeat}; it is 1 or more"))
         if config.select == "val" and config.data.val_fraction == 0:
             problems.append(
                 build.Problem(
@@ -181,7 +183,7 @@ class Processor:
         view = _view(config.train_view if train else config.test_view, config, feeder.skeleton)
         return Loader(
             feeder,
-            [view],
+            [view] * (1 if train else config.test_repeat),
             batch_size=batch_size,
             device=self.device,
             cache=config.data.cache,

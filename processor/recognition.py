@@ -39,11 +39,11 @@ class Recognition(Processor):
         }
 
     def evaluate(self, loader: Loader) -> Evaluation:
-        """Scores of all clips of a part, in the order of its feeder."""
+        """Scores of all clips of a part, the mean over a clip's views, in the order of its feeder."""
         index, scores = [], []
         for batch in self.watch(loader):
             index.append(batch.index)
-            scores.append(self.network(batch.data).float())
+            scores.append(torch.stack([self.network(view).float() for view in batch.views]).mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
         gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()

@@ -87,6 +87,19 @@ def test_phase_test_scores_given_weights(finished, tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_repeated_test_views_are_averaged(finished, tmp_path):
+    config, work = finished
+    test = ["--phase", "test", "--weights", str(work / "best.pt")]
+    random_crop = "test_view.sampling=[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]"
+    scores = {}
+    for repeat in (1, 2, 64, 65):
+        folder = tmp_path / str(repeat)
+        assert run(config, *test, "-w", str(folder), random_crop, f"test_repeat={repeat}") == 0
+        scores[repeat] = io.load_scores(folder / "scores.npz")["scores"]
+    # One more of many changes little; the second of two much.
+    assert np.abs(scores[2] - scores[1]).mean() > 10 * np.abs(scores[65] - scores[64]).mean() > 0
+
+
 def test_phase_test_without_weights_is_refused(finished, capsys):
     config, _ = finished
     assert run(config, "--phase", "test") == 2
