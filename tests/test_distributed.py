@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_the_network_inside_its_wrappers() -> None:
     assert distributed.unwrap(nn.DataParallel(torch.compile(network))) is network  # type: ignore[arg-type]
 
 
-def gather_all(rank: int) -> dict[str, Any]:
+def gather_all(rank: int, folder: Path) -> dict[str, Any]:
     """What each of two processes finds, for the assertions below."""
     kinds = {
         "float": torch.full((rank + 1, 2, 3), rank + 0.5),
@@ -100,7 +101,11 @@ def gather_all(rank: int) -> dict[str, Any]:
     found["broadcast"] = distributed.broadcast_object(f"from {rank}")
     found["objects"] = distributed.all_gather_object({"rank": rank})
     found["who"] = (distributed.rank(), distributed.world_size(), distributed.is_main())
+    if rank == 0:
+        time.sleep(0.5)
+        (folder / "from 0").touch()
     distributed.barrier()
+    found["barrier"] = (folder / "from 0").exists()
     return found
 
 
@@ -116,7 +121,7 @@ def process(rank: int, port: int, out: str) -> None:
     torch.set_num_threads(1)
     try:
         distributed.init("cpu")
-        torch.save(gather_all(rank), f"{out}/{rank}.pt")
+        torch.save(gather_all(rank, Path(out)), f"{out}/{rank}.pt")
         distributed.shutdown()
         assert distributed.world_size() == 1
     except Exception:
@@ -148,4 +153,5 @@ def test_two_processes_meet(tmp_path: Path) -> None:
         assert own["mean"] == {"a": 1.5, "b": 5.0}
         assert own["broadcast"] == "from 0"
         assert own["objects"] == [{"rank": 0}, {"rank": 1}]
+        assert own["barrier"]
         assert own["who"] == (rank, 2, rank == 0)
