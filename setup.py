@@ -15,7 +15,7 @@ setup(
         "pandas>=2.1",
         "h5py>=3.10",
         "pyyaml>=6.0",
-        "omegaconf>=2.3",
+        "omegaconf>=2.4",
         "tqdm>=4.66",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",

@@ -120,6 +120,10 @@ class Processor:
         """The network named by the config."""
         return build.build(self.config.model, self.config.model_args, packages=self.packages)
 
+    def autocast(self) -> torch.autocast:
+        """The run's precision, for what the network does; views are always made in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
     def watch(self, loader: Loader) -> Iterator[Batch]:
         """The batches of a part with a progress bar, two of them in debug mode."""
         return islice(
@@ -253,7 +257,7 @@ class Processor:
         for number, batch in enumerate(batches, start=first):
             optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            with self.autocast():
                 losses = self.step(batch)
             loss = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad(set_to_none=True)
@@ -336,8 +340,7 @@ class Processor:
     @torch.no_grad()
     def _evaluate(self, part: Part) -> Evaluation:
         self.network.eval()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return self.evaluate(self.loaders[part])
+        return self.evaluate(self.loaders[part])
 
     # -- testing -------------------------------------------------------------------------------------------
 

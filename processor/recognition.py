@@ -43,7 +43,9 @@ class Recognition(Processor):
         index, scores = [], []
         for batch in self.watch(loader):
             index.append(batch.index)
-            scores.append(torch.stack([self.network(view).float() for view in batch.views]).mean(0))
+            with self.autocast():
+                views = [self.network(view) for view in batch.views]
+            scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
         gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
