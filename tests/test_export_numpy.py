@@ -185,7 +185,7 @@ def test_the_feeder_reads_the_arrays(data: Path, tmp_path: Path, name: str) -> N
     source = open_source(tmp_path / "xsub", "ntu-rgb+d")
     assert source.name.tolist() == ["gaps", "one", "two", "three"] and source.label.tolist() == [2, 2, 0, 1]
     feeder = Feeder(tmp_path / "xsub", "xsub", part="test", layout="ntu-rgb+d", num_class=3, val_fraction=0)
-    assert feeder.name.tolist() == ["three"] and feeder.num_body.tolist() == [2]
+    assert feeder.name.tolist() == ["three"] and feeder.num_body_of.tolist() == [2]
 
 
 def test_a_benchmark_without_held_out_clips(data: Path, tmp_path: Path) -> None:
