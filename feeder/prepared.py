@@ -290,16 +290,15 @@ def open_prepared(path: str | Path) -> Prepared:
     except OSError as error:
         raise ValueError(f"{path} is not a prepared file, or cut short: {error}; prepare it again") from error
     with file:
-        version = file.attrs.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{path} has prepared-file format version {version}, this program reads {FORMAT_VERSION}; "
-                "prepare it again"
-            )
         try:
-            return _read_tables(path, file)
+            version = file.attrs.get("format_version")
+            if version == FORMAT_VERSION:
+                return _read_tables(path, file)
         except (KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error}; prepare it again") from error
+    raise ValueError(
+        f"{path} has prepared-file format version {version}, this program reads {FORMAT_VERSION}; prepare it again"
+    )
 
 
 def _read_tables(path: Path, file: "h5py.File") -> Prepared:

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,8 +107,9 @@ def test_pickles_as_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(pickle.loads(dump).read(np.array([1])), prepared.read(np.array([1])))
 
 
-def test_the_same_clips_make_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_clips_make_the_same_bytes_at_any_time(tmp_path: Path) -> None:
     write(tmp_path / "a.h5")
+    time.sleep(1.01)
     write(tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
@@ -223,10 +225,10 @@ def test_a_full_disk_leaves_all_as_it_was(tmp_path: Path) -> None:
         import test_prepared
         path = Path(sys.argv[1])
         path.write_text("precious")
-        for limit in (100, 3000, 30_000, 44_000, 3_000_000):
+        for limit, frames in ((50, 1), (100, 200), (3000, 200), (30_000, 200), (44_000, 200), (3_000_000, 200)):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
-                test_prepared.write(path, [np.ones((1, 200, 3, 3), np.float32)] * 5, overwrite=True)
+                test_prepared.write(path, [np.ones((1, frames, 3, 3), np.float32)] * 5, overwrite=True)
             except OSError as error:
                 print(limit, error)
                 assert path.read_text() == "precious", path.read_text()
@@ -240,7 +242,8 @@ def test_a_full_disk_leaves_all_as_it_was(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     *failed, clips = done.stdout.splitlines()
-    assert [line.split()[0] for line in failed] == ["100", "3000", "30000", "44000"] and clips == "5"
+    assert [line.split()[0] for line in failed] == ["50", "100", "3000", "30000", "44000"]
+    assert clips == "5"
     assert all(f"{tmp_path / 'a.h5'} was not written" in line for line in failed)
 
 
@@ -299,6 +302,7 @@ def replace(name: str, values: np.ndarray, **kwargs: object) -> Callable[[h5py.F
         (set_values("splits/xsub/val", 0, 5), "names clip 5"),
         (lambda file: file.__delitem__("splits/xsub/val"), "has parts"),
         (lambda file: file.__delitem__("name"), "damaged"),
+        (lambda file: [file.move("name", "names"), file.move("splits", "name")], "damaged"),
     ],
 )
 def test_damage_is_found(tmp_path: Path, damage: Callable[[h5py.File], None], message: str) -> None:
@@ -307,3 +311,16 @@ def test_damage_is_found(tmp_path: Path, damage: Callable[[h5py.File], None], me
         damage(file)
     with pytest.raises(ValueError, match=message):
         open_prepared(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("signature", [b"TREE", b"HEAP", b"SNOD", b"GCOL"])
+def test_damage_to_hdf5s_own_tables_is_found(tmp_path: Path, signature: bytes) -> None:
+    path = tmp_path / "a.h5"
+    write(path)
+    data = path.read_bytes()
+    pieces = data.split(signature)
+    assert len(pieces) > 1
+    for place in range(1, len(pieces)):
+        path.write_bytes(signature.join(pieces[:place]) + b"oops" + signature.join(pieces[place:]))
+        with pytest.raises(ValueError, match=r"damaged|not a prepared file"):
+            open_prepared(path)
