@@ -138,7 +138,7 @@ def _act(
     ):
         for channel, curve in curves.items():
             angle[channel] += curve * weight
-    for channel, value in _sided(actor.posture, main).items():
+    for channel, value in sided(actor.posture, main).items():
         angle[channel] += value
     radians = {channel: a if channel in SHIFTS else np.deg2rad(a) for channel, a in angle.items()}
     for side in SIDES:
@@ -159,7 +159,7 @@ def _play(
     generator: np.random.Generator,
 ) -> Curves:
     """Minimum-jerk moves between the poses of a part, each pose a little off by habit and by chance."""
-    poses = [_sided(pose, main) for _, pose in part.keys]
+    poses = [sided(pose, main) for _, pose in part.keys]
     channels = sorted(set().union(*poses))
     values = strength * np.array(
         [[pose.get(channel, 0.0) for channel in channels] for pose in poses]
@@ -184,7 +184,7 @@ def _play(
         hertz = wave.hertz[0] + speed * (wave.hertz[1] - wave.hertz[0])
         ramp = np.interp(moment, [wave.begin, wave.begin + 0.08, wave.end - 0.08, wave.end], [0, 1, 1, 0])
         swing = ramp * strength * np.sin(2 * np.pi * (hertz * moment * seconds + phase))
-        for channel, amplitude in _sided({wave.channel: wave.amplitude}, main).items():
+        for channel, amplitude in sided({wave.channel: wave.amplitude}, main).items():
             curves[channel] = curves[channel] + amplitude * swing
     return curves
 
@@ -193,7 +193,7 @@ def _sway(num_frame: int, generator: np.random.Generator) -> Curves:
     """Slow wandering."""
     time = np.arange(num_frame) / FRAME_RATE
     curves = {}
-    for channel, size in _sided(_SWAY, "right").items():
+    for channel, size in sided(_SWAY, "right").items():
         hertz, phase = generator.uniform(0.1, 0.7, size=(3, 1)), generator.uniform(size=(3, 1))
         curves[channel] = 0.6 * size * np.sin(2 * np.pi * (hertz * time + phase)).sum(axis=0)
     return curves
@@ -216,7 +216,7 @@ def _fidget(num_frame: int, generator: np.random.Generator) -> Curves:
     return curves
 
 
-def _sided(pose: Pose, main: str) -> dict[str, float]:
+def sided(pose: Pose, main: str) -> dict[str, float]:
     """A pose in channels of left and right, for a person who acts with the `main` side."""
     off = "left" if main == "right" else "right"
     sides = {"main": (main,), "off": (off,), "both": (off, main)}

@@ -306,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
         "--seed", type=int, default=0, help="another seed, other people (default %(default)s)"
     )
     parser.add_argument(
-        "--num_worker", type=int, default=os.cpu_count(), help="processes (default %(default)s)"
+        "--num_worker", type=int, default=os.cpu_count() or 1, help="processes (default %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a synthetic data set that exists")
     args = parser.parse_args(argv)

@@ -11,7 +11,7 @@ from data_gen.actions import ACTIONS
 from data_gen.kinematics import BONE_GROUPS, CHAIN, CHANNELS, NODE, SHIFTS, SKELETON, forward_kinematics
 from data_gen.ntu_labels import DATA_SETS, parse_name
 from data_gen.ntu_skeleton import parse_skeleton
-from data_gen.performance import draw_subject, perform
+from data_gen.performance import draw_subject, perform, sided
 from data_gen.synthetic import MARK, Take, film, main, make, takes
 from data_gen.tracks import first
 
@@ -65,6 +65,7 @@ def test_a_body_stands_on_the_floor_and_looks_at_the_camera() -> None:
         ({"right_elbow": 90}, "right wrist", (0, 0, -1)),
         ({"right_elbow": 90, "right_twist": 90}, "right wrist", (-1, 0, 0)),
         ({"left_elbow": 90, "left_twist": 90}, "left wrist", (1, 0, 0)),
+        ({"right_wrist": 90}, "right hand", (0, 0, -1)),
         ({"left_hip": 90}, "left knee", (0, 0, -1)),
         ({"left_hip_open": 90}, "left knee", (-1, 0, 0)),
         ({"left_hip": 90, "left_knee": 90}, "left ankle", (0, -1, 0)),
@@ -84,6 +85,38 @@ def test_angles_turn_as_they_are_named(angles: dict, joint: str, direction: tupl
 def test_head_turns_and_nods() -> None:
     assert pose(nod=60)["head"][2] < pose()["head"][2] - 0.05
     assert pose(turn=90)["right shoulder"][2] < -0.1 and pose(look=90)["head"][0] < -0.01
+
+
+def test_a_foot_stays_level() -> None:
+    def foot(**degrees: float) -> np.ndarray:
+        joint = pose(**degrees)
+        return joint["right foot"] - joint["right ankle"]
+
+    np.testing.assert_allclose(foot(right_hip=50, right_knee=80), foot(), atol=1e-9)
+    assert foot(right_ankle=30)[1] > foot()[1]
+
+
+def test_a_left_hand_acts_in_mirror_image() -> None:
+    gesture = {"main_raise": 1, "off_knee": 2, "both_elbow": 3, "lean": 4, "turn": 5, "sideways": 6}
+    right = {
+        "right_raise": 1,
+        "left_knee": 2,
+        "left_elbow": 3,
+        "right_elbow": 3,
+        "lean": 4,
+        "turn": 5,
+        "sideways": 6,
+    }
+    left = {
+        "left_raise": 1,
+        "right_knee": 2,
+        "left_elbow": 3,
+        "right_elbow": 3,
+        "lean": 4,
+        "turn": -5,
+        "sideways": -6,
+    }
+    assert sided(gesture, "right") == right and sided(gesture, "left") == left
 
 
 def test_shifts_are_along_the_body_and_up() -> None:
