@@ -115,8 +115,6 @@ def prepare(args: argparse.Namespace) -> int:
     facts = DATA_SETS[data_set]
     members = [name for name in names if facts.has(parse_name(name))]
     out = args.out or Path("data", f"{data_set}.h5")
-    refuse_existing(out, overwrite=args.overwrite)
-
     report = Report(out)
     for path, reason in odd:
         report.add(path, None, reason)
