@@ -13,7 +13,7 @@ from feeder.views import View
 from net.utils.graph import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
-LENGTHS, BODIES = [1, 5, 12, 30], [1, 2, 2, 1]
+LENGTHS, BODIES = [1, 5, 12, 30, 6], [1, 2, 2, 1, 2]
 
 
 def normalised(clips, name, *, sampling, skeleton=NTU, num_body=2, seed=0):
@@ -30,6 +30,7 @@ def clips_with_gaps():
     clips[2][0, 5:8] = 0
     clips[2][1, :, 3] = 0
     clips[3][0, 0] = clips[3][0, 1] = 0
+    clips[4][0] = 0  # the first body never comes
     return clips
 
 
