@@ -182,6 +182,15 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(model(clips()), model(clips()))
 
 
+def test_relations_are_taken_in_an_eighth_of_the_channels_but_not_of_few():
+    relations = [
+        Model(base_channels=width).get_submodule(f"l{number}").gcn1.convs[0].conv1.out_channels
+        for width in (8, 16)
+        for number in (1, 2, 6)
+    ]
+    assert relations == [8, 8, 2, 8, 2, 4]
+
+
 def test_network_begins_as_published():
     torch.manual_seed(0)
     model = Model(3, 50, base_channels=16)

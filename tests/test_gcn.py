@@ -48,8 +48,21 @@ def test_channels_last_stays_channels_last():
         assert y.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(("width", "method"), [(8, "spread"), (4, "spread"), (3, "sum")])
+def test_adjacency_is_applied_where_channels_are_fewer(monkeypatch, width, method):
+    called = []
+    for name in ("spread", "sum"):
+        whole = getattr(Neighbours, name)
+        monkeypatch.setattr(Neighbours, name, lambda *a, w=whole, n=name: (called.append(n), w(*a))[1])
+    A = adjacency(dtype=torch.float32)
+    SpatialGraphConv(4, width, neighbours=Neighbours(A != 0))(torch.randn(1, 4, 2, 25), A)
+    assert called == [method]
+
+
 @pytest.mark.parametrize("entries", [4, 60], ids=["sparse", "dense"])
-def test_product_of_either_kind_is_the_matrix_product(entries):
+def test_product_of_either_kind_is_the_matrix_product(monkeypatch, entries):
+    if entries == 60:
+        monkeypatch.setattr(F, "embedding_bag", None)
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(9, 7, dtype=torch.bool)
     mask.view(-1)[torch.randperm(63, generator=generator)[:entries]] = True
@@ -72,9 +85,9 @@ def test_sparse_product_gradcheck(monkeypatch):
     matrix = torch.randn(12, 5, dtype=torch.float64).requires_grad_()
     x = torch.randn(5, 5, 2, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(product, (matrix, x))
-    matrix.requires_grad_(False)
-    assert torch.autograd.gradcheck(product, (matrix, x))
-    assert torch.autograd.gradcheck(product, (matrix.requires_grad_(), x.detach()))
+    assert torch.autograd.gradcheck(product, (matrix, x.detach()))
+    monkeypatch.setattr("net.utils.gcn._SparseProductFunction.CHUNK", None)  # not needed, so not looked at
+    assert torch.autograd.gradcheck(product, (matrix.detach(), x))
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,6 @@ class _SparseProductFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """From grad (F, R, C) to the gradients of values and x."""
         values, x = ctx.saved_tensors
-        grad = grad.contiguous()
         grad_values = grad_x = None
         if ctx.needs_input_grad[1]:
             grad_x = ctx.product.transposed(values, grad)
