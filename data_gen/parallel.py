@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ Result = TypeVar("Result")
 
 CHUNK = 16  # items whose results go in one message
 ARENA_BYTES = 16 << 20
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def ordered_map(
@@ -22,7 +24,7 @@ def ordered_map(
     """`map(function, items)`, in order, by `num_worker` processes; by this one alone if that is 1.
 
     A worker is at most one chunk of items ahead of what was taken. Closing the generator ends the workers,
-    and so does the death of this process.
+    and so does the death of this process. To be called in the main thread, as it sets signal handlers.
 
     Raises:
         RuntimeError: a worker was killed.
@@ -40,14 +42,15 @@ def ordered_map(
     receivers: list[Connection] = []
     processes = []
     try:
-        for number in range(num_worker):
-            receiver, sender = context.Pipe(duplex=False)
-            share = chunks[number::num_worker]
-            receivers.append(receiver)
-            process = context.Process(target=_work, args=(function, share, sender, receivers), daemon=True)
-            process.start()
-            processes.append(process)
-            sender.close()
+        with _stop_signals_held():
+            for number in range(num_worker):
+                receiver, sender = context.Pipe(duplex=False)
+                receivers.append(receiver)
+                task = (function, chunks[number::num_worker], sender, receivers)
+                process = context.Process(target=_work, args=task, daemon=True)
+                process.start()
+                processes.append(process)
+                sender.close()
         for number in range(len(chunks)):
             try:
                 results = receivers[number % num_worker].recv()
@@ -76,6 +79,7 @@ def _work(
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     _keep_freed_memory()
     for chunk in chunks:
         try:
@@ -86,6 +90,27 @@ def _work(
             sender.send(results)
         except BrokenPipeError:
             return  # nobody is left to take them
+
+
+@contextmanager
+def _stop_signals_held() -> Generator[None, None, None]:
+    """Hold back Ctrl-C and SIGTERM: what a handler raises while a process forks is lost.
+
+    The mask alone would not do, as another thread may take the signal. Workers inherit it and lift it themselves.
+    """
+    received: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number)) for number in STOP_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for caught in received:
+        signal.raise_signal(caught)
 
 
 def _keep_freed_memory() -> None:

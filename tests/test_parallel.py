@@ -87,6 +87,29 @@ def test_errors_of_the_function_come_out(monkeypatch: pytest.MonkeyPatch, num_wo
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("taker", ["main", "other"])
+def test_ctrl_c_within_fork_is_not_lost(tmp_path: Path, taker: str) -> None:
+    """Whether the system hands the signal to this thread or another."""
+    code = """
+        import os, signal, sys, threading
+        from pathlib import Path
+        sys.path[:0] = sys.argv[3:]
+        from data_gen.parallel import ordered_map
+        from test_parallel import leave_mark
+        if sys.argv[2] == "other":
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+        try:
+            print(len(list(ordered_map(leave_mark, [Path(sys.argv[1])] * 100, num_worker=3))))
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path, taker, root, root / "tests"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = """
         import os, sys, time

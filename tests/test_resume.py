@@ -41,7 +41,9 @@ def state_of(work: Path) -> dict:
     state = torch.load(work / "last.pt", weights_only=True)
     tensors = {f"model.{key}": value for key, value in state["model"].items()}
     for index, slots in state["optimizer"]["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in slots.items() if torch.is_tensor(value)}
+        tensors |= {
+            f"optimizer.{index}.{key}": value for key, value in slots.items() if torch.is_tensor(value)
+        }
     return tensors
 
 

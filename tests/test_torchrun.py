@@ -27,7 +27,9 @@ def torchrun(config: Path, *args: str) -> None:
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback interface is tried on Linux alone")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="gloo over the loopback interface is tried on Linux alone"
+)
 def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, tmp_path):
     torchrun(tiny_config, "num_epoch=2", "batch_size=8")
     work = tmp_path / "work"

@@ -226,17 +226,26 @@ def _step(model: nn.Module, x: Tensor, dtype: torch.dtype, train: bool) -> Calla
     return run
 
 
+def _resident(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process in MiB; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
 def _peak_memory(name: str, which: str, precision: str, train: bool, device: str, pipe: object) -> None:
     """Send the peak memory of one step in a process of its own, in MiB over the idle process."""
     contest, kind = CONTESTS[name], torch.device(device)
     torch.manual_seed(0)
     model, x = getattr(contest, which)().to(kind), _input(contest.shape, kind)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # getrusage's peak is inherited from the parent process; this one's own is reset here.
+    if kind.type == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
     _step(model, x, PRECISIONS[precision], train)()
     if kind.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+        peak = _resident("VmHWM") - before
     pipe.send(peak)  # type: ignore[attr-defined]
 
 
