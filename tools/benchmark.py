@@ -242,10 +242,8 @@ def _peak_memory(name: str, which: str, precision: str, train: bool, device: str
         Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     _step(model, x, PRECISIONS[precision], train)()
-    if kind.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = _resident("VmHWM") - before
+    on_device = torch.cuda.max_memory_allocated() / 2**20 if kind.type == "cuda" else None
+    peak = _resident("VmHWM") - before if on_device is None else on_device
     pipe.send(peak)  # type: ignore[attr-defined]
 
 
