@@ -87,27 +87,34 @@ def test_errors_of_the_function_come_out(monkeypatch: pytest.MonkeyPatch, num_wo
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("taker", ["main", "other"])
-def test_ctrl_c_within_fork_is_not_lost(tmp_path: Path, taker: str) -> None:
-    """Whether the system hands the signal to this thread or another."""
-    code = """
+@pytest.mark.parametrize(
+    ("hook", "result"),
+    [
+        ("after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT)", "KeyboardInterrupt"),
+        ("after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM)", "RuntimeError"),
+    ],
+)
+@pytest.mark.parametrize("threads", [0, 1])
+def test_signals_within_fork_are_not_lost(tmp_path: Path, hook: str, result: str, threads: int) -> None:
+    """Whether the system hands them to the main thread or another."""
+    code = f"""
         import os, signal, sys, threading
         from pathlib import Path
-        sys.path[:0] = sys.argv[3:]
+        sys.path[:0] = sys.argv[2:]
         from data_gen.parallel import ordered_map
         from test_parallel import leave_mark
-        if sys.argv[2] == "other":
+        for _ in range({threads}):
             threading.Thread(target=threading.Event().wait, daemon=True).start()
-        os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+        os.register_at_fork({hook})
         try:
             print(len(list(ordered_map(leave_mark, [Path(sys.argv[1])] * 100, num_worker=3))))
-        except KeyboardInterrupt:
-            print("interrupted")
+        except BaseException as error:
+            print(type(error).__name__)
     """
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path, taker, root, root / "tests"]
+    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path, root, root / "tests"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+    assert (done.stdout, done.stderr) == (f"{result}\n", "")
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
