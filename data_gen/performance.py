@@ -169,10 +169,9 @@ def _play(
     )
     values += size * (habit.standard_normal(values.shape) + 0.7 * generator.standard_normal(values.shape))
 
-    times = np.array([time for time, _ in part.keys], float)
-    times[1:-1] += generator.normal(0, 0.03, size=len(times) - 2)
-    # Chance may not turn the order of two poses round.
-    times = np.maximum.accumulate(times) + 1e-3 * np.arange(len(times))
+    gaps = np.diff([time for time, _ in part.keys])
+    gaps *= np.exp(generator.normal(0, 0.15, size=len(gaps)))
+    times = np.concatenate([[0.0], gaps.cumsum() / gaps.sum()])  # (K,)
     last = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)  # (T,)
     way = np.clip((moment - times[last]) / (times[last + 1] - times[last]), 0, 1)
     way = (way**3 * (10 - 15 * way + 6 * way**2))[:, None]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_gen import performance
 from data_gen.actions import ACTIONS
-from data_gen.kinematics import BONE_GROUPS, CHAIN, CHANNELS, NODE, SHIFTS, SKELETON, forward_kinematics
+from data_gen.kinematics import BONE_GROUPS, CHAIN, CHANNELS, NODE, SHIFTS, SKELETON, Body, forward_kinematics
 from data_gen.ntu_labels import DATA_SETS, parse_name
 from data_gen.ntu_skeleton import parse_skeleton
 from data_gen.performance import draw_subject, perform, sided
@@ -147,6 +148,21 @@ def test_bodies_keep_their_bones_and_their_feet_on_the_floor(action: int) -> Non
     assert len(one_take(action)) == (1 if ACTIONS[action].partner is None else 2)
 
 
+def test_elbows_and_knees_bend_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    angles = []
+
+    def record(angle: dict[str, np.ndarray], lengths: dict[str, float]) -> Body:
+        angles.append(angle)
+        return forward_kinematics(angle, lengths)
+
+    monkeypatch.setattr(performance, "forward_kinematics", record)
+    for action in ACTIONS:
+        one_take(action, 7)
+    for joint in ("right_elbow", "left_elbow", "right_knee", "left_knee"):
+        every = np.concatenate([angle[joint] for angle in angles])
+        assert every.min() >= 0 and every.max() < 2.7
+
+
 def of(position: np.ndarray, joint: str) -> np.ndarray:
     return position[:, NODE[joint]]
 
@@ -223,7 +239,7 @@ def perform_positions(take: Take, seed: int) -> list[np.ndarray]:
 
 
 def test_pictures_and_orientations_agree_with_the_positions() -> None:
-    lines = film(Take(1, 2, 1, 8), 0)["S001C002P001R001A008.skeleton"].split("\n")
+    lines = film(Take(1, 2, 1, 8), 0)["S001C001P001R001A008.skeleton"].split("\n")
     body = np.array([line.split() for line in lines[4:29]], float)
     x, y, z = body[:, :3].T
     np.testing.assert_allclose(body[:, 3], 256 + 366.5 * x / z, rtol=1e-5)
