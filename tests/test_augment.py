@@ -56,6 +56,14 @@ def drawn(step, num_clip=2000, seed=0):
 # -- what is drawn -----------------------------------------------------------------------------------------
 
 
+def test_defaults_are_the_published_values():
+    assert Shear().amplitude == 0.5
+    assert Rotate().max_angle.tolist() == pytest.approx([0.3] * 3)
+    assert (GaussianNoise().std, GaussianNoise().p, Flip().p, AxisMask().p) == (0.01, 0.5, 0.5, 0.5)
+    blur = TemporalBlur()
+    assert (blur.p, blur.num_tap, blur.min_sigma, blur.max_sigma) == (0.5, 15, 0.1, 2.0)
+
+
 def test_shear_draws_everything_off_the_diagonal():
     matrix = drawn(Shear(0.5)).matrix
     diagonal = torch.eye(3, dtype=torch.bool)

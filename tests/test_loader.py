@@ -207,6 +207,15 @@ def test_a_batch_moves_whole(data):
     }
 
 
+def test_memory_sends_another_device_the_rows_of_a_batch_alone(data):
+    feeder = make_feeder(data)
+    views = [view(augment=["Shear"])]
+    loader = make_loader(feeder, views, cache="memory", device="meta")
+    (rows,) = loader._read([torch.tensor([3, 44, 0])])
+    np.testing.assert_array_equal(rows, feeder.source.read(feeder.clips[[3, 44, 0]]))
+    assert [batch.data.device.type for batch in collect(loader)] == ["meta"] * 6
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("changes", [{"cache": "memory"}, {"cache": "none", "num_workers": 1}], ids=str)

@@ -138,6 +138,14 @@ def test_shoulders_of_a_turned_body_come_parallel_to_x():
     np.testing.assert_array_equal(made[0, :, 20], 0)
 
 
+@pytest.mark.parametrize(("depths", "size"), [([0.1], 2), ([-0.1], 2), ([1, -0.1, 1], 1), ([1, -0.1, 1], 3)])
+def test_sense_of_the_turn_is_the_sum_over_the_clip_at_the_views_length(depths, size):
+    (clip,) = make_clips([len(depths)], [1])
+    clip[0, :, 8] = clip[0, :, 4] + np.array([[0.3, 0, depth] for depth in depths])
+    (made,) = normalised([clip], "align_shoulders", sampling=[{"Resize": {"num_frame": size}}], num_body=1)
+    np.testing.assert_allclose(made, slow_align_shoulders(clip, size), atol=2e-5)
+
+
 @pytest.mark.parametrize("name", NORMALISE)
 def test_a_crop_shows_what_the_whole_clip_shows_there(name):
     """The reference pose and sense are the clip's, whatever frames a view takes."""

@@ -56,6 +56,13 @@ def test_positions_between_frames_are_interpolated_and_nan_is_empty():
     assert not found[2, 3].any()
 
 
+def test_an_empty_frame_asks_for_no_row():
+    # A row beyond the only one would not exist.
+    positions = torch.full((1, 2), torch.nan, dtype=torch.float64)
+    batch = to_batch(make_clips([1], [1]))
+    assert not batch.poses(batch.tracks(1), positions).any()
+
+
 def test_bodies_beyond_num_body_are_left_out_and_absent_ones_are_zero():
     clips = make_clips(LENGTHS, BODIES)
     batch = to_batch(clips)
