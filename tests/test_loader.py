@@ -2,6 +2,7 @@
 
 import pickle
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,19 @@ def test_a_batch_moves_whole(data):
     assert {tensor.device.type for tensor in (*moved.views, moved.label, moved.index, moved.num_body)} == {
         "meta"
     }
+
+
+@pytest.mark.parametrize(("cache", "sizes"), [("device", [45]), ("memory", [45]), ("none", [8] * 5 + [5])])
+def test_a_cache_is_read_once_and_none_with_each_batch(data, cache, sizes):
+    feeder, read = make_feeder(data), []
+    prepared = feeder.source
+    feeder.source = SimpleNamespace(
+        num_frame=prepared.num_frame,
+        num_body=prepared.num_body,
+        read=lambda clips: (read.append(len(clips)), prepared.read(clips))[1],
+    )
+    assert len(list(make_loader(feeder, cache=cache).iterate())) == 6
+    assert read == sizes
 
 
 def test_memory_sends_another_device_the_rows_of_a_batch_alone(data):
