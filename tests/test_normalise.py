@@ -11,6 +11,7 @@ from feeder.normalise import NORMALISE
 from feeder.sampling import RandomResizedCrop, sample
 from feeder.views import View
 from net.utils.graph import get_skeleton
+from tools import textbook
 
 NTU = get_skeleton("ntu-rgb+d")
 LENGTHS, BODIES = [1, 5, 12, 30, 6], [1, 2, 2, 1, 2]
@@ -76,19 +77,8 @@ def slow_align_torso(clip):
 
 
 def slow_align_shoulders(clip, num_frame):
-    out = np.zeros((len(clip), num_frame, *clip.shape[2:]))
-    for body, track in enumerate(clip):
-        poses = resized(track.astype(float), num_frame)
-        depth = sum(pose[8, 2] - pose[4, 2] for pose in poses)
-        for frame, pose in enumerate(poses):
-            pose = pose - pose[20]
-            x, _, z = pose[8] - pose[4]
-            angle = np.arccos(x / (np.hypot(x, z) + 1e-4))
-            if depth >= 0:
-                angle = -angle
-            cos, sin = np.cos(angle), np.sin(angle)
-            out[body, frame] = [[cos * x - sin * z, y, sin * x + cos * z] for x, y, z in pose]
-    return out
+    aligned = textbook.align_shoulders(textbook.resize(clip.transpose(3, 1, 2, 0).astype(float), num_frame))
+    return aligned.transpose(3, 1, 2, 0)
 
 
 SLOW = {

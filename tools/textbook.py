@@ -86,6 +86,21 @@ def resize(data: np.ndarray, num_frame: int) -> np.ndarray:
     return out
 
 
+def align_shoulders(data: np.ndarray) -> np.ndarray:
+    """AimCLR's alignment of (C, T, V, M): centred on the neck, turned about y until the shoulders face along x."""
+    out = np.zeros_like(data)
+    for m in range(data.shape[3]):
+        line = data[:, :, 8, m] - data[:, :, 4, m]
+        sense = -1 if line[2].sum() >= 0 else 1
+        for t in range(data.shape[1]):
+            x, _, z = line[:, t]
+            angle = sense * np.arccos(x / (np.sqrt(x**2 + z**2) + 1e-4))
+            cos, sin = np.cos(angle), np.sin(angle)
+            matrix = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+            out[:, t, :, m] = matrix @ (data[:, t, :, m] - data[:, t, 20:21, m])
+    return out
+
+
 def temporal_crop(data: np.ndarray, padding_ratio: int = 6) -> np.ndarray:
     """AimCLR's temporal crop of (C, T, V, M): ends reflected by T // padding_ratio, a random window of T."""
     length = data.shape[1]
