@@ -211,8 +211,46 @@ class _PlainUnpickler(pickle.Unpickler):
         return found()
 
 
-def _make_array(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+class _Type:
+    """What stands for a pickled dtype: a pickle can set the state of NumPy's own to one that reads addresses."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.dtype = np.dtype(str(code))
+        if self.dtype.kind not in "biufSUO":
+            raise pickle.UnpicklingError(f"it holds an array of {self.dtype}; numbers and strings are read")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+    def array(self, values: Any) -> np.ndarray:
+        """Objects of a list, or what bytes hold, which Python 2 wrote as text; (n,)."""
+        if self.dtype.kind == "O":
+            if not isinstance(values, list):
+                raise pickle.UnpicklingError("it holds an array of addresses of objects")
+            array = np.empty(len(values), object)
+            array[:] = values
+            return array
+        return np.frombuffer(values.encode("latin1") if isinstance(values, str) else values, self.dtype)
+
+
+class _Array(np.ndarray):
+    """A pickled array, whose values are set from a `_Type` alone."""
+
+    def __new__(cls, *_: Any) -> "_Array":
+        return np.empty(0, "b").view(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state
+        values = _typed(kind).array(data)
+        flat = values.tolist() if values.dtype.kind == "O" else values.tobytes()
+        super().__setstate__((1, shape, values.dtype, bool(fortran), flat))
+
+
+def _typed(kind: Any) -> _Type:
+    if type(kind) is not _Type:
+        raise pickle.UnpicklingError("it holds an array without a type")
+    return kind
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -221,12 +259,14 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# Each entry makes its function anew, for a pickle can set the attributes of what it is given.
+# Each entry is made anew for every mention, for a pickle can set the attributes of a function or class.
 _PLAIN: dict[tuple[str, str], Callable[[], Any]] = {
-    ("numpy", "ndarray"): lambda: np.ndarray,
-    ("numpy", "dtype"): lambda: np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): lambda: lambda *_: np.ndarray((0,), "b"),
-    ("numpy.core.multiarray", "scalar"): lambda: lambda dtype, value: np.frombuffer(value, dtype)[0],
-    ("numpy.core.numeric", "_frombuffer"): lambda: lambda *args: _make_array(*args),
+    ("numpy", "ndarray"): lambda: "ndarray",
+    ("numpy", "dtype"): lambda: lambda *args: _Type(*args),
+    ("numpy.core.multiarray", "_reconstruct"): lambda: lambda *_: _Array(),
+    ("numpy.core.multiarray", "scalar"): lambda: lambda kind, value: _typed(kind).array(value)[0],
+    ("numpy.core.numeric", "_frombuffer"): lambda: (
+        lambda buffer, kind, shape, order: _typed(kind).array(buffer).reshape(shape, order=order)
+    ),
     ("_codecs", "encode"): lambda: lambda *args: _encode(*args),
 }

@@ -340,6 +340,30 @@ class TemporalBlur(DirectStep):
         return poses.index_copy_(0, chosen, (weight @ changed.flatten(2)).view_as(changed))
 
 
+class UnitBox(DirectStep):
+    """Each axis moved and scaled so that the joints of the view span [-1, 1] on it (CTR-GCN's NW-UCLA feeder).
+
+    One box per clip around all its bodies, absent joints left out; an axis without extent is only moved.
+    """
+
+    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+        """See `DirectStep`."""
+        absent = (poses == 0).all(-1, keepdim=True)
+        track = clip.to(poses.device, non_blocking=True)[:, None].expand(-1, poses.shape[-1])
+        corner = poses.new_zeros(num_clip, poses.shape[-1])
+        low = corner.scatter_reduce(
+            0, track, poses.masked_fill(absent, math.inf).amin((1, 2)), "amin", include_self=False
+        )
+        high = corner.scatter_reduce(
+            0, track, poses.masked_fill(absent, -math.inf).amax((1, 2)), "amax", include_self=False
+        )
+        extent = (high - low) / 2
+        middle = (high + low) / 2
+        factor = torch.where(extent > 0, 1 / extent, 1)
+        boxed = (poses - middle[clip][:, None, None]) * factor[clip][:, None, None]
+        return boxed.masked_fill_(absent, 0)
+
+
 def _present(poses: Tensor) -> Tensor:
     """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses."""
     return (torch.linalg.vector_norm(poses, dim=(2, 3), keepdim=True) != 0).to(poses.dtype)
@@ -357,5 +381,6 @@ AUGMENT: dict[str, type[AugmentStep]] = {
         JointMask,
         GaussianNoise,
         TemporalBlur,
+        UnitBox,
     )
 }

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -213,12 +214,28 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
 
 def test_arrays_of_numpy_1_and_2_are_read(tmp_path):
     packed = pickle.dumps(np.arange(3.0), 2)
-    for old, new in ((b"numpy._core.multiarray", b"numpy.core.multiarray"),) * 2:
-        file = tmp_path / "array.pkl"
-        file.write_bytes(packed.replace(old, new))
+    file = tmp_path / "array.pkl"
+    for module in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
+        file.write_bytes(re.sub(rb"numpy\._?core\.multiarray", module, packed))
         np.testing.assert_array_equal(load_plain_pickle(file), np.arange(3.0))
-        file.write_bytes(packed.replace(new, old))
-        np.testing.assert_array_equal(load_plain_pickle(file), np.arange(3.0))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_any_order_shape_and_type_are_read(tmp_path, protocol):
+    file = tmp_path / "array.pkl"
+    arrays = [
+        np.arange(6, dtype=">i4").reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(["a", "bcd"]),
+        np.array([True, False]),
+        np.array(7),
+    ]
+    file.write_bytes(pickle.dumps((arrays, [np.float32(1.5), np.int64(3)]), protocol))
+    found, numbers = load_plain_pickle(file)
+    for array, expected in zip(found, arrays, strict=True):
+        np.testing.assert_array_equal(array, expected)
+        assert array.dtype.kind == expected.dtype.kind
+    assert numbers == [1.5, 3]
 
 
 class _Touch:
@@ -229,6 +246,34 @@ class _Touch:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
+
+
+class _Forged:
+    """A dtype that, set to this state, takes its bytes for addresses of objects."""
+
+    def __reduce__(self):
+        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
+
+
+class _Call:
+    def __init__(self, function, *args, state=None):
+        self.reduced = (function, args) if state is None else (function, args, state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def forged_arrays():
+    """Arrays of forged addresses, by each way that NumPy's pickles make arrays."""
+    address = b"\x41" * 8
+    scalar, (_, data) = np.float64(1).__reduce__()
+    reconstruct, args, state = np.arange(3.0).__reduce__()
+    frombuffer = np.arange(3.0).__reduce_ex__(5)[0]
+    assert len(data) == len(address) and len(state) == 5
+    yield _Call(scalar, _Forged(), address)
+    yield _Call(reconstruct, *args, state=(1, (1,), _Forged(), False, address))
+    yield _Call(frombuffer, address, _Forged(), (1,), "C")
+    yield _Call(np.ndarray, (1,), _Forged(), address)
 
 
 def malicious(touched):
@@ -242,9 +287,10 @@ def malicious(touched):
     # Changes of what a permitted name stands for stay in this pickle.
     yield b"c_codecs\nencode\n(N}S'__globals__'\nNstb."
     yield b"cnumpy\nndarray\n(N}S'tolist'\nNstb."
+    yield from (pickle.dumps(([array], [0])) for array in forged_arrays())
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(12))
 def test_a_pickle_that_holds_more_is_refused_and_runs_nothing(tmp_path, number):
     write_folder(tmp_path / "xsub")
     touched = tmp_path / "touched"
