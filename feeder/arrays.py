@@ -244,7 +244,7 @@ class _Array(np.ndarray):
         _, shape, kind, fortran, data = state
         values = _typed(kind).array(data)
         flat = values.tolist() if values.dtype.kind == "O" else values.tobytes()
-        super().__setstate__((1, shape, values.dtype, bool(fortran), flat))
+        super().__setstate__((1, shape, values.dtype, bool(fortran), flat))  # type: ignore[arg-type]
 
 
 def _typed(kind: Any) -> _Type:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from feeder.ragged import constant, send
+
 
 class Drawn(NamedTuple):
     """What a linear step does to N clips: x becomes `matrix` (N, C, C) x, joints swap where `swap` (N,)."""
@@ -35,7 +37,7 @@ class DirectStep:
     """A step on the poses themselves."""
 
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
-        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,), in place if it likes."""
+        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument."""
         raise NotImplementedError
 
 
@@ -90,13 +92,13 @@ def _then(first: Drawn, second: Drawn) -> Drawn:
 
 def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swap: Sequence[int]) -> Tensor:
     if drawn.matrix is not None:
-        per_track = drawn.matrix[clip][:, None].to(poses, non_blocking=True)
+        per_track = send(drawn.matrix[clip][:, None], poses.device).to(poses.dtype)
         matrix = per_track if matrix is None else per_track @ matrix
     if matrix is not None:
         poses = _transform(poses, matrix)
     if drawn.swap is not None:
         chosen = _chosen(drawn.swap, clip, poses.device)
-        swapped = poses.index_select(0, chosen).index_select(2, torch.tensor(swap, device=poses.device))
+        swapped = poses.index_select(0, chosen).index_select(2, constant(tuple(swap), poses.device))
         poses.index_copy_(0, chosen, swapped)
     return poses
 
@@ -117,7 +119,7 @@ def _transform(poses: Tensor, matrix: Tensor) -> Tensor:
 
 def _chosen(flag: Tensor, clip: Tensor, device: torch.device) -> Tensor:
     """Indices of the tracks whose clip is flagged, on `device`."""
-    return flag[clip].nonzero()[:, 0].to(device, non_blocking=True)
+    return send(flag[clip].nonzero()[:, 0], device)
 
 
 def _happens(p: float, num_clip: int, generator: torch.Generator) -> Tensor:
@@ -273,7 +275,7 @@ class JointMask(DirectStep):
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
         kept = torch.rand((num_clip, poses.shape[2]), generator=generator) >= self.p
-        return poses.mul_(kept[clip][:, None, :, None].to(poses, non_blocking=True))
+        return poses.mul_(send(kept[clip][:, None, :, None], poses.device))
 
 
 class GaussianNoise(DirectStep):
@@ -329,7 +331,7 @@ class TemporalBlur(DirectStep):
         num_frame, reach = changed.shape[1], self.num_tap // 2
         # Weight by distance, and a zero for all that is beyond reach.
         tap = (-torch.arange(reach + 1).square() / (2 * sigma.square()[:, None])).exp()
-        tap = F.pad(tap, (0, 1))[clip].to(poses, non_blocking=True).index_select(0, chosen)
+        tap = send(F.pad(tap, (0, 1))[clip], poses.device).to(poses.dtype).index_select(0, chosen)
         frame = torch.arange(num_frame, device=poses.device)
         distance = (frame - frame[:, None]).abs().clamp(max=reach + 1)
         weight = tap.index_select(1, distance.flatten()).view(-1, num_frame, num_frame)
@@ -349,7 +351,8 @@ class UnitBox(DirectStep):
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
         absent = (poses == 0).all(-1, keepdim=True)
-        track = clip.to(poses.device, non_blocking=True)[:, None].expand(-1, poses.shape[-1])
+        of_track = send(clip, poses.device)
+        track = of_track[:, None].expand(-1, poses.shape[-1])
         corner = poses.new_zeros(num_clip, poses.shape[-1])
         low = corner.scatter_reduce(
             0, track, poses.masked_fill(absent, math.inf).amin((1, 2)), "amin", include_self=False
@@ -360,7 +363,7 @@ class UnitBox(DirectStep):
         extent = (high - low) / 2
         middle = (high + low) / 2
         factor = torch.where(extent > 0, 1 / extent, 1)
-        boxed = (poses - middle[clip][:, None, None]) * factor[clip][:, None, None]
+        boxed = (poses - middle[of_track][:, None, None]) * factor[of_track][:, None, None]
         return boxed.masked_fill_(absent, 0)
 
 

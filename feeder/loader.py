@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.prepared import Prepared
-from feeder.ragged import RaggedBatch
+from feeder.ragged import RaggedBatch, send
 from feeder.views import View
 from torchlight.seed import derive_seed
 
@@ -37,15 +37,6 @@ class Batch:
     def data(self) -> Tensor:
         """The first view."""
         return self.views[0]
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device."""
-        return Batch(
-            [view.to(device) for view in self.views],
-            self.label.to(device),
-            self.index.to(device),
-            self.num_body.to(device),
-        )
 
 
 class Loader:
@@ -162,9 +153,10 @@ class Loader:
         )
         return Batch(
             [view(clips, generator) for view in self.views],
-            torch.from_numpy(self.feeder.label)[index].to(self.device, non_blocking=True),
-            index.to(self.device, non_blocking=True),
-            num_body.to(self.device, non_blocking=True),
+            *(
+                send(each, self.device)
+                for each in (torch.from_numpy(self.feeder.label)[index], index, num_body)
+            ),
         )
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[Tensor | None]:

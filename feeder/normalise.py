@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feeder.ragged import RaggedBatch, Tracks
+from feeder.ragged import RaggedBatch, Tracks, constant
 from feeder.sampling import whole_clip
 from net.utils.graph import Skeleton
 
@@ -74,9 +74,9 @@ def align_torso(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton:
     pose = _first_pose(batch, skeleton)
     lower, upper = skeleton.torso
     right, left = skeleton.shoulders
-    upright = _shortest_turn(pose[:, upper] - pose[:, lower], pose.new_tensor([0.0, 0.0, 1.0]))
+    upright = _shortest_turn(pose[:, upper] - pose[:, lower], constant((0.0, 0.0, 1.0), pose.device))
     line = (upright @ (pose[:, right] - pose[:, left])[..., None])[..., 0]
-    turn = _shortest_turn(line, pose.new_tensor([1.0, 0.0, 0.0])) @ upright
+    turn = _shortest_turn(line, constant((1.0, 0.0, 0.0), pose.device)) @ upright
     return poses, turn[batch.send(tracks.clip)][:, None]
 
 

@@ -6,10 +6,23 @@ C channels. Track m of clip i is rows `start[i] + m * num_frame[i]` up to `start
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def send(table: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device, without waiting for what the device still has to do."""
+    # The copy from pageable memory waits.
+    return (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, sent once; not to be changed."""
+    return torch.tensor(values, device=device)
 
 
 class Tracks(NamedTuple):
@@ -65,8 +78,8 @@ class RaggedBatch:
         Args:
             tracks: B of them.
             positions: (N, T) in frames of the clip, 0 to num_frame - 1, on the CPU; NaN is an empty frame.
-            adjust: changes the poses (B, T, V, C) found at whole frames (B, T) before they are interpolated,
-                in place if it likes.
+            adjust: changes the poses (B, T, V, C) found at whole frames (B, T) before they are interpolated;
+                it may modify its argument.
 
         Returns:
             (B, T, V, C) on the device of the rows, zero in empty frames. At a whole position the values are
@@ -119,13 +132,13 @@ class RaggedBatch:
         Indexing the flat memory is ten times as fast as indexing rows and joints.
         """
         num_joint, num_channel = self.rows.shape[1:]
-        offset = torch.tensor([joint * num_channel + channel for joint, channel in places], device=row.device)
+        offset = constant(tuple(joint * num_channel + channel for joint, channel in places), row.device)
         index = row[..., None] * (num_joint * num_channel) + offset
         return self.rows.view(-1).index_select(0, index.flatten()).view(index.shape)
 
     def send(self, table: Tensor) -> Tensor:
         """A CPU tensor on the device of the rows."""
-        return table.to(self.rows.device, non_blocking=True)
+        return send(table, self.rows.device)
 
     def displacement(self) -> "RaggedBatch":
         """The same clips with each pose replaced by the way to the next frame's; the last frame's leads to 0.
@@ -145,6 +158,5 @@ def place(poses: Tensor, tracks: Tracks, *, num_clip: int, num_body: int) -> Ten
     if len(poses) == num_clip * num_body:
         return poses.view(num_clip, num_body, *poses.shape[1:])
     placed = poses.new_zeros(num_clip * num_body, *poses.shape[1:])
-    index = (tracks.clip * num_body + tracks.body).to(poses.device, non_blocking=True)
-    placed.index_copy_(0, index, poses)
+    placed.index_copy_(0, send(tracks.clip * num_body + tracks.body, poses.device), poses)
     return placed.view(num_clip, num_body, *poses.shape[1:])

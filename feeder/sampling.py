@@ -147,7 +147,7 @@ class RandomResizedCrop(SamplingStep):
         ratio = self.min_ratio + (self.max_ratio - self.min_ratio) * _uniform(len(length), generator)
         if self.center:
             # Cut alike at both ends, so that the middle stays the middle.
-            first = ((1 - ratio) * length / 2).long()
+            first = ((1 - ratio) * length / 2).long().minimum((length - self.min_frame).clamp(min=0) // 2)
             part = length - 2 * first
         else:
             part = (ratio * length).long().clamp(min=self.min_frame).minimum(length)

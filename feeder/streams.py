@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from feeder.ragged import constant
+
 
 def joint(poses: Tensor, parents: Sequence[int]) -> Tensor:
     """Positions."""
@@ -16,7 +18,7 @@ def joint(poses: Tensor, parents: Sequence[int]) -> Tensor:
 
 def bone(poses: Tensor, parents: Sequence[int]) -> Tensor:
     """Joint minus its parent; zero at the root."""
-    return poses - poses.index_select(-2, torch.tensor(parents, device=poses.device))
+    return poses - poses.index_select(-2, constant(tuple(parents), poses.device))
 
 
 def motion(poses: Tensor, parents: Sequence[int]) -> Tensor:

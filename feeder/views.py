@@ -18,8 +18,6 @@ from feeder.streams import STREAMS
 from net.utils.graph import Skeleton
 from torchlight.build import Problem, bind, nearest
 
-__all__ = ["RaggedBatch", "View"]
-
 Step = TypeVar("Step")
 Item = str | Mapping[str, Mapping[str, Any] | None]
 

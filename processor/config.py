@@ -1,9 +1,13 @@
 """What every processor can be told: the keys of a config file, their types and their defaults."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from omegaconf import MISSING
+
+from torchlight.build import Problem
 
 
 @dataclass
@@ -86,3 +90,51 @@ class ProcessorConfig:
     compile: bool = False
     tensorboard: bool = True
     debug: bool = False
+
+
+# Key, what holds of its value, and how that is said.
+RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *(
+        (key, lambda value: value >= 1, "1 or more")
+        for key in (
+            "batch_size",
+            "test_batch_size",
+            "test_repeat",
+            "num_epoch",
+            "eval_interval",
+            "data.num_class",
+        )
+    ),
+    *(
+        (key, lambda value: value >= 0, "0 or more")
+        for key in ("optim.lr", "optim.weight_decay", "optim.warmup_epoch", "data.num_worker")
+    ),
+    ("optim.gamma", lambda value: value > 0, "above 0"),
+    ("optim.momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
+    ("optim.min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ("optim.grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
+    ("data.val_fraction", lambda value: 0 <= value < 1, "0 or more and below 1"),
+    ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
+)
+
+
+def out_of_range(config: ProcessorConfig) -> list[Problem]:
+    """Numbers that cannot be, each alone or beside another key."""
+    problems = [
+        Problem(key, f"is {attrgetter(key)(config)}; it is {allowed}")
+        for key, holds, allowed in RANGES
+        if not holds(attrgetter(key)(config))
+    ]
+    if config.optim.optimizer == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
+        problems.append(
+            Problem("optim.nesterov", "needs a momentum; set optim.momentum, or optim.nesterov=false")
+        )
+    if config.data.num_worker > 0 and config.data.cache != "none":
+        problems.append(
+            Problem(
+                "data.num_worker",
+                f"is {config.data.num_worker}, but with data.cache={config.data.cache} nothing is left to read; "
+                "set data.num_worker=0, or data.cache=none",
+            )
+        )
+    return problems

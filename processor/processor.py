@@ -5,13 +5,14 @@ A run is a pure function of its config: the order of the clips, the views and dr
 weights as if it had not been, bit for bit on a CPU.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from feeder.loader import Batch, Loader
 from feeder.views import View
 from net.utils.graph import Skeleton, get_skeleton
 from processor import io, optim
-from processor.config import ProcessorConfig, ViewConfig
+from processor.config import ProcessorConfig, ViewConfig, out_of_range
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
@@ -48,6 +49,14 @@ class Interrupted(SystemExit):
 
 class ResumeError(ValueError):
     """The run in a work_dir is another than the one to be resumed."""
+
+
+class PendingLoss(NamedTuple):
+    """A loss on its way from the device: to be read once ``arrived``, or at once where that is None."""
+
+    value: Tensor
+    arrived: torch.cuda.Event | None
+    clips: Tensor
 
 
 class Evaluation(NamedTuple):
@@ -86,7 +95,7 @@ class Processor:
     """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
     A subclass gives ``config_class``, ``step``, ``evaluate`` and ``save_evaluation``, and may replace
-    ``build_model`` and ``parameters``.
+    ``build_model``.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
@@ -105,7 +114,7 @@ class Processor:
     # -- what a subclass says ------------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Named losses of one batch; their sum is descended."""
+        """Named losses of one batch; their sum is minimised."""
         raise NotImplementedError
 
     def evaluate(self, loader: Loader) -> Evaluation:
@@ -146,8 +155,7 @@ class Processor:
                 _view(getattr(config, key), config, skeleton)
             except ValueError as error:
                 problems.append(build.Problem(key, str(error)))
-        if config.test_repeat < 1:
-            problems.append(build.Problem("test_repeat", f"is {config.test_repeat}; it is 1 or more"))
+        problems += out_of_range(config)
         if config.select == "val" and config.data.val_fraction == 0:
             problems.append(
                 build.Problem(
@@ -165,10 +173,19 @@ class Processor:
         config = self.config
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = (
+            config.precision == "tf32"
+        )  # convolutions have a switch of their own
         parts: list[Part] = ["test"]
         if phase == "train":
             parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
         feeders = {part: self._feeder(part) for part in parts}
+        for part, feeder in feeders.items():
+            if len(feeder) < distributed.world_size():
+                raise ValueError(
+                    f"the {part} part has {len(feeder)} clips for {distributed.world_size()} processes; "
+                    "start no more processes than there are clips"
+                )
         self.class_names = feeders["test"].class_names
         self.loaders = {part: self._loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
@@ -240,9 +257,9 @@ class Processor:
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
             self._describe()
-            stop = stack.enter_context(StopSignal())
-            for epoch in range(self.epoch, config.num_epoch):
-                self._train_epoch(epoch, optimizer, stop)
+            with StopSignal() as stop:
+                for epoch in range(self.epoch, config.num_epoch):
+                    self._train_epoch(epoch, optimizer, stop)
             return self._test_best(work_dir)
 
     def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
@@ -250,16 +267,17 @@ class Processor:
         loader.set_epoch(epoch)
         self.network.train()
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
-        first = self.batch_done
+        first, num_clip = self.batch_done, 0
         title = f"epoch {epoch + 1}/{config.num_epoch}"
         batches = progress(loader.iterate(first), title, total=num_batch - first)
-        unchecked: tuple[Tensor, Batch] | None = None
+        pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
             optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with self.autocast():
                 losses = self.step(batch)
             loss = torch.stack(list(losses.values())).sum()
+            before, pending = pending, _fetch(loss.detach(), batch.index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.optim.grad_clip is not None:
@@ -268,34 +286,45 @@ class Processor:
             for name, value in (losses if len(losses) > 1 else {}).items():
                 self.meter.add(f"train_{name}_loss", value, len(batch.label))
             self.meter.add("train_loss", loss, len(batch.label))
-            # The check waits for the device, so it looks at the step before this one, which is done by now.
-            self._check_finite(unchecked)
-            unchecked = (loss.detach(), batch)
+            # The host runs one step ahead of the device, so it looks at the loss of the step before.
+            self._check_finite(before)
+            num_clip += len(batch.label)
             self.batch_done = number + 1
-            if distributed.any_rank(stop.requested):
-                self._check_finite(unchecked)
-                self._stop(optimizer, stop, began)
             if self.batch_done == num_batch:
                 break
-        self._check_finite(unchecked)
-        train_seconds = time.perf_counter() - began
-        row = {"lr": optimizer.param_groups[0]["lr"], **self.meter.means()}
-        row |= self._evaluate_epoch(epoch)
+            if stopped_by := distributed.all_reduce_max(stop.signal):
+                self._check_finite(pending)
+                self.seconds += time.perf_counter() - began
+                self._save(optimizer)
+                self._stop(stopped_by)
+        self._check_finite(pending)
+        clips_per_second = num_clip * distributed.world_size() / (time.perf_counter() - began)
         self.seconds += time.perf_counter() - began
-        num_clip = (num_batch - first) * config.batch_size * distributed.world_size()
-        row |= {"clips_per_second": num_clip / train_seconds, "seconds": self.seconds}
+        watched = self._watched(epoch)
+        if watched:
+            # An evaluation can take longer than the time that a scheduler gives after its signal.
+            self._save(optimizer)
+            self._stop(distributed.all_reduce_max(stop.signal))
+        began = time.perf_counter()
+        row = {"lr": optimizer.param_groups[0]["lr"], **self.meter.means()}
+        row |= self._evaluate_epoch(epoch, watched)
+        self.seconds += time.perf_counter() - began
+        row |= {"clips_per_second": clips_per_second, "seconds": self.seconds}
         self.log.metrics(epoch, row)
         self.epoch, self.batch_done, self.meter = epoch + 1, 0, Meter()
         self._save(optimizer)
+        self._stop(distributed.all_reduce_max(stop.signal))
 
-    def _stop(self, optimizer: torch.optim.Optimizer, stop: StopSignal, began: float) -> NoReturn:
-        self.seconds += time.perf_counter() - began
-        self._save(optimizer)
+    def _stop(self, signal: int) -> None:
+        """Leave for a signal, if there was one (not 0), once the main process has written the state."""
+        if not signal:
+            return
+        distributed.barrier()
         self.log.info(
-            f"stopped by signal {stop.signal} after step {self.batch_done} of epoch {self.epoch + 1}; "
+            f"stopped by signal {signal} after step {self.batch_done} of epoch {self.epoch + 1}; "
             "continue with --resume"
         )
-        raise Interrupted(128 + (stop.signal or 0))
+        raise Interrupted(128 + signal)
 
     def _lr_factor(self, progress_epoch: float) -> float:
         o = self.config.optim
@@ -309,24 +338,32 @@ class Processor:
             min_factor=o.min_factor,
         )
 
-    def _check_finite(self, step: tuple[Tensor, Batch] | None) -> None:
-        if step is None or torch.isfinite(step[0]):
+    def _check_finite(self, loss: PendingLoss | None) -> None:
+        if loss is None:
             return
-        names = self.loaders["train"].feeder.name[step[1].index.cpu().numpy()]
+        if loss.arrived is not None:
+            loss.arrived.synchronize()
+        if math.isfinite(loss.value):
+            return
+        names = self.loaders["train"].feeder.name[loss.clips.cpu().numpy()]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         raise NonFiniteLoss(
-            f"the loss is {float(step[0])} in epoch {self.epoch + 1}, on the batch of {shown}. "
+            f"the loss is {float(loss.value)} in epoch {self.epoch + 1}, on the batch of {shown}. "
             "The last checkpoint is untouched; lower optim.lr, set optim.grad_clip, or look at these clips"
         )
 
-    def _evaluate_epoch(self, epoch: int) -> dict[str, float]:
+    def _watched(self, epoch: int) -> list[Part]:
+        """The parts to be evaluated after this epoch."""
+        if epoch + 1 < self.config.num_epoch and (epoch + 1) % self.config.eval_interval:
+            return []
+        return [part for part in self.loaders if part == "val" or part == self.config.select]
+
+    def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
         config, last = self.config, epoch + 1 == self.config.num_epoch
-        watched = [part for part in self.loaders if part == "val" or part == config.select]
         row: dict[str, float] = {}
-        if last or (epoch + 1) % config.eval_interval == 0:
-            for part in watched:
-                row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
+        for part in watched:
+            row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         metric, sign = self.selected_by
         value = row.get(f"{config.select}_{metric}")
         better = value is not None and (not self.best or sign * (value - self.best["value"]) > 0)
@@ -364,11 +401,12 @@ class Processor:
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
         distributed.barrier()
-        load_weights(self.model, load_checkpoint(work_dir / "best.pt"))
-        result: dict[str, Any] = {"epoch": int(self.best["epoch"]), "select": self.config.select}
+        best = load_checkpoint(work_dir / "best.pt")
+        load_weights(self.model, best)
+        result: dict[str, Any] = {"epoch": int(best["epoch"]), "select": self.config.select}
         result["train_minutes"] = self.seconds / 60
-        if "value" in self.best:
-            result[f"{self.config.select}_{self.selected_by[0]}"] = self.best["value"]
+        if "value" in best:
+            result[f"{self.config.select}_{self.selected_by[0]}"] = best["value"]
         if self.config.select == "test":
             result["warning"] = "the epoch was chosen on the test part: not an unbiased figure"
         return self._finish(work_dir, result)
@@ -378,12 +416,13 @@ class Processor:
         result = {
             "part": "test",
             **evaluation.metrics,
-            "num_clip": len(self.loaders["test"].feeder),
+            **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
             **about,
             "model": self.config.model,
             "num_parameter": sum(p.numel() for p in self.model.parameters()),
             "stream": self.config.stream,
             "benchmark": self.config.benchmark,
+            "label_fraction": self.config.data.label_fraction,
             "seed": self.config.seed,
             "precision": self.config.precision,
             "device": _device_name(self.device),
@@ -393,7 +432,7 @@ class Processor:
             io.draw_curves(work_dir)
             io.save_result(work_dir, result)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
-        self.log.info(f"test part, {result['num_clip']} clips: {shown}; files in {work_dir}")
+        self.log.info(f"test part, {result['num_test_clip']} clips: {shown}; files in {work_dir}")
         return result
 
     # -- state ---------------------------------------------------------------------------------------------
@@ -409,6 +448,7 @@ class Processor:
             "meter": asdict(self.meter),
             "best": self.best,
             "seconds": self.seconds,
+            "world_size": distributed.world_size(),
             "rng": rng_state(),
             "config": to_yaml(self.config),
         }
@@ -417,6 +457,11 @@ class Processor:
     def _restore(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
         state = load_checkpoint(path)
         self._check_same_run(state["config"], path)
+        if state["world_size"] != distributed.world_size():
+            raise ResumeError(
+                f"{path} is a run of {state['world_size']} processes, and there are {distributed.world_size()}, "
+                "which would make other batches; resume it with as many"
+            )
         load_weights(self.model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
@@ -445,6 +490,16 @@ class Processor:
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+
+
+def _fetch(loss: Tensor, clips: Tensor) -> PendingLoss:
+    """Send a loss to the host without waiting for the device."""
+    if loss.device.type != "cuda":
+        return PendingLoss(loss, None, clips)
+    value = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return PendingLoss(value, arrived, clips)
 
 
 def _device_name(device: torch.device) -> str:

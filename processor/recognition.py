@@ -32,7 +32,7 @@ class Recognition(Processor):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
-        scores = self.network(batch.data).float()
+        scores = self._scores(batch.data).float()
         self.meter.add("train_top1", (scores.argmax(1) == batch.label).float().mean(), len(batch.label))
         return {
             "cross_entropy": F.cross_entropy(scores, batch.label, label_smoothing=self.config.label_smoothing)
@@ -40,11 +40,12 @@ class Recognition(Processor):
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Scores of all clips of a part, the mean over a clip's views, in the order of its feeder."""
-        index, scores = [], []
+        index = [torch.empty(0, dtype=torch.int64, device=self.device)]
+        scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
         for batch in self.watch(loader):
             index.append(batch.index)
             with self.autocast():
-                views = [self.network(view) for view in batch.views]
+                views = [self._scores(view) for view in batch.views]
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
@@ -55,6 +56,20 @@ class Recognition(Processor):
         by_clip = np.argsort(order)
         arrays = {"name": loader.feeder.name[order], "label": label, "scores": gathered.numpy()}
         return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
+
+    def _scores(self, data: Tensor) -> Tensor:
+        """What the network says of data (N, C, T, V, M): (N, num_class).
+
+        Raises:
+            ValueError: it gives another shape.
+        """
+        scores: Tensor = self.network(data)
+        if scores.shape != (len(data), self.config.data.num_class):
+            raise ValueError(
+                f"{self.config.model} gives {tuple(scores.shape)} for {len(data)} clips of "
+                f"{self.config.data.num_class} classes; set model_args.num_class to data.num_class"
+            )
+        return scores
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
         """``scores.npz``, ``per_class.csv``, ``confusion.csv`` and ``.png``."""

@@ -200,14 +200,6 @@ def test_arrays_are_batched_like_the_prepared_file_they_came_from(data, tmp_path
         assert_same(made, collect(make_loader(feeder, shuffle=False)))
 
 
-def test_a_batch_moves_whole(data):
-    batch = next(make_loader(make_feeder(data)).iterate())
-    moved = batch.to("meta")
-    assert {tensor.device.type for tensor in (*moved.views, moved.label, moved.index, moved.num_body)} == {
-        "meta"
-    }
-
-
 @pytest.mark.parametrize(("cache", "sizes"), [("device", [45]), ("memory", [45]), ("none", [8] * 5 + [5])])
 def test_a_cache_is_read_once_and_none_with_each_batch(data, cache, sizes):
     feeder, read = make_feeder(data), []

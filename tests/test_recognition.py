@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import main
 from conftest import TINY_CONFIG
 from processor import io
 from processor.metrics import top_k_accuracy
+from processor.recognition import Recognition
 
 
 def run(config, *args: str) -> int:
@@ -49,7 +51,7 @@ def test_learns_and_leaves_the_files_of_a_run(finished):
     result = json.loads((work / "result.json").read_text())
     assert result["top1"] > 0.6  # chance is 0.25
     assert result["part"] == "test"
-    assert result["num_clip"] == 32
+    assert (result["num_train_clip"], result["num_val_clip"], result["num_test_clip"]) == (48, 16, 32)
     assert result["select"] == "val"
     present = {path.name for path in work.iterdir()}
     assert set(io.RUN_FILES) <= present
@@ -142,11 +144,97 @@ def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert (work / "result.json").read_text() == first
 
 
-def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(tiny_config, work, capsys):
-    assert run(tiny_config, "optim.optimizer=sgd", "optim.lr=1e30") == 1
+def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(
+    tiny_config, work, capsys, monkeypatch
+):
+    step = Recognition.step
+
+    def overflow(self, batch):
+        losses = step(self, batch)
+        broken = self.epoch == 1 and self.batch_done == 1
+        return {"cross_entropy": losses["cross_entropy"] * float("inf" if broken else 1)}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recognition, "step", overflow)
+        assert run(tiny_config) == 1
     message = capsys.readouterr().err
-    assert "the loss is" in message
+    assert "the loss is inf in epoch 2" in message
     assert "clip0" in message
+    # The state after the first epoch is whole: the run goes on from there.
+    state = torch.load(work / "last.pt", weights_only=True)
+    assert (state["epoch"], state["batch_done"]) == (1, 0)
+    assert all(value.isfinite().all() for value in state["model"].values())
+    assert run(tiny_config, "--resume") == 0
+
+
+@pytest.mark.parametrize("moment", ["killed", "stopped"])
+def test_a_run_that_ends_in_an_evaluation_evaluates_again(tiny_config, tmp_path, monkeypatch, moment):
+    assert run(tiny_config, "num_epoch=3", "-w", str(tmp_path / "whole")) == 0
+    evaluate, work = Recognition.evaluate, tmp_path / "work"
+
+    def disturbed(self, loader):
+        if self.epoch == 1 and moment == "killed":
+            raise KeyboardInterrupt
+        if self.epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self, loader)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recognition, "evaluate", disturbed)
+        with pytest.raises(KeyboardInterrupt if moment == "killed" else SystemExit) as error:
+            run(tiny_config, "num_epoch=3")
+    if moment == "stopped":
+        assert error.value.code == 128 + signal.SIGTERM
+    state = torch.load(work / "last.pt", weights_only=True)
+    # Three steps an epoch: all of the second are done, or it is over.
+    assert (state["epoch"], state["batch_done"]) == ((1, 3) if moment == "killed" else (2, 0))
+    assert run(tiny_config, "num_epoch=3", "--resume") == 0
+    assert_equal_weights(work / "last.pt", tmp_path / "whole/last.pt")
+    curves = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (work, tmp_path / "whole")]
+    for row in (row for curve in curves for row in curve):
+        del row["seconds"], row["clips_per_second"]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("eval_interval=0", "eval_interval: is 0; it is 1 or more"),
+        ("num_epoch=0", "num_epoch: is 0; it is 1 or more"),
+        ("batch_size=-1", "batch_size: is -1; it is 1 or more"),
+        ("test_repeat=0", "test_repeat: is 0; it is 1 or more"),
+        ("optim.lr=-1", "optim.lr: is -1.0; it is 0 or more"),
+        ("optim.grad_clip=0", "optim.grad_clip: is 0.0; it is above 0, or null"),
+        ("data.val_fraction=1", "data.val_fraction: is 1.0; it is 0 or more and below 1"),
+        ("data.label_fraction=0", "data.label_fraction: is 0.0; it is above 0, up to 1"),
+        ("data.num_worker=2", "data.num_worker: is 2, but with data.cache=device nothing is left to read"),
+        ("data.num_body=0", "num_body: is 0; a view has 1 body or more"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_anything(tiny_config, work, capsys, setting, said):
+    assert run(tiny_config, setting) == 2
+    assert said in capsys.readouterr().err
+    assert not work.exists()
+
+
+def test_nesterov_needs_momentum(tiny_config, capsys):
+    assert run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0") == 2
+    assert "optim.nesterov: needs a momentum" in capsys.readouterr().err
+    assert run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0", "optim.nesterov=false", "num_epoch=1") == 0
+
+
+@pytest.mark.parametrize("num_class", [3, 10])
+def test_scores_of_another_number_of_classes_are_refused(tiny_config, capsys, num_class):
+    assert run(tiny_config, f"model_args.num_class={num_class}", "num_epoch=1") == 1
+    message = capsys.readouterr().err
+    assert f"gives (16, {num_class}) for 16 clips of 4 classes; set model_args.num_class" in message
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_precision_is_that_of_products_and_convolutions(tiny_config, precision, tf32):
+    assert run(tiny_config, "--debug", f"precision={precision}") == 0
+    assert torch.backends.cudnn.allow_tf32 == tf32
+    assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
 
 
 def test_select_last_and_select_test_say_so(tiny_config, tmp_path):

@@ -93,6 +93,9 @@ def test_random_crop_keeps_min_frame_where_the_clip_has_them():
     np.testing.assert_allclose((last - first) * 2, [64, 150, 40])
     first, last = rows([RandomResizedCrop(2, 0.01, 0.01)], [150]).T
     assert first == last  # a single frame
+    first, last = rows([RandomResizedCrop(2, 0.5, 0.5, min_frame=64, center=True)], [100, 300, 40]).T
+    np.testing.assert_allclose((last - first) * 2, [64, 150, 40])
+    np.testing.assert_allclose(first + last, [99, 299, 39])  # about the middle
 
 
 def test_random_crop_with_a_fixed_ratio_of_one_is_resize():

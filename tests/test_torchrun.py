@@ -35,7 +35,7 @@ def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, 
     work = tmp_path / "work"
     saved = io.load_scores(work / "scores.npz")
     assert saved["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
-    assert json.loads((work / "result.json").read_text())["num_clip"] == 32
+    assert json.loads((work / "result.json").read_text())["num_test_clip"] == 32
     rows = list(csv.DictReader((work / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     # What two processes found about the validation part is what one finds with the same weights.

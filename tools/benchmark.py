@@ -32,7 +32,8 @@ from tqdm import tqdm
 
 from data_gen import ntu_gen_preprocess, synthetic
 from feeder.prepared import open_prepared
-from feeder.views import RaggedBatch, View
+from feeder.ragged import RaggedBatch
+from feeder.views import View
 from net import ctr_gcn, st_gcn
 from net.utils.graph import Graph, get_skeleton
 from tools import textbook

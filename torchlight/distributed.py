@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -78,34 +78,18 @@ def device(name: str = "auto") -> torch.device:
     return torch.device("cuda", index)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside DistributedDataParallel and torch.compile."""
-    for inner in ("module", "_orig_mod"):
-        model = getattr(model, inner, model)
-    return model
-
-
-def any_rank(flag: bool) -> bool:
-    """Whether the flag is set in any process. All must call it; none returns before the last has."""
+def all_reduce_max(value: int) -> int:
+    """The largest value of any process. All must call it; none returns before the last has."""
     if world_size() == 1:
-        return flag
-    flags = torch.tensor(int(flag))
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags)
+        return value
+    values = torch.tensor(value)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return int(values)
 
 
 def barrier() -> None:
     """Wait until every process is here."""
-    any_rank(False)
-
-
-def broadcast_object(value: T) -> T:
-    """The main process's value, in every process."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
+    all_reduce_max(0)
 
 
 def all_gather_object(value: T) -> list[T]:
@@ -149,9 +133,3 @@ def all_reduce_sum(values: Mapping[str, float]) -> dict[str, float]:
         for name, value in given.items():
             total[name] = total.get(name, 0) + value
     return total
-
-
-def all_reduce_mean(values: Mapping[str, float]) -> dict[str, float]:
-    """Means over the processes that have a name, by name."""
-    count = all_reduce_sum(dict.fromkeys(values, 1))
-    return {name: value / count[name] for name, value in all_reduce_sum(values).items()}

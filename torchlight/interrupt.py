@@ -1,29 +1,29 @@
 """A request to stop, by SIGTERM or SIGINT, that waits for a good moment."""
 
 import signal
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Schedulers signal every process of a job and torchrun passes the same signal on: one request comes several times.
+REPEAT_SECONDS = 5.0
 
 
 class StopSignal:
-    """Within `with StopSignal() as stop`, a first SIGTERM or SIGINT only sets `stop.requested`.
+    """Within `with StopSignal() as stop`, a first SIGTERM or SIGINT only sets `stop.signal`.
 
-    A second one acts as it would have without. Only a program's main thread may enter.
+    So do those within `REPEAT_SECONDS` of it; a later one acts as it would have without. Only a program's main
+    thread may enter.
 
     Attributes:
-        signal: number of the signal, None while there was none.
+        signal: number of the first signal, 0 while there was none.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.signal = 0
+        self._since = 0.0
         self._earlier: dict[signal.Signals, Any] = {}
-
-    @property
-    def requested(self) -> bool:
-        """Whether to stop at the next good moment."""
-        return self.signal is not None
 
     def __enter__(self) -> "StopSignal":
         self._earlier = {number: signal.signal(number, self._request) for number in SIGNALS}
@@ -33,8 +33,11 @@ class StopSignal:
         self._restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
+        if not self.signal:
+            self.signal, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > REPEAT_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._earlier.items():
