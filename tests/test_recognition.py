@@ -144,9 +144,7 @@ def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert (work / "result.json").read_text() == first
 
 
-def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(
-    tiny_config, work, capsys, monkeypatch
-):
+def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(tiny_config, work, capsys, monkeypatch):
     step = Recognition.step
 
     def overflow(self, batch):
@@ -220,7 +218,10 @@ def test_a_number_that_cannot_be_is_refused_before_anything(tiny_config, work, c
 def test_nesterov_needs_momentum(tiny_config, capsys):
     assert run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0") == 2
     assert "optim.nesterov: needs a momentum" in capsys.readouterr().err
-    assert run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0", "optim.nesterov=false", "num_epoch=1") == 0
+    assert (
+        run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0", "optim.nesterov=false", "num_epoch=1")
+        == 0
+    )
 
 
 @pytest.mark.parametrize("num_class", [3, 10])

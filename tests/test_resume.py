@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 import torch
 
 import main
+from conftest import TINY_CONFIG
 
 REPOSITORY = Path(main.__file__).parent
-EPOCHS = "num_epoch=8"
+EPOCHS = "num_epoch=24"
 
 
 def start(config: Path, work: Path, *args: str) -> subprocess.Popen:
@@ -29,9 +31,9 @@ def finish(config: Path, work: Path, *args: str) -> None:
     assert process.wait(timeout=120) == 0, process.stderr.read()
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(path: Path, process: subprocess.Popen, changed_since: int = 0) -> None:
     deadline = time.monotonic() + 60
-    while not path.exists():
+    while not path.exists() or path.stat().st_mtime_ns < changed_since:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -62,46 +64,60 @@ def assert_same_run(first: Path, second: Path) -> None:
         np.testing.assert_array_equal(x["scores"], y["scores"])
 
 
-@pytest.fixture
-def whole(tiny_config, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def config(tiny_data, tmp_path_factory) -> Path:
+    """A config file that every test here runs."""
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "tiny.yaml").write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def whole(config) -> Path:
     """The work_dir of a run that nothing disturbed."""
-    finish(tiny_config, tmp_path / "whole")
-    return tmp_path / "whole"
+    finish(config, config.parent / "whole")
+    return config.parent / "whole"
 
 
-def test_killed_at_random_moments_and_resumed(tiny_config, tmp_path, whole):
-    work = tmp_path / "killed"
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
-    kills = 0
+def test_killed_at_random_moments_and_resumed(config, tmp_path, whole):
+    work, seed = tmp_path / "killed", int.from_bytes(os.urandom(4), "little")
+    print(f"moments of seed {seed}")  # shown with a failure
+    rng = np.random.default_rng(seed)
+    with (whole / "metrics.csv").open() as file:
+        epoch = float(list(csv.DictReader(file))[-1]["seconds"]) / 24
     for attempt in range(5):
-        process = start(tiny_config, work, *(["--resume"] if attempt else []))
-        wait_for(work / "log.txt", process)
-        time.sleep(rng.uniform(0, 0.6))
+        process = start(config, work, *(["--resume"] if attempt else []))
+        wait_for(work / "last.pt", process, changed_since=time.time_ns())
+        # Anywhere in the two epochs that follow, a checkpoint being written included.
+        time.sleep(rng.uniform(0, 2 * epoch))
         process.kill()
-        kills += process.wait() == -signal.SIGKILL
-    finish(tiny_config, work, "--resume")
-    assert kills >= 1
+        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    finish(config, work, "--resume")
+    resumed = re.findall(r"resumed in epoch (\d+)", (work / "log.txt").read_text())
+    assert len(resumed) == 5
+    assert sorted(map(int, resumed)) == list(map(int, resumed))
+    assert int(resumed[-1]) > int(resumed[0])
     assert_same_run(whole, work)
 
 
-def test_sigterm_saves_inside_the_epoch_and_exits_143(tiny_config, tmp_path, whole):
+def test_sigterm_saves_inside_the_epoch_and_exits_143(config, tmp_path, whole):
     work = tmp_path / "stopped"
-    process = start(tiny_config, work, "eval_interval=1")
+    process = start(config, work)
     wait_for(work / "last.pt", process)
     process.terminate()
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert not (work / "result.json").exists()
     assert "continue with --resume" in (work / "log.txt").read_text()
-    finish(tiny_config, work, "--resume")
+    finish(config, work, "--resume")
     assert_same_run(whole, work)
 
 
-def test_second_process_on_the_same_work_dir_is_refused(tiny_config, tmp_path):
+def test_second_process_on_the_same_work_dir_is_refused(config, tmp_path):
     work = tmp_path / "shared"
-    first = start(tiny_config, work, "num_epoch=2000")
+    first = start(config, work, "num_epoch=2000")
     try:
         wait_for(work / "last.pt", first)
-        second = start(tiny_config, work, "--overwrite")
+        second = start(config, work, "--overwrite")
         assert second.wait(timeout=60) == 1
         assert str(first.pid) in second.stderr.read()
         assert first.poll() is None
