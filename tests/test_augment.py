@@ -19,6 +19,7 @@ from feeder.augment import (
     Scale,
     Shear,
     TemporalBlur,
+    UnitBox,
     augment,
     rotations,
 )
@@ -281,6 +282,30 @@ def test_joint_mask_takes_joints_of_a_clip_away_in_all_frames_and_bodies():
     assert not torch.equal(gone[0], gone[2])
     assert abs(gone.float().mean() - 0.3) < 0.12
     assert not (run(poses, JointMask(0.0)) == 0).any()
+
+
+def test_unit_box_spans_each_axis_with_the_joints_of_all_bodies_of_a_clip():
+    poses = make_poses() * torch.tensor([1.0, 3.0, 0.2]) + 5
+    poses[1, 4:9] = 0
+    poses[0, :, 7] = 0  # an absent joint
+    poses[5, ..., 2] = 0.4  # a clip that is flat in z
+    found = run(poses, UnitBox())
+    for clip in range(NUM_CLIP):
+        tracks = CLIP == clip
+        joints, boxed = poses[tracks].reshape(-1, 3), found[tracks].reshape(-1, 3)
+        present = joints.any(1)
+        assert not boxed[~present].any()
+        low, high = joints[present].amin(0), joints[present].amax(0)
+        half = (high - low) / 2
+        half[half == 0] = 1
+        torch.testing.assert_close(boxed[present], (joints[present] - (low + high) / 2) / half)
+    assert not found[5, ..., 2].any()
+
+
+def test_unit_box_leaves_an_empty_clip_empty():
+    poses = make_poses()
+    poses[2] = 0
+    assert not run(poses, UnitBox())[2].any()
 
 
 @pytest.mark.parametrize("step", AUGMENT.values(), ids=lambda step: step.__name__)
