@@ -291,7 +291,7 @@ def test_unit_box_spans_each_axis_with_the_joints_of_all_bodies_of_a_clip():
     poses[5, ..., 2] = 0.4  # a clip that is flat in z
     found = run(poses, UnitBox())
     for clip in range(NUM_CLIP):
-        tracks = CLIP == clip
+        tracks = clip == CLIP
         joints, boxed = poses[tracks].reshape(-1, 3), found[tracks].reshape(-1, 3)
         present = joints.any(1)
         assert not boxed[~present].any()

@@ -231,6 +231,20 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, capsys, nu
     assert f"gives (16, {num_class}) for 16 clips of 4 classes; set model_args.num_class" in message
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("width", ["hidden_channels: 8, hidden_dim: 32", "base_channels: 8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_trains_and_resumes_on_cuda(tiny_config, work, width, precision):
+    text = tiny_config.read_text().replace("hidden_channels: 8, hidden_dim: 32", width)
+    tiny_config.write_text(text.replace("st_gcn", "ctr_gcn") if "base" in width else text)
+    settings = ["device=cuda", f"precision={precision}", "num_epoch=2", "eval_interval=2"]
+    assert run(tiny_config, *settings) == 0
+    result = json.loads((work / "result.json").read_text())
+    assert result["device"] == torch.cuda.get_device_name()
+    assert run(tiny_config, *settings, "--resume") == 0
+
+
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", False)])
 def test_precision_is_that_of_products_and_convolutions(tiny_config, precision, tf32):
     assert run(tiny_config, "--debug", f"precision={precision}") == 0

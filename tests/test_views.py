@@ -186,6 +186,21 @@ def test_cuda_gives_the_same_view():
     assert abs(change[1, ..., 0].std() - 0.1) < 0.01
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("normalise", NORMALISE)
+def test_making_a_view_never_waits_for_cuda(normalise):
+    batch = to_batch(make_clips(LENGTHS, BODIES))
+    on_device = RaggedBatch(batch.rows.cuda(), batch.start, batch.num_frame, batch.num_body)
+    made = view(**{**EXTREME, "normalise": normalise, "stream": "bone_motion"})
+    made(on_device, generator())  # constants are sent once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made(on_device, generator(1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 # -- what a bad description is told ------------------------------------------------------------------------
 
 

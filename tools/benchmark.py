@@ -31,6 +31,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from data_gen import ntu_gen_preprocess, synthetic
 from feeder.prepared import open_prepared
 from feeder.ragged import RaggedBatch

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from processor import io
 from processor.metrics import classification_metrics
 
