@@ -26,8 +26,8 @@ data/demo.h5: | data/demo_raw
 	$(RUN) data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out $@
 
 demo: $(VENV)/installed data/demo.h5
-	$(RUN) main.py recognition -c config/demo/st_gcn.yaml --overwrite
-	@echo "Curves, confusion matrix and per-class table: work_dir/demo/st_gcn/joint/{curves.png,confusion.png,per_class.csv}"
+	$(RUN) main.py recognition -c config/demo/st_gcn.yaml -w work_dir/demo/first --overwrite
+	@echo "Curves, confusion matrix and per-class table: work_dir/demo/first/{curves.png,confusion.png,per_class.csv}"
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,9 +75,11 @@ def run(args: argparse.Namespace) -> None:
         return problems
 
     config = load_config(args.config, settings_of(args), processor_class.config_class, check=check)
-    # Neither a trial nor a test may touch the files of the training run that the config's work_dir names.
-    if args.work_dir is None and (args.debug or args.phase == "test"):
-        config.work_dir = str(Path(config.work_dir) / ("debug" if args.debug else "test"))
+    # Neither a trial nor a test may touch the files of a training run.
+    if args.phase == "test" and args.work_dir is None:
+        config.work_dir = str(Path(config.work_dir) / "test")
+    if args.debug:
+        config.work_dir = str(Path(config.work_dir) / "debug")
     if args.print_config:
         print(to_yaml(config), end="")
         return
@@ -100,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except USER_ERRORS as error:
         if args.debug:
             raise

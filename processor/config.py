@@ -1,6 +1,6 @@
 """What every processor can be told: the keys of a config file, their types and their defaults."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal
@@ -93,7 +93,8 @@ class ProcessorConfig:
 
 
 # Key, what holds of its value, and how that is said.
-RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+Range = tuple[str, Callable[[Any], bool], str]
+RANGES: tuple[Range, ...] = (
     *(
         (key, lambda value: value >= 1, "1 or more")
         for key in (
@@ -118,13 +119,28 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-def out_of_range(config: ProcessorConfig) -> list[Problem]:
-    """Numbers that cannot be, each alone or beside another key."""
-    problems = [
+def out_of_range(config: ProcessorConfig, ranges: Sequence[Range] = RANGES) -> list[Problem]:
+    """Numbers outside their range."""
+    return [
         Problem(key, f"is {attrgetter(key)(config)}; it is {allowed}")
-        for key, holds, allowed in RANGES
+        for key, holds, allowed in ranges
         if not holds(attrgetter(key)(config))
     ]
+
+
+def contradictions(config: ProcessorConfig) -> list[Problem]:
+    """Values that do not go together."""
+    problems = []
+    if config.optim.schedule == "step" and not config.optim.step:
+        problems.append(Problem("optim.step", "is empty; list the epochs after which the rate falls"))
+    if config.select == "val" and config.data.val_fraction == 0:
+        problems.append(
+            Problem("select", "'val' needs a validation part; set data.val_fraction above 0, or select: last")
+        )
+    num_class = config.model_args.get("num_class", config.data.num_class)
+    if num_class != config.data.num_class:
+        text = f"is {num_class}, but data.num_class is {config.data.num_class}; write ${{data.num_class}}"
+        problems.append(Problem("model_args.num_class", text))
     if config.optim.optimizer == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
         problems.append(
             Problem("optim.nesterov", "needs a momentum; set optim.momentum, or optim.nesterov=false")

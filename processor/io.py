@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,19 +16,11 @@ from processor.figures import save_confusion, save_curves
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
 
-RUN_FILES = (
-    "config.yaml",
-    "log.txt",
-    "metrics.csv",
-    "last.pt",
-    "best.pt",
-    "scores.npz",
-    "result.json",
-    "per_class.csv",
-    "confusion.csv",
-    "confusion.png",
-    "curves.png",
-)
+TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
+RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png")
+# Also there when a run broke off before it had made anything.
+START_FILES = ("config.yaml", "log.txt")
+RUN_FILES = (*START_FILES, *TRAIN_FILES, *RESULT_FILES)
 
 # How a class score of a clip is stored; ``tools/ensemble.py`` joins such files by clip name.
 SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
@@ -38,25 +30,76 @@ class WorkDirHoldsRun(FileExistsError):
     """A work_dir has the files of an earlier run, and nothing was said about them."""
 
 
-def prepare_work_dir(work_dir: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder; refuse one that holds an earlier run unless told to go on with it or to replace it.
+def prepare_work_dir(
+    work_dir: Path, *, resume: bool, overwrite: bool, keep: str | Path | None = None
+) -> None:
+    """Make a folder for a training run; one that holds an earlier run must be resumed or replaced.
 
     Only the files that a run writes are ever removed, and only with ``overwrite``.
 
+    Args:
+        work_dir: the folder.
+        resume: go on with the run that is there, if any.
+        overwrite: remove the run that is there, if any.
+        keep: a file that must not be removed: the weights that the new run starts from.
+
     Raises:
-        WorkDirHoldsRun: an earlier run is there and neither ``resume`` nor ``overwrite`` was given.
+        WorkDirHoldsRun: an earlier run is there and neither was asked for; it cannot be resumed; or ``keep`` is
+            one of its files.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    held = [work_dir / name for name in RUN_FILES if (work_dir / name).exists()]
-    held += work_dir.glob("events.out.tfevents.*")
+    held = _held(work_dir, RUN_FILES)
     if overwrite:
-        for path in held:
-            path.unlink()
+        if keep is not None and any(path.samefile(keep) for path in held if Path(keep).exists()):
+            raise WorkDirHoldsRun(
+                f"--overwrite would remove {keep}, the weights to start from; choose another work_dir with -w"
+            )
+        _remove([*held, *work_dir.glob("events.out.tfevents.*")])
     elif held and not resume:
         raise WorkDirHoldsRun(
-            f"work_dir {work_dir} holds an earlier run ({', '.join(p.name for p in held[:3])}, …): "
+            f"work_dir {work_dir} holds an earlier run ({_listed(held)}): "
             "continue it with --resume, replace it with --overwrite, or choose another with -w"
         )
+    elif finished := [] if (work_dir / "last.pt").exists() else _held(work_dir, ("best.pt", *RESULT_FILES)):
+        raise WorkDirHoldsRun(
+            f"work_dir {work_dir} holds {_listed(finished)}, but no last.pt to resume from; "
+            "replace the run with --overwrite, or choose another with -w"
+        )
+
+
+def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
+    """Make a folder for the results of a test or a fusion; a training run's own folder is never taken.
+
+    Raises:
+        WorkDirHoldsRun: a training run is there, or earlier results and ``overwrite`` was not asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = _held(folder, TRAIN_FILES)
+    if trained:
+        raise WorkDirHoldsRun(
+            f"{folder} holds a training run ({_listed(trained)}), whose results would be replaced; "
+            "choose another folder"
+        )
+    held = _held(folder, RESULT_FILES)
+    if held and not overwrite:
+        raise WorkDirHoldsRun(
+            f"{folder} holds earlier results ({_listed(held)}): replace them with --overwrite, "
+            "or choose another folder"
+        )
+    _remove(_held(folder, (*START_FILES, *RESULT_FILES)))
+
+
+def _held(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
 
 
 def write_text(path: Path, text: str) -> None:

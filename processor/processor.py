@@ -25,7 +25,7 @@ from feeder.loader import Batch, Loader
 from feeder.views import View
 from net.utils.graph import Skeleton, get_skeleton
 from processor import io, optim
-from processor.config import ProcessorConfig, ViewConfig, out_of_range
+from processor.config import ProcessorConfig, ViewConfig, contradictions, out_of_range
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
@@ -155,14 +155,7 @@ class Processor:
                 _view(getattr(config, key), config, skeleton)
             except ValueError as error:
                 problems.append(build.Problem(key, str(error)))
-        problems += out_of_range(config)
-        if config.select == "val" and config.data.val_fraction == 0:
-            problems.append(
-                build.Problem(
-                    "select", "'val' needs a validation part; set data.val_fraction above 0, or select: last"
-                )
-            )
-        return problems
+        return problems + out_of_range(config) + contradictions(config)
 
     def setup(self, phase: str = "train") -> None:
         """Open the data and build the network: everything that can fail for want of something fails here.
@@ -246,7 +239,7 @@ class Processor:
             if distributed.is_main():
                 work_dir.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(work_dir_lock(work_dir))
-                io.prepare_work_dir(work_dir, resume=resume, overwrite=overwrite)
+                io.prepare_work_dir(work_dir, resume=resume, overwrite=overwrite, keep=config.weights)
             distributed.barrier()
             if resume and (work_dir / "last.pt").exists():
                 self._restore(work_dir / "last.pt", optimizer)
@@ -272,7 +265,8 @@ class Processor:
         batches = progress(loader.iterate(first), title, total=num_batch - first)
         pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
-            optim.set_lr(optimizer, self._lr_factor(epoch + number / num_batch))
+            # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
+            optim.set_lr(optimizer, self._lr_factor(epoch + (number + 0.5) / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with self.autocast():
                 losses = self.step(batch)
@@ -392,12 +386,23 @@ class Processor:
             if distributed.is_main():
                 work_dir.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(work_dir_lock(work_dir))
-                io.prepare_work_dir(work_dir, resume=False, overwrite=overwrite)
+                io.prepare_result_dir(work_dir, overwrite=overwrite)
             distributed.barrier()
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
+            self._warn_of_other_input()
             return self._finish(work_dir, {"weights": self.config.weights})
+
+    def _warn_of_other_input(self) -> None:
+        """Say where the clips are shown to the network otherwise than they were when it was trained."""
+        assert self.config.weights is not None
+        trained = load_checkpoint(self.config.weights).get("config")
+        if not isinstance(trained, str):
+            return
+        for change in _changes(trained, self.config):
+            if change.startswith(("stream ", "test_view.", "data.class_map ")):
+                self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
         distributed.barrier()
@@ -467,25 +472,29 @@ class Processor:
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
         self.meter = Meter(**state["meter"])
         self.best, self.seconds = state["best"], state["seconds"]
+        if self.best and not (path.parent / "best.pt").exists():
+            raise ResumeError(
+                f"{path} is a run whose best epoch so far was {self.best['epoch']}, but its best.pt is missing; "
+                f"start another run from these weights with -w NEW --weights {path}"
+            )
         set_rng_state(state["rng"])
 
     def _check_same_run(self, earlier: str, path: Path) -> None:
-        before, now = _flat(earlier), _flat(to_yaml(self.config))
         changed = [
-            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in FREE_ON_RESUME
+            change for change in _changes(earlier, self.config) if change.split()[0] not in FREE_ON_RESUME
         ]
         if changed:
             raise ResumeError(
                 f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
-                f"({path.parent / 'config.yaml'}), or start anew with --overwrite or another -w"
+                f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {path}"
             )
 
     def _describe(self) -> None:
         parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
         count = sum(p.numel() for p in self.model.parameters())
-        if self.epoch or self.batch_done:
+        if self.epoch == self.config.num_epoch:
+            self.log.info(f"all {self.epoch} epochs are done; the test is made again")
+        elif self.epoch or self.batch_done:
             self.log.info(f"resumed in epoch {self.epoch + 1} after step {self.batch_done}")
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
@@ -519,6 +528,16 @@ def _check_class(
 
 def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
     return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))
+
+
+def _changes(earlier: str, config: ProcessorConfig) -> list[str]:
+    """What differs between a run's config, as YAML, and this one: a sentence a key."""
+    before, now = _flat(earlier), _flat(to_yaml(config))
+    return [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _flat(text: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Action recognition: class scores of whole clips, learnt with labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from feeder.loader import Batch, Loader
 from processor import io
-from processor.config import ProcessorConfig
+from processor.config import ProcessorConfig, out_of_range
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
+from torchlight.build import Problem
+
+RANGES = (("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),)
 
 
 @dataclass
@@ -29,6 +33,11 @@ class Recognition(Processor):
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
     config: RecognitionConfig
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        return super().check(config, packages) + out_of_range(config, RANGES)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""

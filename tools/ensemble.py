@@ -57,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = args.weights or [1.0] * len(args.work_dirs)
     if len(weights) != len(args.work_dirs):
         parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
+    if not np.isfinite(weights).all() or not np.any(weights):
+        parser.error(f"weights are {weights}; give finite numbers, not all of them 0")
     try:
         runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
         fused = fuse(runs, weights)
         if args.out is not None:
-            io.prepare_work_dir(args.out, resume=False, overwrite=args.overwrite)
+            io.prepare_result_dir(args.out, overwrite=args.overwrite)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
