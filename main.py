@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, settings_of(args), processor_class.config_class, check=check)
     # Neither a trial nor a test may touch the files of a training run.
-    if args.phase == "test" and args.work_dir is None:
-        config.work_dir = str(Path(config.work_dir) / "test")
     if args.debug:
-        config.work_dir = str(Path(config.work_dir) / "debug")
+        config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
+    elif args.phase == "test" and args.work_dir is None:
+        config.work_dir = str(Path(config.work_dir) / "test")
     if args.print_config:
         print(to_yaml(config), end="")
         return

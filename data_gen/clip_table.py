@@ -81,6 +81,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
             header = [name.strip() for name in next(lines, [])]
+            header = [name.lower() if name.lower() in REQUIRED else name for name in header]
             rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"--table {path} is not a CSV in UTF-8: {error}") from None
@@ -132,6 +133,12 @@ def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[li
     """
     numbers = _whole_numbers(cells)
     if numbers is None:
+        strange = next((cell for cell in cells if re.fullmatch(r"[+-]?\d+", cell)), None)
+        if names is None and strange is not None:
+            raise ValueError(
+                f"label {strange!r}: labels are all whole numbers from 0 on, or all names; "
+                "if the number is a name, list the names in --class_names"
+            )
         known = list(names or sorted(set(cells)))
         for cell in cells:
             if cell not in known:

@@ -56,7 +56,7 @@ from data_gen.clip_table import (
     read_table,
 )
 from data_gen.parallel import ordered_map
-from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.report import Report, add_output_arguments, existing_file, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
 from net.utils.graph import get_skeleton
@@ -168,7 +168,7 @@ def prepare(args: argparse.Namespace) -> int:
     paths = [args.data_path / file for file in table.file]
     read = partial(prepare_file, num_joint=skeleton.num_joint, scale=METRES[args.unit])
     clips = ordered_map(read, paths, num_worker=args.num_worker)
-    kept = []
+    kept, num_body = [], 1
     with writer, closing(clips):
         for row, tracks in enumerate(tqdm(clips, total=len(paths), unit="clip", disable=None)):
             if isinstance(tracks, ClipError):
@@ -176,9 +176,13 @@ def prepare(args: argparse.Namespace) -> int:
             else:
                 writer.append(table.file[row], label[row], tracks, subject=subject[row])
                 kept.append(row)
+                num_body = max(num_body, len(tracks))
         report.write()
         if not kept:
-            raise ValueError(f"no clip of --table {args.table} can be used; see {report.path}")
+            file, _, reason = report.rows[0]
+            raise ValueError(
+                f"no clip of --table {args.table} can be used; the first, {file}: {reason} (all: {report.path})"
+            )
         splits, note = make_splits(table, kept, args)
         writer.finish(splits, {"num_bad": len(report)})
 
@@ -186,6 +190,15 @@ def prepare(args: argparse.Namespace) -> int:
     print(f"{args.out}: {len(kept):,} clips of {len(class_names)} classes, {size:,.0f} MB")
     print(count_splits(splits) + note)
     print(f"left out: {len(report)} bad ({report.path})")
+    empty = sorted(set(range(len(class_names))) - {label[row] for row in kept})
+    if empty:
+        print(f"classes without a clip: {', '.join(class_names[number] for number in empty)}")
+    settings = f"data.path={args.out} data.layout={args.layout} data.num_class={len(class_names)}"
+    print("train with, for instance:")
+    print(
+        f"    python main.py recognition -c config/custom/st_gcn.yaml {settings} data.num_body={num_body} "
+        f"benchmark={next(iter(splits))}"
+    )
     return report.exit_status(args.max_bad)
 
 
@@ -209,14 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, required=True, metavar="FILE", help="CSV, see above")
+    parser.add_argument("--table", type=existing_file, required=True, metavar="FILE", help="CSV, see above")
     parser.add_argument("--data_path", type=Path, required=True, metavar="DIR", help="folder of the clips")
     parser.add_argument("--layout", required=True, metavar="NAME|FILE.yaml", help="of the joints")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="prepared file to make")
     parser.add_argument("--frame_rate", type=float, default=30.0, help="frames a second; default %(default)s")
     parser.add_argument("--unit", choices=list(METRES), default="m", help="of the coordinates; default m")
     parser.add_argument(
-        "--class_names", type=Path, metavar="FILE", help="a name per line, in order of labels"
+        "--class_names", type=existing_file, metavar="FILE", help="a name per line, in order of labels"
     )
     parser.add_argument(
         "--held_out",

@@ -24,7 +24,7 @@ if not __package__:
 from data_gen.ntu_labels import DATA_SETS, FRAME_RATE, NAME, DataSet, parse_name
 from data_gen.ntu_skeleton import SkeletonError, parse_skeleton
 from data_gen.parallel import ordered_map
-from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.report import Report, add_output_arguments, existing_file, run_command
 from data_gen.tracks import CHOICES
 from feeder.prepared import PreparedWriter, refuse_existing
 from net.utils.graph import get_skeleton
@@ -175,7 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "tracks by body id without noise (CTR-GCN); default energy",
     )
     parser.add_argument(
-        "--ignored_sample_path", type=Path, metavar="FILE", help="list of clips with missing skeletons"
+        "--ignored_sample_path",
+        type=existing_file,
+        metavar="FILE",
+        help="list of clips with missing skeletons",
     )
     parser.add_argument(
         "--num_worker",

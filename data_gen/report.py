@@ -42,11 +42,25 @@ class Report:
         return int(len(self) > max_bad)
 
 
+def existing_file(text: str) -> Path:
+    """An argument's type: a file that is there."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"is {number}; give 0 or more")
+    return number
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that every command with a report has in common: --max_bad and --overwrite."""
     parser.add_argument(
         "--max_bad",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="unusable inputs are skipped and listed in OUT.report.csv, the rest is prepared; exit with "
@@ -56,7 +70,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; what a user can mend is told in one line.
+    """Run a command and return its exit status; user errors are printed in one line.
 
     2 if it ended with OSError or ValueError, 130 after Ctrl-C. SIGTERM ends it in order, with status 143.
     """

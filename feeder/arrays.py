@@ -109,8 +109,14 @@ def open_source(path: str | Path, layout: str | Skeleton) -> Prepared | ArrayFol
     """A prepared file, or a folder of arrays, whose joints are of `layout` (a prepared file knows its own).
 
     Raises:
-        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`.
+        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array.
     """
+    if Path(path).suffix in (".npz", ".npy", ".pkl"):
+        raise ValueError(
+            f"{path} is one file of arrays; give the folder of <part>_position.npy, <part>_data.npy or "
+            "<part>_data_joint_pad.npy with <part>_label.pkl (other arrays, such as CTR-GCN's .npz, are not "
+            "read), or prepare the raw clips"
+        )
     return ArrayFolder(path, layout) if Path(path).is_dir() else open_prepared(path)
 
 

@@ -30,7 +30,12 @@ IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
 
 
 def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError if `path` exists and may not be replaced; commands call it before any work."""
+    """Raise FileExistsError if `path` exists and may not be replaced; commands call it before any work.
+
+    A folder is never replaced: IsADirectoryError.
+    """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file to make, e.g. {Path(path) / 'clips.h5'}")
     if not overwrite and Path(path).exists():
         raise FileExistsError(f"{path} exists and was kept; give --overwrite to replace it")
 

@@ -22,6 +22,14 @@ Step = TypeVar("Step")
 Item = str | Mapping[str, Mapping[str, Any] | None]
 
 
+class ViewError(ValueError):
+    """A view that cannot be made; `problems` has each, by the argument it is in."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
 class View:
     """Makes one network input of a batch of clips.
 
@@ -38,7 +46,7 @@ class View:
         stream: a name of `streams.STREAMS`.
 
     Raises:
-        ValueError: something above does not hold; every problem is listed, with the nearest valid name.
+        ViewError: something above does not hold; every problem is listed, with the nearest valid name.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class View:
                 text = f"needs {' and '.join(missing)}, which layout {skeleton.name!r} does not name"
                 problems.append(Problem("normalise", f"{normalise} {text}"))
         if problems:
-            raise ValueError("; ".join(map(str, problems)))
+            raise ViewError(problems)
         self.normalise, self.stream = NORMALISE[normalise].apply, STREAMS[stream]
 
     def __call__(self, batch: RaggedBatch, generator: torch.Generator) -> Tensor:
@@ -126,7 +134,7 @@ def _build_steps(
         return []
     steps = []
     for number, item in enumerate(items):
-        where = f"{key}[{number}]"
+        where = f"{key}.{number}"
         named = {item: None} if isinstance(item, str) else item
         if not isinstance(named, Mapping) or len(named) != 1:
             problems.append(Problem(where, f"is {item!r}; write Name or {{Name: {{argument: value}}}}"))

@@ -33,7 +33,7 @@ class WorkDirHoldsRun(FileExistsError):
 def prepare_work_dir(
     work_dir: Path, *, resume: bool, overwrite: bool, keep: str | Path | None = None
 ) -> None:
-    """Make a folder for a training run; one that holds an earlier run must be resumed or replaced.
+    """Make a folder ready for a training run; one that holds an earlier run must be resumed or replaced.
 
     Only the files that a run writes are ever removed, and only with ``overwrite``.
 
@@ -47,7 +47,6 @@ def prepare_work_dir(
         WorkDirHoldsRun: an earlier run is there and neither was asked for; it cannot be resumed; or ``keep`` is
             one of its files.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
     held = _held(work_dir, RUN_FILES)
     if overwrite:
         if keep is not None and any(path.samefile(keep) for path in held if Path(keep).exists()):

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
-from feeder.views import View
+from feeder.views import View, ViewError
 from net.utils.graph import Skeleton, get_skeleton
 from processor import io, optim
 from processor.config import ProcessorConfig, ViewConfig, contradictions, out_of_range
@@ -153,8 +153,14 @@ class Processor:
         for key in ("train_view", "test_view"):
             try:
                 _view(getattr(config, key), config, skeleton)
-            except ValueError as error:
-                problems.append(build.Problem(key, str(error)))
+            except ViewError as error:
+                # Bodies and stream are one setting for all views.
+                shared = {"num_body": "data.num_body", "stream": "stream"}
+                problems += [
+                    build.Problem(shared.get(problem.key, f"{key}.{problem.key}"), problem.text)
+                    for problem in error.problems
+                    if key == "train_view" or problem.key not in shared
+                ]
         return problems + out_of_range(config) + contradictions(config)
 
     def setup(self, phase: str = "train") -> None:
@@ -237,7 +243,6 @@ class Processor:
         )
         with ExitStack() as stack:
             if distributed.is_main():
-                work_dir.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(work_dir_lock(work_dir))
                 io.prepare_work_dir(work_dir, resume=resume, overwrite=overwrite, keep=config.weights)
             distributed.barrier()
@@ -384,7 +389,6 @@ class Processor:
         work_dir = Path(self.config.work_dir)
         with ExitStack() as stack:
             if distributed.is_main():
-                work_dir.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(work_dir_lock(work_dir))
                 io.prepare_result_dir(work_dir, overwrite=overwrite)
             distributed.barrier()

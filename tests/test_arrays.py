@@ -174,6 +174,13 @@ def test_labels_of_another_form_are_refused(tmp_path, content, said):
         ArrayFolder(tmp_path, LAYOUT)
 
 
+@pytest.mark.parametrize("name", ["xsub.npz", "train_data.npy", "train_label.pkl"])
+def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"is one file of arrays; give the folder"):
+        open_source(tmp_path / name, LAYOUT)
+
+
 # -- pickles -----------------------------------------------------------------------------------------------
 
 

@@ -289,12 +289,8 @@ def test_a_file_that_cannot_be_used_is_one_problem(files: Files, text: str, prob
 def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("train.yaml").write_bytes(b"note: \xff")
-    assert problems_of(Path("trian.yaml")) == [
-        "trian.yaml: no such file: trian.yaml; did you mean 'train.yaml'?"
-    ]
-    assert problems_of(Path("nowhere/x.yaml")) == [
-        "nowhere/x.yaml: no such file: nowhere/x.yaml; there is none to choose from"
-    ]
+    assert problems_of(Path("trian.yaml")) == ["trian.yaml: no such file; did you mean 'train.yaml'?"]
+    assert problems_of(Path("nowhere/x.yaml")) == ["nowhere/x.yaml: no such file"]
     assert problems_of(Path("train.yaml"))[0].startswith("train.yaml: cannot be read: 'utf-8' codec")
 
 

@@ -20,7 +20,11 @@ def load(path: Path):
     module, name = main.PROCESSORS[COMMANDS[path][3]].rsplit(".", 1)
     processor = getattr(__import__(module, fromlist=[name]), name)
     return load_config(
-        path, [], processor.config_class, check=lambda config: processor.check(config, PACKAGES)
+        path,
+        # What the command must say beside the file; in brackets is what it may.
+        [word for word in COMMANDS[path][6:] if not word.startswith("[")],
+        processor.config_class,
+        check=lambda config: processor.check(config, PACKAGES),
     )
 
 

@@ -175,12 +175,14 @@ def test_val_clips_do_not_stand_in_for_test_clips_that_cannot_be_used() -> None:
 def test_labels() -> None:
     assert number_labels(["2", "0"], None) == ([2, 0], ["0", "1", "2"])
     assert number_labels(["b", "a", "b"], None) == ([1, 0, 1], ["a", "b"])
-    assert number_labels(["b", "3"], None) == ([1, 0], ["3", "b"])
+    assert number_labels(["b", "3"], ["3", "b"]) == ([1, 0], ["3", "b"])
     assert number_labels(["b", "b"], ["c", "b"]) == ([1, 1], ["c", "b"])
     assert number_labels(["1"], ["c", "b"]) == ([1], ["c", "b"])
     for cells, names, message in (
         (["1", "2"], None, "from 1 to 2; number the classes 0, 1, 2"),
         (["0", "100000000"], None, "from 0 to 100000000"),
+        (["-1", "1", "0"], None, "label '-1': labels are all whole numbers from 0 on, or all names"),
+        (["wave", "7"], None, "label '7': labels are all"),
         (["0", "2"], ["a", "b"], "names 0 to 1 only"),
         (["wavee"], ["wave", "jump"], "'wavee' is not in --class_names; did you mean 'wave'"),
     ):
@@ -346,7 +348,8 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
 def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, "file,label,subject", "x.npy,0,1", "y.npy,1,2")
     status, out = run(folder)
-    assert status == 2 and "can be used; see" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert status == 2 and "can be used; the first, " in message and "x.npy: No such file" in message
     assert not out.exists() and len(report(out)) == 2
 
 
@@ -368,5 +371,8 @@ def test_options_out_of_range(folder: Path, option: str) -> None:
 
 def test_paths_that_do_not_exist(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--layout", "kinect")[0] == 2 and "unknown layout 'kinect'" in capsys.readouterr().err
-    assert run(folder, "--table", "none.csv")[0] == 2 and "none.csv" in capsys.readouterr().err
+    for option in ("--table", "--class_names"):
+        with pytest.raises(SystemExit, match="2"):
+            run(folder, option, "none.csv")
+        assert f"argument {option}: there is no file none.csv" in capsys.readouterr().err
     assert run(folder, "--data_path", "none")[0] == 2 and "is not a folder" in capsys.readouterr().err

@@ -62,6 +62,13 @@ def test_runs_of_other_clips_labels_or_classes_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("weights", [["0", "0"], ["1", "nan"], ["1", "inf"]])
+def test_weights_that_fuse_nothing_are_refused(two_runs, capsys, weights):
+    with pytest.raises(SystemExit, match="2"):
+        ensemble.main([*two_runs, "--weights", *weights])
+    assert "give finite numbers, not all of them 0" in capsys.readouterr().err
+
+
 def test_missing_and_foreign_files(two_runs, tmp_path, capsys):
     assert ensemble.main([two_runs[0], str(tmp_path / "none")]) == 1
     assert "not found" in capsys.readouterr().err

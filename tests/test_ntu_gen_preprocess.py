@@ -214,8 +214,13 @@ def test_ignored_clips_are_left_out(raw: Path, tmp_path: Path, capsys: pytest.Ca
     ignored.write_text("S1C1P1R1A1\n")
     assert run(raw, out, "--ignored_sample_path", str(ignored), "--overwrite") == 2
     assert "has no clip's name" in capsys.readouterr().err
-    assert run(raw, out, "--ignored_sample_path", str(tmp_path / "none.txt"), "--overwrite") == 2
-    assert "none.txt" in capsys.readouterr().err
+    for option, value, said in (
+        ("--ignored_sample_path", str(tmp_path / "none.txt"), "there is no file"),
+        ("--max_bad", "-1", "is -1; give 0 or more"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(raw, out, option, value, "--overwrite")
+        assert f"argument {option}: {said}" in capsys.readouterr().err
 
 
 def test_an_existing_output_is_kept_before_any_work(

@@ -181,6 +181,9 @@ def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     write(path, overwrite=True)
     assert len(open_prepared(path)) == 5
+    for overwrite in (False, True):
+        with pytest.raises(IsADirectoryError, match="is a folder; name the file to make"):
+            new_writer(tmp_path, overwrite=overwrite)
 
 
 def test_a_file_made_meanwhile_is_kept(tmp_path: Path) -> None:

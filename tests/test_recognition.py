@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import TINY_CONFIG
 from processor import io
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
+from tools import ensemble
 
 
 def run(config, *args: str) -> int:
@@ -87,6 +89,78 @@ def test_phase_test_scores_given_weights(finished, tmp_path):
     assert run(config, "--phase", "test", "--weights", str(work / "best.pt")) == 0
     expected, found = (io.load_scores(folder / "scores.npz")["scores"] for folder in (work, work / "test"))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_weights_scored_on_another_input_say_so(finished, tmp_path, capsys):
+    config, work = finished
+    test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path)]
+    assert run(config, *test) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert run(config, *test, "stream=bone", "--overwrite") == 0
+    said = "warning: these weights were trained with another input: stream was 'joint', is 'bone'"
+    assert said in capsys.readouterr().out
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_nothing_but_overwrite_touches_a_finished_run(finished, tmp_path, capsys):
+    config, trained = finished
+    work = tmp_path / "work"
+    shutil.copytree(trained, work)
+    before = files_of(work)
+    weights = ["--weights", str(work / "best.pt"), "-w", str(work)]
+    for args, said in (
+        (["--phase", "test", *weights], "holds a training run (metrics.csv, last.pt, best.pt, …)"),
+        (["--phase", "test", *weights, "--overwrite"], "choose another folder"),
+        ([*weights, "--overwrite"], "the weights to start from; choose another work_dir"),
+        (["-w", str(work)], "holds an earlier run"),
+    ):
+        assert run(config, *args) == 1
+        assert said in capsys.readouterr().err
+        assert files_of(work) == before
+    assert ensemble.main([str(trained), "--out", str(work), "--overwrite"]) == 1
+    assert "holds a training run" in capsys.readouterr().err
+    for args in (["-w", str(work), "--debug"], ["--phase", "test", *weights, "--debug"]):
+        assert run(config, *args) == 0
+        assert files_of(work) == before
+    assert (work / "debug" / "result.json").exists()
+
+
+def test_a_test_is_kept_unless_told_and_one_that_broke_off_is_no_obstacle(finished, tmp_path, capsys):
+    config, trained = finished
+    test = ["--phase", "test", "--weights", str(trained / "best.pt"), "-w", str(tmp_path)]
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    (tmp_path / "log.txt").touch()
+    assert run(config, *test) == 0
+    assert run(config, *test) == 1
+    message = capsys.readouterr().err
+    assert "holds earlier results" in message
+    assert "--resume" not in message
+    assert run(config, *test, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("missing", ["last.pt", "best.pt"])
+def test_a_run_without_its_checkpoints_is_not_resumed(finished, tmp_path, capsys, missing):
+    config, trained = finished
+    work = tmp_path / "work"
+    shutil.copytree(trained, work)
+    (work / missing).unlink()
+    before = files_of(work)
+    settings = ["num_epoch=20", "batch_size=8", "tensorboard=true"]
+    assert run(config, *settings, "-w", str(work), "--resume") == 1
+    assert missing in capsys.readouterr().err
+    assert files_of(work) == before
+
+
+def test_a_work_dir_that_is_a_file_is_kept(tiny_config, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert run(tiny_config, "-w", str(tmp_path / "file")) == 1
+    assert "is a file; choose a folder with -w" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_repeated_test_views_are_averaged(finished, tmp_path):
@@ -208,7 +282,7 @@ def test_a_run_that_ends_in_an_evaluation_evaluates_again(tiny_config, tmp_path,
         ("data.val_fraction=1", "data.val_fraction: is 1.0; it is 0 or more and below 1"),
         ("data.label_fraction=0", "data.label_fraction: is 0.0; it is above 0, up to 1"),
         ("data.num_worker=2", "data.num_worker: is 2, but with data.cache=device nothing is left to read"),
-        ("data.num_body=0", "num_body: is 0; a view has 1 body or more"),
+        ("data.num_body=0", "command line: data.num_body: is 0; a view has 1 body or more"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_before_anything(tiny_config, work, capsys, setting, said):
@@ -319,6 +393,14 @@ def test_every_problem_of_a_config_is_told_at_once(tiny_config, work, capsys):
     assert run(tiny_config, *settings) == 2
     message = capsys.readouterr().err
     for word in ("batch_size", "num_epoch", "hidden_dim", "bones", "ntu-rgb+d"):
+        assert word in message
+    assert run(tiny_config, "train_view.sampling=[Foo]", "test_view.normalise=center") == 2
+    message = capsys.readouterr().err
+    for word in (
+        "2 problems",
+        "command line: train_view.sampling.0: 'Foo'",
+        "command line: test_view.normalise: ",
+    ):
         assert word in message
     assert not work.exists()
 

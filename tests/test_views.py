@@ -207,17 +207,17 @@ def test_making_a_view_never_waits_for_cuda(normalise):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sampling": ["Resise"]}, r"sampling\[0\]: 'Resise' is unknown; did you mean 'Resize'\?"),
+        ({"sampling": ["Resise"]}, r"sampling\.0: 'Resise' is unknown; did you mean 'Resize'\?"),
         ({"sampling": []}, "sampling: begins with nothing; .*Resize, Pad, Crop, RandomResizedCrop"),
         ({"sampling": ["TemporalCrop"]}, "begins with TemporalCrop"),
         ({"sampling": {"Resize": {"num_frame": 3}}}, "sampling: is .*; give a list"),
-        ({"sampling": [{"Resize": {"num_frames": 3}}]}, r"sampling\[0\]\.Resize\.num_frames: .*'num_frame'"),
+        ({"sampling": [{"Resize": {"num_frames": 3}}]}, r"sampling\.0\.Resize\.num_frames: .*'num_frame'"),
         ({"sampling": [{"Resize": {"num_frame": "3"}}]}, r"Resize\.num_frame: is '3' \(str\); expected int"),
         ({"sampling": ["Resize"]}, r"Resize\.num_frame: .* needs it"),
-        ({"sampling": [{"Resize": {"num_frame": -3}}]}, r"sampling\[0\]\.Resize: num_frame is -3"),
-        ({"sampling": [{"Resize": 50}]}, r"sampling\[0\]\.Resize: is 50; give"),
-        ({"augment": [{"Shear": None, "Flip": None}]}, r"augment\[0\]: is .*; write Name or"),
-        ({"augment": [5]}, r"augment\[0\]: is 5; write Name or"),
+        ({"sampling": [{"Resize": {"num_frame": -3}}]}, r"sampling\.0\.Resize: num_frame is -3"),
+        ({"sampling": [{"Resize": 50}]}, r"sampling\.0\.Resize: is 50; give"),
+        ({"augment": [{"Shear": None, "Flip": None}]}, r"augment\.0: is .*; write Name or"),
+        ({"augment": [5]}, r"augment\.0: is 5; write Name or"),
         ({"augment": ["Sheer"]}, "did you mean 'Shear'"),
         (
             {"normalise": "align_shoulder"},

@@ -99,8 +99,11 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
         layer = _read(file, report)
     except FileNotFoundError:
         there = [other.name for other in file.parent.glob("*" + file.suffix)]
-        named = f"{chain[-1]}: {BASE}" if chain else str(file)
-        report.add_unreadable(named, f"no such file: {file}; {nearest(file.name, there)}")
+        hint = f"; {nearest(file.name, there)}" if there else ""
+        if chain:
+            report.add_unreadable(f"{chain[-1]}: {BASE}", f"no such file: {file}{hint}")
+        else:
+            report.add_unreadable(str(file), f"no such file{hint}")
         return
     except (OSError, UnicodeDecodeError) as error:
         report.add_unreadable(str(file), f"cannot be read: {error}")
@@ -221,6 +224,7 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
                 below = {}
             merged[key] = _merge(below, value, f"{prefix}{key}.", report, sources)
         else:
+            report.forget(f"{prefix}{key}.", keep=sources)
             merged[key] = value
     return merged
 

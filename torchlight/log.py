@@ -28,11 +28,15 @@ class WorkDirInUse(OSError):
 
 @contextmanager
 def work_dir_lock(work_dir: str | Path) -> Iterator[None]:
-    """Keep other processes out of a work_dir for as long as this one lives in it, however it ends.
+    """Make a work_dir, and keep other processes out for as long as this one lives in it, however it ends.
 
     Raises:
+        NotADirectoryError: a file is in its place.
         WorkDirInUse: another process is there; says which, and since when.
     """
+    if Path(work_dir).exists() and not Path(work_dir).is_dir():
+        raise NotADirectoryError(f"work_dir {work_dir} is a file; choose a folder with -w")
+    Path(work_dir).mkdir(parents=True, exist_ok=True)
     path = Path(work_dir) / ".lock"
     with path.open("a+") as file:
         try:
