@@ -25,6 +25,7 @@ from data_gen.ntu_labels import DATA_SETS, FRAME_RATE, NAME, DataSet, parse_name
 from data_gen.ntu_skeleton import SkeletonError, parse_skeleton
 from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, existing_file, run_command
+from data_gen.summary import count_splits
 from data_gen.tracks import CHOICES
 from feeder.prepared import PreparedWriter, refuse_existing
 from net.utils.graph import get_skeleton
@@ -146,10 +147,7 @@ def prepare(args: argparse.Namespace) -> int:
         writer.finish(splits, {"num_bad": len(report), "num_ignored": len(ignored)})
 
     print(f"{out}: {len(kept)} clips, {out.stat().st_size / 1e6:,.0f} MB")
-    print("split  part    clips  official")
-    for benchmark, split in facts.splits.items():
-        for part, official in zip(("train", "val"), split.official, strict=True):
-            print(f"{benchmark:5}  {part:5} {len(splits[benchmark][part]):7,} {official:9,}")
+    print(count_splits(splits, {benchmark: split.official for benchmark, split in facts.splits.items()}))
     others = len(names) - len(members)
     print(f"left out: {len(ignored)} ignored, {others} not of {data_set}, {len(report)} bad ({report.path})")
     return report.exit_status(args.max_bad)

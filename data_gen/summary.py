@@ -16,4 +16,9 @@ def count_splits(
         for part, index in zip(PARTS, range(len(PARTS)), strict=True):
             line = f"{benchmark:{width}}  {part:5} {len(parts[part]):8,}"
             lines.append(line + (f" {official[benchmark][index]:9,}" if official else ""))
+    empty = [
+        f"{benchmark} {part}" for benchmark, parts in splits.items() for part in PARTS if not len(parts[part])
+    ]
+    if empty:
+        lines.append(f"without a clip, so of no use: {', '.join(empty)}")
     return "\n".join(lines)
