@@ -1,4 +1,4 @@
-"""LongSkel's command: ``python main.py PROCESSOR -c CONFIG [key=value …]``."""
+"""LongSkel's command: `python main.py PROCESSOR -c CONFIG [key=value …]`."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ USER_ERRORS = (OSError, ValueError, ArithmeticError)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line. ``key=value`` settings may stand anywhere after the processor's name."""
+    """The command line. `key=value` settings may stand anywhere after the processor's name."""
     parser = argparse.ArgumentParser(
         prog="main.py",
         description="Train and judge models of skeleton actions.",
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
-    """The ``key=value`` settings, then the flags that stand for config keys."""
+    """The `key=value` settings, then the flags that stand for config keys."""
     flags = {"work_dir": args.work_dir, "weights": args.weights, "device": args.device}
     settings = [*args.settings, *((key, value) for key, value in flags.items() if value is not None)]
     return [*settings, ("debug", True), ("num_epoch", 2)] if args.debug else settings

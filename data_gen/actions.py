@@ -1,4 +1,4 @@
-"""Actions of made-up people, as key poses of joint angles.
+"""Actions of synthetic people, as key poses of joint angles.
 
 A pose names the channels of `data_gen.kinematics` that leave the neutral stance, in degrees (metres for
 `hop`, `forward`, `sideways`). Limbs are written for a right-handed person: `main_` is the hand or foot that

@@ -1,4 +1,4 @@
-"""Makes raw skeleton files in the format of NTU RGB+D, of made-up people before made-up depth cameras.
+"""Makes raw skeleton files in the format of NTU RGB+D, of synthetic people seen by synthetic depth cameras.
 
     python data_gen/synthetic.py --out data/demo_raw
     python data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out data/demo.h5
@@ -65,7 +65,7 @@ _BODY_TEXT = "%d 0 1 1 1 1 0 %.7g %.7g 2\n25\n" + ("%.7g " * 11 + "%d\n") * SKEL
 
 
 class Take(NamedTuple):
-    """One performance: who does which action with whom, for the how-manieth time."""
+    """One performance: who does which action with whom, and which repetition it is."""
 
     performer: int
     partner: int

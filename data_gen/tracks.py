@@ -37,12 +37,12 @@ def energy(recording: Recording) -> np.ndarray:
 
 
 def denoise(recording: Recording) -> np.ndarray:
-    """Tracks by body id, rid of noise, as CTR-GCN (Chen et al., ICCV 2021) has it; T' = frames with a body.
+    """Tracks by body id, with noise removed, as CTR-GCN (Chen et al., ICCV 2021) has it; T' = frames with a body.
 
     Where there are several ids: those seen in 11 frames or fewer go; then those wider than 0.8 of their
     height in 69.754 % of their frames or more, while another is left. The rest, by falling motion (variance
     of the joints, or of those in the frames not too wide if less), join the first track, or where they
-    overlap it, the second; who overlaps both is left out.
+    overlap it, the second; a body that overlaps both is dropped.
 
     An id that is lost and found again is taken to follow on without a gap, and the second track to begin in
     frame 0: the published results depend on both. If all ids are short, all are kept (the published code

@@ -201,7 +201,7 @@ def _hold_out(
 
 
 def _labelled(clips: np.ndarray, label: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The clips (n,) whose labels are given away, in their order."""
+    """The clips (n,) whose labels are used, in their order."""
     kept = np.zeros(len(clips), bool)
     for each in np.unique(label):
         members = _shuffled(np.flatnonzero(label == each), "label", seed, int(each))

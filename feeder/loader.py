@@ -56,7 +56,7 @@ class Loader:
             they do not divide. Without it, every clip comes once, in order.
         drop_last: leave out the clips that do not fill a batch.
         seed: of the order and of the views.
-        num_workers: processes that read ahead, with cache `none`.
+        num_worker: processes that read ahead, with cache `none`.
         rank, world_size: this process among those that share the clips.
 
     Raises:
@@ -74,7 +74,7 @@ class Loader:
         shuffle: bool,
         drop_last: bool,
         seed: int,
-        num_workers: int = 0,
+        num_worker: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -82,9 +82,9 @@ class Loader:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more")
         if cache not in ("device", "memory", "none"):
             raise ValueError(f"cache is {cache!r}; give 'device', 'memory' or 'none'")
-        if num_workers and cache != "none":
+        if num_worker and cache != "none":
             raise ValueError(
-                f"num_workers is {num_workers} with cache {cache!r}, which has nothing to read; "
+                f"num_worker is {num_worker} with cache {cache!r}, which has nothing to read; "
                 "set data.num_worker: 0, or data.cache: none"
             )
         if not 0 <= rank < world_size:
@@ -97,7 +97,7 @@ class Loader:
                 )
         self.feeder, self.views = feeder, list(views)
         self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
-        self.shuffle, self.drop_last, self.num_workers = shuffle, drop_last, num_workers
+        self.shuffle, self.drop_last, self.num_worker = shuffle, drop_last, num_worker
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
@@ -167,7 +167,7 @@ class Loader:
                 _Reader(self.feeder.source),
                 sampler=clips,
                 batch_size=None,
-                num_workers=self.num_workers,
+                num_workers=self.num_worker,
                 pin_memory=self.device.type == "cuda",
                 # Its own, for a loader draws from the global one where it is not given any.
                 generator=torch.Generator(),

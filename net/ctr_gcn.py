@@ -99,7 +99,7 @@ class Model(nn.Module):
 
 
 class Block(nn.Module):
-    """Refined graph convolution, then multi-scale temporal convolution, with a way around both."""
+    """Refined graph convolution, then multi-scale temporal convolution, with a residual connection."""
 
     def __init__(
         self, in_channels: int, out_channels: int, A: Tensor, *, stride: int, adaptive: bool, residual: bool
@@ -125,9 +125,9 @@ class RefinedGraphConv(nn.Module):
     """Graph convolution whose adjacency differs between clips and between channels.
 
     A'_k[u, v] = A_k[u, v] + alpha conv4_k(tanh(conv1_k(m)[u] - conv2_k(m)[v])), m the mean of x over frames;
-    y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v] (paper, eq. 2-6); then batch norm, with a way around.
+    y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v] (paper, eq. 2-6); then batch norm and a residual connection.
 
-    A: (K, V, V), what `PA` begins with where adaptive.
+    A: (K, V, V), the adjacency, initial value of `PA` where adaptive.
     """
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, *, adaptive: bool) -> None:

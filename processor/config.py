@@ -12,7 +12,7 @@ from torchlight.build import Problem
 
 @dataclass
 class DataConfig:
-    """Which clips. The fields are the arguments of ``feeder.feeder.Feeder`` and ``feeder.loader.Loader``."""
+    """Which clips. The fields are the arguments of `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
 
     path: str = MISSING
     layout: str = MISSING
@@ -33,7 +33,7 @@ class DataConfig:
 
 @dataclass
 class ViewConfig:
-    """How a clip becomes a network's input; see ``feeder.views.View``. The stream is a key of the run."""
+    """How a clip becomes a network's input; see `feeder.views.View`. The stream is a key of the run."""
 
     sampling: list[Any] = MISSING
     normalise: str = "none"
@@ -42,7 +42,7 @@ class ViewConfig:
 
 @dataclass
 class OptimConfig:
-    """Optimizer and learning-rate schedule; see ``processor.optim``."""
+    """Optimizer and learning-rate schedule; see `processor.optim`."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def save_curves(metrics: pd.DataFrame, path: Path) -> None:
-    """Losses on the left, accuracies on the right, over epochs, from the rows of ``metrics.csv``."""
+    """Losses on the left, accuracies on the right, over epochs, from the rows of `metrics.csv`."""
     names = [str(column) for column in metrics]
     losses = [name for name in names if name.endswith("loss")]
     accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]

@@ -22,7 +22,7 @@ RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "
 START_FILES = ("config.yaml", "log.txt")
 RUN_FILES = (*START_FILES, *TRAIN_FILES, *RESULT_FILES)
 
-# How a class score of a clip is stored; ``tools/ensemble.py`` joins such files by clip name.
+# How a class score of a clip is stored; `tools/ensemble.py` joins such files by clip name.
 SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
 
 
@@ -35,7 +35,7 @@ def prepare_work_dir(
 ) -> None:
     """Make a folder ready for a training run; one that holds an earlier run must be resumed or replaced.
 
-    Only the files that a run writes are ever removed, and only with ``overwrite``.
+    Only the files that a run writes are ever removed, and only with `overwrite`.
 
     Args:
         work_dir: the folder.
@@ -44,7 +44,7 @@ def prepare_work_dir(
         keep: a file that must not be removed: the weights that the new run starts from.
 
     Raises:
-        WorkDirHoldsRun: an earlier run is there and neither was asked for; it cannot be resumed; or ``keep`` is
+        WorkDirHoldsRun: an earlier run is there and neither was asked for; it cannot be resumed; or `keep` is
             one of its files.
     """
     held = _held(work_dir, RUN_FILES)
@@ -70,7 +70,7 @@ def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
     """Make a folder for the results of a test or a fusion; a training run's own folder is never taken.
 
     Raises:
-        WorkDirHoldsRun: a training run is there, or earlier results and ``overwrite`` was not asked for.
+        WorkDirHoldsRun: a training run is there, or earlier results and `overwrite` was not asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = _held(folder, TRAIN_FILES)
@@ -114,7 +114,7 @@ def save_scores(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_scores(path: Path) -> dict[str, np.ndarray]:
-    """What ``save_scores`` wrote.
+    """What `save_scores` wrote.
 
     Raises:
         FileNotFoundError: no such file.
@@ -130,7 +130,7 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
 
 
 def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Scores, per-class table and confusion matrix (CSV and PNG); ``arrays`` as for ``save_scores``."""
+    """Scores, per-class table and confusion matrix (CSV and PNG); `arrays` as for `save_scores`."""
     save_scores(work_dir / "scores.npz", arrays)
     class_names = [str(name) for name in arrays["class_name"]]
     matrix = confusion(arrays["scores"], arrays["label"])
@@ -143,13 +143,13 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
-    """``result.json``: the figures of a run and what they were made with."""
+    """`result.json`: the figures of a run and what they were made with."""
     made_with = {"torch": torch.__version__, "python": platform.python_version()}
     write_text(work_dir / "result.json", json.dumps({**result, "made_with": made_with}, indent=2) + "\n")
 
 
 def draw_curves(work_dir: Path) -> None:
-    """``curves.png`` from ``metrics.csv``, where a run has trained."""
+    """`curves.png` from `metrics.csv`, where a run has trained."""
     path = work_dir / "metrics.csv"
     if path.exists():
         save_curves(pd.read_csv(path), work_dir / "curves.png")

@@ -21,7 +21,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require a gradient.
 
-    Every group remembers its own ``base_lr``, which ``set_lr`` scales; groups may thus differ in rate.
+    Every group remembers its own `base_lr`, which `set_lr` scales; groups may thus differ in rate.
     """
     trainable = [p for p in parameters if p.requires_grad]
     groups = [{"params": trainable, "lr": lr, "base_lr": lr}]
@@ -42,11 +42,11 @@ def lr_factor(
     warmup_epoch: float = 0,
     min_factor: float = 0.0,
 ) -> float:
-    """Factor on the base learning rate after ``progress`` epochs (a fraction inside an epoch).
+    """Factor on the base learning rate after `progress` epochs (a fraction inside an epoch).
 
-    Linear warm-up from 0 over ``warmup_epoch``; then ``step`` multiplies by ``gamma`` at each epoch listed,
-    ``cosine`` falls to ``min_factor`` at ``num_epoch`` (SGDR, Loshchilov and Hutter 2017, eq. 5),
-    ``constant`` stays.
+    Linear warm-up from 0 over `warmup_epoch`; then `step` multiplies by `gamma` at each epoch listed,
+    `cosine` falls to `min_factor` at `num_epoch` (SGDR, Loshchilov and Hutter 2017, eq. 5),
+    `constant` stays.
 
     Warm-up multiplies the schedule, so that a step inside the warm-up still counts.
     """
@@ -63,6 +63,6 @@ def lr_factor(
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's rate to ``factor`` times its base rate."""
+    """Set every group's rate to `factor` times its base rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

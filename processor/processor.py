@@ -52,7 +52,7 @@ class ResumeError(ValueError):
 
 
 class PendingLoss(NamedTuple):
-    """A loss on its way from the device: to be read once ``arrived``, or at once where that is None."""
+    """A loss on its way from the device: to be read once `arrived`, or at once where that is None."""
 
     value: Tensor
     arrived: torch.cuda.Event | None
@@ -74,7 +74,7 @@ class Meter:
     count: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, value: Tensor, count: int) -> None:
-        """Add a mean over ``count`` clips."""
+        """Add a mean over `count` clips."""
         value = value.detach().double() * count
         self.total[name] = self.total[name] + value if name in self.total else value
         self.count[name] = self.count.get(name, 0) + count
@@ -94,8 +94,8 @@ class Meter:
 class Processor:
     """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
-    A subclass gives ``config_class``, ``step``, ``evaluate`` and ``save_evaluation``, and may replace
-    ``build_model``.
+    A subclass gives `config_class`, `step`, `evaluate` and `save_evaluation`, and may replace
+    `build_model`.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
@@ -211,7 +211,7 @@ class Processor:
             # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
             drop_last=train and len(feeder) >= batch_size * distributed.world_size(),
             seed=config.seed,
-            num_workers=config.data.num_worker,
+            num_worker=config.data.num_worker,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
@@ -225,7 +225,7 @@ class Processor:
     # -- training ------------------------------------------------------------------------------------------
 
     def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-        """Train, select, test; returns what ``result.json`` holds.
+        """Train, select, test; returns what `result.json` holds.
 
         Raises:
             WorkDirHoldsRun, WorkDirInUse, ResumeError: see there.
@@ -381,7 +381,7 @@ class Processor:
     # -- testing -------------------------------------------------------------------------------------------
 
     def test(self, *, overwrite: bool = False) -> dict[str, Any]:
-        """Score the test part with the weights named by the config; writes into ``work_dir``.
+        """Score the test part with the weights named by the config; writes into `work_dir`.
 
         Raises:
             WorkDirHoldsRun: the folder holds results already.
@@ -522,7 +522,7 @@ def _device_name(device: torch.device) -> str:
 def _check_class(
     key: str, path: str, args: Mapping[str, Any], packages: Sequence[str]
 ) -> list[build.Problem]:
-    """Problems of a class path under ``key`` and of its arguments under ``<key>_args``."""
+    """Problems of a class path under `key` and of its arguments under `<key>_args`."""
     try:
         cls = build.import_class(path, packages)
     except build.ClassPathError as error:

@@ -23,13 +23,13 @@ RANGES = (("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below
 
 @dataclass
 class RecognitionConfig(ProcessorConfig):
-    """Keys of ``recognition`` beside the shared ones."""
+    """Keys of `recognition` beside the shared ones."""
 
     label_smoothing: float = 0.0
 
 
 class Recognition(Processor):
-    """Trains a network with ``forward(x (N, C, T, V, M)) -> scores (N, num_class)`` by cross-entropy."""
+    """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
     config: RecognitionConfig
@@ -81,6 +81,6 @@ class Recognition(Processor):
         return scores
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """``scores.npz``, ``per_class.csv``, ``confusion.csv`` and ``.png``."""
+        """`scores.npz`, `per_class.csv`, `confusion.csv` and `.png`."""
         class_name = np.asarray(self.class_names)
         io.save_classification(work_dir, {**evaluation.arrays, "class_name": class_name})

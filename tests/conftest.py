@@ -97,7 +97,7 @@ def tiny_data(tmp_path_factory) -> Path:
     return path
 
 
-# A small ST-GCN on ``tiny_data``: 4 epochs of 3 steps, in a few seconds.
+# A small ST-GCN on `tiny_data`: 4 epochs of 3 steps, in a few seconds.
 TINY_CONFIG = """
 data: {{path: {data}, layout: ntu-rgb+d, num_class: 4, val_fraction: 0.25}}
 benchmark: xsub
@@ -121,7 +121,7 @@ device: cpu
 
 @pytest.fixture
 def tiny_config(tiny_data, tmp_path) -> Path:
-    """A config file whose run goes into ``tmp_path / "work"``."""
+    """A config file whose run goes into `tmp_path / "work"`."""
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=tmp_path / "work"))
     return path

@@ -77,7 +77,7 @@ def order(batches):
 
 
 @pytest.mark.parametrize(
-    "other", [{"cache": "memory"}, {"cache": "none"}, {"cache": "none", "num_workers": 2}], ids=str
+    "other", [{"cache": "memory"}, {"cache": "none"}, {"cache": "none", "num_worker": 2}], ids=str
 )
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_cache_and_any_number_of_workers_give_the_same_batches(data, other, shuffle):
@@ -90,7 +90,7 @@ def test_every_cache_and_any_number_of_workers_give_the_same_batches(data, other
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("changes", [{}, {"cache": "none", "num_workers": 1}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"cache": "none", "num_worker": 1}], ids=str)
 def test_an_epoch_can_be_taken_up_at_any_step(data, changes):
     loader = make_loader(make_feeder(data), **changes)
     expected = collect(loader, epoch=4)
@@ -173,7 +173,7 @@ def test_ranks_draw_their_own_views_even_of_one_clip(data):
 
 
 def test_abandoned_workers_end(data):
-    loader = make_loader(make_feeder(data), cache="none", num_workers=2)
+    loader = make_loader(make_feeder(data), cache="none", num_worker=2)
     batches = loader.iterate()
     next(batches)
     batches.close()
@@ -196,7 +196,7 @@ def test_arrays_are_batched_like_the_prepared_file_they_came_from(data, tmp_path
     folder = Feeder(tmp_path, tmp_path.name, part="test", layout="ntu-rgb+d", num_class=3, val_fraction=0.0)
     assert isinstance(folder.source, ArrayFolder)
     for cache, workers in (("device", 0), ("none", 1)):
-        made = collect(make_loader(folder, shuffle=False, cache=cache, num_workers=workers))
+        made = collect(make_loader(folder, shuffle=False, cache=cache, num_worker=workers))
         assert_same(made, collect(make_loader(feeder, shuffle=False)))
 
 
@@ -224,7 +224,7 @@ def test_memory_sends_another_device_the_rows_of_a_batch_alone(data):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("changes", [{"cache": "memory"}, {"cache": "none", "num_workers": 1}], ids=str)
+@pytest.mark.parametrize("changes", [{"cache": "memory"}, {"cache": "none", "num_worker": 1}], ids=str)
 def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
     feeder, plain = make_feeder(data), [view(augment=["Shear", "Flip"])]
     expected = collect(make_loader(feeder, device="cuda"))
@@ -240,7 +240,7 @@ def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"cache": "disk"}, "cache is 'disk'"),
-        ({"num_workers": 2}, "num_workers is 2 with cache 'device'"),
+        ({"num_worker": 2}, "num_worker is 2 with cache 'device'"),
         ({"rank": 2, "world_size": 2}, "rank is 2 of world_size 2"),
         ({"views": [View(NTU, num_body=1, sampling=[{"Pad": {"num_frame": 3}}])]}, "1 bodies"),
         (

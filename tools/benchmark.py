@@ -4,7 +4,7 @@
 
 Contestants take turns inside one process, so a change of the machine's speed hits all of them; medians are
 quoted, and a ratio is the median of the ratios of the turns. The table is printed and written into
-``docs/BENCHMARKS.md``, below the machine, the date and the command.
+`docs/BENCHMARKS.md`, below the machine, the date and the command.
 """
 
 import argparse
@@ -48,7 +48,7 @@ REPORT = Path(__file__).resolve().parents[1] / "docs" / "BENCHMARKS.md"
 
 
 class Row(NamedTuple):
-    """One line of the table; ``ratio`` is the textbook's time over ours."""
+    """One line of the table; `ratio` is the textbook's time over ours."""
 
     work: str
     clips_per_second: str
@@ -118,7 +118,7 @@ def _peak_of_command(raw: Path, out: Path, num_worker: int) -> str:
 
 
 def preparation(rounds: int) -> Iterator[Row]:
-    """Raw ``.skeleton`` files to the prepared file, by one process and by all."""
+    """Raw `.skeleton` files to the prepared file, by one process and by all."""
     with tempfile.TemporaryDirectory() as folder:
         raw, out = Path(folder, "raw"), Path(folder, "out.h5")
         with contextlib.redirect_stdout(io.StringIO()):
@@ -410,7 +410,7 @@ def machine(device: torch.device) -> str:
 
 
 def write_report(text: str, title: str, path: Path) -> None:
-    """Replace the section ``title`` of the report, or add it; what others wrote stays."""
+    """Replace the section `title` of the report, or add it; what others wrote stays."""
     old = path.read_text() if path.exists() else "# Benchmarks\n"
     head, *sections = old.split("\n## ")
     kept = [section for section in sections if not section.startswith(title + "\n")]

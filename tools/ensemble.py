@@ -3,7 +3,7 @@
     python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
 
 The fused score of a clip is the weighted sum of the runs' scores, as the field fuses streams. Class scores,
-tables and figures go into ``--out`` in the same form as a run's, so that a fusion can itself be fused.
+tables and figures go into `--out` in the same form as a run's, so that a fusion can itself be fused.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The same work as the project does, written the way it usually is: one clip, one frame, one joint at a time.
 
-It is the other side of the ratios in ``tools/benchmark.py`` and an oracle in the tests. Nothing else uses it.
+It is the other side of the ratios in `tools/benchmark.py` and an oracle in the tests. Nothing else uses it.
 """
 
 import random
@@ -19,7 +19,7 @@ NUM_JOINT = 25
 
 
 def read_skeleton(path: Path, max_body: int = 4) -> np.ndarray:
-    """All bodies of a raw ``.skeleton`` file by slot, (max_body, T, V, 3) in metres, line by line."""
+    """All bodies of a raw `.skeleton` file by slot, (max_body, T, V, 3) in metres, line by line."""
     with open(path) as file:
         num_frame = int(file.readline())
         data = np.zeros((max_body, num_frame, NUM_JOINT, 3), dtype=np.float32)

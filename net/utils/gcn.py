@@ -40,7 +40,7 @@ class SpatialGraphConv(nn.Module):
 
 
 class SpatialTemporalBlock(nn.Module):
-    """Graph convolution over joints, then a convolution over frames, with a way around (ST-GCN, section 3.4).
+    """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
 
     in_channels, out_channels: C and C'.
     neighbours: see `SpatialGraphConv`.

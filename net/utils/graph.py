@@ -327,9 +327,10 @@ class Graph:
     """Adjacency of a skeleton, split into subsets that a graph convolution weighs apart.
 
     layout: see `get_skeleton`.
-    strategy: `uniform` (one subset), `distance` (one per hop) or `spatial` (per hop two: givers level with
-        or farther from the centre than the receiver, and nearer ones) after ST-GCN (Yan et al., AAAI 2018,
-        section 3.3); `digraph` (self, towards the root, away from it) after CTR-GCN (Chen et al., ICCV 2021).
+    strategy: `uniform` (one subset), `distance` (one per hop) or `spatial` (per hop two: senders as far
+        from the centre as the receiver or farther, and centripetal ones, which are nearer) after ST-GCN
+        (Yan et al., AAAI 2018, section 3.3); `digraph` (self, towards the root, away from it) after CTR-GCN
+        (Chen et al., ICCV 2021).
         What a joint receives has weights that sum to 1 over all subsets (in each subset for `digraph`).
     max_hop: joints at most this many bones apart are neighbours.
 
