@@ -24,7 +24,8 @@ class Feeder:
     clips. What is drawn depends on the seeds and the clips alone.
 
     Args:
-        path: a prepared file, or a folder of arrays (see `ArrayFolder`).
+        data: path of a prepared file or of a folder of arrays (see `ArrayFolder`); or what `open_source` gave for
+            one, which several feeders can share.
         benchmark: the split, such as `xsub`.
         part: `train`, `val` or `test`.
         layout: of the joints, as the rest of the run takes it; the data must agree.
@@ -54,7 +55,7 @@ class Feeder:
 
     def __init__(
         self,
-        path: str | Path,
+        data: str | Path | Prepared | ArrayFolder,
         benchmark: str,
         *,
         part: Part,
@@ -69,9 +70,10 @@ class Feeder:
         class_map: str | None = None,
     ) -> None:
         _check_arguments(part, num_body, val_fraction, val_by, label_fraction)
-        self.path, self.benchmark, self.part = Path(path), benchmark, part
+        self.benchmark, self.part = benchmark, part
         self.num_class, self.num_body = num_class, num_body
-        self.source: Prepared | ArrayFolder = open_source(path, layout)
+        self.source = open_source(data, layout) if isinstance(data, (str, Path)) else data
+        self.path = self.source.path
         self.skeleton = get_skeleton(layout)
         self._check_layout()
         label_of = self._labels(class_map)
@@ -82,14 +84,14 @@ class Feeder:
             train, val = split["train"], split["train"][:0]
             if val_fraction > 0:
                 train, val = _hold_out(
-                    train, label_of[train], self._groups(train, val_by), val_fraction, val_seed, str(path)
+                    train, label_of[train], self._groups(train, val_by), val_fraction, val_seed, str(self.path)
                 )
             self._check_classes(label_of[train], label_of)
             train = _labelled(train, label_of[train], label_fraction, label_seed)
             self.clips = train if part == "train" else val
         if len(self.clips) == 0:
             cause = " (val_fraction is 0)" if part == "val" and val_fraction == 0 else ""
-            raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {path} is empty{cause}")
+            raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {self.path} is empty{cause}")
         self.label = label_of[self.clips]
         self.name = self.source.name[self.clips]
         self.num_frame = self.source.num_frame[self.clips]

@@ -20,8 +20,10 @@ import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from feeder.arrays import ArrayFolder, open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
+from feeder.prepared import Prepared
 from feeder.views import View, ViewError
 from net.utils.graph import Skeleton, get_skeleton
 from processor import io, optim
@@ -178,7 +180,8 @@ class Processor:
         parts: list[Part] = ["test"]
         if phase == "train":
             parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
-        feeders = {part: self._feeder(part) for part in parts}
+        source = open_source(config.data.path, config.data.layout)
+        feeders = {part: self._feeder(source, part) for part in parts}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
                 raise ValueError(
@@ -216,11 +219,11 @@ class Processor:
             world_size=distributed.world_size(),
         )
 
-    def _feeder(self, part: Part) -> Feeder:
+    def _feeder(self, source: Prepared | ArrayFolder, part: Part) -> Feeder:
         data = asdict(self.config.data)
-        for key in ("cache", "num_worker"):
+        for key in ("path", "cache", "num_worker"):
             del data[key]
-        return Feeder(data.pop("path"), self.config.benchmark, part=part, **data)
+        return Feeder(source, self.config.benchmark, part=part, **data)
 
     # -- training ------------------------------------------------------------------------------------------
 
