@@ -84,7 +84,12 @@ class Feeder:
             train, val = split["train"], split["train"][:0]
             if val_fraction > 0:
                 train, val = _hold_out(
-                    train, label_of[train], self._groups(train, val_by), val_fraction, val_seed, str(self.path)
+                    train,
+                    label_of[train],
+                    self._groups(train, val_by),
+                    val_fraction,
+                    val_seed,
+                    str(self.path),
                 )
             self._check_classes(label_of[train], label_of)
             train = _labelled(train, label_of[train], label_fraction, label_seed)

@@ -9,14 +9,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,6 +27,8 @@ from feeder.views import View, ViewError
 from net.utils.graph import Skeleton, get_skeleton
 from processor import io, optim
 from processor.config import ProcessorConfig, ViewConfig, contradictions, out_of_range
+from processor.meter import Meter, PendingLoss
+from processor.state import changes, check_same_run
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
@@ -35,9 +36,6 @@ from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
 from torchlight.seed import derive_seed, seed_everything
 
-# A run may be resumed on another device, from another place, or with other logging: none changes the result
-# beyond rounding.
-FREE_ON_RESUME = ("work_dir", "device", "tensorboard", "data.path", "data.cache", "data.num_worker")
 DEBUG_BATCHES = 2
 
 
@@ -49,48 +47,11 @@ class Interrupted(SystemExit):
     """A stop signal was obeyed: the state is saved, the exit status is 128 + signal."""
 
 
-class ResumeError(ValueError):
-    """The run in a work_dir is another than the one to be resumed."""
-
-
-class PendingLoss(NamedTuple):
-    """A loss on its way from the device: to be read once `arrived`, or at once where that is None."""
-
-    value: Tensor
-    arrived: torch.cuda.Event | None
-    clips: Tensor
-
-
 class Evaluation(NamedTuple):
     """What evaluating a part gives: figures for the log, and arrays over its clips for files."""
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
-
-
-@dataclass
-class Meter:
-    """Means of named values over the clips of an epoch; sums stay on the device until they are read."""
-
-    total: dict[str, Tensor] = field(default_factory=dict)
-    count: dict[str, int] = field(default_factory=dict)
-
-    def add(self, name: str, value: Tensor, count: int) -> None:
-        """Add a mean over `count` clips."""
-        value = value.detach().double() * count
-        self.total[name] = self.total[name] + value if name in self.total else value
-        self.count[name] = self.count.get(name, 0) + count
-
-    def means(self) -> dict[str, float]:
-        """Means so far, over all ranks."""
-        sums = distributed.all_reduce_sum(
-            {
-                f"{kind}/{name}": float(value)
-                for kind, values in (("total", self.total), ("count", self.count))
-                for name, value in values.items()
-            }
-        )
-        return {name: sums[f"total/{name}"] / sums[f"count/{name}"] for name in self.total}
 
 
 class Processor:
@@ -279,7 +240,7 @@ class Processor:
             with self.autocast():
                 losses = self.step(batch)
             loss = torch.stack(list(losses.values())).sum()
-            before, pending = pending, _fetch(loss.detach(), batch.index)
+            before, pending = pending, PendingLoss.of(loss.detach(), batch.index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.optim.grad_clip is not None:
@@ -341,16 +302,12 @@ class Processor:
         )
 
     def _check_finite(self, loss: PendingLoss | None) -> None:
-        if loss is None:
-            return
-        if loss.arrived is not None:
-            loss.arrived.synchronize()
-        if math.isfinite(loss.value):
+        if loss is None or math.isfinite(value := loss.wait()):
             return
         names = self.loaders["train"].feeder.name[loss.clips.cpu().numpy()]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         raise NonFiniteLoss(
-            f"the loss is {float(loss.value)} in epoch {self.epoch + 1}, on the batch of {shown}. "
+            f"the loss is {value} in epoch {self.epoch + 1}, on the batch of {shown}. "
             "The last checkpoint is untouched; lower optim.lr, set optim.grad_clip, or look at these clips"
         )
 
@@ -407,7 +364,7 @@ class Processor:
         trained = load_checkpoint(self.config.weights).get("config")
         if not isinstance(trained, str):
             return
-        for change in _changes(trained, self.config):
+        for change in changes(trained, self.config):
             if change.startswith(("stream ", "test_view.", "data.class_map ")):
                 self.log.info(f"warning: these weights were trained with another input: {change}")
 
@@ -468,33 +425,13 @@ class Processor:
 
     def _restore(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
         state = load_checkpoint(path)
-        self._check_same_run(state["config"], path)
-        if state["world_size"] != distributed.world_size():
-            raise ResumeError(
-                f"{path} is a run of {state['world_size']} processes, and there are {distributed.world_size()}, "
-                "which would make other batches; resume it with as many"
-            )
+        check_same_run(state, self.config, path)
         load_weights(self.model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
         self.meter = Meter(**state["meter"])
         self.best, self.seconds = state["best"], state["seconds"]
-        if self.best and not (path.parent / "best.pt").exists():
-            raise ResumeError(
-                f"{path} is a run whose best epoch so far was {self.best['epoch']}, but its best.pt is missing; "
-                f"start another run from these weights with -w NEW --weights {path}"
-            )
         set_rng_state(state["rng"])
-
-    def _check_same_run(self, earlier: str, path: Path) -> None:
-        changed = [
-            change for change in _changes(earlier, self.config) if change.split()[0] not in FREE_ON_RESUME
-        ]
-        if changed:
-            raise ResumeError(
-                f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
-                f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {path}"
-            )
 
     def _describe(self) -> None:
         parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
@@ -506,16 +443,6 @@ class Processor:
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
-
-
-def _fetch(loss: Tensor, clips: Tensor) -> PendingLoss:
-    """Send a loss to the host without waiting for the device."""
-    if loss.device.type != "cuda":
-        return PendingLoss(loss, None, clips)
-    value = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-    return PendingLoss(value, arrived, clips)
 
 
 def _device_name(device: torch.device) -> str:
@@ -535,28 +462,3 @@ def _check_class(
 
 def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
     return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))
-
-
-def _changes(earlier: str, config: ProcessorConfig) -> list[str]:
-    """What differs between a run's config, as YAML, and this one: a sentence a key."""
-    before, now = _flat(earlier), _flat(to_yaml(config))
-    return [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-
-
-def _flat(text: str) -> dict[str, Any]:
-    """Dotted keys and values of a YAML mapping; lists are values."""
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            flat[prefix] = value
-
-    walk("", yaml.safe_load(text))
-    return flat

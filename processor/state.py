@@ -1,0 +1,70 @@
+"""Whether a stored state belongs to the run that is to go on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from processor.config import ProcessorConfig
+from torchlight import distributed
+from torchlight.config import to_yaml
+
+# A run may be resumed on another device, from another place, or with other logging: none changes the result
+# beyond rounding.
+FREE_ON_RESUME = ("work_dir", "device", "tensorboard", "data.path", "data.cache", "data.num_worker")
+
+
+class ResumeError(ValueError):
+    """The run in a work_dir is another than the one to be resumed."""
+
+
+def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path) -> None:
+    """Refuse the state in `path` if going on with it would not give what its run would have given.
+
+    Raises:
+        ResumeError: the config or the number of processes is another, or the weights of its best epoch are gone.
+    """
+    changed = [
+        change for change in changes(state["config"], config) if change.split()[0] not in FREE_ON_RESUME
+    ]
+    if changed:
+        raise ResumeError(
+            f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
+            f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {path}"
+        )
+    if state["world_size"] != distributed.world_size():
+        raise ResumeError(
+            f"{path} is a run of {state['world_size']} processes, and there are {distributed.world_size()}, "
+            "which would make other batches; resume it with as many"
+        )
+    if state["best"] and not (path.parent / "best.pt").exists():
+        raise ResumeError(
+            f"{path} is a run whose best epoch so far was {state['best']['epoch']}, but its best.pt is missing; "
+            f"start another run from these weights with -w NEW --weights {path}"
+        )
+
+
+def changes(earlier: str, config: ProcessorConfig) -> list[str]:
+    """What differs between a run's config, as YAML, and this one: a sentence a key."""
+    before, now = _flat(earlier), _flat(to_yaml(config))
+    return [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _flat(text: str) -> dict[str, Any]:
+    """Dotted keys and values of a YAML mapping; lists are values."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = value
+
+    walk("", yaml.safe_load(text))
+    return flat
