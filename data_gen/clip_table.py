@@ -4,7 +4,6 @@ Nothing here opens a clip's file.
 """
 
 import csv
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from feeder.prepared import PARTS
+from torchlight.build import nearest
 
 REQUIRED = ("file", "label", "subject")
 SPLIT = "split_"
@@ -142,9 +142,7 @@ def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[li
         known = list(names or sorted(set(cells)))
         for cell in cells:
             if cell not in known:
-                near = difflib.get_close_matches(cell, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"label {cell!r} is not in --class_names{hint}")
+                raise ValueError(f"label {cell!r} is not in --class_names; {nearest(cell, known)}")
         index = {name: label for label, name in enumerate(known)}
         return [index[cell] for cell in cells], known
     low, high = min(numbers), max(numbers)

@@ -42,6 +42,13 @@ def reference() -> Callable[[str], dict]:
     return load
 
 
+def assert_close_to_published(actual: torch.Tensor, expected: object, tolerance: float = 1e-4) -> None:
+    """Within tolerance of the largest expected value."""
+    expected = torch.as_tensor(np.asarray(expected), dtype=torch.float32)
+    error = (actual.detach() - expected).abs().max() / expected.abs().max()
+    assert error < tolerance, f"relative error {error:.1e}"
+
+
 def weights_by_formula(keys: list, *, seed_offset: int, gain: float) -> dict[str, torch.Tensor]:
     """The weights the published outputs were made with; `keys` lists (name, shape) in state-dict order."""
     weights: dict[str, torch.Tensor] = {}

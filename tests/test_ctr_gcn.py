@@ -6,18 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from conftest import weights_by_formula
+from conftest import assert_close_to_published, weights_by_formula
 from net.ctr_gcn import Model, _Concatenate, _Split
 from net.utils.graph import Graph
 
 LAYOUT = {25: "ntu-rgb+d", 20: "kinect-v1"}
-
-
-def close(actual, expected, tolerance=1e-4):
-    """Within tolerance of the largest expected value."""
-    expected = torch.as_tensor(np.asarray(expected), dtype=torch.float32)
-    error = (actual.detach() - expected).abs().max() / expected.abs().max()
-    assert error < tolerance, f"relative error {error:.1e}"
 
 
 class Textbook(nn.Module):
@@ -117,7 +110,7 @@ def test_published_outputs(published, training):
     model, outputs = published
     with torch.no_grad():
         logits = model.train(training)(torch.from_numpy(outputs["x"]))
-    close(logits, outputs["logits_train" if training else "logits_eval"])
+    assert_close_to_published(logits, outputs["logits_train" if training else "logits_eval"])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +161,7 @@ def test_bfloat16_is_near():
         exact = model(clips())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             scores = model(clips())
-    close(scores.float(), exact, 0.05)
+    assert_close_to_published(scores.float(), exact, 0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model.train()(clips()).float().logsumexp(1).sum()
     loss.backward()

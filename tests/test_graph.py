@@ -114,7 +114,7 @@ def test_yaml_layout_by_names_and_by_indices(layout_file):
         ({"joints": ["hip", "hip", "head"], "parents": [0, 0, 1]}, "'hip' more than once"),
         ({"joints": [1, 2, 3]}, "names are text"),
         ({"joints": [], "parents": [], "centre": 0}, "no joints"),
-        ({"centre": "xyzzy"}, "named in centre; its joints are hip, chest, head"),
+        ({"centre": "xyzzy"}, "named in centre; choose from chest, head, hip"),
         ({"centre": -1}, "joint -1"),
         ({"pairs": [["chest", "head"], ["head", "chest"]]}, "'head' twice in pairs"),
         ({"pairs": [["chest", "head"], ["hip", "head"]]}, "'head' twice in pairs"),

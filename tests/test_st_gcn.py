@@ -6,16 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from conftest import REFERENCE, weights_by_formula
+from conftest import REFERENCE, assert_close_to_published, weights_by_formula
 from net.st_gcn import Model, convert_state_dict
 from net.utils.graph import Graph
-
-
-def close(actual, expected, tolerance=1e-4):
-    """Within tolerance of the largest expected value."""
-    expected = torch.as_tensor(np.asarray(expected), dtype=torch.float32)
-    error = (actual.detach() - expected).abs().max() / expected.abs().max()
-    assert error < tolerance, f"relative error {error:.1e}"
 
 
 class Textbook(nn.Module):
@@ -87,17 +80,17 @@ def test_published_outputs_in_eval(published):
     model, outputs = published
     x = torch.from_numpy(outputs["x"])
     with torch.no_grad():
-        close(model.eval()(x), outputs["logits_eval"])
-        close(model.extract_feature(x).mean((1, 3, 4)), outputs["feature_eval_mean_tvm"])
+        assert_close_to_published(model.eval()(x), outputs["logits_eval"])
+        assert_close_to_published(model.extract_feature(x).mean((1, 3, 4)), outputs["feature_eval_mean_tvm"])
 
 
 def test_published_outputs_loss_and_gradients_in_training(published):
     model, outputs = published
     meta = outputs["meta"]
     logits = model.train()(torch.from_numpy(outputs["x"]))
-    close(logits, outputs["logits_train"])
+    assert_close_to_published(logits, outputs["logits_train"])
     loss = F.cross_entropy(logits, torch.tensor(meta["labels"]))
-    close(loss, outputs["loss_train"])
+    assert_close_to_published(loss, outputs["loss_train"])
     loss.backward()
     norms = {name: parameter.grad.norm().item() for name, parameter in model.named_parameters()}
     assert norms.keys() == meta["grad_norm"].keys()
@@ -130,7 +123,9 @@ def test_published_weights_give_the_published_scores(reference, name):
     model = Model(3, 51, hidden_channels=16)
     model.load_state_dict(state)
     with torch.no_grad():
-        close(model.eval()(torch.from_numpy(data["frame50_position"])), data[f"pku51_logits/{name}"])
+        assert_close_to_published(
+            model.eval()(torch.from_numpy(data["frame50_position"])), data[f"pku51_logits/{name}"]
+        )
 
 
 def test_convert_state_dict_touches_the_linear_head_alone():
@@ -184,7 +179,7 @@ def test_bfloat16_is_near():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             scores = model(two_bodies())
     assert scores.dtype == torch.bfloat16
-    close(scores.float(), exact, 0.05)
+    assert_close_to_published(scores.float(), exact, 0.05)
     model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(two_bodies()).float().logsumexp(1).sum()

@@ -3,7 +3,6 @@
 V joints, K adjacency subsets. Joints are counted from 0.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+
+from torchlight.build import nearest
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,7 @@ def describe_skeleton(
         if isinstance(joint, int):
             return joint
         if joint not in names:
-            near = difflib.get_close_matches(str(joint), names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its joints are {', '.join(names)}"
+            hint = nearest(str(joint), names)
             raise ValueError(f"skeleton {name!r} has no joint {joint!r}, named in {where}; {hint}")
         return names.index(joint)
 
