@@ -154,6 +154,9 @@ class Processor:
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
             load_weights(self.model, config.weights, ignore=config.ignore_weights)
+        if config.model_args.get("skip_empty_bodies", False):
+            # Every step has another number of bodies; cuDNN would time its algorithms anew for each.
+            torch.backends.cudnn.benchmark = False
         self.network: nn.Module = self.model
         if config.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
