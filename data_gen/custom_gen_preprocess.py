@@ -59,7 +59,7 @@ from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, existing_file, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 NUM_CHANNEL = 3

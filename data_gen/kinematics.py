@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from net.utils.graph import LAYOUTS
+from net.utils.layouts import LAYOUTS
 
 SKELETON = LAYOUTS["ntu-rgb+d"]
 NODE = {joint: index for index, joint in enumerate(SKELETON.joints)}

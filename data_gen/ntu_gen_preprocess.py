@@ -28,7 +28,7 @@ from data_gen.report import Report, add_output_arguments, existing_file, run_com
 from data_gen.summary import count_splits
 from data_gen.tracks import CHOICES
 from feeder.prepared import PreparedWriter, refuse_existing
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 LAYOUT = "ntu-rgb+d"
 SUFFIX = ".skeleton"

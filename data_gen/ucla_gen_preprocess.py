@@ -27,7 +27,7 @@ from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 LAYOUT = "kinect-v1"
 FRAME_RATE = 30.0

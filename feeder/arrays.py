@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from feeder.prepared import PARTS, Prepared, open_prepared
-from net.utils.graph import Skeleton, get_skeleton
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 
 # What the array's file is called, and whether its last frames may be padding.
 KINDS = {"position": False, "data": True, "data_joint_pad": False}
@@ -30,7 +31,7 @@ class ArrayFolder:
 
     Args:
         path: the folder.
-        layout: of the V joints; see `net.utils.graph.get_skeleton`.
+        layout: of the V joints; see `net.utils.layouts.get_skeleton`.
 
     Raises:
         FileNotFoundError: a file of the four is missing.

@@ -10,7 +10,7 @@ import yaml
 
 from feeder.arrays import ArrayFolder, open_source
 from feeder.prepared import Prepared
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 from torchlight.build import nearest
 from torchlight.seed import derive_seed
 

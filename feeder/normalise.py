@@ -16,7 +16,7 @@ from torch import Tensor
 
 from feeder.ragged import RaggedBatch, Tracks, constant
 from feeder.sampling import whole_clip
-from net.utils.graph import Skeleton
+from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]
 

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from net.utils.graph import Skeleton
+from net.utils.skeleton import Skeleton
 
 FORMAT_VERSION = 1
 PARTS = ("train", "val")

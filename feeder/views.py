@@ -15,7 +15,7 @@ from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
 from feeder.sampling import SAMPLING, SamplingStep, sample
 from feeder.streams import STREAMS
-from net.utils.graph import Skeleton
+from net.utils.skeleton import Skeleton
 from torchlight.build import Problem, bind, nearest
 
 Step = TypeVar("Step")

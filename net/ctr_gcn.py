@@ -27,7 +27,7 @@ class Model(nn.Module):
 
     in_channels: coordinates of a joint.
     num_class: scores to give.
-    layout: see `net.utils.graph.get_skeleton`; the graph is its `digraph`.
+    layout: see `net.utils.layouts.get_skeleton`; the graph is its `digraph`.
     num_body: M; the input is normalised for each body apart.
     base_channels: width of the first blocks, doubled at the fifth and eighth; 64 as published.
     dropout: probability before the head.

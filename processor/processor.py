@@ -24,7 +24,8 @@ from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.prepared import Prepared
 from feeder.views import View, ViewError
-from net.utils.graph import Skeleton, get_skeleton
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 from processor import io, optim
 from processor.config import ProcessorConfig, ViewConfig, contradictions, out_of_range
 from processor.meter import Meter, PendingLoss

@@ -77,7 +77,7 @@ def weights_by_formula(keys: list, *, seed_offset: int, gain: float) -> dict[str
 def tiny_data(tmp_path_factory) -> Path:
     """A prepared file of 4 classes that differ in which limb swings: 64 training and 32 held-out clips."""
     from feeder.prepared import PreparedWriter
-    from net.utils.graph import get_skeleton
+    from net.utils.layouts import get_skeleton
 
     skeleton = get_skeleton("ntu-rgb+d")
     rng = np.random.default_rng(0)

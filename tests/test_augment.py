@@ -23,7 +23,7 @@ from feeder.augment import (
     augment,
     rotations,
 )
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
 CLIP = torch.tensor([0, 0, 1, 2, 2, 3])  # tracks of four clips, two of which have two bodies

@@ -9,7 +9,8 @@ import torch
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net import ctr_gcn, st_gcn
-from net.utils.graph import Graph, get_skeleton
+from net.utils.graph import Graph
+from net.utils.layouts import get_skeleton
 from tools import benchmark, textbook
 
 LAYOUT = "ntu-rgb+d"

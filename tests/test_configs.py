@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import main
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 from torchlight.build import PACKAGES, build, import_class
 from torchlight.config import load_config, to_yaml
 

@@ -14,7 +14,7 @@ from data_gen.export_numpy import main
 from feeder.arrays import open_source
 from feeder.feeder import Feeder
 from feeder.prepared import PreparedWriter, open_prepared
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 SCRIPT = Path(export_numpy.__file__)
 SKELETON = get_skeleton("ntu-rgb+d")

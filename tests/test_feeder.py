@@ -5,7 +5,7 @@ import pytest
 
 from feeder.feeder import Feeder, read_class_map
 from feeder.prepared import PreparedWriter
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 CLASSES = ["wave", "bow", "sit", "jump"]
 SHARES = {"wave": 60, "bow": 40, "sit": 20, "jump": 4}

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from net.utils.graph import LAYOUTS, Graph, Skeleton, get_skeleton
+from net.utils.graph import Graph
+from net.utils.layouts import LAYOUTS, get_skeleton
+from net.utils.skeleton import Skeleton
 
 CHAIN = {"joints": ["hip", "chest", "head"], "parents": ["hip", "hip", "chest"], "centre": "hip"}
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 # Of a package below, only these modules.
 ONLY = {
-    ("feeder", "net"): {"net.utils.graph"},
+    ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton"},
     ("feeder", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
     ("net", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
 }
@@ -96,7 +96,7 @@ def test_torchlight_s_modules_stand_in_a_row() -> None:
             "from torchlight.config import x\nimport torchlight.log as l",
             ["torchlight.config.x", "torchlight.log"],
         ),
-        ("feeder", "from net.utils.graph import Graph\nfrom net.utils import graph", []),
+        ("feeder", "from net.utils.layouts import LAYOUTS\nfrom net.utils import skeleton", []),
         (
             "feeder",
             "from net.st_gcn import Model\nfrom net.utils import gcn",

@@ -13,7 +13,7 @@ from feeder.feeder import Feeder
 from feeder.loader import Batch, Loader
 from feeder.prepared import PreparedWriter
 from feeder.views import View
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
 

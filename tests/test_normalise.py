@@ -10,7 +10,7 @@ from ragged_clips import generator, make_clips, resized, to_batch
 from feeder.normalise import NORMALISE
 from feeder.sampling import RandomResizedCrop, sample
 from feeder.views import View
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 from tools import textbook
 
 NTU = get_skeleton("ntu-rgb+d")

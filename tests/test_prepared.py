@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from feeder.prepared import FORMAT_VERSION, PreparedWriter, open_prepared
-from net.utils.graph import Skeleton, get_skeleton
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAIN = Skeleton(

@@ -7,7 +7,7 @@ from ragged_clips import generator, make_clips, to_batch
 
 from feeder.streams import STREAMS
 from feeder.views import View
-from net.utils.graph import LAYOUTS, get_skeleton
+from net.utils.layouts import LAYOUTS, get_skeleton
 
 
 def slow(poses, parents, name):

@@ -11,7 +11,7 @@ from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
 from feeder.sampling import SAMPLING
 from feeder.views import View
-from net.utils.graph import get_skeleton
+from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
 LENGTHS, BODIES = [1, 84, 30, 300], [2, 1, 3, 2]

@@ -39,7 +39,8 @@ from feeder.prepared import open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net import ctr_gcn, st_gcn
-from net.utils.graph import Graph, get_skeleton
+from net.utils.graph import Graph
+from net.utils.layouts import get_skeleton
 from tools import textbook
 from torchlight.checkpoint import atomic_write
 

@@ -1,0 +1,173 @@
+"""The skeletons of the data sets and pose estimators; the only place that knows which joint hangs on which."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from net.utils.skeleton import Skeleton, describe_skeleton
+
+
+def _built_in(name: str, parents: Mapping[str, str], **more: Any) -> Skeleton:
+    """A skeleton from {joint: parent}, whose pairs are the names that differ in `left` and `right`."""
+    pairs = [(joint, joint.replace("left", "right")) for joint in parents if "left" in joint]
+    return describe_skeleton(name, list(parents), parents=list(parents.values()), pairs=pairs, **more)
+
+
+_KINECT_LIMBS = {
+    "left shoulder": "shoulder centre",
+    "left elbow": "left shoulder",
+    "left wrist": "left elbow",
+    "left hand": "left wrist",
+    "right shoulder": "shoulder centre",
+    "right elbow": "right shoulder",
+    "right wrist": "right elbow",
+    "right hand": "right wrist",
+    "left hip": "hip centre",
+    "left knee": "left hip",
+    "left ankle": "left knee",
+    "left foot": "left ankle",
+    "right hip": "hip centre",
+    "right knee": "right hip",
+    "right ankle": "right knee",
+    "right foot": "right ankle",
+}
+_KINECT_V2_HANDS = {
+    "left hand tip": "left thumb",
+    "left thumb": "left hand",
+    "right hand tip": "right thumb",
+    "right thumb": "right hand",
+}
+_KINECT_LINES = {
+    "spine": "spine",
+    "torso": ("hip centre", "spine"),
+    "shoulders": ("right shoulder", "left shoulder"),
+}
+
+LAYOUTS: dict[str, Skeleton] = {
+    skeleton.name: skeleton
+    for skeleton in (
+        _built_in(
+            "ntu-rgb+d",
+            {"hip centre": "spine", "spine": "shoulder centre", "neck": "shoulder centre", "head": "neck"}
+            | _KINECT_LIMBS
+            | {"shoulder centre": "shoulder centre"}
+            | _KINECT_V2_HANDS,
+            centre="shoulder centre",
+            **_KINECT_LINES,
+        ),
+        _built_in(
+            "ntu_edge",
+            {"hip centre": "spine", "spine": "neck", "neck": "neck", "head": "neck"}
+            | _KINECT_LIMBS
+            | {"left shoulder": "spine", "right shoulder": "spine"}
+            | _KINECT_V2_HANDS,
+            centre="neck",
+            **_KINECT_LINES,
+        ),
+        _built_in(
+            "kinect-v1",
+            {
+                "hip centre": "spine",
+                "spine": "shoulder centre",
+                "shoulder centre": "shoulder centre",
+                "head": "shoulder centre",
+            }
+            | _KINECT_LIMBS,
+            centre="shoulder centre",
+            **_KINECT_LINES,
+        ),
+        _built_in(
+            "openpose",
+            {
+                "nose": "neck",
+                "neck": "neck",
+                "right shoulder": "neck",
+                "right elbow": "right shoulder",
+                "right wrist": "right elbow",
+                "left shoulder": "neck",
+                "left elbow": "left shoulder",
+                "left wrist": "left elbow",
+                "right hip": "right shoulder",
+                "right knee": "right hip",
+                "right ankle": "right knee",
+                "left hip": "left shoulder",
+                "left knee": "left hip",
+                "left ankle": "left knee",
+                "right eye": "nose",
+                "left eye": "nose",
+                "right ear": "right eye",
+                "left ear": "left eye",
+            },
+            centre="neck",
+            shoulders=("right shoulder", "left shoulder"),
+        ),
+        _built_in(
+            "coco",
+            {
+                "nose": "nose",
+                "left eye": "nose",
+                "right eye": "nose",
+                "left ear": "left eye",
+                "right ear": "right eye",
+                "left shoulder": "nose",
+                "right shoulder": "nose",
+                "left elbow": "left shoulder",
+                "right elbow": "right shoulder",
+                "left wrist": "left elbow",
+                "right wrist": "right elbow",
+                "left hip": "left shoulder",
+                "right hip": "right shoulder",
+                "left knee": "left hip",
+                "right knee": "right hip",
+                "left ankle": "left knee",
+                "right ankle": "right knee",
+            },
+            centre="nose",
+            shoulders=("right shoulder", "left shoulder"),
+        ),
+    )
+}
+
+
+def get_skeleton(layout: str | Skeleton) -> Skeleton:
+    """The skeleton of a layout: a name of `LAYOUTS`, or the path of a YAML file that describes one.
+
+    The file holds `joints` (names), `parents` (a name or index per joint; the root names itself), `centre`,
+    and where wanted `name` (else the file's), `pairs` ([left, right] lists), `spine`, `torso` [lower, upper],
+    `shoulders` [right, left].
+
+    Raises ValueError for an unknown name or a description that is no skeleton, FileNotFoundError for a
+    missing file.
+    """
+    if isinstance(layout, Skeleton):
+        return layout
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    path = Path(layout)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ValueError(
+            f"unknown layout {layout!r}; give one of {', '.join(LAYOUTS)}, "
+            "or the path of a .yaml file that describes a skeleton"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"layout file {layout!r} does not exist; known names are {', '.join(LAYOUTS)}"
+        )
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"layout file {layout!r} is not valid YAML: {error}") from None
+    required = {"joints", "parents", "centre"}
+    allowed = required | {"name", "pairs", "spine", "torso", "shoulders"}
+    if not isinstance(fields, dict) or required - set(fields) or set(fields) - allowed:
+        found = sorted(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+        raise ValueError(
+            f"layout file {layout!r} holds {found}; it takes the keys {sorted(required)} "
+            f"and may have {sorted(allowed - required)}"
+        )
+    for key in ("joints", "parents", "pairs"):
+        if not isinstance(fields.get(key, []), list):
+            raise ValueError(f"layout file {layout!r} has {key} {fields[key]!r}; it takes a list")
+    return describe_skeleton(fields.pop("name", path.stem), fields.pop("joints"), **fields)
