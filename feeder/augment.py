@@ -345,12 +345,13 @@ class TemporalBlur(DirectStep):
 class UnitBox(DirectStep):
     """Each axis moved and scaled so that the joints of the view span [-1, 1] on it (CTR-GCN's NW-UCLA feeder).
 
-    One box per clip around all its bodies, absent joints left out; an axis without extent is only moved.
+    One box per clip around all its bodies, empty frames left out; an axis without extent is only moved.
     """
 
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
-        absent = (poses == 0).all(-1, keepdim=True)
+        # Whole frames only: a single joint at the origin may be the one that a clip was centred on.
+        absent = (poses == 0).all((2, 3), keepdim=True)
         of_track = send(clip, poses.device)
         track = of_track[:, None].expand(-1, poses.shape[-1])
         corner = poses.new_zeros(num_clip, poses.shape[-1])
