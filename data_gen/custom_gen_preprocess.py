@@ -33,6 +33,7 @@ import argparse
 import csv
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -63,6 +64,7 @@ from net.utils.layouts import get_skeleton
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 NUM_CHANNEL = 3
+FEW_SUBJECTS = 6
 
 
 class ClipError(ValueError):
@@ -193,12 +195,20 @@ def prepare(args: argparse.Namespace) -> int:
     empty = sorted(set(range(len(class_names))) - {label[row] for row in kept})
     if empty:
         print(f"classes without a clip: {', '.join(class_names[number] for number in empty)}")
-    settings = f"data.path={args.out} data.layout={args.layout} data.num_class={len(class_names)}"
+    benchmark, split = next(iter(splits.items()))
+    settings = {
+        "data.path": args.out,
+        "data.layout": args.layout,
+        "data.num_class": len(class_names),
+        "data.num_body": num_body,
+        "benchmark": benchmark,
+    }
+    # With so few people, leaving one out of training would take more than the validation part's share.
+    if len({subject[kept[clip]] for clip in split["train"]}) < FEW_SUBJECTS:
+        settings["data.val_by"] = "random"
     print("train with, for instance:")
-    print(
-        f"    python main.py recognition -c config/custom/st_gcn.yaml {settings} data.num_body={num_body} "
-        f"benchmark={next(iter(splits))}"
-    )
+    words = [shlex.quote(f"{key}={value}") for key, value in settings.items()]
+    print(f"    python main.py recognition -c config/custom/st_gcn.yaml {' '.join(words)}")
     return report.exit_status(args.max_bad)
 
 

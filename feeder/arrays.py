@@ -3,6 +3,7 @@
 Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
 """
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +251,9 @@ class _Array(np.ndarray):
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
         values = _typed(kind).array(data)
+        # NumPy believes the shape, and would take what lies behind a list for objects.
+        if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) != values.size:
+            raise pickle.UnpicklingError(f"it holds {values.size} values as an array of shape {shape}")
         flat = values.tolist() if values.dtype.kind == "O" else values.tobytes()
         super().__setstate__((1, shape, values.dtype, bool(fortran), flat))  # type: ignore[arg-type]
 

@@ -98,7 +98,9 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
         poses = _transform(poses, matrix)
     if drawn.swap is not None:
         chosen = _chosen(drawn.swap, clip, poses.device)
-        swapped = poses.index_select(0, chosen).index_select(2, constant(tuple(swap), poses.device))
+        swapped = poses.index_select(0, chosen).index_select(
+            2, constant(tuple(swap), torch.int64, poses.device)
+        )
         poses.index_copy_(0, chosen, swapped)
     return poses
 

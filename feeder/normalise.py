@@ -74,9 +74,9 @@ def align_torso(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton:
     pose = _first_pose(batch, skeleton)
     lower, upper = skeleton.torso
     right, left = skeleton.shoulders
-    upright = _shortest_turn(pose[:, upper] - pose[:, lower], constant((0.0, 0.0, 1.0), pose.device))
+    upright = _shortest_turn(pose[:, upper] - pose[:, lower], constant((0, 0, 1), pose.dtype, pose.device))
     line = (upright @ (pose[:, right] - pose[:, left])[..., None])[..., 0]
-    turn = _shortest_turn(line, constant((1.0, 0.0, 0.0), pose.device)) @ upright
+    turn = _shortest_turn(line, constant((1, 0, 0), pose.dtype, pose.device)) @ upright
     return poses, turn[batch.send(tracks.clip)][:, None]
 
 

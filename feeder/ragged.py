@@ -20,9 +20,9 @@ def send(table: Tensor, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, sent once; not to be changed."""
-    return torch.tensor(values, device=device)
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 class Tracks(NamedTuple):
@@ -132,7 +132,9 @@ class RaggedBatch:
         Indexing the flat memory is ten times as fast as indexing rows and joints.
         """
         num_joint, num_channel = self.rows.shape[1:]
-        offset = constant(tuple(joint * num_channel + channel for joint, channel in places), row.device)
+        offset = constant(
+            tuple(joint * num_channel + channel for joint, channel in places), torch.int64, row.device
+        )
         index = row[..., None] * (num_joint * num_channel) + offset
         return self.rows.view(-1).index_select(0, index.flatten()).view(index.shape)
 

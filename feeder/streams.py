@@ -18,7 +18,7 @@ def joint(poses: Tensor, parents: Sequence[int]) -> Tensor:
 
 def bone(poses: Tensor, parents: Sequence[int]) -> Tensor:
     """Joint minus its parent; zero at the root."""
-    return poses - poses.index_select(-2, constant(tuple(parents), poses.device))
+    return poses - poses.index_select(-2, constant(tuple(parents), torch.int64, poses.device))
 
 
 def motion(poses: Tensor, parents: Sequence[int]) -> Tensor:

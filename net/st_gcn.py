@@ -85,6 +85,11 @@ class Model(nn.Module):
         self.fcn = nn.Conv2d(hidden_dim, num_class, 1)
         self.apply(initialise)
 
+    @property
+    def varies_batch(self) -> bool:
+        """Whether the convolutions see another batch size at every call."""
+        return self.skip_empty_bodies
+
     def forward(self, x: Tensor) -> Tensor:
         """From x (N, C, T, V, M) to class scores (N, num_class)."""
         return self.fcn(self.embed(x)[..., None, None]).flatten(1)

@@ -85,7 +85,7 @@ def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds earlier results ({_listed(held)}): replace them with --overwrite, "
             "or choose another folder"
         )
-    _remove(_held(folder, (*START_FILES, *RESULT_FILES)))
+    _remove(held)
 
 
 def _held(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -21,16 +21,19 @@ class Meter:
         self.total[name] = self.total[name] + value if name in self.total else value
         self.count[name] = self.count.get(name, 0) + count
 
-    def means(self) -> dict[str, float]:
-        """Means so far, over all ranks."""
-        sums = distributed.all_reduce_sum(
-            {
-                f"{kind}/{name}": float(value)
-                for kind, values in (("total", self.total), ("count", self.count))
-                for name, value in values.items()
-            }
+    def over_ranks(self) -> "Meter":
+        """The sums of all ranks, on the host. All must call it."""
+        total = distributed.all_reduce_sum({name: float(value) for name, value in self.total.items()})
+        count = distributed.all_reduce_sum(self.count)
+        return Meter(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in total.items()},
+            {name: int(value) for name, value in count.items()},
         )
-        return {name: sums[f"total/{name}"] / sums[f"count/{name}"] for name in self.total}
+
+    def means(self) -> dict[str, float]:
+        """Means so far, over all ranks. All must call it."""
+        sums = self.over_ranks()
+        return {name: float(value) / sums.count[name] for name, value in sums.total.items()}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class PendingLoss:
             return cls(loss, None, clips)
         value = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(loss.device))
         return cls(value, arrived, clips)
 
     def wait(self) -> float:

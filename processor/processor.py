@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -155,8 +156,8 @@ class Processor:
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
             load_weights(self.model, config.weights, ignore=config.ignore_weights)
-        if config.model_args.get("skip_empty_bodies", False):
-            # Every step has another number of bodies; cuDNN would time its algorithms anew for each.
+        if getattr(self.model, "varies_batch", False):
+            # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
         self.network: nn.Module = self.model
         if config.compile:
@@ -235,7 +236,7 @@ class Processor:
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
         first, num_clip = self.batch_done, 0
         title = f"epoch {epoch + 1}/{config.num_epoch}"
-        batches = progress(loader.iterate(first), title, total=num_batch - first)
+        batches = progress(islice(loader.iterate(first), num_batch - first), title, total=num_batch - first)
         pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
             # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
@@ -257,9 +258,7 @@ class Processor:
             self._check_finite(before)
             num_clip += len(batch.label)
             self.batch_done = number + 1
-            if self.batch_done == num_batch:
-                break
-            if stopped_by := distributed.all_reduce_max(stop.signal):
+            if self.batch_done < num_batch and (stopped_by := distributed.all_reduce_max(stop.signal)):
                 self._check_finite(pending)
                 self.seconds += time.perf_counter() - began
                 self._save(optimizer)
@@ -276,7 +275,9 @@ class Processor:
         row = {"lr": optimizer.param_groups[0]["lr"], **self.meter.means()}
         row |= self._evaluate_epoch(epoch, watched)
         self.seconds += time.perf_counter() - began
-        row |= {"clips_per_second": clips_per_second, "seconds": self.seconds}
+        if num_clip:  # none where a run goes on with the evaluation
+            row["clips_per_second"] = clips_per_second
+        row["seconds"] = self.seconds
         self.log.metrics(epoch, row)
         self.epoch, self.batch_done, self.meter = epoch + 1, 0, Meter()
         self._save(optimizer)
@@ -366,10 +367,12 @@ class Processor:
         """Say where the clips are shown to the network otherwise than they were when it was trained."""
         assert self.config.weights is not None
         trained = load_checkpoint(self.config.weights).get("config")
-        if not isinstance(trained, str):
+        try:
+            changed = changes(trained, self.config) if isinstance(trained, str) else []
+        except yaml.YAMLError:  # another program's
             return
-        for change in changes(trained, self.config):
-            if change.startswith(("stream ", "test_view.", "data.class_map ")):
+        for change in changed:
+            if change.startswith(("stream ", "test_view.", "data.class_map ", "data.num_body ")):
                 self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
@@ -411,6 +414,7 @@ class Processor:
     # -- state ---------------------------------------------------------------------------------------------
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        meter = self.meter.over_ranks()
         if not distributed.is_main():
             return
         state = {
@@ -418,7 +422,7 @@ class Processor:
             "optimizer": optimizer.state_dict(),
             "epoch": self.epoch,
             "batch_done": self.batch_done,
-            "meter": asdict(self.meter),
+            "meter": asdict(meter),
             "best": self.best,
             "seconds": self.seconds,
             "world_size": distributed.world_size(),
@@ -433,7 +437,7 @@ class Processor:
         load_weights(self.model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
-        self.meter = Meter(**state["meter"])
+        self.meter = Meter(**state["meter"]) if distributed.is_main() else Meter()
         self.best, self.seconds = state["best"], state["seconds"]
         set_rng_state(state["rng"])
 

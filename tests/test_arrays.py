@@ -281,6 +281,11 @@ def forged_arrays():
     yield _Call(reconstruct, *args, state=(1, (1,), _Forged(), False, address))
     yield _Call(frombuffer, address, _Forged(), (1,), "C")
     yield _Call(np.ndarray, (1,), _Forged(), address)
+    # Shapes that promise more than there is.
+    objects = np.dtype("O")
+    yield _Call(reconstruct, *args, state=(1, (200,), objects, False, [1]))
+    yield _Call(reconstruct, *args, state=(1, (-1,), objects, False, [1]))
+    yield _Call(reconstruct, *args, state=(1, (2**32, 2**32), np.dtype("f8"), False, b""))
 
 
 def malicious(touched):
@@ -297,7 +302,7 @@ def malicious(touched):
     yield from (pickle.dumps(([array], [0])) for array in forged_arrays())
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(15))
 def test_a_pickle_that_holds_more_is_refused_and_runs_nothing(tmp_path, number):
     write_folder(tmp_path / "xsub")
     touched = tmp_path / "touched"

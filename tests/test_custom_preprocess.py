@@ -1,6 +1,7 @@
 import csv
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import main as recognise
 from data_gen import custom_gen_preprocess
 from data_gen.clip_table import draw_split, given_splits, number_labels, number_subjects, read_table
 from data_gen.custom_gen_preprocess import ClipError, main, read_clip
@@ -343,6 +345,29 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     assert status == 1 and open_prepared(out).name.tolist() == ["a.npy", "deep/b.npy", "d.csv"]
     assert [(Path(file).name, line) for file, line, _ in report(out)] == [("c.json", "")]
     assert open_prepared(out).attrs["num_bad"] == 1
+
+
+def test_the_last_line_trains_on_what_was_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for number in range(24):
+        name = f"{number} of 24.npy"
+        np.save(folder / "clips" / name, poses(10, seed=number))
+        lines.append(f"{name},{'jump' if number % 2 else 'wave'},subject {number // 6}")
+    write_table(folder, "file,label,subject", *lines)
+    assert run(folder)[0] == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:5] == ["python", "main.py", "recognition", "-c", "config/custom/st_gcn.yaml"]
+    monkeypatch.chdir(Path(recognise.__file__).parent)
+    settings = [
+        "model_args.hidden_channels=8",
+        "model_args.hidden_dim=8",
+        "--debug",
+        "-w",
+        str(folder / "work"),
+    ]
+    assert recognise.main([*command[2:], *settings]) == 0
 
 
 def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

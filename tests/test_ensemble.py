@@ -62,6 +62,15 @@ def test_runs_of_other_clips_labels_or_classes_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_only_its_own_files_are_replaced(two_runs, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.yaml").write_text("mine")
+    for overwrite in ([], ["--overwrite"]):
+        assert ensemble.main([*two_runs, "--out", str(out), *overwrite]) == 0
+        assert (out / "config.yaml").read_text() == "mine"
+
+
 @pytest.mark.parametrize("weights", [["0", "0"], ["1", "nan"], ["1", "inf"]])
 def test_weights_that_fuse_nothing_are_refused(two_runs, capsys, weights):
     with pytest.raises(SystemExit, match="2"):

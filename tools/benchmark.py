@@ -14,7 +14,6 @@ import io
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -88,22 +87,16 @@ def textbook_preparation(paths: Sequence[Path]) -> None:
         textbook.align_torso(textbook.choose_bodies(textbook.read_skeleton(path)))
 
 
-# Prints the peak of this process and the largest of its workers' in MiB, after the command.
+# Prints the peaks of the command and of its largest worker in KiB. A process starts with the peak of the one
+# that started it in getrusage: VmHWM is its own, and a worker's is an upper bound.
 PEAK = """
-import sys
+import resource, sys
+from pathlib import Path
 from data_gen import ntu_gen_preprocess
-from tools.benchmark import highest_memory
 ntu_gen_preprocess.main(sys.argv[1:])
-print(highest_memory(), file=sys.stderr)
+own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(own.split()[1], resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
 """
-
-
-def highest_memory() -> str:
-    """The peak of this process, and the largest of the processes it started, if any."""
-    own, largest = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return f"{own:,.0f} MiB" + (f", a worker {largest:,.0f} MiB" if largest else "")
 
 
 def _peak_of_command(raw: Path, out: Path, num_worker: int) -> str:
@@ -115,7 +108,8 @@ def _peak_of_command(raw: Path, out: Path, num_worker: int) -> str:
         text=True,
         check=True,
     )
-    return done.stderr.splitlines()[-1]
+    own, worker = (int(peak) / 1024 for peak in done.stderr.split()[-2:])
+    return f"{own:,.0f} MiB" + (f", a worker at most {worker:,.0f} MiB" if worker else "")
 
 
 def preparation(rounds: int) -> Iterator[Row]:

@@ -18,6 +18,7 @@ if not __package__:
 
 from processor import io
 from processor.metrics import classification_metrics
+from torchlight.log import work_dir_lock
 
 
 def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
         fused = fuse(runs, weights)
         if args.out is not None:
-            io.prepare_result_dir(args.out, overwrite=args.overwrite)
+            with work_dir_lock(args.out):
+                io.prepare_result_dir(args.out, overwrite=args.overwrite)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

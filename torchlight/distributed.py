@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 def init(device_name: str = "auto") -> None:
-    """Join the other processes, if torchrun started this one among several; `shutdown` leaves them.
+    """Choose the device, and join the other processes, if there are any; `shutdown` leaves them.
 
     Args:
         device_name: as for `device`.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return
     chosen = device(device_name)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
 
 
