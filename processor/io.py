@@ -18,9 +18,7 @@ from torchlight.checkpoint import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
 RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png")
-# Also there when a run broke off before it had made anything.
-START_FILES = ("config.yaml", "log.txt")
-RUN_FILES = (*START_FILES, *TRAIN_FILES, *RESULT_FILES)
+RUN_FILES = ("config.yaml", "log.txt", *TRAIN_FILES, *RESULT_FILES)
 
 # How a class score of a clip is stored; `tools/ensemble.py` joins such files by clip name.
 SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
@@ -53,7 +51,8 @@ def prepare_work_dir(
             raise WorkDirHoldsRun(
                 f"--overwrite would remove {keep}, the weights to start from; choose another work_dir with -w"
             )
-        _remove([*held, *work_dir.glob("events.out.tfevents.*")])
+        for path in (*held, *work_dir.glob("events.out.tfevents.*")):
+            path.unlink()
     elif held and not resume:
         raise WorkDirHoldsRun(
             f"work_dir {work_dir} holds an earlier run ({_listed(held)}): "
@@ -85,16 +84,12 @@ def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds earlier results ({_listed(held)}): replace them with --overwrite, "
             "or choose another folder"
         )
-    _remove(held)
+    for path in held:
+        path.unlink()
 
 
 def _held(folder: Path, names: Sequence[str]) -> list[Path]:
     return [folder / name for name in names if (folder / name).exists()]
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink()
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -137,9 +137,8 @@ class Processor:
         config = self.config
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = (
-            config.precision == "tf32"
-        )  # convolutions have a switch of their own
+        # Convolutions have a switch of their own.
+        torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
         parts: list[Part] = ["test"]
         if phase == "train":
             parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
