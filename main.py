@@ -15,23 +15,40 @@ from torchlight.config import ConfigError, load_config, to_yaml
 # Imported when chosen, so that a processor's own needs burden no other.
 PROCESSORS = {
     "recognition": "processor.recognition.Recognition",
+    "pretrain": "processor.pretrain.Pretrain",
+    "linear_evaluation": "processor.linear_evaluation.LinearEvaluation",
+    "finetune_evaluation": "processor.finetune_evaluation.FinetuneEvaluation",
+    "knn_evaluation": "processor.knn_evaluation.KnnEvaluation",
 }
 
 # What a user can put right; anything else is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line. `key=value` settings may stand anywhere after the processor's name."""
+def parse(argv: Sequence[str] | None, processor: str | None, config: str | None) -> argparse.Namespace:
+    """The command line. `key=value` settings may stand anywhere after the processor's name.
+
+    Args:
+        argv: the words after the program's name; None for those of this process.
+        processor: None if the first word names it.
+        config: the file to take where none is named; None if one must be.
+    """
     parser = argparse.ArgumentParser(
-        prog="main.py",
-        description="Train and judge models of skeleton actions.",
+        description="Train and judge models of skeleton actions."
+        if processor is None
+        else f"The same as main.py {processor}.",
         epilog="Any key of the config can be set by key=value, e.g. stream=bone optim.lr=0.05",
     )
     add = parser.add_argument
-    add("processor", choices=PROCESSORS)
+    if processor is None:
+        add("processor", choices=PROCESSORS)
+    else:
+        parser.set_defaults(processor=processor)
     add("settings", nargs="*", metavar="key=value", help="settings that override the config's")
-    add("-c", "--config", required=True, metavar="FILE", help="YAML config, e.g. config/demo/st_gcn.yaml")
+    shown = (
+        "YAML config, e.g. config/demo/st_gcn.yaml" if config is None else f"YAML config (default: {config})"
+    )
+    add("-c", "--config", required=config is None, default=config, metavar="FILE", help=shown)
     add("-w", "--work_dir", metavar="DIR", help="where the files of the run go")
     add("--phase", choices=("train", "test"), default="train", help="test only scores --weights")
     add("--weights", metavar="FILE", help="weights to start from, or to test")
@@ -92,12 +109,17 @@ def run(args: argparse.Namespace) -> None:
         processor.test(overwrite=args.overwrite or args.debug)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None, *, processor: str | None = None, config: str | None = None
+) -> int:
     """Run one command; returns the exit status: 0 done, 1 broke off, 2 wrong config or usage.
 
     A stop signal ends the process with 128 + its number (143 after SIGTERM), after the state is saved.
+
+    Args:
+        argv, processor, config: see `parse`.
     """
-    args = parse(argv)
+    args = parse(argv, processor, config)
     try:
         run(args)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Which clips a run sees, and what they are called: split, validation part, labelled part, class map."""
+"""Which clips a run sees, and what they are called: split, validation part, labelled part, label map."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -29,16 +29,17 @@ class Feeder:
         benchmark: the split, such as `xsub`.
         part: `train`, `val` or `test`.
         layout: of the joints, as the rest of the run takes it; the data must agree.
-        num_class: of the labels after `class_map`; the data must agree.
+        num_class: of the labels after `label_map`; the data must agree.
         num_body: M; a clip's bodies beyond it are left out.
         val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
         val_by: `subject` holds out whole subjects, as many as come nearest to the fraction; `random` holds out
             the same fraction of every class. Every class keeps a training clip.
         val_seed: draws the validation part.
-        label_fraction: of the training clips of each class, as many are kept, rounded, and one at the least.
-            With one seed, the clips of a smaller fraction are among those of a larger one.
+        label_fraction: of the clips of each class, as many are kept, rounded, and one at the least, in `train` and
+            in `val`, whose labels choose the epoch and are as dear. With one seed, the clips of a smaller
+            fraction are among those of a larger one.
         label_seed: draws the labelled part.
-        class_map: a YAML or CSV file that gives clips other classes; see `read_class_map`.
+        label_map: a YAML or CSV file that gives clips other classes; see `read_label_map`.
 
     Attributes:
         source: the data; `read(clips)` gives poses.
@@ -67,7 +68,7 @@ class Feeder:
         val_seed: int = 0,
         label_fraction: float = 1.0,
         label_seed: int = 0,
-        class_map: str | None = None,
+        label_map: str | None = None,
     ) -> None:
         _check_arguments(part, num_body, val_fraction, val_by, label_fraction)
         self.benchmark, self.part = benchmark, part
@@ -76,7 +77,7 @@ class Feeder:
         self.path = self.source.path
         self.skeleton = get_skeleton(layout)
         self._check_layout()
-        label_of = self._labels(class_map)
+        label_of = self._labels(label_map)
         split = self._split(label_of)
         if part == "test":
             self.clips = split["val"]
@@ -92,8 +93,8 @@ class Feeder:
                     str(self.path),
                 )
             self._check_classes(label_of[train], label_of)
-            train = _labelled(train, label_of[train], label_fraction, label_seed)
-            self.clips = train if part == "train" else val
+            chosen = train if part == "train" else val
+            self.clips = _labelled(chosen, label_of[chosen], label_fraction, label_seed)
         if len(self.clips) == 0:
             cause = " (val_fraction is 0)" if part == "val" and val_fraction == 0 else ""
             raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {self.path} is empty{cause}")
@@ -115,18 +116,18 @@ class Feeder:
                 "prepare the data again"
             )
 
-    def _labels(self, class_map: str | None) -> np.ndarray:
+    def _labels(self, label_map: str | None) -> np.ndarray:
         """Label of each clip of the source, -1 where it has none; sets `class_names`."""
         names, label = list(self.source.class_names), self.source.label
-        if class_map is None:
+        if label_map is None:
             self.class_names = names
             if len(names) != self.num_class:
                 raise ValueError(
                     f"{self.path} has {len(names)} classes, the run has num_class {self.num_class}; change "
-                    "data.num_class, or map the classes with data.class_map"
+                    "data.num_class, or map the classes with data.label_map"
                 )
             return label
-        target, self.class_names = read_class_map(class_map, names, num_class=self.num_class)
+        target, self.class_names = read_label_map(label_map, names, num_class=self.num_class)
         return target[label]
 
     def _split(self, label_of: np.ndarray) -> dict[str, np.ndarray]:
@@ -154,7 +155,7 @@ class Feeder:
             more = f" and {absent.size - 5} more" if absent.size > 5 else ""
             raise ValueError(
                 f"no training clip of benchmark {self.benchmark!r} in {self.path} is of class {shown}{more}; "
-                "prepare more clips, or leave these classes out with data.class_map and data.num_class"
+                "prepare more clips, or leave these classes out with data.label_map and data.num_class"
             )
 
 
@@ -220,7 +221,7 @@ def _shuffled(members: np.ndarray, *parts: str | int) -> np.ndarray:
     return np.random.default_rng(derive_seed(*parts)).permutation(members)
 
 
-def read_class_map(
+def read_label_map(
     path: str | Path, source_names: Sequence[str], *, num_class: int
 ) -> tuple[np.ndarray, list[str]]:
     """Read which class of a data set becomes which class of a run.
@@ -240,23 +241,23 @@ def read_class_map(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"class map {path} not found; data.class_map is a YAML or CSV file")
+        raise FileNotFoundError(f"label map {path} not found; data.label_map is a YAML or CSV file")
     pairs: dict[int, str | int] = {}
     for source, target in _class_pairs(path):
         number = _source_number(source, source_names, path)
         if number in pairs:
-            raise ValueError(f"class map {path} names source class {source!r} twice")
+            raise ValueError(f"label map {path} names source class {source!r} twice")
         if target not in (None, ""):
             pairs[number] = target
     by_number = {isinstance(target, int) for target in pairs.values()}
     if len(by_number) != 1:
-        raise ValueError(f"class map {path} needs targets that are all names or all numbers from 0")
+        raise ValueError(f"label map {path} needs targets that are all names or all numbers from 0")
     if by_number == {True}:
         called: dict[int, list[str]] = {number: [] for number in range(num_class)}
         for source, target in pairs.items():
             if target not in called:
                 raise ValueError(
-                    f"class map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}"
+                    f"label map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}"
                 )
             called[target].append(source_names[source])
         names = ["/".join(sources) or str(number) for number, sources in called.items()]
@@ -264,7 +265,7 @@ def read_class_map(
     else:
         names = list(dict.fromkeys(map(str, pairs.values())))
         if len(names) != num_class:
-            raise ValueError(f"class map {path} names {len(names)} target classes, the run has {num_class}")
+            raise ValueError(f"label map {path} names {len(names)} target classes, the run has {num_class}")
         targets = {source: names.index(str(target)) for source, target in pairs.items()}
     table = np.full(len(source_names), -1, np.int64)
     table[list(targets)] = list(targets.values())
@@ -277,15 +278,15 @@ def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not rows or not {"source", "target"} <= rows[0].keys():
-            raise ValueError(f"class map {path} has no rows, or no columns 'source' and 'target'")
+            raise ValueError(f"label map {path} has no rows, or no columns 'source' and 'target'")
         cells = [(row["source"], row["target"]) for row in rows]
         return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"class map {path} is not valid YAML: {error}") from None
+        raise ValueError(f"label map {path} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping):
-        raise ValueError(f"class map {path} holds {type(content).__name__}; needed is {{source: target}}")
+        raise ValueError(f"label map {path} holds {type(content).__name__}; needed is {{source: target}}")
     return list(content.items())
 
 
@@ -295,6 +296,6 @@ def _source_number(source: Any, names: Sequence[str], path: Path) -> int:
     if source in names:
         return list(names).index(source)
     raise ValueError(
-        f"class map {path}: the data set has no class {source!r}; {nearest(str(source), names)} "
+        f"label map {path}: the data set has no class {source!r}; {nearest(str(source), names)} "
         f"(or a number from 0 to {len(names) - 1})"
     )

@@ -3,6 +3,7 @@
 Shapes: N clips of a batch, C channels, T frames, V joints, M bodies, R rows (poses).
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +58,7 @@ class Loader:
         drop_last: leave out the clips that do not fill a batch.
         seed: of the order and of the views.
         num_worker: processes that read ahead, with cache `none`.
+        min_clip: with `shuffle`, an epoch has this many clips at the least: fewer come again and again.
         rank, world_size: this process among those that share the clips.
 
     Raises:
@@ -75,6 +77,7 @@ class Loader:
         drop_last: bool,
         seed: int,
         num_worker: int = 0,
+        min_clip: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -98,14 +101,32 @@ class Loader:
         self.feeder, self.views = feeder, list(views)
         self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
         self.shuffle, self.drop_last, self.num_worker = shuffle, drop_last, num_worker
+        self.min_clip = min_clip
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
+        self._features: Tensor | None = None
         size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
         self._size, self._start = size, size.cumsum(0) - size
         self._rows: Tensor | None = None
         if cache != "none":
             rows = torch.from_numpy(feeder.source.read(feeder.clips))
             self._rows = rows.to(self.device) if cache == "device" else rows
+
+    def with_views(self, views: Sequence[View], *, batch_size: int) -> "Loader":
+        """The same clips, once each and in order, in other views; the poses are shared."""
+        other = copy.copy(self)
+        other.views, other.batch_size = list(views), batch_size
+        other.shuffle, other.drop_last, other.min_clip = False, False, 0
+        return other
+
+    def with_features(self, features: Tensor) -> "Loader":
+        """The same batches, with features (n, R, D) of the n clips in place of views, one or all R of each clip.
+
+        Where clips are shuffled, a batch is one view (N, D), each clip's drawn from its R; else it is R views.
+        """
+        other = copy.copy(self)
+        other._features = features
+        return other
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches `iterate` gives."""
@@ -126,19 +147,35 @@ class Loader:
 
     def _padded_length(self) -> int:
         count = len(self.feeder)
-        return -(-count // self.world_size) * self.world_size if self.shuffle else count
+        return -(-max(count, self.min_clip) // self.world_size) * self.world_size if self.shuffle else count
 
     def _order(self) -> Tensor:
         """Places in the feeder, of all ranks, (padded length,)."""
         if not self.shuffle:
             return torch.arange(len(self.feeder))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        order = torch.randperm(len(self.feeder), generator=generator)
-        # What is missing to equal shares comes from the start again.
-        length = self._padded_length()
-        return order.repeat(-(-length // len(order)))[:length]
+        length, count = self._padded_length(), len(self.feeder)
+        # Where more clips are wanted than there are, all of them come in a new order each time.
+        orders = [torch.randperm(count, generator=generator) for _ in range(-(-length // count))]
+        return torch.cat(orders)[:length]
 
     def _make(self, step: int, index: Tensor, rows: Tensor | None) -> Batch:
+        num_body = torch.from_numpy(self.feeder.num_body_of)[index]
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, "views", self.epoch, step, self.rank)
+        )
+        views = (
+            self._view(index, num_body, rows, generator)
+            if self._features is None
+            else self._pick(index, generator)
+        )
+        label = torch.from_numpy(self.feeder.label)[index]
+        return Batch(views, *(send(each, self.device) for each in (label, index, num_body)))
+
+    def _view(
+        self, index: Tensor, num_body: Tensor, rows: Tensor | None, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Views of clips at `index` in the feeder; `rows` as `_read` gives them."""
         num_frame = torch.from_numpy(self.feeder.num_frame)[index]
         if rows is None:
             assert self._rows is not None
@@ -146,22 +183,22 @@ class Loader:
         else:
             start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
-        num_body = torch.from_numpy(self.feeder.num_body_of)[index]
         clips = RaggedBatch(rows, start, num_frame, num_body)
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.seed, "views", self.epoch, step, self.rank)
-        )
-        return Batch(
-            [view(clips, generator) for view in self.views],
-            *(
-                send(each, self.device)
-                for each in (torch.from_numpy(self.feeder.label)[index], index, num_body)
-            ),
-        )
+        return [view(clips, generator) for view in self.views]
+
+    def _pick(self, index: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Features (N, D) of clips at `index` in the feeder: of one view each where clips are shuffled, else of all."""
+        assert self._features is not None
+        if not self.shuffle:
+            return list(self._features[send(index, self.device)].unbind(1))
+        drawn = torch.randint(self._features.shape[1], index.shape, generator=generator)
+        return [self._features[send(index, self.device), send(drawn, self.device)]]
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[Tensor | None]:
         """Rows of each batch, end to end; None where the rows of all clips are on the device."""
-        if self._rows is None:
+        if self._features is not None:
+            yield from (None for _ in indices)
+        elif self._rows is None:
             clips = [self.feeder.clips[index.numpy()] for index in indices]
             yield from DataLoader(
                 _Reader(self.feeder.source),

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from net.utils.backbone import Backbone, BodyMaps
 from net.utils.graph import Graph
 
 # Width in units of base_channels, and stride, of the ten blocks.
@@ -20,7 +21,7 @@ DILATIONS = (1, 2)
 NUM_BRANCH = len(DILATIONS) + 2
 
 
-class Model(nn.Module):
+class Model(Backbone):
     """Ten blocks, each a refined graph convolution and a multi-scale temporal one, mean, and a linear head.
 
     Names and shapes of the parameters are those of the published weights.
@@ -35,6 +36,8 @@ class Model(nn.Module):
 
     Raises ValueError for base_channels that the temporal branches cannot share, and for what `Graph` refuses.
     """
+
+    HEAD = "fc"
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Model(nn.Module):
             self.add_module(f"l{number}", block)
             width = factor * base_channels
         self.drop_out = nn.Dropout(dropout)
+        self.feature_dim = width
         self.fc = nn.Linear(width, num_class)
         nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / num_class))
         for module in self.modules():
@@ -71,19 +75,10 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From x (N, C, T, V, M) to class scores (N, num_class)."""
-        return self.fc(self.drop_out(self.embed(x)))
+        return self.head(self.drop_out(self.embed(x)))
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
-        # Pooled as (B, T', V, D), so that the gradient comes back in channels-last memory.
-        return self._encode(x).permute(0, 2, 3, 1).mean((1, 2)).unflatten(0, (len(x), -1)).mean(1)
-
-    def extract_feature(self, x: Tensor) -> Tensor:
-        """Feature maps of each body: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V)."""
-        return self._encode(x).unflatten(0, (len(x), -1))
-
-    def _encode(self, x: Tensor) -> Tensor:
-        """From x (N, C, T, V, M) to feature maps (B, D, ceil(T / 4), V)."""
+    def encode(self, x: Tensor) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
         expected = (self.in_channels, self.num_joint, self.num_body)
         if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != expected:
             raise ValueError(
@@ -95,7 +90,7 @@ class Model(nn.Module):
         y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         for number in range(1, len(BLOCKS) + 1):
             y = self.get_submodule(f"l{number}")(y)
-        return y
+        return BodyMaps(y, len(x))
 
 
 class Block(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from net.utils.backbone import Backbone, BodyMaps
 from net.utils.gcn import Neighbours, SpatialTemporalBlock, initialise
 from net.utils.graph import Graph
 
@@ -18,7 +19,7 @@ from net.utils.graph import Graph
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1))
 
 
-class Model(nn.Module):
+class Model(Backbone):
     """Ten spatial-temporal blocks, the mean over frames, joints and bodies, and a linear head.
 
     Names and shapes of the parameters are those of the published weights.
@@ -38,6 +39,7 @@ class Model(nn.Module):
     Raises ValueError for an even temporal_kernel_size, and for what `Graph` refuses.
     """
 
+    HEAD = "fcn"
     A: Tensor
 
     def __init__(
@@ -60,7 +62,7 @@ class Model(nn.Module):
             raise ValueError(f"temporal_kernel_size is {temporal_kernel_size}; give an odd number of frames")
         A = torch.tensor(Graph(layout, strategy, max_hop=max_hop).A, dtype=torch.float32)
         self.register_buffer("A", A)
-        self.in_channels, self.hidden_dim, self.skip_empty_bodies = in_channels, hidden_dim, skip_empty_bodies
+        self.in_channels, self.skip_empty_bodies = in_channels, skip_empty_bodies
         self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
         neighbours = Neighbours(A != 0)
         widths = [hidden_channels * width for width, _ in BLOCKS] + [hidden_dim]
@@ -82,7 +84,8 @@ class Model(nn.Module):
         self.edge_importance = nn.ParameterList(
             nn.Parameter(torch.ones_like(A)) for _ in self.st_gcn_networks if edge_importance_weighting
         )
-        self.fcn = nn.Conv2d(hidden_dim, num_class, 1)
+        self.feature_dim = hidden_dim
+        self.fcn = PointwiseHead(hidden_dim, num_class, 1)
         self.apply(initialise)
 
     @property
@@ -90,29 +93,10 @@ class Model(nn.Module):
         """Whether the convolutions see another batch size at every call."""
         return self.skip_empty_bodies
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From x (N, C, T, V, M) to class scores (N, num_class)."""
-        return self.fcn(self.embed(x)[..., None, None]).flatten(1)
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
+    def encode(self, x: Tensor) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
         bodies, present = self._split_bodies(x)
-        # Pooled as (B, T', V, D), so that the gradient comes back in channels-last memory.
-        pooled = self._encode(bodies).permute(0, 2, 3, 1).mean((1, 2))
-        if present is None:
-            return pooled.unflatten(0, (len(x), -1)).mean(1)
-        total = pooled.new_zeros(len(x), self.hidden_dim).index_add(0, present.nonzero()[:, 0], pooled)
-        return total / present.sum(1, keepdim=True).clamp(min=1)
-
-    def extract_feature(self, x: Tensor) -> Tensor:
-        """Feature maps of each body, 0 if skipped: x (N, C, T, V, M) -> (N, M, D, ceil(T / 4), V)."""
-        bodies, present = self._split_bodies(x)
-        feature = self._encode(bodies)
-        if present is None:
-            return feature.unflatten(0, (len(x), -1))
-        maps = feature.new_zeros(*present.shape, *feature.shape[1:])
-        maps[present] = feature
-        return maps
+        return BodyMaps(self._encode(bodies), len(x), present)
 
     def _split_bodies(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere."""
@@ -132,7 +116,7 @@ class Model(nn.Module):
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
         frames, num_joint = bodies.shape[1:3]
         if len(bodies) == 0:  # batch norms refuse an empty batch
-            return bodies.new_zeros(0, self.hidden_dim, -(-frames // 4), num_joint)
+            return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
         y = self.data_bn(bodies.flatten(2).flatten(0, 1)).view(bodies.shape).permute(0, 3, 1, 2)
         for index, block in enumerate(self.st_gcn_networks):
             y = block(y, self.A * self.edge_importance[index] if self.edge_importance else self.A)
@@ -147,18 +131,25 @@ class Model(nn.Module):
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    @staticmethod
+    def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights whose head is a linear layer `fc` (num_class, D), as AimCLR's are, under this network's names.
 
-def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published weights whose head is a linear layer, under this network's names.
+        ST-GCN's head is `fcn` (num_class, D, 1, 1).
+        """
+        translated = {}
+        for key, value in state.items():
+            head = re.fullmatch(r"(.*\.)?fc\.(.+)", key)
+            if head:
+                key = f"{head[1] or ''}fcn.{head[2]}"
+                value = value[..., None, None] if head[2] == "weight" else value
+            translated[key] = value
+        return translated
 
-    AimCLR's encoder has `fc.weight` (num_class, D) where ST-GCN has `fcn.weight` (num_class, D, 1, 1). What
-    comes before those names (`encoder_q.`) stays; other keys pass through.
-    """
-    converted = {}
-    for key, value in state.items():
-        head = re.fullmatch(r"(.*\.)?fc\.(weight|bias)", key)
-        if head:
-            key = f"{head[1] or ''}fcn.{head[2]}"
-            value = value[..., None, None] if head[2] == "weight" else value
-        converted[key] = value
-    return converted
+
+class PointwiseHead(nn.Conv2d):
+    """ST-GCN's linear head, a 1x1 convolution in its published weights: (N, D) -> (N, num_class)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From features (N, D) to scores (N, num_class)."""
+        return super().forward(x[..., None, None]).flatten(1)

@@ -25,7 +25,7 @@ class DataConfig:
     # labelled part of the training clips
     label_fraction: float = 1.0
     label_seed: int = 0
-    class_map: str | None = None
+    label_map: str | None = None
     # where the frames are held; workers read only when nothing is held
     cache: Literal["device", "memory", "none"] = "device"
     num_worker: int = 0
@@ -71,13 +71,14 @@ class ProcessorConfig:
     weights: str | None = None
     ignore_weights: list[str] = field(default_factory=list)
 
-    train_view: ViewConfig = field(default_factory=ViewConfig)
     test_view: ViewConfig = field(default_factory=ViewConfig)
     batch_size: int = 64
     test_batch_size: int = 256
-    # views of a test clip whose scores are averaged; more than one makes sense where test_view draws at random
+    # views of a test clip that are averaged; more than one makes sense where test_view draws at random
     test_repeat: int = 1
     num_epoch: int = MISSING
+    # an epoch passes at least so many training clips; fewer clips than that come several times
+    min_epoch_clip: int = 0
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     # which epoch's weights are kept: the best on the validation part, the last, or (for comparison with
@@ -108,7 +109,13 @@ RANGES: tuple[Range, ...] = (
     ),
     *(
         (key, lambda value: value >= 0, "0 or more")
-        for key in ("optim.lr", "optim.weight_decay", "optim.warmup_epoch", "data.num_worker")
+        for key in (
+            "min_epoch_clip",
+            "optim.lr",
+            "optim.weight_decay",
+            "optim.warmup_epoch",
+            "data.num_worker",
+        )
     ),
     ("optim.gamma", lambda value: value > 0, "above 0"),
     ("optim.momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),

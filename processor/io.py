@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 from numpy.lib.npyio import NpzFile
 
+from feeder.feeder import Feeder
 from processor.figures import save_confusion, save_curves
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
 
-TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
+TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png", "labelled.csv")
 RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png")
 RUN_FILES = ("config.yaml", "log.txt", *TRAIN_FILES, *RESULT_FILES)
 
@@ -141,6 +142,16 @@ def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
     """`result.json`: the figures of a run and what they were made with."""
     made_with = {"torch": torch.__version__, "python": platform.python_version()}
     write_text(work_dir / "result.json", json.dumps({**result, "made_with": made_with}, indent=2) + "\n")
+
+
+def save_labelled(work_dir: Path, feeders: Mapping[str, Feeder]) -> None:
+    """`labelled.csv`: the clips whose labels are used, to train on and to choose the epoch, by part."""
+    tables = [
+        pd.DataFrame({"name": feeders[part].name, "part": part, "label": feeders[part].label})
+        for part in ("train", "val")
+        if part in feeders
+    ]
+    write_text(work_dir / "labelled.csv", pd.concat(tables).to_csv(index=False))
 
 
 def draw_curves(work_dir: Path) -> None:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from sklearn.metrics import confusion_matrix
+from torch import Tensor
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
@@ -19,6 +22,28 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
     own = np.take_along_axis(scores, label[:, None], axis=1)
     not_below = ~(scores < own)
     return float((not_below.sum(axis=1) <= k).mean())
+
+
+def knn_scores(
+    known: Tensor, label: Tensor, asked: Tensor, *, k: int, num_class: int, temperature: float = 0.07
+) -> Tensor:
+    """Class scores of clips from their k nearest known ones by cosine (Wu et al. 2018, section 3.4).
+
+    Each neighbour votes for its class with exp(similarity / temperature), so with k = 1 its class wins.
+
+    Shape:
+        known (B, D), label (B,) int64, asked (N, D), all on one device -> (N, num_class) float32.
+
+    k is lowered to B where there are no more known clips.
+    """
+    known = F.normalize(known.float(), dim=1)
+    scores = [torch.empty(0, num_class, device=asked.device)]
+    # In parts, for the similarities of all to all can be larger than the device's memory.
+    for part in F.normalize(asked.float(), dim=1).split(4096):
+        similarity, nearest = (part @ known.T).topk(min(k, len(known)), dim=1)
+        votes = ((similarity - 1) / temperature).exp()
+        scores.append(votes.new_zeros(len(part), num_class).scatter_add_(1, label[nearest], votes))
+    return torch.cat(scores)
 
 
 def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:

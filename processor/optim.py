@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,25 +11,33 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 
 
+class Group(NamedTuple):
+    """Parameters that learn at one rate."""
+
+    parameters: Iterable[nn.Parameter]
+    lr: float
+
+
 def build_optimizer(
-    parameters: Iterable[nn.Parameter],
+    groups: Sequence[Group],
     name: str,
     *,
-    lr: float,
     weight_decay: float,
     momentum: float,
     nesterov: bool,
 ) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require a gradient.
 
-    Every group remembers its own `base_lr`, which `set_lr` scales; groups may thus differ in rate.
+    Every group remembers its own `base_lr`, which `set_lr` scales.
     """
-    trainable = [p for p in parameters if p.requires_grad]
-    groups = [{"params": trainable, "lr": lr, "base_lr": lr}]
+    trained = [
+        {"params": [p for p in group.parameters if p.requires_grad], "lr": group.lr, "base_lr": group.lr}
+        for group in groups
+    ]
     if name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        return torch.optim.SGD(trained, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay)
+        return torch.optim.AdamW(trained, weight_decay=weight_decay)
     raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
 
 

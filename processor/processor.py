@@ -59,8 +59,8 @@ class Evaluation(NamedTuple):
 class Processor:
     """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
-    A subclass gives `config_class`, `step`, `evaluate` and `save_evaluation`, and may replace
-    `build_model`.
+    A subclass gives `config_class`, `step`, `evaluate` and `save_evaluation`, and may replace what stands
+    with them below.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
@@ -90,9 +90,68 @@ class Processor:
         """Write the test part's arrays, tables and figures."""
         raise NotImplementedError
 
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
+        """All that can be seen to be wrong with a config before data or device is touched."""
+        problems = check_class("model", config.model, config.model_args, packages)
+        try:
+            skeleton = get_skeleton(config.data.layout)
+        except (ValueError, OSError) as error:
+            return [*problems, build.Problem("data.layout", str(error))]
+        for key, view in cls.view_configs(config).items():
+            try:
+                _view(view, config, skeleton)
+            except ViewError as error:
+                for problem in error.problems:
+                    # Bodies and stream are one setting for all views.
+                    where = {"num_body": "data.num_body", "stream": "stream"}.get(problem.key)
+                    problems.append(build.Problem(where or f"{key}.{problem.key}", problem.text))
+        return list(dict.fromkeys(problems)) + out_of_range(config) + contradictions(config)
+
+    @classmethod
+    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
+        """Every view of the config by its key, those of the training clips first."""
+        return {"test_view": config.test_view}
+
+    def parts(self, phase: str) -> list[Part]:
+        """The parts of the data that a phase, "train" or "test", needs."""
+        if phase == "test":
+            return ["test"]
+        return ["test", "train", "val"] if self.config.data.val_fraction > 0 else ["test", "train"]
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """The views that a batch of a part has."""
+        return [self.config.test_view] * self.config.test_repeat
+
     def build_model(self) -> nn.Module:
         """The network named by the config."""
         return build.build(self.config.model, self.config.model_args, packages=self.packages)
+
+    def load_weights(self, path: str) -> None:
+        """Put the weights that the config names into the network."""
+        load_weights(self.model, path, ignore=self.config.ignore_weights)
+
+    def trained_network(self) -> nn.Module:
+        """What a step calls and training changes."""
+        return self.model
+
+    def parameter_groups(self) -> list[optim.Group]:
+        """What the optimizer changes, and how fast."""
+        return [optim.Group(self.network.parameters(), self.config.optim.lr)]
+
+    def train_mode(self) -> None:
+        """Put the network into the mode of training."""
+        self.network.train()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before an epoch, counted from 0."""
+
+    def result(self) -> dict[str, Any]:
+        """What `result.json` says of the run beside its figures."""
+        return {}
+
+    def review(self, row: Mapping[str, float]) -> None:
+        """Called with the figures of each epoch, to warn of what they show."""
 
     def autocast(self) -> torch.autocast:
         """The run's precision, for what the network does; views are always made in float32."""
@@ -107,43 +166,23 @@ class Processor:
 
     # -- before a run --------------------------------------------------------------------------------------
 
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
-        """All that can be seen to be wrong with a config before data or device is touched."""
-        problems = _check_class("model", config.model, config.model_args, packages)
-        try:
-            skeleton = get_skeleton(config.data.layout)
-        except (ValueError, OSError) as error:
-            return [*problems, build.Problem("data.layout", str(error))]
-        for key in ("train_view", "test_view"):
-            try:
-                _view(getattr(config, key), config, skeleton)
-            except ViewError as error:
-                # Bodies and stream are one setting for all views.
-                shared = {"num_body": "data.num_body", "stream": "stream"}
-                problems += [
-                    build.Problem(shared.get(problem.key, f"{key}.{problem.key}"), problem.text)
-                    for problem in error.problems
-                    if key == "train_view" or problem.key not in shared
-                ]
-        return problems + out_of_range(config) + contradictions(config)
-
     def setup(self, phase: str = "train") -> None:
         """Open the data and build the network: everything that can fail for want of something fails here.
 
         Args:
-            phase: "test" opens the test part alone.
+            phase: "train" or "test".
         """
-        config = self.config
+        config, self.phase = self.config, phase
+        if config.weights is not None and not Path(config.weights).is_file():
+            raise FileNotFoundError(
+                f"weights {config.weights} not found; train them first, or name others with --weights FILE"
+            )
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         # Convolutions have a switch of their own.
         torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-        parts: list[Part] = ["test"]
-        if phase == "train":
-            parts += ["train", "val"] if config.data.val_fraction > 0 else ["train"]
         source = open_source(config.data.path, config.data.layout)
-        feeders = {part: self._feeder(source, part) for part in parts}
+        feeders = {part: self._feeder(source, part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
                 raise ValueError(
@@ -154,11 +193,11 @@ class Processor:
         self.loaders = {part: self._loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
-            load_weights(self.model, config.weights, ignore=config.ignore_weights)
+            self.load_weights(config.weights)
         if getattr(self.model, "varies_batch", False):
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
-        self.network: nn.Module = self.model
+        self.network: nn.Module = self.trained_network()
         if config.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
@@ -168,16 +207,17 @@ class Processor:
     def _loader(self, feeder: Feeder) -> Loader:
         config, train = self.config, feeder.part == "train"
         batch_size = config.batch_size if train else config.test_batch_size
-        view = _view(config.train_view if train else config.test_view, config, feeder.skeleton)
         return Loader(
             feeder,
-            [view] * (1 if train else config.test_repeat),
+            [_view(view, config, feeder.skeleton) for view in self.views(feeder.part)],
             batch_size=batch_size,
             device=self.device,
             cache=config.data.cache,
             shuffle=train,
             # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
-            drop_last=train and len(feeder) >= batch_size * distributed.world_size(),
+            drop_last=train
+            and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
+            min_clip=config.min_epoch_clip,
             seed=config.seed,
             num_worker=config.data.num_worker,
             rank=distributed.rank(),
@@ -202,9 +242,8 @@ class Processor:
         """
         config, work_dir = self.config, Path(self.config.work_dir)
         optimizer = optim.build_optimizer(
-            self.network.parameters(),
+            self.parameter_groups(),
             config.optim.optimizer,
-            lr=config.optim.lr,
             weight_decay=config.optim.weight_decay,
             momentum=config.optim.momentum,
             nesterov=config.optim.nesterov,
@@ -222,6 +261,8 @@ class Processor:
             self.log.truncate_after(self.epoch - 1)
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
+                if config.data.label_fraction < 1:
+                    io.save_labelled(work_dir, {part: each.feeder for part, each in self.loaders.items()})
             self._describe()
             with StopSignal() as stop:
                 for epoch in range(self.epoch, config.num_epoch):
@@ -231,7 +272,8 @@ class Processor:
     def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
         config, loader, began = self.config, self.loaders["train"], time.perf_counter()
         loader.set_epoch(epoch)
-        self.network.train()
+        self.start_epoch(epoch)
+        self.train_mode()
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
         first, num_clip = self.batch_done, 0
         title = f"epoch {epoch + 1}/{config.num_epoch}"
@@ -278,6 +320,7 @@ class Processor:
             row["clips_per_second"] = clips_per_second
         row["seconds"] = self.seconds
         self.log.metrics(epoch, row)
+        self.review(row)
         self.epoch, self.batch_done, self.meter = epoch + 1, 0, Meter()
         self._save(optimizer)
         self._stop(distributed.all_reduce_max(stop.signal))
@@ -371,7 +414,7 @@ class Processor:
         except yaml.YAMLError:  # another program's
             return
         for change in changed:
-            if change.startswith(("stream ", "test_view.", "data.class_map ", "data.num_body ")):
+            if change.startswith(("stream ", "test_view.", "data.label_map ", "data.num_body ")):
                 self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
@@ -393,6 +436,7 @@ class Processor:
             **evaluation.metrics,
             **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
             **about,
+            **self.result(),
             "model": self.config.model,
             "num_parameter": sum(p.numel() for p in self.model.parameters()),
             "stream": self.config.stream,
@@ -456,15 +500,18 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _check_class(
-    key: str, path: str, args: Mapping[str, Any], packages: Sequence[str]
+def check_class(
+    key: str, path: str, args: Mapping[str, Any], packages: Sequence[str], provided: Sequence[str] = ()
 ) -> list[build.Problem]:
-    """Problems of a class path under `key` and of its arguments under `<key>_args`."""
+    """Problems of a class path under `key` and of its arguments under `<key>_args`; the program gives `provided`."""
     try:
         cls = build.import_class(path, packages)
     except build.ClassPathError as error:
         return [build.Problem(key, str(error))]
-    return [build.Problem(f"{key}_args.{problem.key}", problem.text) for problem in build.bind(cls, args)]
+    return [
+        build.Problem(f"{key}_args.{problem.key}", problem.text)
+        for problem in build.bind(cls, args, provided)
+    ]
 
 
 def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:

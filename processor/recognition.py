@@ -1,7 +1,8 @@
 """Action recognition: class scores of whole clips, learnt with labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from processor import io
-from processor.config import ProcessorConfig, out_of_range
+from processor.config import ProcessorConfig, ViewConfig, out_of_range
+from processor.encoder import translate
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
 from torchlight.build import Problem
+from torchlight.checkpoint import load_weights
 
 RANGES = (("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),)
 
@@ -25,6 +29,7 @@ RANGES = (("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below
 class RecognitionConfig(ProcessorConfig):
     """Keys of `recognition` beside the shared ones."""
 
+    train_view: ViewConfig = field(default_factory=ViewConfig)
     label_smoothing: float = 0.0
 
 
@@ -38,6 +43,22 @@ class Recognition(Processor):
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
         """See `Processor.check`."""
         return super().check(config, packages) + out_of_range(config, RANGES)
+
+    @classmethod
+    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
+        """See `Processor.view_configs`."""
+        assert isinstance(config, RecognitionConfig)
+        return {"train_view": config.train_view, **super().view_configs(config)}
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Processor.views`."""
+        return [self.config.train_view] if part == "train" else super().views(part)
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; the encoder of a self-supervised method is taken out of it."""
+        load_weights(
+            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
+        )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""

@@ -1,9 +1,9 @@
-"""Which clips a part holds: splits, validation and labelled parts, class maps, and what bad input is told."""
+"""Which clips a part holds: splits, validation and labelled parts, label maps, and what bad input is told."""
 
 import numpy as np
 import pytest
 
-from feeder.feeder import Feeder, read_class_map
+from feeder.feeder import Feeder, read_label_map
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
 
@@ -146,9 +146,12 @@ def test_a_label_fraction_keeps_a_share_of_each_class_nested_in_larger_ones(data
         kept = set(labelled.clips)
 
 
-def test_labels_are_drawn_from_the_training_part_alone(data):
+def test_labels_are_drawn_from_training_and_validation_part_apart(data):
     val = feeder(data, "val", val_fraction=0.2)
-    assert feeder(data, "val", val_fraction=0.2, label_fraction=0.1).clips.tolist() == val.clips.tolist()
+    # Labels that choose the epoch are labels used.
+    few = feeder(data, "val", val_fraction=0.2, label_fraction=0.1)
+    assert np.bincount(few.label).tolist() == [max(1, round(0.1 * n)) for n in np.bincount(val.label)]
+    assert set(few.clips) <= set(val.clips)
     labelled = feeder(data, val_fraction=0.2, label_fraction=0.1)
     assert not set(labelled.clips) & set(val.clips)
     assert set(labelled.clips) <= set(feeder(data, val_fraction=0.2).clips)
@@ -157,24 +160,24 @@ def test_labels_are_drawn_from_the_training_part_alone(data):
     assert other.clips.tolist() != labelled.clips.tolist()
 
 
-# -- class maps --------------------------------------------------------------------------------------------
+# -- label maps --------------------------------------------------------------------------------------------
 
 
-def test_a_class_map_of_names_numbers_targets_as_they_appear(data, tmp_path):
+def test_a_label_map_of_names_numbers_targets_as_they_appear(data, tmp_path):
     file = tmp_path / "map.yaml"
     file.write_text("jump: legs\nwave: arms\n1: arms\nsit:\n")
-    mapped = feeder(data, val_fraction=0.0, num_class=2, class_map=str(file))
+    mapped = feeder(data, val_fraction=0.0, num_class=2, label_map=str(file))
     assert mapped.class_names == ["legs", "arms"]
     assert mapped.clips.tolist() == [*range(100), *range(120, 124)]
     assert mapped.label.tolist() == [1] * 100 + [0] * 4
-    test = feeder(data, "test", num_class=2, class_map=str(file))
+    test = feeder(data, "test", num_class=2, label_map=str(file))
     assert test.label.tolist() == [1, 1, 0] * 10
 
 
-def test_a_class_map_of_numbers_keeps_them_and_names_them_by_source(tmp_path):
+def test_a_label_map_of_numbers_keeps_them_and_names_them_by_source(tmp_path):
     file = tmp_path / "map.csv"
     file.write_text("source,note,target\nsit,x,0\nbow,y,1\n0,,1\njump,,\n")
-    table, names = read_class_map(file, CLASSES, num_class=3)
+    table, names = read_label_map(file, CLASSES, num_class=3)
     assert table.tolist() == [1, 1, 0, -1]
     assert names == ["sit", "bow/wave", "2"]
 
@@ -195,15 +198,15 @@ def test_a_class_map_of_numbers_keeps_them_and_names_them_by_source(tmp_path):
         ("map.csv", "source,target\n", "has no rows"),
     ],
 )
-def test_a_bad_class_map_is_refused(tmp_path, name, content, said):
+def test_a_bad_label_map_is_refused(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=said):
-        read_class_map(tmp_path / name, CLASSES, num_class=2)
+        read_label_map(tmp_path / name, CLASSES, num_class=2)
 
 
-def test_a_missing_class_map_is_named(data):
-    with pytest.raises(FileNotFoundError, match=r"class map nowhere\.yaml not found"):
-        feeder(data, class_map="nowhere.yaml")
+def test_a_missing_label_map_is_named(data):
+    with pytest.raises(FileNotFoundError, match=r"label map nowhere\.yaml not found"):
+        feeder(data, label_map="nowhere.yaml")
 
 
 # -- bad input ---------------------------------------------------------------------------------------------
@@ -223,7 +226,7 @@ def test_missing_data_names_the_commands_that_make_it(tmp_path):
             {"layout": "ntu-rgb+d"},
             r"layout 'kinect-v1' \(20 joints\), the run has 'ntu-rgb\+d' \(25 joints\)",
         ),
-        ({"num_class": 10}, "has 4 classes, the run has num_class 10; .*data.class_map"),
+        ({"num_class": 10}, "has 4 classes, the run has num_class 10; .*data.label_map"),
         ({"part": "valid"}, "part is 'valid'"),
         ({"num_body": 0}, "num_body is 0"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),

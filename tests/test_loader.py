@@ -164,7 +164,7 @@ def test_ranks_share_the_clips(data, world_size):
 
 
 def test_ranks_draw_their_own_views_even_of_one_clip(data):
-    feeder = make_feeder(data, label_fraction=0.01, class_map=None)
+    feeder = make_feeder(data, label_fraction=0.01, label_map=None)
     feeder.clips, feeder.label = feeder.clips[:1], feeder.label[:1]
     feeder.num_frame, feeder.num_body_of = feeder.num_frame[:1], feeder.num_body_of[:1]
     made = [collect(make_loader(feeder, rank=rank, world_size=3)) for rank in range(3)]

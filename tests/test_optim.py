@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from processor.optim import build_optimizer, lr_factor, set_lr
+from processor.optim import Group, build_optimizer, lr_factor, set_lr
 
 
 def test_step_schedule_falls_at_each_epoch_listed():
@@ -44,16 +44,18 @@ def test_constant_schedule_still_warms_up():
 def test_optimizer_takes_trainable_parameters_and_its_lr_is_set(name):
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     free = nn.Parameter(torch.ones(2))
-    optimizer = build_optimizer([frozen, free], name, lr=0.2, weight_decay=0.0, momentum=0.9, nesterov=True)
-    assert [p is free for group in optimizer.param_groups for p in group["params"]] == [True]
-    set_lr(optimizer, 0.5)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
-    set_lr(optimizer, 0.5)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    head = nn.Parameter(torch.ones(3))
+    groups = [Group([frozen, free], 0.2), Group([head], 1.0)]
+    optimizer = build_optimizer(groups, name, weight_decay=0.0, momentum=0.9, nesterov=True)
+    assert [p is free for p in optimizer.param_groups[0]["params"]] == [True]
+    assert [p is head for p in optimizer.param_groups[1]["params"]] == [True]
+    for _ in range(2):
+        set_lr(optimizer, 0.5)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.5])
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="'adam' is unknown; use one of sgd, adamw"):
-        build_optimizer([], "adam", lr=1, weight_decay=0, momentum=0, nesterov=False)
+        build_optimizer([], "adam", weight_decay=0, momentum=0, nesterov=False)
     with pytest.raises(ValueError, match="'poly' is unknown"):
         lr_factor(0, schedule="poly", num_epoch=1)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from conftest import REFERENCE, assert_close_to_published, weights_by_formula
-from net.st_gcn import Model, convert_state_dict
+from net.st_gcn import Model
 from net.utils.graph import Graph
 
 
@@ -31,7 +31,7 @@ class Textbook(nn.Module):
                 around = y if isinstance(block.residual, nn.Identity) else block.residual(y)
                 z = z + around
             y = F.relu(z)
-        return model.fcn(y.mean((2, 3)).view(N, M, -1, 1, 1).mean(1)).flatten(1)
+        return model.fcn(y.mean((2, 3)).view(N, M, -1).mean(1))
 
 
 def two_bodies(clips=3, frames=13, *, seed=0, channels=3, joints=25):
@@ -118,7 +118,7 @@ def test_published_weights_give_the_published_scores(reference, name):
     if not path.exists():
         pytest.skip(f"no {path}")
     data = reference("ntu_preprocess.npz")
-    state = convert_state_dict(torch.load(path, weights_only=True))
+    state = Model.translate(torch.load(path, weights_only=True))
     state = {key.removeprefix("encoder_q."): value for key, value in state.items()}
     model = Model(3, 51, hidden_channels=16)
     model.load_state_dict(state)
@@ -128,14 +128,14 @@ def test_published_weights_give_the_published_scores(reference, name):
         )
 
 
-def test_convert_state_dict_touches_the_linear_head_alone():
+def test_translate_touches_the_head_alone():
     given = {"q.fc.weight": torch.ones(5, 8), "fc.bias": torch.ones(5), "fcn.bias": torch.zeros(5)}
     given |= {"q.fc.0.weight": torch.ones(5, 8), "data_bn.weight": torch.ones(3)}
-    converted = convert_state_dict(given)
+    converted = Model.translate(given)
     assert {key: tuple(value.shape) for key, value in converted.items()} == {
         "q.fcn.weight": (5, 8, 1, 1),
         "fcn.bias": (5,),
-        "q.fc.0.weight": (5, 8),
+        "q.fcn.0.weight": (5, 8),
         "data_bn.weight": (3,),
     }
 
@@ -193,7 +193,7 @@ def test_feature_map_pools_to_the_embedding():
     maps = model.extract_feature(x)
     assert maps.shape == (3, 2, 8, 4, 25)
     torch.testing.assert_close(maps.mean((1, 3, 4)), model.embed(x))
-    torch.testing.assert_close(model.fcn(model.embed(x)[..., None, None]).flatten(1), model(x))
+    torch.testing.assert_close(model.fcn(model.embed(x)), model(x))
 
 
 class TestSkipEmptyBodies:
@@ -216,7 +216,7 @@ class TestSkipEmptyBodies:
         for clip, bodies in enumerate(present):
             alone = [x[clip : clip + 1, ..., body : body + 1] for body in bodies]
             feature = sum(plain.embed(body) for body in alone) / len(alone) if alone else torch.zeros(1, 8)
-            torch.testing.assert_close(scores[clip], plain.fcn(feature[..., None, None]).flatten())
+            torch.testing.assert_close(scores[clip], plain.fcn(feature)[0])
             for body in range(2):
                 expected = (
                     plain.extract_feature(x[clip : clip + 1, ..., body : body + 1])[0, 0]

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -135,7 +135,7 @@ def load_weights(
     source: str | Path | Mapping[str, Any],
     *,
     ignore: Sequence[str] = (),
-    rename: Mapping[str, str] | None = None,
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> list[str]:
     """Copy weights into a network: all of them, or none and an error.
 
@@ -144,8 +144,8 @@ def load_weights(
         source: a file, or its content: a state dict, bare or under "model" or "state_dict". Prefixes that
             wrappers put before every key are dropped.
         ignore: keys that need not be loaded, as a name with all below it ("fc", "encoder_q.fc") or a pattern
-            ("*.num_batches_tracked"), after renaming.
-        rename: regular expressions and their replacements, applied in turn to every key of the file.
+            ("*.num_batches_tracked"), after `translate`.
+        translate: makes the network's names and shapes of the file's.
 
     Returns:
         The keys of the network that keep their values because `ignore` names them.
@@ -156,7 +156,8 @@ def load_weights(
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
     content = load_checkpoint(source) if isinstance(source, (str, Path)) else source
-    given = _rename(_state_dict(content, name), rename or {}, name)
+    given = dict(_state_dict(content, name))
+    given = given if translate is None else translate(given)
     wanted = module.state_dict()
     kept = [key for key in wanted if _is_ignored(key, ignore)]
     given = {key: value for key, value in given.items() if not _is_ignored(key, ignore)}
@@ -192,18 +193,6 @@ def _state_dict(content: Mapping[str, Any], name: str) -> Mapping[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
-
-
-def _rename(state: Mapping[str, Tensor], rules: Mapping[str, str], name: str) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        new = key
-        for pattern, replacement in rules.items():
-            new = re.sub(pattern, replacement, new)
-        if new in renamed:
-            raise WeightsError(f"{name}: renaming gives two keys the name {new!r}, the second was {key!r}")
-        renamed[new] = value
-    return renamed
 
 
 def _is_ignored(key: str, patterns: Iterable[str]) -> bool:

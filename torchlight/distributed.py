@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional
 from torch import Tensor
 
 T = TypeVar("T")
@@ -124,6 +125,16 @@ def all_gather_ragged(tensor: Tensor) -> Tensor:
         for part, size in zip(received, sizes, strict=True)
     ]
     return torch.cat(parts)
+
+
+def all_gather_equal(tensor: Tensor) -> Tensor:
+    """Tensors (n, …) of all processes end to end, (W * n, …); gradients go back to where they came from.
+
+    All must be of one shape and type, float32 say, that the device's collectives know.
+    """
+    if world_size() == 1:
+        return tensor
+    return torch.cat(dist.nn.functional.all_gather(tensor.contiguous()))
 
 
 def all_reduce_sum(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,0 +1,108 @@
+"""AimCLR: contrast of normal and extreme views (Guo et al., AAAI 2022).
+
+N clips, B bodies, D channels of a feature map, K keys in the queue.
+"""
+
+import torch
+from torch import Tensor
+
+from net.contrast import Learnt, MomentumContrast
+from net.loss import at_least_float32, cross_entropy_of_distributions, info_nce
+from net.utils.backbone import Backbone
+
+
+class AimCLR(MomentumContrast):
+    """Momentum contrast, and the same similarities to be found again in an extreme view.
+
+    The query is contrasted with the key. An extreme view, and the same with the features dropped that stand
+    out most, are drawn to the query's similarities. From an epoch on, the keys in the queue nearest
+    to any of the three count as positives, too.
+
+    base_encoder: the backbone.
+    mining_epoch: from which epoch on, counted from 0, neighbours are positives.
+    mining_topk: how many neighbours of each of the three.
+    drop_threshold: see `attention_drop`.
+    more: see `MomentumContrast`.
+
+    Raises ValueError for a mining_topk that is not in the queue, and for what `MomentumContrast` refuses.
+    """
+
+    num_view = 3
+
+    def __init__(
+        self,
+        base_encoder: Backbone,
+        *,
+        mining_epoch: int = 150,
+        mining_topk: int = 1,
+        drop_threshold: float = 0.7,
+        feature_dim: int = 128,
+        queue_size: int = 32768,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        mlp: bool = True,
+    ) -> None:
+        super().__init__(
+            base_encoder,
+            feature_dim=feature_dim,
+            queue_size=queue_size,
+            momentum=momentum,
+            temperature=temperature,
+            mlp=mlp,
+        )
+        if not 1 <= mining_topk <= queue_size:
+            raise ValueError(f"mining_topk is {mining_topk}; give 1 to queue_size ({queue_size})")
+        self.mining_epoch, self.mining_topk = mining_epoch, mining_topk
+        self.drop_threshold = drop_threshold
+        self.mines = False
+
+    def start_epoch(self, epoch: int) -> None:
+        """Mine neighbours from `mining_epoch` on."""
+        self.mines = epoch >= self.mining_epoch
+
+    def forward(self, views: list[Tensor]) -> Learnt:
+        """Losses of (query, key, extreme) views, each (N, C, T, V, M)."""
+        view, key_view, extreme_view = views
+        query = self.encoder_q(view)
+        extreme_maps = self.encoder_q.encode(extreme_view)
+        extreme = self.encoder_q.head(extreme_maps.pool())
+        dropped_maps = extreme_maps.with_maps(attention_drop(extreme_maps.maps, self.drop_threshold))
+        dropped = self.encoder_q.head(dropped_maps.pool())
+        key = self.key(key_view)
+
+        logits = self.logits(key, query, extreme, dropped)
+        losses = {
+            "info_nce": info_nce(logits[0], self.mine(logits) if self.mines else None),
+            "extreme": cross_entropy_of_distributions(logits[1], logits[0]) / 2,
+            "dropped": cross_entropy_of_distributions(logits[2], logits[0]) / 2,
+        }
+        self.enqueue(key)
+        return Learnt(losses, query)
+
+    def mine(self, logits: list[Tensor]) -> Tensor:
+        """Positives (N, 1 + K), 1 or 0: the own key, and the nearest in the queue by each of some logits."""
+        positive = torch.zeros_like(logits[0])
+        positive[:, 0] = 1
+        for each in logits:
+            nearest = each[:, 1:].topk(self.mining_topk, dim=1).indices + 1
+            positive.scatter_(1, nearest, 1)
+        return positive
+
+
+def attention_drop(maps: Tensor, threshold: float = 0.7, *, eps: float = 1e-4) -> Tensor:
+    """Zero what stands out of feature maps (B, D, T, V), and scale the rest to the same number of units.
+
+    How much an entry stands out is SimAM's inverse energy (Yang et al., ICML 2021, eq. 5): its squared distance
+    from the mean of its T x V map, over four times the variance plus `eps`, plus a half; of which the
+    logistic function is taken. Joints of a body whose mean over channels and frames reaches `threshold` are
+    dropped, and all single entries that do. As published, the factors are of the whole batch: one for the
+    joints, one for the entries.
+    """
+    exact = at_least_float32(maps)
+    squared = (exact - exact.mean((2, 3), keepdim=True)).square()
+    variance = squared.sum((2, 3), keepdim=True) / (maps.shape[2] * maps.shape[3] - 1)
+    standing_out = torch.sigmoid(squared / (4 * (variance + eps)) + 0.5)
+    for attention in (standing_out.mean((1, 2), keepdim=True), standing_out):
+        kept = attention < threshold
+        maps = maps * kept * (kept.numel() / kept.sum().clamp(min=1)).to(maps.dtype)
+    return maps

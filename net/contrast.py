@@ -1,0 +1,147 @@
+"""What self-supervised methods share: an encoder with a projector, its slow copy, a queue of keys.
+
+N clips, D channels of a projection, K keys in a queue, W ranks.
+"""
+
+import copy
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.loss import at_least_float32
+from net.utils.backbone import Backbone
+from torchlight import distributed
+
+
+class Learnt(NamedTuple):
+    """What a method makes of a batch.
+
+    losses: named, each (); their sum is minimised.
+    embedding: (N, D), in whose spread a collapse shows.
+    """
+
+    losses: dict[str, Tensor]
+    embedding: Tensor
+
+
+class SelfSupervised(nn.Module):
+    """A method that learns an encoder from views of unlabelled clips.
+
+    A subclass gives `forward`, `num_view`, and the encoder that evaluations take over, whose head is the projector.
+    """
+
+    # how many views of a clip `forward` takes
+    num_view: ClassVar[int]
+
+    def forward(self, views: list[Tensor]) -> Learnt:
+        """Losses of views, each (N, C, T, V, M), of the same clips in the same order."""
+        raise NotImplementedError
+
+    def get_encoder(self) -> Backbone:
+        """The encoder that evaluations take over."""
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0, for methods whose loss changes on the way."""
+
+
+def encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are."""
+    for prefix in ("encoder_q.", "encoder."):
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if inner:
+            return inner
+    return state
+
+
+def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bool = False) -> nn.Sequential:
+    """An MLP of `num_layer` linear layers on features (N, width) -> (N, out), with ReLU between.
+
+    norm: a batch norm before each ReLU.
+    """
+    widths = [width, *[hidden] * (num_layer - 1), out]
+    layers: list[nn.Module] = []
+    for index in range(num_layer):
+        layers.append(nn.Linear(widths[index], widths[index + 1]))
+        if index + 1 < num_layer:
+            layers += [nn.BatchNorm1d(hidden), nn.ReLU()] if norm else [nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class MomentumContrast(SelfSupervised):
+    """An encoder, a copy of it that follows slowly, and a queue of the copy's projections (MoCo, He et al. 2020).
+
+    Names of parameters and buffers are those of SkeletonCLR's and AimCLR's published weights.
+
+    base_encoder: the backbone; its head is replaced by the projector.
+    feature_dim: D of the projections, which are normalised to length 1.
+    queue_size: K. A batch of more clips than that leaves its last K in the queue.
+    momentum: how much of itself the copy keeps in a step.
+    temperature: by which similarities are divided.
+    mlp: whether the projector is an MLP of two layers, or one linear layer.
+
+    Raises ValueError for sizes below 1, or a momentum or temperature out of range.
+    """
+
+    queue: Tensor
+    queue_ptr: Tensor
+
+    def __init__(
+        self,
+        base_encoder: Backbone,
+        *,
+        feature_dim: int = 128,
+        queue_size: int = 32768,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        mlp: bool = True,
+    ) -> None:
+        super().__init__()
+        if feature_dim < 1 or queue_size < 1:
+            raise ValueError(f"feature_dim is {feature_dim}, queue_size {queue_size}; give 1 or more")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is {momentum}; give 0 to 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; give more than 0")
+        self.momentum, self.temperature = momentum, temperature
+        width = base_encoder.feature_dim
+        self.register_buffer("queue", F.normalize(torch.randn(feature_dim, queue_size), dim=0))
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+        base_encoder.replace_head(
+            projector(width, hidden=width, out=feature_dim) if mlp else nn.Linear(width, feature_dim)
+        )
+        self.encoder_q = base_encoder
+        self.encoder_k = copy.deepcopy(base_encoder).requires_grad_(False)
+
+    def get_encoder(self) -> Backbone:
+        """See `SelfSupervised`."""
+        return self.encoder_q
+
+    @torch.no_grad()
+    def key(self, view: Tensor) -> Tensor:
+        """Projections (N, D) of a view by the slow copy, which first moves a step towards the encoder."""
+        for slow, fast in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self.momentum)
+        return F.normalize(at_least_float32(self.encoder_k(view)), dim=1)
+
+    def logits(self, key: Tensor, *queries: Tensor) -> list[Tensor]:
+        """Similarities over temperature of projections (N, D) to their keys (N, D) and the queue: (N, 1 + K) each."""
+        # As it is now: gradients are taken after the queue has moved on.
+        queue = self.queue.clone()
+        # Autocast would round similarities to three digits before they are divided by the temperature.
+        with torch.autocast(key.device.type, enabled=False):
+            units = [F.normalize(at_least_float32(query), dim=1) for query in queries]
+            return [
+                torch.cat(((unit * key).sum(1, keepdim=True), unit @ queue), 1) / self.temperature
+                for unit in units
+            ]
+
+    @torch.no_grad()
+    def enqueue(self, key: Tensor) -> None:
+        """Put the keys (N, D) of all ranks in the place of the oldest; the ring wraps."""
+        key = distributed.all_gather_equal(key)[-self.queue.shape[1] :]
+        place = (self.queue_ptr + torch.arange(len(key), device=key.device)) % self.queue.shape[1]
+        self.queue.index_copy_(1, place, key.T)
+        self.queue_ptr.copy_((self.queue_ptr + len(key)) % self.queue.shape[1])

@@ -1,0 +1,63 @@
+"""VICReg: two views alike, without negatives (Bardes, Ponce and LeCun, ICLR 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from net.contrast import Learnt, SelfSupervised, projector
+from net.loss import at_least_float32, covariance_loss, variance_loss
+from net.utils.backbone import Backbone
+from torchlight import distributed
+
+
+class VICReg(SelfSupervised):
+    """Projections of two views are to be alike, each channel to vary, and no two channels to vary together.
+
+    base_encoder: the backbone; its head is replaced by the expander, an MLP of three layers with batch norms.
+    feature_dim: width of the expander.
+    invariance, variance, covariance: weights of the three losses.
+
+    Raises ValueError for a feature_dim below 1 or a negative weight.
+    """
+
+    num_view = 2
+
+    def __init__(
+        self,
+        base_encoder: Backbone,
+        *,
+        feature_dim: int = 1024,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if feature_dim < 1:
+            raise ValueError(f"feature_dim is {feature_dim}; give 1 or more")
+        if min(invariance, variance, covariance) < 0:
+            raise ValueError(f"weights are {invariance}, {variance}, {covariance}; give 0 or more")
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        base_encoder.replace_head(
+            projector(base_encoder.feature_dim, hidden=feature_dim, out=feature_dim, num_layer=3, norm=True)
+        )
+        self.encoder = base_encoder
+
+    def get_encoder(self) -> Backbone:
+        """See `SelfSupervised`."""
+        return self.encoder
+
+    def forward(self, views: list[Tensor]) -> Learnt:
+        """Losses of two views, each (N, C, T, V, M), N of 2 or more over all ranks."""
+        first, second = (self.encoder(view) for view in views)
+        with torch.autocast(first.device.type, enabled=False):
+            first, second = at_least_float32(first), at_least_float32(second)
+            alike = F.mse_loss(first, second)
+            # Deviations and covariances are of the clips of all ranks.
+            batches = [distributed.all_gather_equal(each) for each in (first, second)]
+            losses = {
+                "invariance": self.invariance * alike,
+                "variance": self.variance * torch.stack([variance_loss(each) for each in batches]).mean(),
+                "covariance": self.covariance
+                * torch.stack([covariance_loss(each) for each in batches]).sum(),
+            }
+        return Learnt(losses, first)

@@ -1,0 +1,40 @@
+"""Features of clips by a frozen encoder."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from feeder.loader import Batch, Loader
+from net.utils.backbone import Backbone
+from torchlight import distributed
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
+) -> Tensor:
+    """Features of all clips of a loader, gathered over the ranks, in the order of its feeder.
+
+    Args:
+        encoder: put into eval mode.
+        loader: without shuffling, so that every clip comes once.
+        batches: its batches.
+        autocast: the precision of the network.
+
+    Returns:
+        (n, R, D) float32 on the loader's device, for n clips of R views each; clips that `batches` leaves out
+        have features 0.
+    """
+    encoder.eval()
+    index = [torch.empty(0, dtype=torch.int64, device=loader.device)]
+    features = [torch.empty(0, len(loader.views), encoder.feature_dim, device=loader.device)]
+    for batch in batches:
+        with autocast:
+            of_views = [encoder.embed(view) for view in batch.views]
+        index.append(batch.index)
+        features.append(torch.stack(of_views, 1).float())
+    order = distributed.all_gather_ragged(torch.cat(index))
+    gathered = distributed.all_gather_ragged(torch.cat(features))
+    placed = gathered.new_zeros(len(loader.feeder), *gathered.shape[1:])
+    return placed.index_copy_(0, order, gathered)

@@ -1,0 +1,72 @@
+"""Fine-tuning: a pre-trained encoder and a new head learn from few labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from net.utils.backbone import Backbone
+from processor.config import ProcessorConfig, Range, out_of_range
+from processor.encoder import check_backbone, load_encoder
+from processor.optim import Group
+from processor.recognition import Recognition, RecognitionConfig
+from torchlight.build import Problem
+
+RANGES: tuple[Range, ...] = (
+    ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
+)
+
+
+@dataclass
+class FinetuneConfig(RecognitionConfig):
+    """Keys of `finetune_evaluation` beside those of `recognition`."""
+
+    # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
+    encoder_lr: float | None = None
+    # the encoder stays as it is, in eval mode, and the head alone learns
+    freeze: bool = False
+
+
+class FinetuneEvaluation(Recognition):
+    """Trains the encoder of `weights` under a new head; without weights, both from scratch."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = FinetuneConfig
+    config: FinetuneConfig
+    model: Backbone
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        assert isinstance(config, FinetuneConfig)
+        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        if config.freeze and config.weights is None:
+            problems.append(
+                Problem("freeze", "is true, but there are no weights: name them with --weights FILE")
+            )
+        return problems + check_backbone(config, packages, problems)
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network."""
+        if self.phase == "test":
+            super().load_weights(path)
+        else:
+            load_encoder(self.model, path, ignore=self.config.ignore_weights)
+            self.model.encoder_requires_grad_(not self.config.freeze)
+
+    def parameter_groups(self) -> list[Group]:
+        """See `Processor.parameter_groups`: encoder and head apart."""
+        head_lr, encoder_lr = self.config.optim.lr, self.config.encoder_lr
+        if self.config.weights is None or encoder_lr is None:
+            encoder_lr = head_lr
+        return [
+            Group(self.model.encoder_parameters(), encoder_lr),
+            Group(self.model.head_parameters(), head_lr),
+        ]
+
+    def train_mode(self) -> None:
+        """See `Processor.train_mode`."""
+        self.network.train(not self.config.freeze)
+        self.model.head.train()
+
+    def result(self) -> dict[str, Any]:
+        """See `Processor.result`."""
+        return {"weights": self.config.weights, "freeze": self.config.freeze}

@@ -1,0 +1,90 @@
+"""Nearest neighbours: how good an encoder is without training anything on top of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from feeder.feeder import Part
+from feeder.loader import Loader
+from net.utils.backbone import Backbone
+from processor import io
+from processor.config import ProcessorConfig, Range, out_of_range
+from processor.encoder import check_backbone, load_encoder
+from processor.features import extract_features
+from processor.metrics import classification_metrics, knn_scores
+from processor.processor import Evaluation, Processor
+from torchlight.build import Problem
+
+RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
+
+
+@dataclass
+class KnnConfig(ProcessorConfig):
+    """Keys of `knn_evaluation` beside the shared ones."""
+
+    # neighbours that vote
+    knn_k: int = 1
+    # nothing is trained
+    num_epoch: int = 1
+
+
+class KnnEvaluation(Processor):
+    """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
+    config: KnnConfig
+    model: Backbone
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        if config.weights is None:
+            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
+        return problems + check_backbone(config, packages, problems)
+
+    def parts(self, phase: str) -> list[Part]:
+        """See `Processor.parts`."""
+        return ["test", "train"]
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`."""
+        load_encoder(self.model, path, ignore=self.config.ignore_weights)
+
+    def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+        """The same as `test`, for there is nothing to train."""
+        return self.test(overwrite=overwrite or resume)
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """See `Processor.evaluate`."""
+        return by_neighbours(self, self.model, self.loaders["train"], loader, k=self.config.knn_k)
+
+    def result(self) -> dict[str, Any]:
+        """See `Processor.result`."""
+        return {"knn_k": self.config.knn_k}
+
+    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
+        """See `io.save_classification`."""
+        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
+
+
+def by_neighbours(
+    processor: Processor, encoder: Backbone, train: Loader, loader: Loader, *, k: int
+) -> Evaluation:
+    """Classes of a part's clips as their k nearest training clips have them; all seen in the part's views."""
+    bank = train.with_views(loader.views, batch_size=loader.batch_size)
+    known, asked = (
+        extract_features(encoder, each, processor.watch(each), processor.autocast()).mean(1)
+        for each in (bank, loader)
+    )
+    label = loader.feeder.label
+    known_label = torch.from_numpy(train.feeder.label).to(known.device)
+    scores = knn_scores(known, known_label, asked, k=k, num_class=loader.feeder.num_class)
+    found = scores.cpu().numpy()
+    return Evaluation(
+        classification_metrics(found, label), {"name": loader.feeder.name, "label": label, "scores": found}
+    )

@@ -1,0 +1,102 @@
+"""Linear evaluation: how well one linear layer tells actions apart by the features of a frozen encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from net.utils.backbone import Backbone
+from processor.config import ProcessorConfig, Range, out_of_range
+from processor.encoder import check_backbone, load_encoder
+from processor.features import extract_features
+from processor.recognition import Recognition, RecognitionConfig
+from torchlight.build import Problem
+
+RANGES: tuple[Range, ...] = (("train_repeat", lambda value: value >= 1, "1 or more"),)
+
+
+@dataclass
+class LinearConfig(RecognitionConfig):
+    """Keys of `linear_evaluation` beside those of `recognition`."""
+
+    # views of a training clip whose features are made; more than one makes sense where train_view draws at random
+    train_repeat: int = 1
+
+
+class Probe(nn.Module):
+    """A linear layer on features (N, D) of mean 0 and deviation 1: (N, num_class). It begins at zero."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, feature_dim: int, num_class: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("deviation", torch.ones(feature_dim))
+        self.linear = nn.Linear(feature_dim, num_class)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def standardise_by(self, features: Tensor) -> None:
+        """Take mean and deviation from features (n, D); a channel that never changes becomes 0."""
+        self.mean.copy_(features.mean(0))
+        deviation = features.std(0, correction=0)
+        self.deviation.copy_(torch.where(deviation > 1e-6 * deviation.max(), deviation, torch.inf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From features (N, D) to scores (N, num_class)."""
+        return self.linear((x - self.mean) / self.deviation)
+
+
+class LinearEvaluation(Recognition):
+    """Makes the features of all clips once, then trains the layer on them."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
+    config: LinearConfig
+    model: Backbone
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        if config.weights is None:
+            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
+        return problems + check_backbone(config, packages, problems)
+
+    def build_model(self) -> nn.Module:
+        """The backbone with a probe for its head."""
+        model = super().build_model()
+        assert isinstance(model, Backbone)
+        model.replace_head(Probe(model.feature_dim, self.config.data.num_class))
+        return model
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network."""
+        if self.phase == "test":
+            super().load_weights(path)
+        else:
+            load_encoder(self.model, path, ignore=self.config.ignore_weights)
+            self.model.encoder_requires_grad_(False)
+
+    def trained_network(self) -> nn.Module:
+        """See `Processor.trained_network`."""
+        return self.model if self.phase == "test" else self.model.head
+
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`; features are made here."""
+        super().setup(phase)
+        if phase == "test":
+            return
+        for part, loader in self.loaders.items():
+            repeat = self.config.train_repeat if part == "train" else 1
+            shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
+            features = extract_features(self.model, shown, self.watch(shown), self.autocast())
+            self.loaders[part] = loader.with_features(features)
+            if part == "train":
+                self.model.head.standardise_by(features.flatten(0, 1))  # type: ignore[operator]
+
+    def result(self) -> dict[str, Any]:
+        """See `Processor.result`."""
+        return {"weights": self.config.weights}

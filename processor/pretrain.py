@@ -1,0 +1,130 @@
+"""Self-supervised pre-training: an encoder is learnt from views of clips whose labels are not used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from omegaconf import MISSING
+from torch import Tensor, nn
+
+from feeder.feeder import Part
+from feeder.loader import Batch, Loader
+from net.contrast import Learnt, SelfSupervised
+from net.loss import spread
+from processor import io
+from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
+from processor.encoder import check_backbone, check_class_is
+from processor.knn_evaluation import by_neighbours
+from processor.processor import Evaluation, Processor, check_class
+from torchlight import build
+from torchlight.build import Problem
+from torchlight.checkpoint import load_weights
+
+# A spread below this is a collapse: directions at random have 1.
+COLLAPSED = 0.1
+
+RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
+
+
+@dataclass
+class PretrainConfig(ProcessorConfig):
+    """Keys of `pretrain` beside the shared ones."""
+
+    # the method; its encoder is `model`
+    method: str = MISSING
+    method_args: dict[str, Any] = field(default_factory=dict)
+    # what the method sees of a clip, in its order; those beyond what it takes are not made
+    views: list[ViewConfig] = field(default_factory=list)
+    # neighbours whose labels judge the encoder
+    knn_k: int = 1
+    # labels choose nothing unless they are asked to
+    select: Literal["val", "last", "test"] = "last"
+
+
+class Pretrain(Processor):
+    """Trains a `net.contrast.SelfSupervised` method; nearest neighbours judge its encoder."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
+    selected_by = ("knn_top1", 1)
+    config: PretrainConfig
+    model: SelfSupervised
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        assert isinstance(config, PretrainConfig)
+        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        problems += check_backbone(config, packages, problems)
+        problems += check_class("method", config.method, config.method_args, packages, ("base_encoder",))
+        if not any(problem.key == "method" for problem in problems):
+            problems += check_class_is("method", config.method, SelfSupervised, packages)
+        if not any(problem.key == "method" for problem in problems):
+            wanted = build.import_class(config.method, packages).num_view  # type: ignore[attr-defined]
+            if len(config.views) < wanted:
+                text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
+                problems.append(Problem("views", text))
+        return problems
+
+    @classmethod
+    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
+        """See `Processor.view_configs`."""
+        assert isinstance(config, PretrainConfig)
+        of_method = {f"views.{number}": view for number, view in enumerate(config.views)}
+        return {**of_method, **super().view_configs(config)}
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Processor.views`."""
+        if part != "train":
+            return super().views(part)
+        method = build.import_class(self.config.method, self.packages)
+        return self.config.views[: method.num_view]  # type: ignore[attr-defined]
+
+    def parts(self, phase: str) -> list[Part]:
+        """See `Processor.parts`; the training clips are the neighbours of the test clips."""
+        return ["test", "train"] if phase == "test" else super().parts(phase)
+
+    def build_model(self) -> nn.Module:
+        """The method around the encoder."""
+        encoder = super().build_model()
+        return build.build(
+            self.config.method, self.config.method_args, packages=self.packages, base_encoder=encoder
+        )
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; the published names of AimCLR are known."""
+        encoder = self.model.get_encoder()
+        load_weights(self.model, path, ignore=self.config.ignore_weights, translate=encoder.translate)
+
+    def start_epoch(self, epoch: int) -> None:
+        """See `Processor.start_epoch`."""
+        self.model.start_epoch(epoch)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """The method's losses."""
+        learnt: Learnt = self.network(batch.views)
+        self.meter.add("train_spread", spread(learnt.embedding), len(batch.label))
+        return learnt.losses
+
+    def review(self, row: Mapping[str, float]) -> None:
+        """Warn of a collapse."""
+        if row.get("train_spread", 1.0) < COLLAPSED:
+            self.log.info(
+                f"warning: the encoder collapses: embeddings spread {row['train_spread']:.3f} of 1 (all clips look "
+                "alike to it); lower optim.lr, or change the method's temperature, momentum or weights"
+            )
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Classes of a part's clips as their nearest training clips have them."""
+        encoder, train = self.model.get_encoder(), self.loaders["train"]
+        metrics, arrays = by_neighbours(self, encoder, train, loader, k=self.config.knn_k)
+        return Evaluation({f"knn_{name}": value for name, value in metrics.items()}, arrays)
+
+    def result(self) -> dict[str, Any]:
+        """See `Processor.result`."""
+        return {"method": self.config.method, "knn_k": self.config.knn_k}
+
+    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
+        """See `io.save_classification`."""
+        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})

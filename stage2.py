@@ -1,0 +1,10 @@
+"""Stage 2 of semi-supervised adaptation: `main.py finetune_evaluation`, by default on PKU-MMD part I."""
+
+import sys
+
+from main import main
+
+CONFIG = "config/adaptation/stage2.yaml"
+
+if __name__ == "__main__":
+    sys.exit(main(processor="finetune_evaluation", config=CONFIG))
