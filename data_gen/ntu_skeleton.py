@@ -109,7 +109,7 @@ def _parse_by_line(data: bytes) -> Recording:
         words = values(what)
         if len(words) != expected:
             raise SkeletonError(at, f"{len(words)} values, but {what} has {expected}")
-        return [_read_number(word, at) for word in words]
+        return [read_number(word, at) for word in words]
 
     num_body: list[int] = []
     body: list[int] = []
@@ -137,7 +137,7 @@ def _parse_by_line(data: bytes) -> Recording:
     )
 
 
-def _read_number(word: bytes, line: int) -> float:
+def read_number(word: bytes, line: int) -> float:
     """A number that float32 can hold."""
     try:
         number = float(word)
@@ -199,7 +199,7 @@ def _check_letters(data: bytes, positions: np.ndarray) -> None:
         if position > checked:
             start, checked = data.rfind(b"\n", 0, position) + 1, data.index(b"\n", position)
             for word in data[start:checked].split():
-                _read_number(word, 0)
+                read_number(word, 0)
 
 
 def _count_bodies(
@@ -261,5 +261,5 @@ def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray
     np.negative(values, out=values, where=negative)
 
     for index in np.flatnonzero(~plain).tolist():
-        values[index] = _read_number(data[start[index] : end[index]], 0)
+        values[index] = read_number(data[start[index] : end[index]], 0)
     return values.astype(np.float32)

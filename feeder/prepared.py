@@ -287,7 +287,7 @@ def open_prepared(path: str | Path) -> Prepared:
         raise FileNotFoundError(
             f"prepared data {path} not found. Make it with "
             f"`python data_gen/ntu_gen_preprocess.py --data_path DIR --out {path}` (NTU RGB+D), "
-            "data_gen/ucla_gen_preprocess.py (NW-UCLA) or "
+            "data_gen/pku_gen_preprocess.py (PKU-MMD), data_gen/ucla_gen_preprocess.py (NW-UCLA) or "
             "data_gen/custom_gen_preprocess.py (your own clips); `make demo` makes and uses a synthetic set"
         )
     try:
