@@ -116,8 +116,7 @@ def main(
 
     A stop signal ends the process with 128 + its number (143 after SIGTERM), after the state is saved.
 
-    Args:
-        argv, processor, config: see `parse`.
+    `parse` says what the arguments are.
     """
     args = parse(argv, processor, config)
     try:

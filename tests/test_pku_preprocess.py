@@ -17,7 +17,7 @@ from data_gen.ntu_skeleton import SkeletonError
 from data_gen.pku_gen_preprocess import main, read_split
 from data_gen.pku_labels import ACTIONS, parse_name, part_of
 from data_gen.pku_sequence import CHOICES, Label, cut, parse_label, parse_poses, read_sequence
-from feeder.feeder import read_class_map
+from feeder.feeder import read_label_map
 from feeder.prepared import open_prepared
 
 SCRIPT = Path(pku_gen_preprocess.__file__)
@@ -537,7 +537,7 @@ def label_map() -> list[dict[str, str]]:
 
 def test_the_label_map_is_well_formed() -> None:
     ntu = DATA_SETS["ntu60"].class_names
-    table, _ = read_class_map(LABEL_MAP, ntu, num_class=len(ACTIONS))
+    table, _ = read_label_map(LABEL_MAP, ntu, num_class=len(ACTIONS))
     assert len(ACTIONS) == len(set(ACTIONS)) == 51
     # Each of PKU's actions but one has one of NTU's, so ten of those are left out.
     assert (table < 0).sum() == 10

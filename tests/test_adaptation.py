@@ -1,0 +1,396 @@
+"""Both stages of semi-supervised adaptation, as commands, on a data set made in a second."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+import main
+from conftest import TINY_CONFIG
+from net.st_gcn import Model
+from processor import io
+from processor.linear_evaluation import Probe
+from processor.metrics import knn_scores, top_k_accuracy
+
+VIEW = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}], " \
+       "normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"  # fmt: skip
+METHODS = {
+    "net.skeletonclr.SkeletonCLR": "{queue_size: 40, momentum: 0.9, temperature: 0.2}",
+    "net.aimclr.AimCLR": "{queue_size: 40, momentum: 0.9, temperature: 0.2, mining_epoch: 2}",
+    "net.vicreg.VICReg": "{feature_dim: 32}",
+}
+
+
+def pretrain_config(data: Path, work_dir: Path, method: str) -> str:
+    """The tiny recognition config with a method in the place of labels."""
+    config = TINY_CONFIG.format(data=data, work_dir=work_dir)
+    before, rest = config.split("train_view:")
+    after = rest[rest.index("test_view:") :]
+    views = f"views: [{VIEW}, {VIEW}, {VIEW}]\nmethod: {method}\nmethod_args: {METHODS[method]}\n"
+    return before + views + after
+
+
+def run(processor: str, config: Path, *args: str) -> int:
+    return main.main([processor, "-c", str(config), *map(str, args)])
+
+
+def result_of(work: Path) -> dict:
+    return json.loads((work / "result.json").read_text())
+
+
+def rows_of(work: Path) -> list[dict]:
+    with (work / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pretrained(request, tiny_data, tmp_path_factory):
+    """(config file, work_dir) of a pre-training run of 4 epochs, by each method."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    config = folder / "pretrain.yaml"
+    config.write_text(pretrain_config(tiny_data, folder / "work", request.param))
+    assert run("pretrain", config, "tensorboard=true") == 0
+    return config, folder / "work"
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_data, tmp_path_factory) -> Path:
+    """The work_dir of one pre-training run."""
+    folder = tmp_path_factory.mktemp("encoder")
+    (folder / "pretrain.yaml").write_text(
+        pretrain_config(tiny_data, folder / "work", "net.skeletonclr.SkeletonCLR")
+    )
+    assert run("pretrain", folder / "pretrain.yaml") == 0
+    return folder / "work"
+
+
+# -- stage 1 -----------------------------------------------------------------------------------------------
+
+
+def test_pretraining_writes_every_loss_the_spread_and_what_neighbours_say(pretrained):
+    config, work = pretrained
+    method = yaml.safe_load(config.read_text())["method"]
+    losses = {
+        "net.skeletonclr.SkeletonCLR": [],
+        "net.aimclr.AimCLR": ["train_info_nce_loss", "train_extreme_loss", "train_dropped_loss"],
+        "net.vicreg.VICReg": ["train_invariance_loss", "train_variance_loss", "train_covariance_loss"],
+    }[method]
+    rows = rows_of(work)
+    assert len(rows) == 4
+    for name in ("train_loss", "train_spread", "val_knn_top1", *losses):
+        assert all(np.isfinite(float(row[name])) for row in rows), name
+    if losses:
+        total = sum(float(rows[-1][name]) for name in losses)
+        assert total == pytest.approx(float(rows[-1]["train_loss"]), rel=1e-5)
+    result = result_of(work)
+    assert result["method"] == method
+    assert result["knn_k"] == 1
+    assert result["epoch"] == 4  # labels choose nothing
+    saved = io.load_scores(work / "scores.npz")
+    assert top_k_accuracy(saved["scores"], saved["label"], 1) == pytest.approx(result["knn_top1"])
+    assert any(path.name.startswith("events.out.tfevents") for path in work.iterdir())
+
+
+def test_what_neighbours_say_is_what_a_loop_finds(pretrained):
+    _, work = pretrained
+    knn = work.parent / "knn"
+    config = str(work / "config.yaml")
+    keys = ("method", "method_args", "views")
+    plain = {key: value for key, value in yaml.safe_load(Path(config).read_text()).items() if key not in keys}
+    (work.parent / "knn.yaml").write_text(yaml.safe_dump({**plain, "select": "last"}))
+    weights = ["--weights", str(work / "best.pt"), "-w", str(knn)]
+    assert run("knn_evaluation", work.parent / "knn.yaml", *weights, "knn_k=1") == 0
+    assert result_of(knn)["top1"] == pytest.approx(result_of(work)["knn_top1"])
+    assert result_of(knn)["knn_k"] == 1
+    np.testing.assert_allclose(
+        io.load_scores(knn / "scores.npz")["scores"], io.load_scores(work / "scores.npz")["scores"], rtol=1e-5
+    )
+
+
+def test_knn_scores_against_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    known, asked = (torch.randn(n, 6, generator=generator) for n in (30, 11))
+    label = torch.randint(4, (30,), generator=generator)
+    for k in (1, 3, 50):
+        scores = knn_scores(known, label, asked, k=k, num_class=4, temperature=0.5)
+        for clip in range(11):
+            similarity = F.cosine_similarity(asked[clip][None], known)
+            nearest = similarity.argsort(descending=True)[:k]
+            votes = torch.zeros(4)
+            for other in nearest:
+                votes[label[other]] += torch.exp((similarity[other] - 1) / 0.5)
+            torch.testing.assert_close(scores[clip], votes, rtol=1e-4, atol=1e-6)
+
+
+def test_a_collapse_is_seen_and_warned_of(tiny_data, tmp_path, capsys):
+    config = tmp_path / "collapse.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "work", "net.skeletonclr.SkeletonCLR"))
+    # Weights that decay while hardly anything is asked of them leave the last bias alone to speak.
+    decay = ["optim.weight_decay=1", "optim.lr=0.1", "optim.optimizer=sgd", "method_args.temperature=1000"]
+    assert run("pretrain", config, *decay, "num_epoch=10", "data.val_fraction=0") == 0
+    spread = [float(row["train_spread"]) for row in rows_of(tmp_path / "work")]
+    assert spread[-1] < 0.1 < spread[0]
+    assert "warning: the encoder collapses: embeddings spread 0.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("queue", [5, 24])
+def test_a_batch_may_exceed_the_queue_or_not_divide_it(tiny_data, tmp_path, queue):
+    config = tmp_path / "queue.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "work", "net.skeletonclr.SkeletonCLR"))
+    assert run("pretrain", config, f"method_args.queue_size={queue}", "num_epoch=2") == 0
+    model = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
+    assert int(model["queue_ptr"]) == (2 * 3 * min(16, queue)) % queue
+    torch.testing.assert_close(model["queue"].norm(dim=0), torch.ones(queue))
+
+
+def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(tiny_data, tmp_path):
+    config = tmp_path / "aimclr.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "whole", "net.aimclr.AimCLR"))
+    settings = ["num_epoch=8"]
+    assert run("pretrain", config, *settings) == 0
+    work = tmp_path / "killed"
+    command = [sys.executable, "main.py", "pretrain", "-c", str(config), "-w", str(work), *settings]
+    rng = np.random.default_rng()
+    for attempt in range(3):
+        process = subprocess.Popen(
+            [*command, *(["--resume"] if attempt else [])],
+            cwd=Path(main.__file__).parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        began, deadline = time.time_ns(), time.monotonic() + 60
+        while not (work / "last.pt").exists() or (work / "last.pt").stat().st_mtime_ns < began:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert run("pretrain", config, "-w", work, *settings, "--resume") == 0
+    first, second = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "killed")
+    )
+    differing = [key for key in first["model"] if not torch.equal(first["model"][key], second["model"][key])]
+    assert not differing
+    assert {"queue", "queue_ptr"} <= first["model"].keys()
+    clock = ("seconds", "clips_per_second")
+    curves = [
+        [{k: v for k, v in row.items() if k not in clock} for row in rows_of(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert curves[0] == curves[1]
+
+
+# -- stage 2 -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tiny_config) -> Path:
+    """A config of few labels, whose last epoch counts."""
+    settings = {"select": "last", "data": {"val_fraction": 0, "label_fraction": 0.2}}
+    config = yaml.safe_load(tiny_config.read_text())
+    config["data"] |= settings.pop("data")
+    tiny_config.write_text(yaml.safe_dump({**config, **settings}))
+    return tiny_config
+
+
+@pytest.mark.parametrize("processor", ["linear_evaluation", "finetune_evaluation"])
+def test_stage_2_starts_from_the_encoder_of_every_method(pretrained, labelled, tmp_path, processor):
+    _, stage1 = pretrained
+    settings = ["--weights", stage1 / "best.pt", "num_epoch=2", "optim.lr=0.0", "optim.optimizer=sgd"]
+    assert run(processor, labelled, *settings) == 0
+    before = torch.load(stage1 / "best.pt", weights_only=True)["model"]
+    prefix = "encoder." if "encoder.A" in before else "encoder_q."
+    after = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
+    taken = [key for key in after if not key.startswith("fcn.") and prefix + key in before]
+    assert len(taken) > 100
+    for key in taken:
+        moves = "running" in key or "batches" in key
+        if processor == "linear_evaluation" or not moves:
+            torch.testing.assert_close(after[key], before[prefix + key], msg=key)
+
+
+def test_linear_evaluation_trains_one_layer_on_features_made_once(encoder, labelled, tmp_path, monkeypatch):
+    seen = []
+    encode = Model.encode
+    monkeypatch.setattr(Model, "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    weights = str(encoder / "best.pt")
+    settings = ["--weights", weights, "num_epoch=30", "optim.lr=0.5", "optim.optimizer=sgd", "train_repeat=3"]
+    assert run("linear_evaluation", labelled, *settings) == 0
+    # 12 labelled clips of 3 views and 32 test clips of 1, whatever the number of epochs.
+    assert sum(seen) == 3 * 12 + 32
+    work = tmp_path / "work"
+    result = result_of(work)
+    assert result["weights"] == weights
+    assert (result["num_train_clip"], result["label_fraction"]) == (12, 0.2)
+    first, last = (float(rows_of(work)[epoch]["train_loss"]) for epoch in (0, -1))
+    assert last < first
+    # The whole network, as it is stored, scores the same.
+    test = ["--phase", "test", "--weights", str(work / "best.pt")]
+    assert run("linear_evaluation", labelled, *test) == 0
+    np.testing.assert_allclose(
+        io.load_scores(work / "test" / "scores.npz")["scores"],
+        io.load_scores(work / "scores.npz")["scores"],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_the_clips_whose_labels_are_used_are_written_down(encoder, labelled, tmp_path):
+    work = tmp_path / "work"
+    chosen = {}
+    for seed in (0, 1):
+        settings = ["--weights", encoder / "best.pt", "num_epoch=1", f"data.label_seed={seed}", "--overwrite"]
+        assert run("linear_evaluation", labelled, *settings) == 0
+        with (work / "labelled.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        # 16 clips a class: round(0.2 * 16) of each.
+        assert np.bincount([int(row["label"]) for row in rows]).tolist() == [3, 3, 3, 3]
+        assert {row["part"] for row in rows} == {"train"}
+        chosen[seed] = {row["name"] for row in rows}
+    assert chosen[0] != chosen[1]
+
+
+def test_labels_that_choose_the_epoch_are_counted(tiny_config, tmp_path):
+    settings = ["num_epoch=1", "data.label_fraction=0.25", "eval_interval=1"]
+    assert run("finetune_evaluation", tiny_config, *settings) == 0
+    with (tmp_path / "work" / "labelled.csv").open() as file:
+        parts = [row["part"] for row in csv.DictReader(file)]
+    assert (parts.count("train"), parts.count("val")) == (12, 4)
+
+
+def test_encoder_and_head_have_their_own_rates(encoder, labelled, tmp_path):
+    settings = [
+        "num_epoch=1",
+        "encoder_lr=0.001",
+        "optim.lr=0.1",
+        "optim.optimizer=sgd",
+        "optim.schedule=constant",
+    ]
+    assert run("finetune_evaluation", labelled, "--weights", encoder / "best.pt", *settings) == 0
+    rates = [
+        group["base_lr"]
+        for group in torch.load(tmp_path / "work" / "last.pt", weights_only=True)["optimizer"]["param_groups"]
+    ]
+    assert rates == [0.001, 0.1]
+    # From scratch there is nothing to be careful with.
+    assert run("finetune_evaluation", labelled, *settings, "weights=null", "--overwrite") == 0
+    state = torch.load(tmp_path / "work" / "last.pt", weights_only=True)
+    assert [group["base_lr"] for group in state["optimizer"]["param_groups"]] == [0.1, 0.1]
+
+
+def test_fine_tuning_is_in_train_mode_and_a_frozen_encoder_in_eval_mode(encoder, labelled, tmp_path):
+    weights = str(encoder / "best.pt")
+    before = torch.load(weights, weights_only=True)["model"]
+    for freeze in ("false", "true"):
+        settings = ["--weights", weights, f"freeze={freeze}", "num_epoch=2", "--overwrite"]
+        assert run("finetune_evaluation", labelled, *settings) == 0
+        after = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
+        same = [torch.equal(after[key], before["encoder_q." + key]) for key in after if "fcn" not in key]
+        assert (
+            all(same)
+            if freeze == "true"
+            else not any(
+                torch.equal(after[key], before["encoder_q." + key]) for key in after if "running_mean" in key
+            )
+        )
+        assert after["fcn.weight"].any()
+        assert result_of(tmp_path / "work")["freeze"] == (freeze == "true")
+
+
+def test_few_clips_make_an_epoch_of_many_steps(labelled, tmp_path, capsys):
+    settings = ["num_epoch=1", "min_epoch_clip=50", "batch_size=10"]
+    assert run("finetune_evaluation", labelled, *settings) == 0
+    state = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["optimizer"]["state"]
+    assert {int(slots["step"]) for slots in state.values()} == {5}
+
+
+def test_probe_standardises_and_leaves_out_what_never_changes():
+    features = torch.randn(50, 4) * torch.tensor([1.0, 5.0, 0.0, 0.1]) + 3
+    probe = Probe(4, 2)
+    probe.standardise_by(features)
+    torch.nn.init.ones_(probe.linear.weight)
+    expected = (features - features.mean(0)) / features.std(0, correction=0)
+    expected[:, 2] = 0
+    torch.testing.assert_close(probe(features), expected.sum(1, keepdim=True).expand(-1, 2))
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("processor", "settings", "said"),
+    [
+        ("linear_evaluation", [], "weights: is null; name those of the encoder with --weights FILE"),
+        ("knn_evaluation", [], "weights: is null; name those of the encoder with --weights FILE"),
+        ("knn_evaluation", ["knn_k=0", "weights=x"], "knn_k: is 0; it is 1 or more"),
+        ("finetune_evaluation", ["freeze=true"], "freeze: is true, but there are no weights"),
+        ("finetune_evaluation", ["encoder_lr=-1"], "encoder_lr: is -1.0; it is 0 or more"),
+        ("linear_evaluation", ["train_repeat=0", "weights=x"], "train_repeat: is 0; it is 1 or more"),
+        ("finetune_evaluation", ["min_epoch_clip=-1"], "min_epoch_clip: is -1; it is 0 or more"),
+    ],
+)
+def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said):
+    keys = ("train_view",) if processor == "knn_evaluation" else ()
+    config = {key: value for key, value in yaml.safe_load(tiny_config.read_text()).items() if key not in keys}
+    tiny_config.write_text(yaml.safe_dump(config))
+    assert run(processor, tiny_config, *settings) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["method=net.aimclr.AimCRL"], "method: net.aimclr has no class 'AimCRL'; did you mean 'AimCLR'?"),
+        (["method=net.st_gcn.Model"], "method: net.st_gcn.Model is no net.contrast.SelfSupervised"),
+        (
+            ["model=net.aimclr.AimCLR", "model_args={_delete_: true, base_encoder: x}"],
+            "model: net.aimclr.AimCLR is no",
+        ),
+        (
+            ["method_args.queue_siz=3"],
+            "method_args.queue_siz: net.skeletonclr.SkeletonCLR takes no such argument",
+        ),
+        (["method_args.base_encoder=3"], "is passed to net.skeletonclr.SkeletonCLR by the program itself"),
+        (["views=[]"], "views: are 0; net.skeletonclr.SkeletonCLR takes 2 views of a clip"),
+        (["views.1.sampling=[Nothing]"], "views.1.sampling.0: 'Nothing' is unknown"),
+        (["stream=bones"], "stream: is 'bones', which is not one of"),
+    ],
+)
+def test_pretraining_configs_that_cannot_run(tiny_data, tmp_path, capsys, settings, said):
+    config = tmp_path / "pretrain.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "work", "net.skeletonclr.SkeletonCLR"))
+    assert run("pretrain", config, *settings) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_weights_that_are_not_there_or_of_another_width_or_layout(encoder, labelled, capsys):
+    assert run("linear_evaluation", labelled, "--weights", "nowhere/best.pt") == 1
+    assert "weights nowhere/best.pt not found; train them first" in capsys.readouterr().err
+    weights = ["--weights", str(encoder / "best.pt")]
+    assert run("linear_evaluation", labelled, *weights, "model_args.hidden_channels=16") == 1
+    said = capsys.readouterr().err
+    for key in ("st_gcn_networks.0.gcn.conv.weight", "st_gcn_networks.8.tcn.2.bias"):
+        assert f"of another shape: {key}" in said
+    assert run("linear_evaluation", labelled, *weights, "model_args.strategy=uniform") == 1
+    assert (
+        "of another shape: A (3, 25, 25) in the file, (1, 25, 25) in the network" in capsys.readouterr().err
+    )
+    assert (
+        run("linear_evaluation", labelled, *weights, "model=net.ctr_gcn.Model", "model_args={_delete_: true}")
+        == 1
+    )
+    said = capsys.readouterr().err
+    assert "missing in the file: l1." in said
+    assert "not in the network: st_gcn_networks." in said
