@@ -25,7 +25,9 @@ PROCESSORS = {
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
 
 
-def parse(argv: Sequence[str] | None, processor: str | None, config: str | None) -> argparse.Namespace:
+def parse(
+    argv: Sequence[str] | None, *, processor: str | None = None, config: str | None = None
+) -> argparse.Namespace:
     """The command line. `key=value` settings may stand anywhere after the processor's name.
 
     Args:
@@ -77,14 +79,22 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     return [*settings, ("debug", True), ("num_epoch", 2)] if args.debug else settings
 
 
-def run(args: argparse.Namespace) -> None:
-    """Load and check the config, then train or test."""
+def processor_of(args: argparse.Namespace) -> Any:
+    """The class of the processor that a command line names."""
     module, name = PROCESSORS[args.processor].rsplit(".", 1)
-    processor_class = getattr(importlib.import_module(module), name)
-    packages = (*PACKAGES, *args.plugin)
+    return getattr(importlib.import_module(module), name)
+
+
+def read_config(args: argparse.Namespace) -> Any:
+    """The config that a command line names, checked.
+
+    Raises:
+        ConfigError: something is wrong with it.
+    """
+    processor_class = processor_of(args)
 
     def check(config: object) -> list[Problem]:
-        problems = processor_class.check(config, packages)
+        problems = processor_class.check(config, (*PACKAGES, *args.plugin))
         if args.phase == "test" and config.weights is None:  # type: ignore[attr-defined]
             problems.append(
                 Problem("weights", "--phase test scores given weights; name them with --weights FILE")
@@ -97,11 +107,17 @@ def run(args: argparse.Namespace) -> None:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
     elif args.phase == "test" and args.work_dir is None:
         config.work_dir = str(Path(config.work_dir) / "test")
+    return config
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load and check the config, then train or test."""
+    config = read_config(args)
     if args.print_config:
         print(to_yaml(config), end="")
         return
     distributed.init(config.device)
-    processor = processor_class(config, packages=packages)
+    processor = processor_of(args)(config, packages=(*PACKAGES, *args.plugin))
     processor.setup(args.phase)
     if args.phase == "train":
         processor.train(resume=args.resume, overwrite=args.overwrite or args.debug)
@@ -118,7 +134,7 @@ def main(
 
     `parse` says what the arguments are.
     """
-    args = parse(argv, processor, config)
+    args = parse(argv, processor=processor, config=config)
     try:
         run(args)
     except ConfigError as error:

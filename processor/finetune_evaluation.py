@@ -69,4 +69,5 @@ class FinetuneEvaluation(Recognition):
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"weights": self.config.weights, "freeze": self.config.freeze}
+        protocol = "scratch" if self.config.weights is None else "finetune"
+        return {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}

@@ -65,7 +65,7 @@ class KnnEvaluation(Processor):
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"knn_k": self.config.knn_k}
+        return {"protocol": "knn", "knn_k": self.config.knn_k}
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
         """See `io.save_classification`."""

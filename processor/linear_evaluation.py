@@ -99,4 +99,4 @@ class LinearEvaluation(Recognition):
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"weights": self.config.weights}
+        return {"protocol": "linear", "weights": self.config.weights}

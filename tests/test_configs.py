@@ -6,41 +6,83 @@ import pytest
 import torch
 
 import main
+from data_gen.ntu_labels import ACTIONS as NTU_NAMES
+from feeder.feeder import read_label_map
 from net.utils.layouts import get_skeleton
+from processor.pretrain import Pretrain, PretrainConfig
+from tools import label_efficiency
 from torchlight.build import PACKAGES, build, import_class
 from torchlight.config import load_config, to_yaml
 
 CONFIG = Path(main.__file__).parent / "config"
 LEAVES = sorted(path for path in CONFIG.rglob("*.yaml") if "_base_" not in path.parts)
-# The processor of a leaf is named by the command in its first line, which is what a user copies.
+# A leaf begins with the command that runs it, which is what a user copies.
 COMMANDS = {path: path.read_text().splitlines()[0].split() for path in LEAVES}
+STAGES = {"stage1.py": "pretrain", "stage2.py": "finetune_evaluation"}
+GRIDS = [path for path in LEAVES if COMMANDS[path][2] == "tools/label_efficiency.py"]
+RUNS = [path for path in LEAVES if path not in GRIDS]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIG))
+
+
+def processor_of(path: Path) -> type:
+    program, first = COMMANDS[path][2:4]
+    module, name = main.PROCESSORS[STAGES.get(program, first)].rsplit(".", 1)
+    return getattr(__import__(module, fromlist=[name]), name)
 
 
 def load(path: Path):
-    module, name = main.PROCESSORS[COMMANDS[path][3]].rsplit(".", 1)
-    processor = getattr(__import__(module, fromlist=[name]), name)
-    return load_config(
-        path,
-        # What the command must say beside the file; in brackets is what it may.
-        [word for word in COMMANDS[path][6:] if not word.startswith("[")],
-        processor.config_class,
-        check=lambda config: processor.check(config, PACKAGES),
-    )
+    if path in GRIDS:
+        return load_config(path, [], label_efficiency.GridConfig, check=label_efficiency.check)
+    processor = processor_of(path)
+    words = COMMANDS[path][COMMANDS[path].index("-c") + 2 :]
+    # What the command must say beside the file; in brackets is what it may.
+    settings = [word for word in words if not word.startswith("[")]
+    check = lambda config: processor.check(config, PACKAGES)  # noqa: E731
+    return load_config(path, settings, processor.config_class, check=check)
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: str(path.relative_to(CONFIG)))
-def test_leaf_begins_with_its_command_and_builds(path):
+@pytest.mark.parametrize("path", LEAVES, ids=name_of)
+def test_leaf_begins_with_its_command_and_is_short(path):
     command = COMMANDS[path]
-    assert command[:3] == ["#", "python", "main.py"]
-    assert command[4:6] == ["-c", str(path.relative_to(CONFIG.parent))]
-    config = load(path)
+    assert command[:2] == ["#", "python"]
+    assert (CONFIG.parent / command[2]).is_file()
+    assert command[command.index("-c") + 1] == str(path.relative_to(CONFIG.parent))
     assert len(path.read_text().splitlines()) <= 10
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_leaf_builds(path):
+    config = load(path)
     model = build(config.model, config.model_args)
     joints = get_skeleton(config.data.layout).num_joint
+    x = torch.zeros(2, 3, 16, joints, config.data.num_body)
     with torch.no_grad():
-        scores = model.eval()(torch.zeros(1, 3, 16, joints, config.data.num_body))
-    assert scores.shape == (1, config.data.num_class)
+        scores = model.eval()(x)
+        if isinstance(config, PretrainConfig):
+            method = build(config.method, config.method_args, base_encoder=model)
+            assert all(loss.isfinite() for loss in method.eval()([x] * method.num_view).losses.values())
+    assert scores.shape == (2, config.data.num_class)
     assert import_class(config.model) is type(model)
+    if config.data.label_map is not None:
+        names = read_label_map(config.data.label_map, NTU_NAMES[:60], num_class=config.data.num_class)[1]
+        assert len(names) == config.data.num_class
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=name_of)
+def test_grid_names_configs_of_the_same_data_and_weights_that_a_leaf_makes(path):
+    grid = load(path)
+    runs = [load(CONFIG.parent / file) for file in (grid.linear, grid.finetune)]
+    assert [processor_of(CONFIG.parent / file).__name__ for file in (grid.linear, grid.finetune)] == [
+        "LinearEvaluation",
+        "FinetuneEvaluation",
+    ]
+    assert runs[0].data.path == runs[1].data.path
+    assert {run.weights for run in runs} == {grid.weights}
+    made = [load(leaf).work_dir for leaf in RUNS if processor_of(leaf) is Pretrain]
+    assert str(Path(grid.weights).parent) in made
 
 
 def test_no_two_leaves_are_alike():

@@ -90,3 +90,28 @@ def test_missing_and_foreign_files(two_runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ensemble.main([*two_runs, "--weights", "1"])
     assert "2 runs but 1 weights" in capsys.readouterr().err
+
+
+def test_three_pretrained_streams_weigh_as_in_aimclr(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / name, ["x", "y"], [0, 1], [[1, 0], [0, 1]])
+        for name in ("bone", "joint", "motion")
+    ]
+
+    def say(**about):
+        for stream in ("bone", "joint", "motion"):
+            (tmp_path / stream / "result.json").write_text(json.dumps({"stream": stream, **about}))
+
+    def weights():
+        assert ensemble.main(runs) == 0
+        lines = capsys.readouterr().out.splitlines()[1:4]
+        return [float(line.split()[3]) for line in lines]
+
+    assert weights() == [1, 1, 1]
+    say(protocol="linear")
+    assert weights() == [0.6, 0.6, 0.4]
+    say(protocol="scratch")
+    assert weights() == [1, 1, 1]
+    say(protocol="finetune")
+    assert ensemble.main(runs[:2]) == 0
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()[1:3]] == ["1.0", "1.0"]

@@ -2,11 +2,14 @@
 
     python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
 
-The fused score of a clip is the weighted sum of the runs' scores, as the field fuses streams. Class scores,
+The fused score of a clip is the weighted sum of the runs' scores, as the field fuses streams. Without `--weights` all
+runs weigh the same, but for three pre-trained streams (joint, motion and bone, each by an evaluation of an
+encoder): those weigh .6, .4 and .6 as in AimCLR. Class scores,
 tables and figures go into `--out` in the same form as a run's, so that a fusion can itself be fused.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +22,9 @@ if not __package__:
 from processor import io
 from processor.metrics import classification_metrics
 from torchlight.log import work_dir_lock
+
+# Guo et al., AAAI 2022, section 4.2.
+PRETRAINED = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
 
 
 def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
@@ -45,17 +51,34 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
     return {**first, "scores": fused}
 
 
+def default_weights(work_dirs: Sequence[Path]) -> list[float]:
+    """AimCLR's weights for its three streams if these are runs of them with an encoder's weights, else all 1."""
+    results = [work_dir / "result.json" for work_dir in work_dirs]
+    about = [json.loads(path.read_text()) if path.exists() else {} for path in results]
+    streams = [result.get("stream") for result in about]
+    pretrained = all(result.get("protocol") in ("linear", "finetune") for result in about)
+    if pretrained and sorted(map(str, streams)) == sorted(PRETRAINED):
+        return [PRETRAINED[str(stream)] for stream in streams]
+    return [1.0] * len(work_dirs)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 where the runs cannot be fused."""
     parser = argparse.ArgumentParser(prog="ensemble.py", description="Fuse the class scores of several runs.")
     parser.add_argument(
         "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="folders with a scores.npz"
     )
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a run (default: all 1)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="one a run (default: all 1; .6 .4 .6 for pre-trained joint, motion, bone)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write scores, tables and figures here")
     parser.add_argument("--overwrite", action="store_true", help="replace what --out holds")
     args = parser.parse_args(argv)
-    weights = args.weights or [1.0] * len(args.work_dirs)
+    weights = args.weights or default_weights(args.work_dirs)
     if len(weights) != len(args.work_dirs):
         parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
     if not np.isfinite(weights).all() or not np.any(weights):

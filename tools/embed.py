@@ -1,0 +1,97 @@
+"""A map of what an encoder sees: t-SNE of frozen features of clips, coloured by class.
+
+    python tools/embed.py -c config/demo/knn.yaml --weights work_dir/demo/stage1/joint/best.pt --out work_dir/demo/embed
+
+Takes a config of `knn_evaluation` and the weights of any run of the same model; writes `embed.png` and `embed.csv`
+(clip, class, x, y).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import main as command
+from processor.features import extract_features
+from processor.io import write_text
+from processor.knn_evaluation import KnnEvaluation
+from torchlight.config import ConfigError
+
+
+def embed(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:
+    """Places (N, 2) of clips by t-SNE (van der Maaten and Hinton 2008) of features (N, D), by their cosine.
+
+    Raises:
+        ValueError: the perplexity is not below the number of clips.
+    """
+    if not 0 < perplexity < len(features):
+        raise ValueError(
+            f"perplexity is {perplexity:g} for {len(features)} clips; give a number above 0 and below theirs"
+        )
+    model = TSNE(2, perplexity=perplexity, metric="cosine", init="random", random_state=seed)
+    return model.fit_transform(features)
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """A dot a clip; a legend for up to 20 classes."""
+    classes = list(dict.fromkeys(table["class"]))
+    colours = colormaps["turbo"](np.linspace(0, 1, len(classes)))
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in zip(classes, colours, strict=True):
+        rows = table[table["class"] == name]
+        axes.scatter(rows["x"], rows["y"], s=8, color=colour, label=name)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if len(classes) <= 20:
+        axes.legend(fontsize="x-small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 the weights or the data cannot be used, 2 wrong config."""
+    parser = argparse.ArgumentParser(description="t-SNE of frozen features, coloured by class.")
+    add = parser.add_argument
+    add("settings", nargs="*", metavar="key=value", help="settings that override the config's")
+    add("-c", "--config", required=True, metavar="FILE", help="a config of knn_evaluation")
+    add("--weights", required=True, metavar="FILE", help="of the encoder")
+    add("--out", required=True, type=Path, metavar="DIR", help="where embed.png and embed.csv go")
+    add("--part", choices=("test", "train"), default="test", help="whose clips (default: test)")
+    add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
+    add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
+    args = parser.parse_intermixed_args(argv)
+    words = ["knn_evaluation", "-c", args.config, *args.settings, "--weights", args.weights]
+    try:
+        config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
+        processor = KnnEvaluation(config)
+        processor.setup("test")
+        loader = processor.loaders[args.part]
+        loader = loader.with_views(processor.loaders["test"].views, batch_size=config.test_batch_size)
+        features = extract_features(processor.model, loader, loader.iterate(), processor.autocast())
+        places = embed(features.mean(1).cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    names = np.asarray(loader.feeder.class_names)[loader.feeder.label]
+    table = pd.DataFrame({"name": loader.feeder.name, "class": names, "x": places[:, 0], "y": places[:, 1]})
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_text(args.out / "embed.csv", table.to_csv(index=False))
+    draw(table.sort_values("class"), args.out / "embed.png")
+    print(f"{len(table)} clips; {args.out}/embed.png and embed.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""How many labels are enough: accuracy over the share of labels, by protocol, with several seeds.
+
+    python tools/label_efficiency.py -c config/nw_ucla/label_efficiency.yaml [--fractions 0.01 0.05 1] [--seeds 3]
+
+Each cell of the grid is a run of `linear_evaluation` or `finetune_evaluation` (`scratch` is the latter without
+weights) in its own folder below `work_dir`. A finished cell is not run again, one that broke off goes on. The
+table, the curve and the sentence are made anew from all cells.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import pandas as pd
+from matplotlib.figure import Figure
+from omegaconf import MISSING
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import main as command
+from processor.io import write_text
+from processor.state import changes
+from torchlight.config import ConfigError, load_config
+
+Protocol = Literal["linear", "finetune", "scratch"]
+PROTOCOLS = get_args(Protocol)
+POINTS = (1, 2, 5)
+
+
+@dataclass
+class GridConfig:
+    """What a grid consists of; any of it can be set on the command line by key=value."""
+
+    work_dir: str = MISSING
+    # of the encoder
+    weights: str = MISSING
+    # configs of linear_evaluation, and of finetune_evaluation, which is that of scratch, too
+    linear: str = MISSING
+    finetune: str = MISSING
+    protocols: list[Protocol] = field(default_factory=lambda: list(PROTOCOLS))
+    fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
+    # runs of each cell, with other labels and other random numbers
+    seeds: int = 3
+    # key=value settings of every run
+    settings: list[str] = field(default_factory=list)
+
+
+class Cell(NamedTuple):
+    """One run of the grid."""
+
+    protocol: str
+    fraction: float
+    seed: int
+
+
+def check(config: GridConfig) -> Iterator[tuple[str, str]]:
+    """What is wrong with a grid."""
+    for fraction in config.fractions:
+        if not 0 < fraction <= 1:
+            yield "fractions", f"has {fraction}; a fraction is above 0, up to 1"
+    for key, values in (("fractions", config.fractions), ("protocols", config.protocols)):
+        if not values:
+            yield key, "is empty; name one or more"
+    if config.seeds < 1:
+        yield "seeds", f"is {config.seeds}; it is 1 or more"
+
+
+class Grid:
+    """Runs the cells of a grid that are not finished, and says what all of them show."""
+
+    def __init__(self, config: GridConfig, *, overwrite: bool) -> None:
+        self.config, self.overwrite = config, overwrite
+        self.folder = Path(config.work_dir)
+        self.cells = [
+            Cell(protocol, fraction, seed)
+            for fraction in config.fractions
+            for protocol in config.protocols
+            for seed in range(config.seeds)
+        ]
+
+    def work_dir(self, cell: Cell) -> Path:
+        """Folder of a cell."""
+        return self.folder / cell.protocol / f"{cell.fraction:g}" / f"seed{cell.seed}"
+
+    def words(self, cell: Cell) -> list[str]:
+        """The command of a cell, after `main.py`."""
+        linear, config = cell.protocol == "linear", self.config
+        return [
+            "linear_evaluation" if linear else "finetune_evaluation",
+            "-c",
+            config.linear if linear else config.finetune,
+            f"weights={'null' if cell.protocol == 'scratch' else config.weights}",
+            f"data.label_fraction={cell.fraction}",
+            f"data.label_seed={cell.seed}",
+            f"seed={cell.seed}",
+            *config.settings,
+            "-w",
+            str(self.work_dir(cell)),
+        ]
+
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether a cell needs no run.
+
+        Raises:
+            ConfigError: the config of the cell's run is wrong.
+            ValueError: it was run with another config or with older weights.
+        """
+        would_run = command.read_config(command.parse(self.words(cell)))
+        folder = self.work_dir(cell)
+        if self.overwrite or not (folder / "result.json").exists():
+            return False
+        changed = changes((folder / "config.yaml").read_text(), would_run)
+        remedy = "choose another work_dir with -w, or run all cells again with --overwrite"
+        if changed:
+            raise ValueError(f"{folder} was run with another config ({'; '.join(changed)}); {remedy}")
+        weights = would_run.weights
+        made = (folder / "result.json").stat().st_mtime
+        if weights is not None and Path(weights).is_file() and Path(weights).stat().st_mtime > made:
+            raise ValueError(f"{folder} was run before {weights} was written anew; {remedy}")
+        return True
+
+    def run(self) -> int:
+        """Run what is missing; returns the exit status of the first run that failed, or 0."""
+        missing = [cell for cell in self.cells if not self.is_finished(cell)]
+        for number, cell in enumerate(missing, start=1):
+            print(
+                f"cell {number} of {len(missing)}: {cell.protocol}, {cell.fraction:.1%} of the labels, seed {cell.seed}"
+            )
+            status = command.main([*self.words(cell), "--overwrite" if self.overwrite else "--resume"])
+            if status:
+                return status
+        return 0
+
+    def table(self) -> pd.DataFrame:
+        """One row a cell: protocol, fraction, seed, labels used, figures."""
+        rows = []
+        for cell in self.cells:
+            result: dict[str, Any] = json.loads((self.work_dir(cell) / "result.json").read_text())
+            labels = result["num_train_clip"] + result.get("num_val_clip", 0)
+            figures = {name: result[name] for name in ("top1", "top5", "mean_class", "train_minutes")}
+            rows.append({**cell._asdict(), "num_label": labels, **figures})
+        return pd.DataFrame(rows)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and deviation of top-1 over the seeds, in percent, by protocol and fraction, in the table's order."""
+    grouped = table.groupby(["protocol", "fraction"], sort=False)
+    means = grouped.agg(
+        mean=("top1", "mean"),
+        deviation=("top1", "std"),
+        runs=("top1", "size"),
+        num_label=("num_label", "mean"),
+    )
+    means[["mean", "deviation"]] *= 100
+    return means.reset_index()
+
+
+def enough(means: pd.DataFrame) -> list[str]:
+    """Sentences: the smallest share of labels that comes within some points of full supervision, per protocol.
+
+    Full supervision is a network trained from scratch with all labels, and the protocol's own figure with all labels.
+    """
+    full = means[means["fraction"] == 1].set_index("protocol")["mean"]
+    if full.empty:
+        return ["The grid has no runs with all labels (fraction 1), so nothing to compare the others with."]
+    lines = []
+    for protocol, rows in means.groupby("protocol", sort=False):
+        goals = {"its own figure with all labels": full.get(protocol)}
+        if protocol != "scratch":
+            goals["training from scratch with all labels"] = full.get("scratch")
+        for name, goal in goals.items():
+            if goal is None:
+                continue
+            reached = [
+                f"{points} point{'s' if points > 1 else ''}: {_share(rows[rows['mean'] >= goal - points]['fraction'])}"
+                for points in POINTS
+            ]
+            lines.append(
+                f"{protocol}: smallest share of labels within … of {name} ({goal:.1f} %): {', '.join(reached)}."
+            )
+    return lines
+
+
+def _share(fractions: pd.Series) -> str:
+    return "none" if fractions.empty else f"{100 * fractions.min():g} %"
+
+
+def markdown(means: pd.DataFrame) -> str:
+    """Top-1 in percent, mean ± deviation over the seeds: a row a fraction, a column a protocol."""
+    shown = pd.DataFrame(
+        {
+            "protocol": means["protocol"],
+            "labels": (100 * means["fraction"]).map("{:g} %".format)
+            + means["num_label"].map(" ({:.0f})".format),
+            "top1": means["mean"].map("{:.1f}".format)
+            + means["deviation"].map(" ± {:.1f}".format, na_action="ignore").fillna(""),
+        }
+    )
+    wide = shown.pivot_table(index="labels", columns="protocol", values="top1", aggfunc="first", sort=False)
+    lines = [["labels", *map(str, wide.columns)], ["---"] * (1 + wide.shape[1])]
+    lines += [[str(index), *map(str, row)] for index, row in zip(wide.index, wide.to_numpy(), strict=True)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def draw(means: pd.DataFrame, path: Path) -> None:
+    """Top-1 over the share of labels, a line and a band of one deviation a protocol."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for protocol, rows in means.sort_values("fraction").groupby("protocol", sort=False):
+        x, mean, deviation = 100 * rows["fraction"], rows["mean"], rows["deviation"].fillna(0)
+        (line,) = axes.plot(x, mean, marker="o", label=str(protocol))
+        axes.fill_between(x, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.2)
+    ticks = sorted(100 * means["fraction"].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="labels used (%)", ylabel="test top-1 (%)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 a run broke off or cannot be used, 2 wrong config."""
+    parser = argparse.ArgumentParser(description="Accuracy over the share of labels, by protocol.")
+    add = parser.add_argument
+    add("settings", nargs="*", metavar="key=value", help="keys of the grid's config")
+    add("-c", "--config", required=True, metavar="FILE", help="e.g. config/demo/label_efficiency.yaml")
+    add("-w", "--work_dir", metavar="DIR", help="where the runs, the table and the curve go")
+    add("--weights", metavar="FILE", help="of the encoder")
+    add("--fractions", nargs="+", type=float, metavar="P", help="shares of the labels, 0 to 1")
+    add("--seeds", type=int, metavar="N", help="runs of each cell")
+    add("--protocols", nargs="+", choices=PROTOCOLS, help="default: all")
+    add("--overwrite", action="store_true", help="run finished cells again")
+    args = parser.parse_intermixed_args(argv)
+    named = ("work_dir", "weights", "fractions", "seeds", "protocols")
+    settings = [
+        *args.settings,
+        *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
+    ]
+    try:
+        config = load_config(args.config, settings, GridConfig, check=check)
+        grid = Grid(config, overwrite=args.overwrite)
+        if status := grid.run():
+            return status
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    table = grid.table()
+    means = summary(table)
+    text = markdown(means) + "\n" + "\n".join(enough(means)) + "\n"
+    write_text(grid.folder / "label_efficiency.csv", table.to_csv(index=False))
+    write_text(grid.folder / "label_efficiency.md", text)
+    draw(means, grid.folder / "label_efficiency.png")
+    print(f"\n{text}\n{grid.folder}/label_efficiency.{{csv,md,png}}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
