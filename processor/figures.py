@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -36,8 +37,10 @@ def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    axes.set_xticks(range(size), class_names, rotation=90, fontsize=7)
-    axes.set_yticks(range(size), class_names, fontsize=7)
+    # A class that others were mapped to carries all their names.
+    shown = [shorten(name, 40, placeholder="…") for name in class_names]
+    axes.set_xticks(range(size), shown, rotation=90, fontsize=7)
+    axes.set_yticks(range(size), shown, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
     if size <= 20:
         for row, column in np.argwhere(matrix > 0):
