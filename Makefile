@@ -1,4 +1,4 @@
-# make demo   a first run from nothing: environment, synthetic data, training, test
+# make demo   a first run from nothing: environment, synthetic data, training, both stages with few labels
 # make test   all tests
 # make lint   style and types
 # make clean  removes the demo's data and runs, and the environment
@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+DEMO := work_dir/demo/make
 
 .PHONY: demo test lint clean
 
@@ -26,8 +27,14 @@ data/demo.h5: | data/demo_raw
 	$(RUN) data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out $@
 
 demo: $(VENV)/installed data/demo.h5
-	$(RUN) main.py recognition -c config/demo/st_gcn.yaml -w work_dir/demo/first --overwrite
-	@echo "Curves, confusion matrix and per-class table: work_dir/demo/first/{curves.png,confusion.png,per_class.csv}"
+	$(RUN) main.py recognition -c config/demo/st_gcn.yaml -w $(DEMO)/st_gcn --overwrite
+	$(RUN) stage1.py -c config/demo/stage1.yaml -w $(DEMO)/stage1 --overwrite
+	$(RUN) stage2.py -c config/demo/stage2.yaml -w $(DEMO)/stage2 --overwrite \
+	  --weights $(DEMO)/stage1/best.pt data.label_fraction=0.2
+	$(RUN) tools/label_efficiency.py -c config/demo/label_efficiency.yaml -w $(DEMO)/label_efficiency --overwrite \
+	  --weights $(DEMO)/stage1/best.pt
+	@echo "All labels: $(DEMO)/st_gcn/{curves.png,confusion.png,per_class.csv}"
+	@echo "Few labels: $(DEMO)/label_efficiency/label_efficiency.{png,md}"
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal

@@ -87,6 +87,11 @@ def gather_all(rank: int, folder: Path) -> dict[str, Any]:
             found[f"other {name}"] = str(error)
     found["max"] = [distributed.all_reduce_max(value) for value in (15 * rank, -rank, 0)]
     found["sum"] = distributed.all_reduce_sum({"a": rank + 1.0, **({"b": 5.0} if rank else {})})
+    own = torch.tensor([rank + 1.0, 2.0], requires_grad=True)
+    everything = distributed.all_gather_equal(own)
+    # Each process minimises the same function of everything, as a loss over all clips is.
+    (everything * torch.arange(4)).square().sum().backward()
+    found["gathered"], found["gradient"] = everything.detach(), own.grad
     found["objects"] = distributed.all_gather_object({"rank": rank})
     found["who"] = (distributed.rank(), distributed.world_size(), distributed.is_main())
     if rank == 0:
@@ -138,6 +143,10 @@ def test_two_processes_meet(tmp_path: Path) -> None:
         assert "differ in more than their first dimension" in own["other type"]
         assert own["max"] == [15, 0, 0]
         assert own["sum"] == {"a": 3.0, "b": 5.0}
+        assert own["gathered"].tolist() == [1, 2, 2, 2]
+        # d/dx of (k x)^2 is 2 k^2 x, once for each process: averaged by DDP, it is that of one process.
+        expected = torch.tensor([[0.0, 4.0], [16.0, 36.0]])[rank] * 2
+        torch.testing.assert_close(own["gradient"], expected)
         assert own["objects"] == [{"rank": 0}, {"rank": 1}]
         assert own["barrier"]
         assert own["who"] == (rank, 2, rank == 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_adaptation import pretrain_config
 
 import main
 from processor import io
@@ -23,10 +24,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def torchrun(config: Path, *args: str) -> subprocess.Popen:
+def torchrun(config: Path, *args: str, processor: str = "recognition") -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return subprocess.Popen(
-        [*command, "main.py", "recognition", "-c", str(config), *args],
+        [*command, "main.py", processor, "-c", str(config), *args],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -65,6 +66,43 @@ def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, 
     assert main.main(["recognition", "-c", str(tiny_config), *test]) == 0
     alone = io.load_scores(tmp_path / "alone/scores.npz")
     assert abs(alone["scores"] - saved["scores"]).max() < 1e-5
+
+
+def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path):
+    for method in ("net.aimclr.AimCLR", "net.vicreg.VICReg"):
+        work = tmp_path / method
+        config = tmp_path / f"{method}.yaml"
+        config.write_text(pretrain_config(tiny_data, work, method))
+        settings = ["num_epoch=3", "batch_size=8"]
+        status, error = finish(torchrun(config, *settings, processor="pretrain"))
+        assert status == 0, error
+        model = torch.load(work / "last.pt", weights_only=True)["model"]
+        if "queue" in model:
+            # 3 epochs of 3 steps of 8 clips of each process go round a queue of 40.
+            assert int(model["queue_ptr"]) == 3 * 3 * 2 * 8 % 40
+            torch.testing.assert_close(model["queue"].norm(dim=0), torch.ones(40))
+        # What two processes found about the neighbours is what one finds with the same weights.
+        test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(work / "alone")]
+        assert main.main(["pretrain", "-c", str(config), *test]) == 0
+        alone, together = (io.load_scores(path / "scores.npz") for path in (work / "alone", work))
+        assert alone["name"].tolist() == together["name"].tolist()
+        assert abs(alone["scores"] - together["scores"]).max() < 1e-4
+
+
+def test_two_processes_train_a_layer_on_features(tiny_config, tiny_data, tmp_path):
+    weights = tmp_path / "weights.pt"
+    assert (
+        main.main(["recognition", "-c", str(tiny_config), "num_epoch=1", "-w", str(tmp_path / "first")]) == 0
+    )
+    (tmp_path / "first" / "best.pt").rename(weights)
+    settings = ["--weights", str(weights), "num_epoch=3", "batch_size=8"]
+    status, error = finish(torchrun(tiny_config, *settings, processor="linear_evaluation"))
+    assert status == 0, error
+    work = tmp_path / "work"
+    test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path / "alone")]
+    assert main.main(["linear_evaluation", "-c", str(tiny_config), *test]) == 0
+    alone, together = (io.load_scores(path / "scores.npz") for path in (tmp_path / "alone", work))
+    assert abs(alone["scores"] - together["scores"]).max() < 1e-4
 
 
 def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config, tmp_path, capsys):
