@@ -17,6 +17,7 @@ import yaml
 
 import main
 from conftest import TINY_CONFIG
+from data_gen import export_numpy
 from net.st_gcn import Model
 from processor import io
 from processor.linear_evaluation import Probe
@@ -326,6 +327,28 @@ def test_probe_standardises_and_leaves_out_what_never_changes():
     torch.testing.assert_close(probe(features), expected.sum(1, keepdim=True).expand(-1, 2))
 
 
+def test_both_stages_from_arrays_on_disk(tiny_data, tiny_config, tmp_path, capsys):
+    folder = tmp_path / "frame50"
+    export = ["--data", str(tiny_data), "--benchmark", "xsub", "--format", "aimclr", "--out", str(folder)]
+    assert export_numpy.main(export) == 0
+    config = tmp_path / "pretrain.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "stage1", "net.aimclr.AimCLR"))
+    data = [f"data.path={folder / 'xsub'}", "data.val_by=random", "num_epoch=1"]
+    assert run("pretrain", config, *data) == 0
+    weights = ["--weights", tmp_path / "stage1" / "best.pt"]
+    assert run("finetune_evaluation", tiny_config, *data, *weights, "data.label_fraction=0.5") == 0
+    assert result_of(tmp_path / "work")["num_train_clip"] == 24
+    label = folder / "xsub" / "train_label.pkl"
+    label.write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    assert run("pretrain", config, *data, "-w", tmp_path / "again") == 1
+    assert "system" in capsys.readouterr().err
+    assert not Path("owned").exists()
+    label.unlink()
+    assert run("pretrain", config, *data, "-w", tmp_path / "again") == 1
+    assert "train_label.pkl" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------
 
 
@@ -394,3 +417,31 @@ def test_weights_that_are_not_there_or_of_another_width_or_layout(encoder, label
     said = capsys.readouterr().err
     assert "missing in the file: l1." in said
     assert "not in the network: st_gcn_networks." in said
+
+
+def test_weights_of_another_method_list_every_mismatch(encoder, tiny_data, tmp_path, capsys):
+    config = tmp_path / "vicreg.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "work", "net.vicreg.VICReg"))
+    assert run("pretrain", config, "--weights", encoder / "best.pt") == 1
+    said = capsys.readouterr().err
+    for line in (
+        "missing in the file: encoder.A",
+        "not in the network: encoder_k.A",
+        "not in the network: queue",
+    ):
+        assert line in said
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_both_stages_on_cuda(tiny_data, tiny_config, tmp_path, method, precision):
+    config = tmp_path / "pretrain.yaml"
+    config.write_text(pretrain_config(tiny_data, tmp_path / "stage1", method))
+    settings = ["device=cuda", f"precision={precision}", "num_epoch=3"]
+    assert run("pretrain", config, *settings) == 0
+    assert run("pretrain", config, *settings, "--resume") == 0
+    for processor in ("linear_evaluation", "finetune_evaluation"):
+        weights = ["--weights", tmp_path / "stage1" / "best.pt", "-w", tmp_path / processor]
+        assert run(processor, tiny_config, *settings, *weights) == 0
