@@ -3,19 +3,66 @@
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from net.contrast import encoder_of
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig
+from processor.whitening import Whitening
 from torchlight.build import Problem, import_class
-from torchlight.checkpoint import load_weights
+from torchlight.checkpoint import load_weights, read_state
+
+PROBE_WEIGHT = "linear.weight"
+
+
+class Probe(nn.Module):
+    """A linear layer on features (N, D), standardised or whitened: (N, num_class). It begins at zero."""
+
+    def __init__(self, feature_dim: int, num_class: int) -> None:
+        super().__init__()
+        self.whitening = Whitening(feature_dim)
+        self.linear = nn.Linear(feature_dim, num_class)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From features (N, D) to scores (N, num_class)."""
+        return self.linear(self.whitening(x))
+
+    @torch.no_grad()
+    def as_linear(self) -> tuple[Tensor, Tensor]:
+        """Weight (num_class, D) and bias (num_class,) of one linear layer that does the same."""
+        weight = self.linear.weight @ self.whitening.basis.T
+        return weight, self.linear.bias - weight @ self.whitening.mean
 
 
 def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of `model`; of a self-supervised method, those of its encoder."""
+    """Weights under the names of `model`: of a self-supervised method, those of its encoder.
+
+    The probe of a linear evaluation becomes the linear head that it amounts to, unless the model has one itself.
+    """
     state = encoder_of(state)
-    return model.translate(state) if isinstance(model, Backbone) else state
+    if not isinstance(model, Backbone):
+        return state
+    state = model.translate(state)
+    return state if isinstance(model.head, Probe) else _with_linear_head(model, state)
+
+
+def _with_linear_head(model: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{model.HEAD}."
+    of_head = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if PROBE_WEIGHT not in of_head:
+        return state
+    num_class, width = of_head[PROBE_WEIGHT].shape
+    probe = Probe(width, num_class)
+    probe.load_state_dict(of_head)
+    weight, bias = probe.as_linear()
+    shape = model.head.get_parameter("weight").shape
+    # A head of another number of classes keeps its shape, for the error that lists it.
+    weight = weight.view(shape) if weight.numel() == shape.numel() else weight
+    rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
+    return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
 
 
 def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> None:
@@ -24,6 +71,12 @@ def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> N
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
     load_weights(model, path, ignore=[*ignore, model.HEAD], translate=partial(translate, model))
+
+
+def is_linear_evaluation(path: str, model: Backbone, num_class: int) -> bool:
+    """Whether a file is of a linear evaluation of as many classes."""
+    weight = read_state(path).get(f"{model.HEAD}.{PROBE_WEIGHT}")
+    return weight is not None and len(weight) == num_class
 
 
 def check_class_is(key: str, path: str, base: type, packages: Sequence[str]) -> list[Problem]:

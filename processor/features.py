@@ -1,4 +1,7 @@
-"""Features of clips by a frozen encoder."""
+"""Features of clips by a frozen encoder.
+
+n clips, R views of each, D channels.
+"""
 
 from collections.abc import Iterable
 
@@ -11,30 +14,36 @@ from torchlight import distributed
 
 
 @torch.no_grad()
-def extract_features(
-    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
-) -> Tensor:
-    """Features of all clips of a loader, gathered over the ranks, in the order of its feeder.
+def embed_views(
+    encoder: Backbone, batches: Iterable[Batch], autocast: torch.autocast
+) -> tuple[Tensor, Tensor]:
+    """Features of the clips of some batches, gathered over the ranks.
 
     Args:
         encoder: put into eval mode.
-        loader: without shuffling, so that every clip comes once.
-        batches: its batches.
+        batches: one or more on each rank, of R views.
         autocast: the precision of the network.
 
     Returns:
-        (n, R, D) float32 on the loader's device, for n clips of R views each; clips that `batches` leaves out
-        have features 0.
+        Places of the clips in their feeder, (n,) int64, and features (n, R, D) float32.
     """
     encoder.eval()
-    index = [torch.empty(0, dtype=torch.int64, device=loader.device)]
-    features = [torch.empty(0, len(loader.views), encoder.feature_dim, device=loader.device)]
+    index, features = [], []
     for batch in batches:
         with autocast:
             of_views = [encoder.embed(view) for view in batch.views]
         index.append(batch.index)
         features.append(torch.stack(of_views, 1).float())
-    order = distributed.all_gather_ragged(torch.cat(index))
-    gathered = distributed.all_gather_ragged(torch.cat(features))
-    placed = gathered.new_zeros(len(loader.feeder), *gathered.shape[1:])
-    return placed.index_copy_(0, order, gathered)
+    return distributed.all_gather_ragged(torch.cat(index)), distributed.all_gather_ragged(torch.cat(features))
+
+
+def extract_features(
+    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
+) -> Tensor:
+    """Features (n, R, D), float32, of all n clips of a loader that does not shuffle, in the order of its feeder.
+
+    `batches` are the loader's; clips that they leave out have features 0.
+    """
+    index, features = embed_views(encoder, batches, autocast)
+    placed = features.new_zeros(len(loader.feeder), *features.shape[1:])
+    return placed.index_copy_(0, index, features)

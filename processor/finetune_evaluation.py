@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, out_of_range
-from processor.encoder import check_backbone, load_encoder
+from processor.encoder import check_backbone, is_linear_evaluation, load_encoder
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
 from torchlight.build import Problem
@@ -45,12 +45,17 @@ class FinetuneEvaluation(Recognition):
         return problems + check_backbone(config, packages, problems)
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network."""
-        if self.phase == "test":
+        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network.
+
+        From a linear evaluation of the same classes training takes the head, too: what the encoder has learnt is
+        then not lost while a new head is still at random (Kumar et al., ICLR 2022).
+        """
+        config = self.config
+        if self.phase == "test" or is_linear_evaluation(path, self.model, config.data.num_class):
             super().load_weights(path)
         else:
-            load_encoder(self.model, path, ignore=self.config.ignore_weights)
-            self.model.encoder_requires_grad_(not self.config.freeze)
+            load_encoder(self.model, path, ignore=config.ignore_weights)
+        self.model.encoder_requires_grad_(not config.freeze)
 
     def parameter_groups(self) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""

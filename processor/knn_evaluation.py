@@ -1,29 +1,31 @@
 """Nearest neighbours: how good an encoder is without training anything on top of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.utils.backbone import Backbone
 from processor import io
-from processor.config import ProcessorConfig, Range, out_of_range
+from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
 from processor.encoder import check_backbone, load_encoder
 from processor.features import extract_features
 from processor.metrics import classification_metrics, knn_scores
 from processor.processor import Evaluation, Processor
+from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening, whiten_views
 from torchlight.build import Problem
 
-RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
+RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"), *WHITEN_RANGES)
 
 
 @dataclass
-class KnnConfig(ProcessorConfig):
+class KnnConfig(ProcessorConfig, WhitenConfig):
     """Keys of `knn_evaluation` beside the shared ones."""
 
     # neighbours that vote
@@ -47,6 +49,19 @@ class KnnEvaluation(Processor):
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         return problems + check_backbone(config, packages, problems)
 
+    @classmethod
+    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
+        """See `Processor.view_configs`."""
+        assert isinstance(config, KnnConfig)
+        return {**super().view_configs(config), **whiten_views(config)}
+
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`."""
+        super().setup(phase)
+        self.whitening = Whitening(self.model.feature_dim).to(self.device)
+        if self.config.whiten_view is not None:
+            learn_whitening(self, self.config, self.whitening, self.model)
+
     def parts(self, phase: str) -> list[Part]:
         """See `Processor.parts`."""
         return ["test", "train"]
@@ -61,11 +76,13 @@ class KnnEvaluation(Processor):
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """See `Processor.evaluate`."""
-        return by_neighbours(self, self.model, self.loaders["train"], loader, k=self.config.knn_k)
+        train, k = self.loaders["train"], self.config.knn_k
+        return by_neighbours(self, self.model, train, loader, k=k, change=self.whitening)
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"protocol": "knn", "knn_k": self.config.knn_k}
+        whitened = self.config.whiten_view is not None
+        return {"protocol": "knn", "knn_k": self.config.knn_k, "whitened": whitened}
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
         """See `io.save_classification`."""
@@ -73,12 +90,21 @@ class KnnEvaluation(Processor):
 
 
 def by_neighbours(
-    processor: Processor, encoder: Backbone, train: Loader, loader: Loader, *, k: int
+    processor: Processor,
+    encoder: Backbone,
+    train: Loader,
+    loader: Loader,
+    *,
+    k: int,
+    change: Callable[[Tensor], Tensor],
 ) -> Evaluation:
-    """Classes of a part's clips as their k nearest training clips have them; all seen in the part's views."""
+    """Classes of a part's clips as their k nearest training clips have them; all seen in the part's views.
+
+    change: what is done to features (n, R, D) before the mean over the views is taken.
+    """
     bank = train.with_views(loader.views, batch_size=loader.batch_size)
     known, asked = (
-        extract_features(encoder, each, processor.watch(each), processor.autocast()).mean(1)
+        change(extract_features(encoder, each, processor.watch(each), processor.autocast())).mean(1)
         for each in (bank, loader)
     )
     label = loader.feeder.label

@@ -4,50 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig, Range, out_of_range
-from processor.encoder import check_backbone, load_encoder
+from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
+from processor.encoder import Probe, check_backbone, load_encoder
 from processor.features import extract_features
 from processor.recognition import Recognition, RecognitionConfig
+from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening, whiten_views
 from torchlight.build import Problem
 
-RANGES: tuple[Range, ...] = (("train_repeat", lambda value: value >= 1, "1 or more"),)
+RANGES: tuple[Range, ...] = (("train_repeat", lambda value: value >= 1, "1 or more"), *WHITEN_RANGES)
 
 
 @dataclass
-class LinearConfig(RecognitionConfig):
+class LinearConfig(RecognitionConfig, WhitenConfig):
     """Keys of `linear_evaluation` beside those of `recognition`."""
 
     # views of a training clip whose features are made; more than one makes sense where train_view draws at random
     train_repeat: int = 1
-
-
-class Probe(nn.Module):
-    """A linear layer on features (N, D) of mean 0 and deviation 1: (N, num_class). It begins at zero."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, feature_dim: int, num_class: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(feature_dim))
-        self.register_buffer("deviation", torch.ones(feature_dim))
-        self.linear = nn.Linear(feature_dim, num_class)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def standardise_by(self, features: Tensor) -> None:
-        """Take mean and deviation from features (n, D); a channel that never changes becomes 0."""
-        self.mean.copy_(features.mean(0))
-        deviation = features.std(0, correction=0)
-        self.deviation.copy_(torch.where(deviation > 1e-6 * deviation.max(), deviation, torch.inf))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From features (N, D) to scores (N, num_class)."""
-        return self.linear((x - self.mean) / self.deviation)
 
 
 class LinearEvaluation(Recognition):
@@ -64,6 +39,12 @@ class LinearEvaluation(Recognition):
         if config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         return problems + check_backbone(config, packages, problems)
+
+    @classmethod
+    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
+        """See `Processor.view_configs`."""
+        assert isinstance(config, LinearConfig)
+        return {**super().view_configs(config), **whiten_views(config)}
 
     def build_model(self) -> nn.Module:
         """The backbone with a probe for its head."""
@@ -89,14 +70,19 @@ class LinearEvaluation(Recognition):
         super().setup(phase)
         if phase == "test":
             return
+        probe = self.model.head
+        assert isinstance(probe, Probe)
+        if self.config.whiten_view is not None:
+            learn_whitening(self, self.config, probe.whitening, self.model)
         for part, loader in self.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
             features = extract_features(self.model, shown, self.watch(shown), self.autocast())
             self.loaders[part] = loader.with_features(features)
-            if part == "train":
-                self.model.head.standardise_by(features.flatten(0, 1))  # type: ignore[operator]
+            if part == "train" and self.config.whiten_view is None:
+                probe.whitening.standardise(features.flatten(0, 1))
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"protocol": "linear", "weights": self.config.weights}
+        whitened = self.config.whiten_view is not None
+        return {"protocol": "linear", "weights": self.config.weights, "whitened": whitened}

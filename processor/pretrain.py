@@ -118,7 +118,9 @@ class Pretrain(Processor):
     def evaluate(self, loader: Loader) -> Evaluation:
         """Classes of a part's clips as their nearest training clips have them."""
         encoder, train = self.model.get_encoder(), self.loaders["train"]
-        metrics, arrays = by_neighbours(self, encoder, train, loader, k=self.config.knn_k)
+        metrics, arrays = by_neighbours(
+            self, encoder, train, loader, k=self.config.knn_k, change=nn.Identity()
+        )
         return Evaluation({f"knn_{name}": value for name, value in metrics.items()}, arrays)
 
     def result(self) -> dict[str, Any]:

@@ -20,10 +20,9 @@ import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from feeder.arrays import ArrayFolder, open_source
+from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
-from feeder.prepared import Prepared
 from feeder.views import View, ViewError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -181,8 +180,8 @@ class Processor:
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         # Convolutions have a switch of their own.
         torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-        source = open_source(config.data.path, config.data.layout)
-        feeders = {part: self._feeder(source, part) for part in self.parts(phase)}
+        self.source = open_source(config.data.path, config.data.layout)
+        feeders = {part: self.feeder(part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
                 raise ValueError(
@@ -207,28 +206,50 @@ class Processor:
     def _loader(self, feeder: Feeder) -> Loader:
         config, train = self.config, feeder.part == "train"
         batch_size = config.batch_size if train else config.test_batch_size
-        return Loader(
+        return self.loader(
             feeder,
-            [_view(view, config, feeder.skeleton) for view in self.views(feeder.part)],
+            self.views(feeder.part),
             batch_size=batch_size,
-            device=self.device,
-            cache=config.data.cache,
             shuffle=train,
             # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
             drop_last=train
             and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
             min_clip=config.min_epoch_clip,
-            seed=config.seed,
-            num_worker=config.data.num_worker,
+        )
+
+    def loader(
+        self,
+        feeder: Feeder,
+        views: Sequence[ViewConfig],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool = False,
+        min_clip: int = 0,
+    ) -> Loader:
+        """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
+        data = self.config.data
+        return Loader(
+            feeder,
+            [_view(view, self.config, feeder.skeleton) for view in views],
+            batch_size=batch_size,
+            device=self.device,
+            cache=data.cache,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            min_clip=min_clip,
+            seed=self.config.seed,
+            num_worker=data.num_worker,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
 
-    def _feeder(self, source: Prepared | ArrayFolder, part: Part) -> Feeder:
-        data = asdict(self.config.data)
+    def feeder(self, part: Part, **changes: Any) -> Feeder:
+        """The clips of a part by the config's `data`, of which `changes` replace some."""
+        data = {**asdict(self.config.data), **changes}
         for key in ("path", "cache", "num_worker"):
             del data[key]
-        return Feeder(source, self.config.benchmark, part=part, **data)
+        return Feeder(self.source, self.config.benchmark, part=part, **data)
 
     # -- training ------------------------------------------------------------------------------------------
 

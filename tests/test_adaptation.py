@@ -20,8 +20,8 @@ from conftest import TINY_CONFIG
 from data_gen import export_numpy
 from net.st_gcn import Model
 from processor import io
-from processor.linear_evaluation import Probe
 from processor.metrics import knn_scores, top_k_accuracy
+from processor.whitening import Whitening
 
 VIEW = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}], " \
        "normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"  # fmt: skip
@@ -71,7 +71,8 @@ def encoder(tiny_data, tmp_path_factory) -> Path:
     (folder / "pretrain.yaml").write_text(
         pretrain_config(tiny_data, folder / "work", "net.skeletonclr.SkeletonCLR")
     )
-    assert run("pretrain", folder / "pretrain.yaml") == 0
+    # Long enough for the running statistics to come near to those of the clips.
+    assert run("pretrain", folder / "pretrain.yaml", "num_epoch=20") == 0
     return folder / "work"
 
 
@@ -317,14 +318,119 @@ def test_few_clips_make_an_epoch_of_many_steps(labelled, tmp_path, capsys):
     assert {int(slots["step"]) for slots in state.values()} == {5}
 
 
-def test_probe_standardises_and_leaves_out_what_never_changes():
-    features = torch.randn(50, 4) * torch.tensor([1.0, 5.0, 0.0, 0.1]) + 3
-    probe = Probe(4, 2)
-    probe.standardise_by(features)
-    torch.nn.init.ones_(probe.linear.weight)
-    expected = (features - features.mean(0)) / features.std(0, correction=0)
-    expected[:, 2] = 0
-    torch.testing.assert_close(probe(features), expected.sum(1, keepdim=True).expand(-1, 2))
+def test_standardising_gives_deviation_1_but_not_to_what_hardly_changes():
+    features = torch.randn(50, 4) * torch.tensor([1.0, 5.0, 0.0, 1e-6]) + 3
+    whitening = Whitening(4)
+    torch.testing.assert_close(whitening(features), features)
+    whitening.standardise(features)
+    found = whitening(features)
+    torch.testing.assert_close(found.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0, 0.0]), atol=2e-3, rtol=0
+    )
+
+
+def test_whitening_makes_views_of_a_clip_differ_alike_in_all_directions():
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(300, 1, 5, generator=generator)
+    mixing = torch.randn(5, 5, generator=generator)
+    noise = torch.randn(300, 4, 5, generator=generator) * torch.tensor([3.0, 1.0, 0.3, 0.1, 1.0])
+    features = clips + noise @ mixing
+    whitening = Whitening(5)
+    whitening.by_views(features, eps=0.0)
+    mapped = whitening(features)
+    within = (mapped - mapped.mean(1, keepdim=True)).flatten(0, 1)
+    covariance = within.T @ within / len(within)
+    torch.testing.assert_close(covariance, covariance[0, 0] * torch.eye(5), atol=1e-3, rtol=0)
+    assert float(mapped.square().mean()) == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(mapped.mean((0, 1)), torch.zeros(5), atol=1e-4, rtol=0)
+    # Without the share of the largest variance, a direction in which nothing differs would count endlessly.
+    features[..., 4] = features[:, :1, 4]
+    whitening.by_views(features)
+    assert whitening(features).isfinite().all()
+
+
+def test_whitening_takes_unlabelled_clips_and_is_stored_with_the_network(
+    encoder, labelled, tmp_path, monkeypatch
+):
+    seen = []
+    encode = Model.encode
+    monkeypatch.setattr(Model, "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    view = "whiten_view={sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
+    whiten = [view, "whiten_repeat=3", "whiten_clip=60", "test_batch_size=20"]
+    settings = [
+        "--weights",
+        encoder / "best.pt",
+        "num_epoch=30",
+        "optim.lr=0.1",
+        "optim.optimizer=sgd",
+        *whiten,
+    ]
+    assert run("linear_evaluation", labelled, *settings) == 0
+    # 3 views of 60 of the 64 training clips; one of the 12 labelled and of the 32 test clips.
+    assert sum(seen) == 3 * 60 + 12 + 32
+    work = tmp_path / "work"
+    assert result_of(work)["whitened"] is True
+    test = ["--phase", "test", "--weights", work / "best.pt", *whiten]
+    assert run("linear_evaluation", labelled, *test) == 0
+    np.testing.assert_allclose(
+        io.load_scores(work / "test" / "scores.npz")["scores"],
+        io.load_scores(work / "scores.npz")["scores"],
+        rtol=1e-3,
+        atol=1e-4,
+    )
+    config = {
+        key: value for key, value in yaml.safe_load(labelled.read_text()).items() if key != "train_view"
+    }
+    labelled.write_text(yaml.safe_dump(config))
+    scores = {}
+    for name, more in (("plain", []), ("whitened", whiten)):
+        knn = ["--weights", encoder / "best.pt", "-w", tmp_path / name, *more]
+        assert run("knn_evaluation", labelled, *knn) == 0
+        assert result_of(tmp_path / name)["whitened"] is (name == "whitened")
+        scores[name] = io.load_scores(tmp_path / name / "scores.npz")["scores"]
+    assert not np.allclose(scores["plain"], scores["whitened"])
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_fine_tuning_starts_where_a_linear_evaluation_ended(encoder, labelled, tmp_path, whiten):
+    view = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
+    settings = [
+        "num_epoch=30",
+        "optim.lr=0.1",
+        "optim.optimizer=sgd",
+        *([f"whiten_view={view}"] if whiten else []),
+    ]
+    linear = tmp_path / "linear"
+    assert run("linear_evaluation", labelled, "--weights", encoder / "best.pt", *settings, "-w", linear) == 0
+    expected = io.load_scores(linear / "scores.npz")["scores"]
+    # A rate of 0 leaves all as it was but the running statistics, which a frozen encoder keeps.
+    still = ["--weights", linear / "best.pt", "num_epoch=1", "optim.lr=0", "freeze=true"]
+    assert run("finetune_evaluation", labelled, *still) == 0
+    found = io.load_scores(tmp_path / "work" / "scores.npz")["scores"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    # The stored network is an ordinary one, and that of the linear evaluation can be scored as one.
+    for processor, weights in (
+        ("recognition", linear / "best.pt"),
+        ("recognition", tmp_path / "work" / "best.pt"),
+    ):
+        test = ["--phase", "test", "--weights", weights, "--overwrite", "-w", tmp_path / "test"]
+        assert run(processor, labelled, *test) == 0
+        found = io.load_scores(tmp_path / "test" / "scores.npz")["scores"]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_head_of_other_classes_is_not_taken(encoder, labelled, tmp_path, capsys):
+    linear = tmp_path / "linear"
+    names = "\n".join(f"{number}: {number // 2}" for number in range(4))
+    (tmp_path / "two.yaml").write_text(names)
+    two = [f"data.label_map={tmp_path / 'two.yaml'}", "data.num_class=2", "model_args.num_class=2"]
+    settings = ["--weights", encoder / "best.pt", "num_epoch=1", *two, "-w", linear]
+    assert run("linear_evaluation", labelled, *settings) == 0
+    assert run("finetune_evaluation", labelled, "--weights", linear / "best.pt", "num_epoch=1") == 0
+    test = ["--phase", "test", "--weights", linear / "best.pt"]
+    assert run("recognition", labelled, *test) == 1
+    assert "of another shape: fcn.weight (2, 32) in the file, (4, 32, 1, 1) in" in capsys.readouterr().err
 
 
 def test_both_stages_from_arrays_on_disk(tiny_data, tiny_config, tmp_path, capsys):
@@ -361,6 +467,16 @@ def test_both_stages_from_arrays_on_disk(tiny_data, tiny_config, tmp_path, capsy
         ("finetune_evaluation", ["freeze=true"], "freeze: is true, but there are no weights"),
         ("finetune_evaluation", ["encoder_lr=-1"], "encoder_lr: is -1.0; it is 0 or more"),
         ("linear_evaluation", ["train_repeat=0", "weights=x"], "train_repeat: is 0; it is 1 or more"),
+        (
+            "linear_evaluation",
+            ["whiten_repeat=1", "weights=x"],
+            "whiten_repeat: is 1; it is 2 or more, so that",
+        ),
+        (
+            "knn_evaluation",
+            ["whiten_view={sampling: [Foo]}", "weights=x"],
+            "whiten_view.sampling.0: 'Foo' is unkn",
+        ),
         ("finetune_evaluation", ["min_epoch_clip=-1"], "min_epoch_clip: is -1; it is 0 or more"),
     ],
 )

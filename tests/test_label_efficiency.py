@@ -79,7 +79,7 @@ def test_what_a_cell_runs(study):
     grid = label_efficiency.Grid(config, overwrite=False)
     for protocol, processor, weights in (
         ("linear", "linear_evaluation", config.weights),
-        ("finetune", "finetune_evaluation", config.weights),
+        ("finetune", "finetune_evaluation", str(Path(config.work_dir, "linear", "0.25", "seed3", "best.pt"))),
         ("scratch", "finetune_evaluation", None),
     ):
         words = grid.words(label_efficiency.Cell(protocol, 0.25, 3))
@@ -91,8 +91,33 @@ def test_what_a_cell_runs(study):
         assert Path(run_config.work_dir) == Path(config.work_dir, protocol, "0.25", "seed3")
 
 
+def test_fine_tuning_may_start_from_the_encoder(study):
+    settings = ["finetune_from=encoder", "protocols=[finetune]"]
+    config = label_efficiency.load_config(
+        study / "grid.yaml", settings, label_efficiency.GridConfig, check=label_efficiency.check
+    )
+    grid = label_efficiency.Grid(config, overwrite=False)
+    assert grid.weights(grid.cells[0]) == config.weights
+    cells = label_efficiency.Grid(
+        label_efficiency.GridConfig("w", "e", "l", "f", protocols=["scratch", "finetune", "linear"]),
+        overwrite=False,
+    ).cells
+    # What a cell starts from is made before it.
+    assert [cell.protocol for cell in cells[:9:3]] == ["linear", "finetune", "scratch"]
+
+
 def test_a_cell_that_broke_off_goes_on(study, tmp_path):
-    only = ["--protocols", "finetune", "--fractions", "1", "--seeds", "1", "-w", tmp_path]
+    only = [
+        "finetune_from=encoder",
+        "--protocols",
+        "finetune",
+        "--fractions",
+        "1",
+        "--seeds",
+        "1",
+        "-w",
+        tmp_path,
+    ]
     assert run(study, *only) == 0
     cell = tmp_path / "finetune" / "1" / "seed0"
     (cell / "result.json").unlink()
@@ -121,6 +146,7 @@ def test_a_cell_of_another_config_or_of_older_weights_is_not_taken(study, tmp_pa
     [
         (["--fractions", "0", "1"], 2, "fractions: has 0.0; a fraction is above 0, up to 1"),
         (["--seeds", "0"], 2, "seeds: is 0; it is 1 or more"),
+        (["protocols=[finetune]"], 2, "finetune_from: is 'linear', which is not among the protocols; add it"),
         (["protocols=[]"], 2, "protocols: is empty; name one or more"),
         (["settings=[optim.rl=1]"], 2, "optim.rl: unknown key; choose from"),
         (["weights=nowhere.pt"], 1, "weights nowhere.pt not found; train them first"),

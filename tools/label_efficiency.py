@@ -42,6 +42,8 @@ class GridConfig:
     # configs of linear_evaluation, and of finetune_evaluation, which is that of scratch, too
     linear: str = MISSING
     finetune: str = MISSING
+    # what fine-tuning starts from: the linear evaluation with the same labels, or the encoder under a new head
+    finetune_from: Literal["linear", "encoder"] = "linear"
     protocols: list[Protocol] = field(default_factory=lambda: list(PROTOCOLS))
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
     # runs of each cell, with other labels and other random numbers
@@ -66,6 +68,15 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
     for key, values in (("fractions", config.fractions), ("protocols", config.protocols)):
         if not values:
             yield key, "is empty; name one or more"
+    if (
+        config.finetune_from == "linear"
+        and "finetune" in config.protocols
+        and "linear" not in config.protocols
+    ):
+        yield (
+            "finetune_from",
+            "is 'linear', which is not among the protocols; add it, or set finetune_from: encoder",
+        )
     if config.seeds < 1:
         yield "seeds", f"is {config.seeds}; it is 1 or more"
 
@@ -79,13 +90,23 @@ class Grid:
         self.cells = [
             Cell(protocol, fraction, seed)
             for fraction in config.fractions
-            for protocol in config.protocols
+            # In this order, for fine-tuning may start from linear evaluation.
+            for protocol in PROTOCOLS
+            if protocol in config.protocols
             for seed in range(config.seeds)
         ]
 
     def work_dir(self, cell: Cell) -> Path:
         """Folder of a cell."""
         return self.folder / cell.protocol / f"{cell.fraction:g}" / f"seed{cell.seed}"
+
+    def weights(self, cell: Cell) -> str:
+        """What the run of a cell starts from."""
+        if cell.protocol == "scratch":
+            return "null"
+        if cell.protocol == "finetune" and self.config.finetune_from == "linear":
+            return str(self.work_dir(cell._replace(protocol="linear")) / "best.pt")
+        return self.config.weights
 
     def words(self, cell: Cell) -> list[str]:
         """The command of a cell, after `main.py`."""
@@ -94,7 +115,7 @@ class Grid:
             "linear_evaluation" if linear else "finetune_evaluation",
             "-c",
             config.linear if linear else config.finetune,
-            f"weights={'null' if cell.protocol == 'scratch' else config.weights}",
+            f"weights={self.weights(cell)}",
             f"data.label_fraction={cell.fraction}",
             f"data.label_seed={cell.seed}",
             f"seed={cell.seed}",

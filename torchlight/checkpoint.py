@@ -155,8 +155,7 @@ def load_weights(
         WeightsError: keys are missing, unexpected or of another shape; lists all of them.
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
-    content = load_checkpoint(source) if isinstance(source, (str, Path)) else source
-    given = dict(_state_dict(content, name))
+    given = read_state(source) if isinstance(source, (str, Path)) else _state_dict(source, name)
     given = given if translate is None else translate(given)
     wanted = module.state_dict()
     kept = [key for key in wanted if _is_ignored(key, ignore)]
@@ -183,7 +182,15 @@ def load_weights(
     return kept
 
 
-def _state_dict(content: Mapping[str, Any], name: str) -> Mapping[str, Tensor]:
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a file, bare or under "model" or "state_dict".
+
+    Raises FileNotFoundError and CheckpointError as `load_checkpoint`, the latter also where no state dict is.
+    """
+    return _state_dict(load_checkpoint(path), f"{path}")
+
+
+def _state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     other = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
@@ -192,7 +199,7 @@ def _state_dict(content: Mapping[str, Any], name: str) -> Mapping[str, Tensor]:
     for prefix in WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+    return dict(state)
 
 
 def _is_ignored(key: str, patterns: Iterable[str]) -> bool:

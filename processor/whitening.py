@@ -1,0 +1,98 @@
+"""What is done to features before they are compared or classified: standardised, or whitened by views.
+
+n clips, R views of each, D channels.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from net.utils.backbone import Backbone
+from processor.config import Range, ViewConfig
+from processor.features import embed_views
+from processor.processor import Processor
+
+
+@dataclass
+class WhitenConfig:
+    """Keys of what compares features; see `Whitening.by_views`."""
+
+    # how clips are shown to learn what does not matter in them, labelled or not; null leaves this out
+    whiten_view: ViewConfig | None = None
+    whiten_repeat: int = 8
+    # so many training clips at the most
+    whiten_clip: int = 2048
+
+
+WHITEN_RANGES: tuple[Range, ...] = (
+    ("whiten_repeat", lambda value: value >= 2, "2 or more, so that views differ"),
+    ("whiten_clip", lambda value: value >= 1, "1 or more"),
+)
+
+
+class Whitening(nn.Module):
+    """A fixed linear map of features, (…, D) -> (…, D): (x - mean) @ basis. It begins as the identity."""
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("basis", torch.eye(feature_dim))
+
+    def standardise(self, features: Tensor, *, eps: float = 1e-4) -> None:
+        """Mean 0 and about deviation 1 of each channel of features (n, D).
+
+        eps: added to all variances, as a share of the largest, so that a channel that hardly changes stays small.
+        """
+        variance = features.var(0, correction=0)
+        self.mean.copy_(features.mean(0))
+        self.basis.copy_(torch.diag((variance + eps * variance.max()).rsqrt()))
+
+    def by_views(self, features: Tensor, *, eps: float = 1e-3) -> None:
+        """Make all directions alike in how far views of one clip lie apart in them; features (n, R, D).
+
+        What changes from view to view of a clip says nothing of the action, and is shrunk. This is within-class
+        covariance normalisation (Hatch et al., Interspeech 2006) with clips for classes, so it needs no label.
+
+        Args:
+            features: of n clips, R of 2 or more views each.
+            eps: added to all variances, as a share of the largest.
+        """
+        exact = features.double()
+        within = (exact - exact.mean(1, keepdim=True)).flatten(0, 1)
+        variance, direction = torch.linalg.eigh(within.T @ within / len(within))
+        basis = direction * (variance + eps * variance[-1]).rsqrt() @ direction.T
+        centre = exact.mean((0, 1))
+        # The size of a step of a linear layer does not depend on that of the views' differences.
+        size = ((exact.flatten(0, 1) - centre) @ basis).square().mean().sqrt()
+        self.mean.copy_(centre)
+        self.basis.copy_(basis / size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From features (…, D) to (…, D)."""
+        return (x - self.mean) @ self.basis
+
+
+def whiten_views(config: WhitenConfig) -> dict[str, ViewConfig]:
+    """The view of the config by its key, if there is one."""
+    return {} if config.whiten_view is None else {"whiten_view": config.whiten_view}
+
+
+def learn_whitening(
+    processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Backbone
+) -> None:
+    """`Whitening.by_views` of training clips, labelled or not, as the config says."""
+    assert config.whiten_view is not None
+    loader = processor.loader(
+        processor.feeder("train", label_fraction=1.0),
+        [config.whiten_view] * config.whiten_repeat,
+        batch_size=processor.config.test_batch_size,
+        shuffle=True,
+    )
+    num_batch = -(-config.whiten_clip // (loader.batch_size * loader.world_size))
+    _, features = embed_views(encoder, islice(loader.iterate(), num_batch), processor.autocast())
+    whitening.by_views(features[: config.whiten_clip])
