@@ -17,7 +17,7 @@ from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.prepared import Prepared
 from feeder.ragged import RaggedBatch, send
-from feeder.views import View
+from feeder.views import View, make_views
 from torchlight.seed import derive_seed
 
 
@@ -184,7 +184,7 @@ class Loader:
             start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
         clips = RaggedBatch(rows, start, num_frame, num_body)
-        return [view(clips, generator) for view in self.views]
+        return make_views(self.views, clips, generator)
 
     def _pick(self, index: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Features (N, D) of clips at `index` in the feeder: of one view each where clips are shuffled, else of all."""

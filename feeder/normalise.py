@@ -91,7 +91,8 @@ def align_shoulders(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skele
     assert skeleton.shoulders is not None
     _check_three(batch, "align_shoulders")
     poses = batch.poses(tracks, positions)
-    poses -= poses[:, :, skeleton.centre, None].clone()
+    for plane in poses.unbind(-1):  # a row of joints at a time, not three channels
+        plane -= plane[..., skeleton.centre, None].clone()
     right, left = skeleton.shoulders
     line = poses[:, :, right] - poses[:, :, left]
     cos = line[..., 0] / (torch.hypot(line[..., 0], line[..., 2]) + 1e-4)

@@ -155,6 +155,13 @@ class RaggedBatch:
         return RaggedBatch(rows - self.rows, self.start, self.num_frame, self.num_body)
 
 
+def take(poses: Tensor, frame: Tensor) -> Tensor:
+    """Whole frames (B, T') int64, on the CPU, of poses (B, T, V, C): (B, T', V, C)."""
+    row = torch.arange(len(frame))[:, None] * poses.shape[1] + frame
+    chosen = poses.flatten(2).flatten(0, 1).index_select(0, send(row.flatten(), poses.device))
+    return chosen.view(*frame.shape, *poses.shape[2:])
+
+
 def place(poses: Tensor, tracks: Tracks, *, num_clip: int, num_body: int) -> Tensor:
     """(B, T, V, C) poses of tracks -> (N, M, T, V, C), contiguous, zero where a body is absent."""
     if len(poses) == num_clip * num_body:

@@ -8,20 +8,33 @@ the CPU.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 
 class SamplingStep:
-    """One step. `num_frame` is the T it makes, or None where it keeps the length of its input."""
+    """One step. Steps of one class and the same arguments are equal.
+
+    num_frame: the T it makes, or None where it keeps the length of its input.
+    draws: whether it takes anything from the generator.
+    takes_whole_frames: whether it gives as many frames as its input has, each a whole one of them.
+    """
 
     num_frame: int | None = None
+    draws: bool = False
+    takes_whole_frames: ClassVar[bool] = False
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """Positions (N, T) float64 in inputs of `length` (N,) frames, int64; all alike if T is kept."""
         raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
 
 
 def sample(steps: Sequence[SamplingStep], num_frame: Tensor, generator: torch.Generator) -> Tensor:
@@ -34,6 +47,12 @@ def sample(steps: Sequence[SamplingStep], num_frame: Tensor, generator: torch.Ge
         length = torch.full_like(num_frame, positions.shape[1])
         positions = _compose(positions, step(length, generator))
     return positions
+
+
+def fixed_part(steps: Sequence[SamplingStep]) -> tuple[SamplingStep, ...]:
+    """The steps up to the first that draws, if all the others take whole frames of what these give; else none."""
+    count = next((number for number, step in enumerate(steps) if step.draws), len(steps))
+    return tuple(steps[:count]) if all(step.takes_whole_frames for step in steps[count:]) else ()
 
 
 def _compose(positions: Tensor, local: Tensor) -> Tensor:
@@ -110,7 +129,7 @@ class Crop(SamplingStep):
         if where not in ("center", "random", "start"):
             raise ValueError(f"where is {where!r}; give 'center', 'random' or 'start'")
         self.num_frame: int = _check_num_frame(num_frame)
-        self.where = where
+        self.where, self.draws = where, where == "random"
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""
@@ -130,6 +149,8 @@ class RandomResizedCrop(SamplingStep):
     The ratio is drawn uniformly, and the place as well unless `center`. A drawn part has `min_frame` frames
     or more, as far as the clip has them (CTR-GCN trains with 64).
     """
+
+    draws = True
 
     def __init__(
         self, num_frame: int, min_ratio: float, max_ratio: float, *, min_frame: int = 1, center: bool = False
@@ -163,7 +184,7 @@ class UniformSample(SamplingStep):
 
     def __init__(self, num_frame: int, random: bool = True) -> None:
         self.num_frame: int = _check_num_frame(num_frame)
-        self.random = random
+        self.random = self.draws = random
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""
@@ -177,6 +198,9 @@ class UniformSample(SamplingStep):
 
 class TemporalCrop(SamplingStep):
     """T frames in a row of the clip reflected by T // `padding_ratio` frames at both ends (AimCLR)."""
+
+    draws = True
+    takes_whole_frames = True
 
     def __init__(self, padding_ratio: int = 6) -> None:
         if padding_ratio < 1:
@@ -198,6 +222,9 @@ class TemporalCrop(SamplingStep):
 
 class Reverse(SamplingStep):
     """The view backwards in time, with probability `p` per clip."""
+
+    draws = True
+    takes_whole_frames = True
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:

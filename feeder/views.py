@@ -3,17 +3,18 @@
 Shapes: N clips, C channels, T frames, V joints, M bodies.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from feeder.augment import AUGMENT, augment
-from feeder.normalise import NORMALISE
-from feeder.ragged import RaggedBatch, place
-from feeder.sampling import SAMPLING, SamplingStep, sample
+from feeder.augment import AUGMENT, augment, transform
+from feeder.normalise import NORMALISE, Normalisation, Normalised
+from feeder.ragged import RaggedBatch, place, take
+from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
 from feeder.streams import STREAMS
 from net.utils.skeleton import Skeleton
 from torchlight.build import Problem, bind, nearest
@@ -28,6 +29,36 @@ class ViewError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = tuple(problems)
+
+
+class Base(NamedTuple):
+    """What a view does to clips before it draws anything. Views of equal bases can share what it makes.
+
+    sampling: the first steps of a view, of whose frames it then takes whole ones; none if no view could share.
+    """
+
+    skeleton: Skeleton
+    num_body: int
+    sampling: tuple[SamplingStep, ...]
+    normalise: Normalisation
+
+    def normalised(self, batch: RaggedBatch, positions: Tensor) -> Normalised:
+        """Poses of all tracks at positions (N, T), and the matrix still to be applied.
+
+        Raises ValueError as a view does.
+        """
+        if batch.rows.shape[1] != self.skeleton.num_joint:
+            raise ValueError(
+                f"clips have {batch.rows.shape[1]} joints, layout {self.skeleton.name!r} has "
+                f"{self.skeleton.num_joint}"
+            )
+        return self.normalise.apply(batch, batch.tracks(self.num_body), positions, self.skeleton)
+
+    def make(self, batch: RaggedBatch) -> Tensor:
+        """Poses (B, T, V, C) of all tracks, in the frames of `sampling`."""
+        positions = sample(self.sampling, batch.num_frame, torch.Generator())
+        poses, matrix = self.normalised(batch, positions)
+        return poses if matrix is None else transform(poses, matrix)
 
 
 class View:
@@ -76,9 +107,12 @@ class View:
                 problems.append(Problem("normalise", f"{normalise} {text}"))
         if problems:
             raise ViewError(problems)
-        self.normalise, self.stream = NORMALISE[normalise].apply, STREAMS[stream]
+        self.stream = STREAMS[stream]
+        self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise])
 
-    def __call__(self, batch: RaggedBatch, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, batch: RaggedBatch, generator: torch.Generator, shared: Tensor | None = None
+    ) -> Tensor:
         """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent.
 
         A view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
@@ -86,19 +120,21 @@ class View:
         Args:
             batch: N clips.
             generator: on the CPU; equal generators give equal views.
+            shared: what `base` makes of the batch, which is not changed; None to do without.
 
         Raises:
             ValueError: the clips have another number of joints than the skeleton, or not the channels that a
                 step needs.
         """
-        if batch.rows.shape[1] != self.skeleton.num_joint:
-            raise ValueError(
-                f"clips have {batch.rows.shape[1]} joints, layout {self.skeleton.name!r} has "
-                f"{self.skeleton.num_joint}"
-            )
-        positions = sample(self.sampling, batch.num_frame, generator)
-        tracks = batch.tracks(self.num_body)
-        poses, matrix = self.normalise(batch, tracks, positions, self.skeleton)
+        tracks, matrix = batch.tracks(self.num_body), None
+        if shared is None:
+            positions = sample(self.sampling, batch.num_frame, generator)
+            poses, matrix = self.base.normalised(batch, positions)
+        elif chosen := self.sampling[len(self.base.sampling) :]:
+            length = torch.full_like(batch.num_frame, self.num_frame)
+            poses = take(shared, sample(chosen, length, generator).long()[tracks.clip])
+        else:
+            poses = shared.clone()
         poses = augment(
             poses,
             self.augment,
@@ -110,6 +146,16 @@ class View:
         )
         poses = self.stream(poses, self.skeleton.parents)
         return place(poses, tracks, num_clip=len(batch), num_body=self.num_body).permute(0, 4, 2, 3, 1)
+
+
+def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Tensor]:
+    """What the views make of a batch one after another, up to rounding; where bases are equal, they are made once.
+
+    Args and Raises: see `View.__call__`.
+    """
+    count = Counter(view.base for view in views if view.base.sampling)
+    shared = {base: base.make(batch) for base, number in count.items() if number > 1}
+    return [view(batch, generator, shared.get(view.base)) for view in views]
 
 
 def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:

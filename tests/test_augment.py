@@ -223,7 +223,7 @@ def test_fused_and_direct_steps_keep_their_order():
 
 
 @pytest.mark.parametrize("num_matrix", [1, NUM_FRAME])
-@pytest.mark.parametrize("steps", [[], [Shear(0.5)], [JointMask(0.3), Shear(0.5)]])
+@pytest.mark.parametrize("steps", [[], [Shear(0.5)], [AxisMask(0.5)], [JointMask(0.3), Shear(0.5)]])
 def test_a_matrix_from_before_is_applied_first(num_matrix, steps):
     poses = make_poses()
     matrix = torch.randn(len(CLIP), num_matrix, 3, 3, generator=generator(5))

@@ -12,7 +12,7 @@ from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.loader import Batch, Loader
 from feeder.prepared import PreparedWriter
-from feeder.views import View
+from feeder.views import Base, View
 from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
@@ -88,6 +88,14 @@ def test_every_cache_and_any_number_of_workers_give_the_same_batches(data, other
     state = torch.get_rng_state()
     assert_same(collect(make_loader(feeder, views, shuffle=shuffle, **other), epoch=1), expected)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_views_of_a_batch_share_what_they_have_in_common(data, monkeypatch):
+    made, make = [], Base.make
+    monkeypatch.setattr(Base, "make", lambda base, batch: made.append(base) or make(base, batch))
+    views = [view(sampling=[{"Resize": {"num_frame": 8}}, "TemporalCrop"], augment=[]) for _ in range(3)]
+    batches = collect(make_loader(make_feeder(data), views))
+    assert len(made) == len(batches)
 
 
 @pytest.mark.parametrize("changes", [{}, {"cache": "none", "num_worker": 1}], ids=str)

@@ -15,6 +15,7 @@ from feeder.sampling import (
     Reverse,
     TemporalCrop,
     UniformSample,
+    fixed_part,
     sample,
 )
 
@@ -168,6 +169,49 @@ def test_positions_lie_inside_every_clip_and_repeat_with_the_seed(steps):
     assert (found >= 0).all()
     assert (found <= np.array(lengths)[:, None] - 1).all()
     np.testing.assert_array_equal(found, rows(steps, lengths))
+
+
+STEPS = [
+    Resize(20),
+    Pad(20),
+    Pad(20, "zero"),
+    *(Crop(20, where) for where in ("center", "random", "start")),
+    RandomResizedCrop(20, 0.5, 1.0),
+    RandomResizedCrop(20, 0.5, 1.0, center=True),
+    UniformSample(20),
+    UniformSample(20, random=False),
+    TemporalCrop(),
+    Reverse(),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_step_says_whether_it_draws_and_whether_it_takes_whole_frames(step):
+    draws = generator()
+    positions = step(torch.full((400,), 30), draws)
+    assert step.draws != torch.equal(draws.get_state(), generator().get_state())
+    if step.takes_whole_frames:
+        assert step.num_frame is None
+        assert positions.shape == (400, 30)
+        assert torch.equal(positions, positions.floor())
+    assert step.takes_whole_frames == (type(step) in (TemporalCrop, Reverse))
+
+
+def test_steps_of_one_class_and_the_same_arguments_are_equal():
+    assert Resize(20) == Resize(20)
+    assert {Crop(4), Crop(4, "center"), Crop(4, "start")} == {Crop(4), Crop(4, "start")}
+    assert len(set(STEPS)) == len(STEPS)
+    assert Resize(20) != Resize(21)
+    assert Resize(20) != UniformSample(20, random=False)
+
+
+def test_the_fixed_part_ends_where_a_step_draws_and_is_none_if_not_all_others_take_whole_frames():
+    middle = [Resize(50), Crop(20)]
+    assert fixed_part(middle) == tuple(middle)
+    assert fixed_part([*middle, TemporalCrop(), Reverse()]) == tuple(middle)
+    assert fixed_part([Resize(50), TemporalCrop(), Resize(20)]) == ()
+    assert fixed_part([Resize(50), Crop(20, "random")]) == ()
+    assert fixed_part([UniformSample(20), Reverse()]) == ()
 
 
 @pytest.mark.parametrize(

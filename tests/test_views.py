@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from ragged_clips import at, generator, make_clips, to_batch
-from test_normalise import slow_align_shoulders
+from test_normalise import clips_with_gaps, slow_align_shoulders
 
 from feeder.augment import AUGMENT
 from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
 from feeder.sampling import SAMPLING
-from feeder.views import View
+from feeder.streams import STREAMS
+from feeder.views import Base, View, make_views
 from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
@@ -164,9 +165,95 @@ def test_poses_stay_on_their_device(normalise):
     steps = [step for step in AUGMENT if step not in ("GaussianNoise", "Scale")]
     sampling = [{"Pad": {"num_frame": 40, "mode": "zero"}}, {"Resize": {"num_frame": 17}}]
     made = view(sampling=sampling, normalise=normalise, augment=steps, stream="bone_motion")
-    found = made(elsewhere, generator())
-    assert found.device.type == "meta"
-    assert found.shape == (4, 3, 17, 25, 2)
+    cropped = view(sampling=[*sampling, "TemporalCrop"], normalise=normalise, augment=["AxisMask"])
+    for found in (made(elsewhere, generator()), *make_views([made, cropped], elsewhere, generator())):
+        assert found.device.type == "meta"
+        assert found.shape == (4, 3, 17, 25, 2)
+
+
+# -- several views of one batch ----------------------------------------------------------------------------
+
+CROPPED = [*RESIZE, "TemporalCrop"]
+
+
+def shared_and_alone(views, batch):
+    """Views made together, and one after another by the same draws; both draw the same."""
+    together, one_by_one = generator(3), generator(3)
+    made = make_views(views, batch, together)
+    expected = [each(batch, one_by_one) for each in views]
+    assert torch.equal(together.get_state(), one_by_one.get_state())
+    return zip(made, expected, strict=True)
+
+
+@pytest.mark.parametrize("normalise", NORMALISE)
+@pytest.mark.parametrize("num_body", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["repeat", "zero"])
+def test_views_made_together_are_the_views_made_alone(normalise, num_body, mode):
+    pad = {"Pad": {"num_frame": 18, "mode": mode}}
+    part = {"RandomResizedCrop": {"num_frame": 20, "min_ratio": 0.5, "max_ratio": 1.0}}
+    described = [
+        {"sampling": CROPPED, "augment": ["Shear"]},
+        {"sampling": [pad, "TemporalCrop"], "augment": ["AxisMask"], "stream": "bone"},
+        {"sampling": [*CROPPED, "Reverse"], "augment": EXTREME["augment"], "stream": "motion"},
+        {"sampling": [part, "TemporalCrop"], "augment": ["Flip"]},
+        {"sampling": [{"Resize": {"num_frame": 21}}]},
+        {"sampling": [*CROPPED, {"Resize": {"num_frame": 9}}], "stream": "bone_motion"},
+        {"sampling": [pad, "Reverse"], "augment": ["UnitBox", "JointMask"]},
+        {"sampling": [*RESIZE, {"Crop": {"num_frame": 9, "where": "center"}}]},
+        {"sampling": [*RESIZE, {"Crop": {"num_frame": 9, "where": "center"}}, "Reverse"]},
+        {"sampling": [*RESIZE, {"Crop": {"num_frame": 9, "where": "random"}}]},
+        {"sampling": RESIZE, "augment": ["GaussianNoise"]},
+        {"sampling": RESIZE},
+        {"sampling": CROPPED, "normalise": "none"},
+    ]
+    views = [view(**{"normalise": normalise, "num_body": num_body, **each}) for each in described]
+    for made, expected in shared_and_alone(views, to_batch(clips_with_gaps(), gap=3)):
+        assert made.permute(0, 4, 2, 3, 1).is_contiguous()
+        torch.testing.assert_close(made, expected, atol=5e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_views_that_share_change_nothing_of_each_other(stream):
+    plain, changed = (view(stream=stream, augment=augment) for augment in ([], ["Shear", "GaussianNoise"]))
+    batch = to_batch(make_clips(LENGTHS, BODIES))
+    before = batch.rows.clone()
+    for made, expected in shared_and_alone([plain, changed, plain, changed, plain], batch):
+        torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(batch.rows, before)
+    first, second = make_views([plain, plain], batch, generator())
+    first.zero_()
+    assert second.any()
+
+
+def test_what_views_have_in_common_is_made_once(monkeypatch):
+    made, make = [], Base.make
+    monkeypatch.setattr(Base, "make", lambda base, batch: made.append(base) or make(base, batch))
+    batch = to_batch(make_clips(LENGTHS, BODIES))
+
+    def made_for(*described):
+        made.clear()
+        make_views([view(**each) for each in described], batch, generator())
+        return len(made)
+
+    normal, bone = {"sampling": CROPPED}, {"sampling": RESIZE, "stream": "bone", "augment": ["Flip"]}
+    drawn = {"sampling": [{"UniformSample": {"num_frame": 20}}]}
+    assert made_for(normal, normal, {**EXTREME, "sampling": CROPPED, "normalise": "none"}) == 1
+    assert made_for(normal, bone, drawn, drawn) == 1
+    other = [{"Resize": {"num_frame": 21}}, "Reverse"]
+    assert made_for(normal, {"sampling": other}, bone, {"sampling": other}) == 2
+    for alone in (
+        [normal],
+        [normal, {"sampling": other}],
+        [normal, {**bone, "normalise": "align_torso"}],
+        [normal, {**bone, "num_body": 1}],
+        [drawn, drawn],
+    ):
+        assert made_for(*alone) == 0
+
+
+def test_views_of_clips_of_another_layout_are_refused_together():
+    with pytest.raises(ValueError, match="clips have 20 joints"):
+        make_views([view(), view()], to_batch(make_clips([5], [1], num_joint=20)), generator())
 
 
 @pytest.mark.cuda
@@ -181,6 +268,8 @@ def test_cuda_gives_the_same_view():
         expected, found = made(batch, generator(1)), made(on_device, generator(1))
         assert found.is_cuda
         torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+        for together, alone in shared_and_alone([made, made], on_device):
+            torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     noisy = view(augment=[{"GaussianNoise": {"std": 0.1, "p": 1.0}}])
     change = noisy(on_device, generator()) - view()(on_device, generator())
     assert abs(change[1, ..., 0].std() - 0.1) < 0.01
@@ -193,10 +282,12 @@ def test_making_a_view_never_waits_for_cuda(normalise):
     batch = to_batch(make_clips(LENGTHS, BODIES))
     on_device = RaggedBatch(batch.rows.cuda(), batch.start, batch.num_frame, batch.num_body)
     made = view(**{**EXTREME, "normalise": normalise, "stream": "bone_motion"})
-    made(on_device, generator())  # constants are sent once
+    plain = view(**{**EXTREME, "augment": ["AxisMask"], "normalise": normalise})
+    make_views([made, made, plain], on_device, generator())  # constants are sent once
     torch.cuda.set_sync_debug_mode("error")
     try:
         made(on_device, generator(1))
+        make_views([made, made, plain], on_device, generator(1))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
