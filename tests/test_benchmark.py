@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
 from feeder.views import View
-from net import ctr_gcn, st_gcn
-from net.utils.graph import Graph
+from net import aimclr, ctr_gcn, st_gcn
 from net.utils.layouts import get_skeleton
-from tools import benchmark, textbook
+from tools import (
+    benchmark,
+    benchmark_batch,
+    benchmark_network,
+    benchmark_pretrain,
+    contest,
+    textbook,
+    textbook_networks,
+)
+from tools.contest import LAYOUT, Row, adjacency
 
-LAYOUT = "ntu-rgb+d"
+CPU = torch.device("cpu")
 
 ST_GCN_NAMES = {
     r"^blocks\.(\d+)\.graph\.": r"st_gcn_networks.\1.gcn.conv.",
@@ -24,23 +33,28 @@ ST_GCN_NAMES = {
 }
 
 
-def test_st_gcn_is_the_same_function():
-    torch.manual_seed(0)
-    ours = st_gcn.Model(3, 7, layout=LAYOUT, hidden_channels=8, dropout=0.0)
-    usual = textbook.STGCN(torch.from_numpy(Graph(LAYOUT).A).float(), 7, hidden_channels=8)
+def copy_weights(ours, usual):
+    """Give the textbook's ST-GCN the weights of ours."""
     state = ours.state_dict()
     for name, value in usual.state_dict().items():
         for pattern, replacement in ST_GCN_NAMES.items():
             name = re.sub(pattern, replacement, name)
         # A residual that is the identity has no weights, so every name must be found.
         value.copy_(state[name].view_as(value) if name != "A" else value)
+
+
+def test_st_gcn_is_the_same_function():
+    torch.manual_seed(0)
+    ours = st_gcn.Model(3, 7, layout=LAYOUT, hidden_channels=8, dropout=0.0)
+    usual = textbook_networks.STGCN(adjacency("spatial"), 7, hidden_channels=8)
+    copy_weights(ours, usual)
     x = torch.randn(2, 3, 24, 25, 2)
     torch.testing.assert_close(usual(x), ours(x), rtol=1e-4, atol=1e-5)
 
 
 def test_ctr_gcn_does_the_same_work():
     ours = ctr_gcn.Model(3, 7, layout=LAYOUT, num_body=2, base_channels=16)
-    usual = textbook.CTRGCN(torch.from_numpy(Graph(LAYOUT, "digraph").A).float(), 7, base_channels=16)
+    usual = textbook_networks.CTRGCN(adjacency("digraph"), 7, base_channels=16)
     count = [sum(p.numel() for p in model.parameters()) for model in (ours, usual)]
     assert count[0] == count[1]
     assert usual(torch.randn(2, 3, 24, 25, 2)).shape == (2, 7)
@@ -64,10 +78,110 @@ def test_aligned_view_is_the_same():
     view = View(
         get_skeleton(LAYOUT),
         num_body=2,
-        **{**benchmark.NORMAL_VIEW, "sampling": [{"Resize": {"num_frame": 50}}], "augment": []},
+        sampling=[{"Resize": {"num_frame": 50}}],
+        normalise="align_shoulders",
     )
-    expected = textbook.align_shoulders(textbook.resize(clip, 50))
+    expected = benchmark_batch.aligned(clip)
     np.testing.assert_allclose(view(batch, torch.Generator())[0], expected, atol=1e-4)
+
+
+def test_flip_and_rotation_are_the_same():
+    clip, _ = one_clip()
+    swap, angles = get_skeleton(LAYOUT).swap, [0.3, -0.7, 1.1]
+    matrix = rotations(torch.tensor([angles]))[0].numpy()
+    np.testing.assert_array_equal(textbook.flip(clip, swap), clip[:, :, list(swap)])
+    turned = np.einsum("cd,dtvm->ctvm", matrix, clip)
+    np.testing.assert_allclose(textbook.rotate(clip, angles), turned, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.3])
+def test_blur_is_the_same(sigma):
+    clip, _ = one_clip()
+    tracks = torch.from_numpy(clip.transpose(3, 1, 2, 0).copy())
+    step = TemporalBlur(1.0, min_sigma=sigma, max_sigma=sigma)
+    swap, bodies = get_skeleton(LAYOUT).swap, torch.zeros(2, dtype=torch.int64)
+    ours = augment(tracks, [step], clip=bodies, num_clip=1, swap=swap, generator=torch.Generator())
+    np.testing.assert_allclose(textbook.blur(clip, sigma), ours.permute(3, 1, 2, 0), atol=1e-5)
+
+
+def test_noise_and_mask_change_what_they_say():
+    clip, _ = one_clip()
+    assert (textbook.noise(clip, 0.1) - clip).std() == pytest.approx(0.1, rel=0.05)
+    masked = textbook.axis_mask(clip, 1)
+    assert not masked[1].any()
+    np.testing.assert_array_equal(masked[[0, 2]], clip[[0, 2]])
+
+
+@pytest.mark.parametrize(("drawn", "done"), [(0.0, slice(0, 6)), (0.99, slice(0, 3, 2))])
+def test_views_of_the_textbook_take_the_steps_of_ours(monkeypatch, drawn, done):
+    steps = {
+        "shear": "Shear",
+        "flip": "Flip",
+        "rotate": "RotateMainAxis",
+        "noise": "GaussianNoise",
+        "blur": "TemporalBlur",
+        "axis_mask": "AxisMask",
+    }
+    called = []
+
+    def recorded(name):
+        change = getattr(textbook, name)
+        return lambda data, *args: called.append(steps[name]) or change(data, *args)
+
+    for name in steps:
+        monkeypatch.setattr(textbook, name, recorded(name))
+    monkeypatch.setattr(textbook.random, "random", lambda: drawn)
+    ours = [[type(step).__name__ for step in view.augment] for view in benchmark_batch.aimclr_views()]
+    assert ours == [["Shear"], ["Shear"], [*steps.values()]]
+    made = textbook.aimclr_views(benchmark_batch.aligned(one_clip()[0]))
+    assert [view.shape for view in made] == [(3, 50, 25, 2)] * 3
+    assert called == ["Shear", "Shear", *list(steps.values())[done]]
+
+
+def test_padded_clips_are_the_clips():
+    clips = benchmark_batch.ragged([2, 1, 2], CPU)
+    view = View(get_skeleton(LAYOUT), num_body=2, sampling=[{"Pad": {"num_frame": 104, "mode": "zero"}}])
+    found = view(clips, torch.Generator())
+    for number, clip in enumerate(benchmark_batch.padded(clips, 3)):
+        np.testing.assert_array_equal(found[number, :, : clip.shape[1]], clip)
+        assert clip.shape[1] == clips.num_frame[number]
+
+
+def test_attention_drop_is_the_same():
+    maps = torch.randn(4, 8, 5, 25, generator=torch.Generator().manual_seed(0)) * 2
+    dropped = textbook_networks.attention_drop(maps)
+    assert (dropped == 0).any()
+    torch.testing.assert_close(dropped, aimclr.attention_drop(maps))
+
+
+def test_training_steps_have_the_same_losses():
+    """Two steps on the same views: losses, gradients, momentum and queue of the first show in the second."""
+    torch.manual_seed(0)
+    encoder = st_gcn.Model(layout=LAYOUT, hidden_channels=4, hidden_dim=16, dropout=0.0)
+    ours = aimclr.AimCLR(encoder, queue_size=8, feature_dim=8)
+    usual = textbook_networks.AimCLR(
+        textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=4, hidden_dim=16), 8, feature_dim=8
+    )
+    copy_weights(ours.encoder_q, usual.encoder_q)
+    copy_weights(ours.encoder_k, usual.encoder_k)
+    usual.queue.copy_(ours.queue)
+    # In float32 rounding would grow from step to step.
+    ours, usual = ours.double(), usual.double()
+    views = [torch.randn(4, 3, 16, 25, 2, dtype=torch.float64) for _ in range(3)]
+    steps = [
+        benchmark_pretrain.training_step(method, losses_of, lambda: views, torch.float32)
+        for method, losses_of in ((ours, lambda views: ours(views).losses), (usual, usual))
+    ]
+    seen, before = [], ours.encoder_q.data_bn.weight.clone()
+    for _ in range(3):
+        losses, expected = (run() for run in steps)
+        assert losses.keys() == expected.keys()
+        for name, loss in losses.items():
+            assert loss.item() == pytest.approx(expected[name].item(), rel=1e-4)
+        torch.testing.assert_close(ours.queue, usual.queue, atol=1e-4, rtol=1e-4)
+        seen.append(losses["info_nce"].item())
+    assert len(set(seen)) == 3
+    assert not torch.equal(ours.encoder_q.data_bn.weight, before)
 
 
 @pytest.mark.parametrize("name", ["S001C001P001R001A001", "S017C003P020R002A054"])
@@ -79,13 +193,13 @@ def test_preparation_is_that_of_the_original(reference, shared_data, name):
 
 
 def test_ratio_is_the_median_over_the_turns():
-    assert benchmark.ratio([2, 8, 9], [1, 1, 3]) == 3
+    assert contest.ratio([2, 8, 9], [1, 1, 3]) == 3
 
 
 def test_turns_are_taken_in_order_and_the_first_round_is_not_counted():
     calls = []
     work = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    seconds = benchmark.take_turns(work, 2)
+    seconds = contest.take_turns(work, 2)
     assert calls == ["a", "b"] * 3
     assert [len(values) for values in seconds.values()] == [2, 2]
 
@@ -103,22 +217,168 @@ def test_report_replaces_its_own_section_alone(tmp_path):
     assert "first" not in text
 
 
+def test_a_duration_has_the_unit_that_leaves_a_small_number():
+    assert [contest.duration(seconds) for seconds in (0.1234, 119, 150, 9000)] == [
+        "0.123 s",
+        "119 s",
+        "2.5 min",
+        "2.5 h",
+    ]
+
+
+def test_columns_that_no_row_fills_are_left_out():
+    table = benchmark.table([Row("a", "1,234"), Row("bb", "5", time="2 s")])
+    assert table.splitlines() == [
+        "| work | clips/s | time |",
+        "|------|---------|------|",
+        "| a    | 1,234   |      |",
+        "| bb   | 5       | 2 s  |",
+    ]
+
+
+def rates(rows):
+    return [float(row.clips_per_second.replace(",", "")) for row in rows]
+
+
 def test_rows_of_a_small_contest(monkeypatch):
-    small = benchmark.Contest(
+    small = benchmark_network.Contest(
         lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=4, hidden_dim=8),
-        lambda: textbook.STGCN(
-            torch.from_numpy(Graph(LAYOUT).A).float(), 60, hidden_channels=4, hidden_dim=8
-        ),
+        lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=4, hidden_dim=8),
         (2, 3, 16, 25, 1),
     )
-    monkeypatch.setattr(benchmark, "CONTESTS", {"small": small})
-    monkeypatch.setattr(benchmark, "peak_memory", lambda *args: 1.0)
-    rows = list(benchmark.network(1, torch.device("cpu")))
+    monkeypatch.setattr(benchmark_network, "CONTESTS", {"small": small})
+    monkeypatch.setattr(benchmark_network, "peak_memory", lambda *args: 1.0)
+    rows = list(benchmark_network.network(1, CPU))
     assert [row.work for row in rows] == [
         f"small, {phase}, {how}" for phase in ("train", "infer") for how in ("textbook", "fp32", "bf16")
     ]
-    assert all(float(row.clips_per_second.replace(",", "")) > 0 for row in rows)
-    table = benchmark.table(rows).splitlines()
-    assert len({len(line) for line in table}) == 1
-    ours, *usual = benchmark.batch(1, torch.device("cpu"))
-    assert len(usual) == 2 and all(row.work.startswith(f"{ours.work}, textbook") for row in usual)
+    assert min(rates(rows)) > 0
+
+
+def test_rows_of_views():
+    rows = list(benchmark_batch.batch(1, CPU))
+    for (ours, *usual), what in ((rows[:3], "AimCLR's normal view"), (rows[3:], "AimCLR's three views")):
+        assert ours.work == what
+        assert float(ours.ratio) > 1
+        assert [row.work for row in usual] == [
+            f"{what}, textbook",
+            f"{what}, textbook, clips resized and aligned before",
+        ]
+    assert min(rates(rows)) > 0
+
+
+@pytest.mark.parametrize(
+    ("bodies", "title", "more"),
+    [
+        ((2,), "AimCLR step, 5 clips of 2 bodies", []),
+        (
+            benchmark_pretrain.BODIES,
+            "AimCLR step, 5 clips, 80% with one body",
+            ["bf16, empty bodies skipped"],
+        ),
+    ],
+)
+def test_rows_of_a_training_step(bodies, title, more):
+    rows = list(benchmark_pretrain.step(1, CPU, bodies, num_clip=5, queue_size=10))
+    assert [row.work for row in rows] == [f"{title}, {name}" for name in ("textbook", "fp32", "bf16", *more)]
+    assert [bool(row.ratio) for row in rows] == [False] + [True] * (2 + len(more))
+    assert min(rates(rows)) > 0
+
+
+def test_rows_of_linear_evaluation():
+    rows = list(benchmark_pretrain.linear_evaluation(1, CPU, num_clip=2000, sample=8, batch_size=512))
+    of_features, an_epoch = "features of 2,000 clips at the rate of 8", "an epoch of 2,000 clips"
+    assert [row.work.removeprefix("linear evaluation, ") for row in rows] == [
+        f"{of_features}, fp32",
+        f"{of_features}, bf16",
+        f"{an_epoch} on stored features",
+        f"{an_epoch} at the rate of 8, textbook",
+    ]
+    assert all(row.time for row in rows)
+    assert float(rows[2].ratio.replace(",", "")) > 1
+
+
+def test_an_epoch_of_the_layer_learns_from_all_clips(tmp_path):
+    feeder = benchmark_pretrain.made_up_clips(tmp_path / "clips.h5", 120, (1, 2))
+    loader = benchmark_pretrain.device_loader(feeder, [], CPU, batch_size=40, shuffle=True)
+    run = benchmark_pretrain.probe_epoch(loader, 256)
+    first = run()
+    for _ in range(20):
+        last = run()
+    assert last < first / 2
+
+
+def test_the_textbook_s_layer_learns_and_its_encoder_does_not(monkeypatch):
+    maps, learns = textbook_networks.STGCN.maps, []
+    monkeypatch.setattr(
+        textbook_networks.STGCN,
+        "maps",
+        lambda encoder, x: learns.append(torch.is_grad_enabled() or encoder.training) or maps(encoder, x),
+    )
+    clips = map(benchmark_batch.aligned, benchmark_batch.padded(benchmark_batch.ragged([2] * 4, CPU), 4))
+    run = benchmark_pretrain.usual_probe_step(list(clips), CPU)
+    losses = [run() for _ in range(3)]
+    assert losses[0] > losses[1] > losses[2]
+    assert learns == [False] * 3
+
+
+def test_made_up_clips_have_lengths_bodies_and_classes(tmp_path):
+    feeder = benchmark_pretrain.made_up_clips(tmp_path / "clips.h5", 100, (5, 9))
+    assert set(feeder.num_frame) == {5, 6, 7, 8}
+    assert (feeder.num_body_of == 1).mean() == 0.8
+    assert set(feeder.label) == set(range(60))
+
+
+def test_our_step_mines_and_skips_where_it_is_told_to():
+    clips, kind = benchmark_batch.ragged([1, 2], CPU), torch.float32
+    views = [view(clips, torch.Generator()) for view in benchmark_batch.aimclr_views()]
+
+    def losses(**changes):
+        torch.manual_seed(0)
+        run = benchmark_pretrain.our_step(lambda: views, CPU, kind, queue_size=8, **changes)
+        return [loss.item() for loss in run().values()]
+
+    plain, mined = losses(), losses(mines=True)
+    assert mined[0] > plain[0]
+    assert mined[1:] == plain[1:]
+    assert losses(skip_empty_bodies=True) != plain
+
+
+def test_rows_of_pre_training_as_a_whole():
+    small = {"num_clip": 70, "num_step": 2, "batch_size": 4, "queue_size": 8}
+    rows = list(benchmark_pretrain.whole_epochs(1, CPU, **small))
+    what = "AimCLR pre-training, 70 clips on the device, 300 epochs"
+    assert [row.work for row in rows] == [
+        f"{what}, {name}" for name in ("fp32", "bf16", "bf16, empty bodies skipped")
+    ]
+    assert all(row.time for row in rows)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_a_gpu_pre_trains_as_a_whole(monkeypatch, device):
+    called = []
+    for name in ("step", "linear_evaluation", "whole_epochs"):
+        monkeypatch.setattr(
+            benchmark_pretrain,
+            name,
+            lambda rounds, kind, *bodies, _name=name: called.append((_name, *bodies)) or [],
+        )
+    assert list(benchmark_pretrain.pretrain(1, torch.device(device))) == []
+    expected = [("step", (2,)), ("step", benchmark_pretrain.BODIES), ("linear_evaluation",)]
+    assert called == expected + [("whole_epochs",)] * (device == "cuda")
+
+
+def test_the_command_measures_the_parts_asked_for(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        benchmark,
+        "PARTS",
+        {name: lambda rounds, device: [Row(f"{rounds} on {device}", "7")] for name in "ab"},
+    )
+    assert (
+        benchmark.main(["--only", "b", "--device", "cpu", "--rounds", "3", "--out", str(tmp_path / "r.md")])
+        == 0
+    )
+    assert "| 3 on cpu | 7" in capsys.readouterr().out
+    text = (tmp_path / "r.md").read_text()
+    assert "## b on cpu" in text
+    assert "## a on cpu" not in text

@@ -3,14 +3,14 @@
 It is the other side of the ratios in `tools/benchmark.py` and an oracle in the tests. Nothing else uses it.
 """
 
+import math
 import random
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+
+from net.utils.layouts import get_skeleton
 
 NUM_JOINT = 25
 
@@ -118,149 +118,69 @@ def shear(data: np.ndarray, amplitude: float = 0.5) -> np.ndarray:
     return np.dot(data.transpose(1, 2, 3, 0), matrix).transpose(3, 0, 1, 2)
 
 
-# -- networks ----------------------------------------------------------------------------------------
+def flip(data: np.ndarray, swap: Sequence[int]) -> np.ndarray:
+    """Left and right joints of (C, T, V, M) exchanged."""
+    return data[:, :, list(swap)]
 
 
-class STGCNBlock(nn.Module):
-    """1x1 convolution to K subsets, then the adjacency; temporal convolution; shortcut."""
+def rotate(data: np.ndarray, angles: Sequence[float]) -> np.ndarray:
+    """AimCLR's turn of (C, T, V, M) about x, then y, then z, each angle in radians taking y to -z and so on."""
+    points = data.transpose(1, 2, 3, 0)
+    for axis, angle in enumerate(angles):
+        following, last = (axis + 1) % 3, (axis + 2) % 3
+        matrix = np.eye(3)
+        matrix[following, following] = matrix[last, last] = math.cos(angle)
+        matrix[following, last], matrix[last, following] = math.sin(angle), -math.sin(angle)
+        points = np.dot(points, matrix.T)
+    return points.transpose(3, 0, 1, 2)
 
-    def __init__(self, in_channels: int, out_channels: int, A: Tensor, stride: int, residual: bool) -> None:
-        super().__init__()
-        self.num_subset = len(A)
-        self.graph = nn.Conv2d(in_channels, out_channels * len(A), 1)
-        self.importance = nn.Parameter(torch.ones_like(A))
-        self.temporal = nn.Sequential(
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, (9, 1), (stride, 1), (4, 0)),
-            nn.BatchNorm2d(out_channels),
+
+def noise(data: np.ndarray, std: float = 0.01) -> np.ndarray:
+    """(C, T, V, M) with normal noise on every coordinate."""
+    return data + np.random.default_rng(random.getrandbits(32)).normal(0, std, data.shape)
+
+
+def blur(data: np.ndarray, sigma: float, num_tap: int = 15) -> np.ndarray:
+    """Gaussian mean over the `num_tap` nearest frames of (C, T, V, M), as many as there are."""
+    length, reach = data.shape[1], num_tap // 2
+    total, out = np.zeros(length), np.zeros(data.shape)
+    for shift in range(-reach, reach + 1):
+        weight = math.exp(-(shift**2) / (2 * sigma**2))
+        into, source = (
+            slice(max(0, -shift), length - max(0, shift)),
+            slice(max(0, shift), length + min(0, shift)),
         )
-        self.residual: nn.Module | None = None
-        if residual:
-            self.residual = nn.Identity()
-            if in_channels != out_channels or stride != 1:
-                self.residual = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
-                )
-
-    def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        """(N, C, T, V) -> (N, C_out, T', V)."""
-        shortcut = 0 if self.residual is None else self.residual(x)
-        y = self.graph(x)
-        n, _, t, v = y.shape
-        y = torch.einsum("nkctv,kvw->nctw", y.view(n, self.num_subset, -1, t, v), A * self.importance)
-        return F.relu(self.temporal(y.contiguous()) + shortcut)
+        out[:, into] += weight * data[:, source]
+        total[into] += weight
+    return out / total[:, None, None]
 
 
-class STGCN(nn.Module):
-    """ST-GCN (Yan et al. 2018) over (N, C, T, V, M): ten blocks, mean over everything, linear scores."""
-
-    def __init__(self, A: Tensor, num_class: int, hidden_channels: int, hidden_dim: int = 256) -> None:
-        super().__init__()
-        h = hidden_channels
-        widths = [3, h, h, h, h, 2 * h, 2 * h, 2 * h, 4 * h, 4 * h, hidden_dim]
-        self.register_buffer("A", A)
-        self.data_bn = nn.BatchNorm1d(3 * A.shape[-1])
-        self.blocks = nn.ModuleList(
-            STGCNBlock(i, o, A, stride=2 if k in (4, 7) else 1, residual=k > 0)
-            for k, (i, o) in enumerate(pairwise(widths))
-        )
-        self.head = nn.Linear(hidden_dim, num_class)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, num_class)."""
-        n, c, t, v, m = x.shape
-        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t))
-        x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
-        for block in self.blocks:
-            x = block(x, self.A)
-        return self.head(x.mean((2, 3)).view(n, m, -1).mean(1))
+def axis_mask(data: np.ndarray, axis: int) -> np.ndarray:
+    """(C, T, V, M) without one coordinate."""
+    out = data.copy()
+    out[axis] = 0
+    return out
 
 
-class CTRGC(nn.Module):
-    """Channel-wise topology refinement of one subset (Chen et al. 2021, eq. 2-5)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        relation = 8 if in_channels == 3 else in_channels // 8
-        self.conv1 = nn.Conv2d(in_channels, relation, 1)
-        self.conv2 = nn.Conv2d(in_channels, relation, 1)
-        self.conv3 = nn.Conv2d(in_channels, out_channels, 1)
-        self.conv4 = nn.Conv2d(relation, out_channels, 1)
-
-    def forward(self, x: Tensor, A: Tensor, alpha: Tensor) -> Tensor:
-        """(N, C, T, V), (V, V) -> (N, C_out, T, V)."""
-        a, b, value = self.conv1(x).mean(2), self.conv2(x).mean(2), self.conv3(x)
-        topology = self.conv4(torch.tanh(a.unsqueeze(-1) - b.unsqueeze(-2))) * alpha + A
-        return torch.einsum("ncuv,nctv->nctu", topology, value)
+def normal_view(aligned: np.ndarray) -> np.ndarray:
+    """AimCLR's normal view of a clip (C, T, V, M) that is resized and aligned."""
+    return shear(temporal_crop(aligned))
 
 
-class CTRGCNBlock(nn.Module):
-    """Three refined graph convolutions, then four temporal branches, each with a shortcut."""
-
-    def __init__(self, in_channels: int, out_channels: int, A: Tensor, stride: int, residual: bool) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(CTRGC(in_channels, out_channels) for _ in A)
-        self.PA = nn.Parameter(A.clone())
-        self.alpha = nn.Parameter(torch.zeros(1))
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.down: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.down = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
-        width = out_channels // 4
-
-        def entry() -> list[nn.Module]:
-            return [nn.Conv2d(out_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU()]
-
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                *entry(),
-                nn.Conv2d(width, width, (5, 1), (stride, 1), (2 * dilation, 0), (dilation, 1)),
-                nn.BatchNorm2d(width),
-            )
-            for dilation in (1, 2)
-        )
-        self.branches.append(
-            nn.Sequential(*entry(), nn.MaxPool2d((3, 1), (stride, 1), (1, 0)), nn.BatchNorm2d(width))
-        )
-        self.branches.append(
-            nn.Sequential(nn.Conv2d(out_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width))
-        )
-        self.residual: nn.Module | None = None
-        if residual:
-            self.residual = nn.Identity()
-            if in_channels != out_channels or stride != 1:
-                self.residual = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
-                )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V) -> (N, C_out, T', V)."""
-        y = sum(conv(x, A, self.alpha) for conv, A in zip(self.convs, self.PA, strict=True))
-        y = F.relu(self.bn(y) + self.down(x))
-        y = torch.cat([branch(y) for branch in self.branches], dim=1)
-        return F.relu(y if self.residual is None else y + self.residual(x))
+def extreme_view(aligned: np.ndarray) -> np.ndarray:
+    """AimCLR's extreme view of a clip (C, T, V, M) that is resized and aligned."""
+    out = normal_view(aligned)
+    if random.random() < 0.5:
+        out = flip(out, get_skeleton("ntu-rgb+d").swap)
+    main = random.randrange(3)
+    out = rotate(out, [math.radians(random.uniform(0, 30 if axis == main else 1)) for axis in range(3)])
+    if random.random() < 0.5:
+        out = noise(out)
+    if random.random() < 0.5:
+        out = blur(out, random.uniform(0.1, 2))
+    return axis_mask(out, random.randrange(3)) if random.random() < 0.5 else out
 
 
-class CTRGCN(nn.Module):
-    """CTR-GCN (Chen et al. 2021) over (N, C, T, V, M): ten blocks, mean over everything, linear scores."""
-
-    def __init__(self, A: Tensor, num_class: int, num_body: int = 2, base_channels: int = 64) -> None:
-        super().__init__()
-        b = base_channels
-        widths = [3, b, b, b, b, 2 * b, 2 * b, 2 * b, 4 * b, 4 * b, 4 * b]
-        self.data_bn = nn.BatchNorm1d(num_body * 3 * A.shape[-1])
-        self.blocks = nn.ModuleList(
-            CTRGCNBlock(i, o, A, stride=2 if k in (4, 7) else 1, residual=k > 0)
-            for k, (i, o) in enumerate(pairwise(widths))
-        )
-        self.head = nn.Linear(4 * b, num_class)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M) -> (N, num_class)."""
-        n, c, t, v, m = x.shape
-        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
-        x = x.view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v).contiguous()
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean((2, 3)).view(n, m, -1).mean(1))
+def aimclr_views(aligned: np.ndarray) -> list[np.ndarray]:
+    """AimCLR's query, key and extreme view of a clip (C, T, V, M) that is resized and aligned."""
+    return [normal_view(aligned), normal_view(aligned), extreme_view(aligned)]
