@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from feeder.loader import Batch
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, out_of_range
 from processor.encoder import check_backbone, is_linear_evaluation, load_encoder
@@ -12,6 +18,7 @@ from processor.recognition import Recognition, RecognitionConfig
 from torchlight.build import Problem
 
 RANGES: tuple[Range, ...] = (
+    ("distill", lambda value: value is None or value > 0, "above 0, or null"),
     ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
 )
 
@@ -24,6 +31,9 @@ class FinetuneConfig(RecognitionConfig):
     encoder_lr: float | None = None
     # the encoder stays as it is, in eval mode, and the head alone learns
     freeze: bool = False
+    # with weights of a linear evaluation: unlabelled training clips are to get its scores divided by this; null
+    # trains on labelled clips alone
+    distill: float | None = None
 
 
 class FinetuneEvaluation(Recognition):
@@ -57,6 +67,42 @@ class FinetuneEvaluation(Recognition):
             load_encoder(self.model, path, ignore=config.ignore_weights)
         self.model.encoder_requires_grad_(not config.freeze)
 
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`; here the network that training starts from scores the unlabelled clips.
+
+        Raises ValueError where that network has no head to score with.
+        """
+        super().setup(phase)
+        self.targets: Tensor | None = None
+        weights, distill = self.config.weights, self.config.distill
+        if phase == "test" or weights is None or distill is None:
+            return
+        if not is_linear_evaluation(weights, self.model, self.config.data.num_class):
+            raise ValueError(
+                f"distill is {distill}, but {weights} is no linear evaluation of {self.config.data.num_class} "
+                "classes, which could score the unlabelled clips; run linear_evaluation first and name its best.pt, "
+                "or set distill=null"
+            )
+        labelled, everything = self.labelled["train"], self.feeder("train", label_fraction=1.0)
+        shown = self.loader(
+            everything,
+            super().views("test"),
+            batch_size=self.config.test_batch_size,
+            shuffle=False,
+        )
+        with torch.no_grad():
+            self.network.eval()
+            scores = torch.from_numpy(self.evaluate(shown).arrays["scores"])
+        targets = (scores / distill).softmax(1)
+        known = torch.from_numpy(np.isin(everything.clips, labelled.clips))
+        targets[known] = F.one_hot(torch.from_numpy(everything.label)[known], targets.shape[1]).to(targets)
+        self.targets = targets.to(self.device)
+        self.loaders["train"] = self._loader(everything)
+
+    def target(self, batch: Batch) -> Tensor:
+        """See `Recognition.target`."""
+        return super().target(batch) if self.targets is None else self.targets[batch.index]
+
     def parameter_groups(self) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""
         head_lr, encoder_lr = self.config.optim.lr, self.config.encoder_lr
@@ -75,4 +121,5 @@ class FinetuneEvaluation(Recognition):
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         protocol = "scratch" if self.config.weights is None else "finetune"
-        return {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
+        about = {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
+        return {**about, "distilled": self.targets is not None}

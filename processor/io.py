@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.lib.npyio import NpzFile
 
-from feeder.feeder import Feeder
+from feeder.feeder import Feeder, Part
 from processor.figures import save_confusion, save_curves
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
@@ -144,12 +144,11 @@ def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
     write_text(work_dir / "result.json", json.dumps({**result, "made_with": made_with}, indent=2) + "\n")
 
 
-def save_labelled(work_dir: Path, feeders: Mapping[str, Feeder]) -> None:
-    """`labelled.csv`: the clips whose labels are used, to train on and to choose the epoch, by part."""
+def save_labelled(work_dir: Path, feeders: Mapping[Part, Feeder]) -> None:
+    """`labelled.csv`: the clips of some parts, whose labels are used to train on and to choose the epoch."""
     tables = [
-        pd.DataFrame({"name": feeders[part].name, "part": part, "label": feeders[part].label})
-        for part in ("train", "val")
-        if part in feeders
+        pd.DataFrame({"name": feeder.name, "part": part, "label": feeder.label})
+        for part, feeder in feeders.items()
     ]
     write_text(work_dir / "labelled.csv", pd.concat(tables).to_csv(index=False))
 

@@ -189,6 +189,10 @@ class Processor:
                     "start no more processes than there are clips"
                 )
         self.class_names = feeders["test"].class_names
+        # The clips whose labels are used.
+        self.labelled: dict[Part, Feeder] = {
+            part: feeder for part, feeder in feeders.items() if part != "test"
+        }
         self.loaders = {part: self._loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
@@ -283,7 +287,7 @@ class Processor:
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
                 if config.data.label_fraction < 1:
-                    io.save_labelled(work_dir, {part: each.feeder for part, each in self.loaders.items()})
+                    io.save_labelled(work_dir, self.labelled)
             self._describe()
             with StopSignal() as stop:
                 for epoch in range(self.epoch, config.num_epoch):
@@ -456,6 +460,7 @@ class Processor:
             "part": "test",
             **evaluation.metrics,
             **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
+            "num_label": sum(map(len, self.labelled.values())),
             **about,
             **self.result(),
             "model": self.config.model,

@@ -62,11 +62,14 @@ class Recognition(Processor):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
-        scores = self._scores(batch.data).float()
-        self.meter.add("train_top1", (scores.argmax(1) == batch.label).float().mean(), len(batch.label))
-        return {
-            "cross_entropy": F.cross_entropy(scores, batch.label, label_smoothing=self.config.label_smoothing)
-        }
+        scores, target = self._scores(batch.data).float(), self.target(batch)
+        hit = scores.argmax(1) == (target if target.dim() == 1 else target.argmax(1))
+        self.meter.add("train_top1", hit.float().mean(), len(hit))
+        return {"cross_entropy": F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)}
+
+    def target(self, batch: Batch) -> Tensor:
+        """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
+        return batch.label
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Scores of all clips of a part, the mean over a clip's views, in the order of its feeder."""

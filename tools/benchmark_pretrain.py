@@ -18,8 +18,8 @@ from feeder.views import View, make_views
 from net import st_gcn
 from net.aimclr import AimCLR
 from net.utils.layouts import get_skeleton
+from processor.encoder import Probe
 from processor.features import extract_features
-from processor.linear_evaluation import Probe
 from tools import textbook, textbook_networks
 from tools.benchmark_batch import aimclr_views, aligned, padded, ragged
 from tools.contest import LAYOUT, PRECISIONS, Row, adjacency, autocast, duration, ratio, take_turns
@@ -193,7 +193,7 @@ def probe_epoch(loader: Loader, feature_dim: int) -> Callable[[], Tensor]:
     features = torch.randn(len(loader.feeder), 1, feature_dim, generator=generator).to(loader.device)
     loader = loader.with_features(features)
     probe = Probe(feature_dim, NUM_CLASS).to(loader.device)
-    probe.standardise_by(features.flatten(0, 1))
+    probe.whitening.standardise(features.flatten(0, 1))
     optimizer = torch.optim.SGD(probe.parameters(), lr=0.1, momentum=0.9)
 
     def run() -> Tensor:

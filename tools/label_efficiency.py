@@ -162,9 +162,8 @@ class Grid:
         rows = []
         for cell in self.cells:
             result: dict[str, Any] = json.loads((self.work_dir(cell) / "result.json").read_text())
-            labels = result["num_train_clip"] + result.get("num_val_clip", 0)
-            figures = {name: result[name] for name in ("top1", "top5", "mean_class", "train_minutes")}
-            rows.append({**cell._asdict(), "num_label": labels, **figures})
+            names = ("num_label", "top1", "top5", "mean_class", "train_minutes")
+            rows.append({**cell._asdict(), **{name: result[name] for name in names}})
         return pd.DataFrame(rows)
 
 
