@@ -1,5 +1,6 @@
 """Which clips a run sees, and what they are called: split, validation part, labelled part, label map."""
 
+import copy
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,6 +106,13 @@ class Feeder:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def take(self, places: np.ndarray) -> "Feeder":
+        """The clips at some places (m,) of this feeder, in that order."""
+        other = copy.copy(self)
+        for name in ("clips", "label", "name", "num_frame", "num_body_of"):
+            setattr(other, name, getattr(self, name)[places])
+        return other
 
     def _check_layout(self) -> None:
         found = self.source.skeleton

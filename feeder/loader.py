@@ -116,7 +116,8 @@ class Loader:
         """The same clips, once each and in order, in other views; the poses are shared."""
         other = copy.copy(self)
         other.views, other.batch_size = list(views), batch_size
-        other.shuffle, other.drop_last, other.min_clip = False, False, 0
+        # What a view draws must not depend on how long something else was trained before.
+        other.shuffle, other.drop_last, other.min_clip, other.epoch = False, False, 0, 0
         return other
 
     def with_features(self, features: Tensor) -> "Loader":
@@ -125,7 +126,7 @@ class Loader:
         Where clips are shuffled, a batch is one view (N, D), each clip's drawn from its R; else it is R views.
         """
         other = copy.copy(self)
-        other._features = features
+        other._features, other._rows = features, None
         return other
 
     def set_epoch(self, epoch: int) -> None:

@@ -47,9 +47,15 @@ class SelfSupervised(nn.Module):
         """Called before each epoch, counted from 0, for methods whose loss changes on the way."""
 
 
-def encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are."""
+def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are.
+
+    model: what they are for; if it has parts of such names itself, nothing is taken apart.
+    """
+    own = list(model.state_dict())
     for prefix in ("encoder_q.", "encoder."):
+        if any(key.startswith(prefix) for key in own):
+            continue
         inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if inner:
             return inner

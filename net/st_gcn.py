@@ -131,18 +131,18 @@ class Model(Backbone):
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @staticmethod
-    def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights whose head is a linear layer `fc` (num_class, D), as AimCLR's are, under this network's names.
 
         ST-GCN's head is `fcn` (num_class, D, 1, 1).
         """
+        pointwise = isinstance(self.head, PointwiseHead)
         translated = {}
         for key, value in state.items():
             head = re.fullmatch(r"(.*\.)?fc\.(.+)", key)
             if head:
                 key = f"{head[1] or ''}fcn.{head[2]}"
-                value = value[..., None, None] if head[2] == "weight" else value
+                value = value[..., None, None] if pointwise and head[2] == "weight" else value
             translated[key] = value
         return translated
 

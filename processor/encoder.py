@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from net.contrast import encoder_of
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig
+from processor.state import changes
 from processor.whitening import Whitening
 from torchlight.build import Problem, import_class
-from torchlight.checkpoint import load_weights, read_state
+from torchlight.checkpoint import load_checkpoint, load_weights, read_state
 
 PROBE_WEIGHT = "linear.weight"
 
@@ -27,8 +28,9 @@ class Probe(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From features (N, D) to scores (N, num_class)."""
-        return self.linear(self.whitening(x))
+        """From features (N, D) to scores (N, num_class), in float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.linear(self.whitening(x.float()))
 
     @torch.no_grad()
     def as_linear(self) -> tuple[Tensor, Tensor]:
@@ -42,7 +44,7 @@ def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The probe of a linear evaluation becomes the linear head that it amounts to, unless the model has one itself.
     """
-    state = encoder_of(state)
+    state = encoder_of(state, model)
     if not isinstance(model, Backbone):
         return state
     state = model.translate(state)
@@ -73,10 +75,34 @@ def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> N
     load_weights(model, path, ignore=[*ignore, model.HEAD], translate=partial(translate, model))
 
 
-def is_linear_evaluation(path: str, model: Backbone, num_class: int) -> bool:
-    """Whether a file is of a linear evaluation of as many classes."""
-    weight = read_state(path).get(f"{model.HEAD}.{PROBE_WEIGHT}")
-    return weight is not None and len(weight) == num_class
+# What decides whose labels a head has learnt from.
+LABEL_KEYS = (
+    "benchmark ",
+    "data.label_",
+    "data.val_",
+)
+
+
+def has_head_for(config: ProcessorConfig, model: Backbone) -> bool:
+    """Whether the weights that a config names are of a linear evaluation whose head a run may go on from.
+
+    They are not where `ignore_weights` names the head, or the linear evaluation was of another number of classes.
+
+    Raises:
+        ValueError: it has learnt from other labels than this run may use.
+    """
+    assert config.weights is not None
+    weight = read_state(config.weights).get(f"{model.HEAD}.{PROBE_WEIGHT}")
+    if weight is None or len(weight) != config.data.num_class or model.HEAD in config.ignore_weights:
+        return False
+    made_with = load_checkpoint(config.weights).get("config", "")
+    other = [change for change in changes(made_with, config) if change.startswith(LABEL_KEYS)]
+    if other:
+        raise ValueError(
+            f"{config.weights} is a linear evaluation with other labels ({'; '.join(other)}), which this run is not to "
+            f"know; name one with the same, or take its encoder alone with ignore_weights=[{model.HEAD}]"
+        )
+    return True
 
 
 def check_class_is(key: str, path: str, base: type, packages: Sequence[str]) -> list[Problem]:

@@ -14,36 +14,39 @@ from torchlight import distributed
 
 
 @torch.no_grad()
-def embed_views(
-    encoder: Backbone, batches: Iterable[Batch], autocast: torch.autocast
-) -> tuple[Tensor, Tensor]:
-    """Features of the clips of some batches, gathered over the ranks.
+def extract_features(
+    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
+) -> Tensor:
+    """Features of all clips of a loader, gathered over the ranks, in the order of its feeder.
 
     Args:
         encoder: put into eval mode.
-        batches: one or more on each rank, of R views.
+        loader: without shuffling, so that every clip comes once.
+        batches: its batches.
         autocast: the precision of the network.
 
     Returns:
-        Places of the clips in their feeder, (n,) int64, and features (n, R, D) float32.
+        (n, R, D) float32 on the loader's device, for n clips of R views each; clips that `batches` leaves out
+        have features 0.
     """
     encoder.eval()
-    index, features = [], []
+    index = [torch.empty(0, dtype=torch.int64, device=loader.device)]
+    features = [torch.empty(0, len(loader.views), encoder.feature_dim, device=loader.device)]
     for batch in batches:
         with autocast:
             of_views = [encoder.embed(view) for view in batch.views]
         index.append(batch.index)
         features.append(torch.stack(of_views, 1).float())
-    return distributed.all_gather_ragged(torch.cat(index)), distributed.all_gather_ragged(torch.cat(features))
+    order = distributed.all_gather_ragged(torch.cat(index))
+    gathered = distributed.all_gather_ragged(torch.cat(features))
+    placed = gathered.new_zeros(len(loader.feeder), *gathered.shape[1:])
+    return placed.index_copy_(0, order, gathered)
 
 
-def extract_features(
-    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
-) -> Tensor:
-    """Features (n, R, D), float32, of all n clips of a loader that does not shuffle, in the order of its feeder.
-
-    `batches` are the loader's; clips that they leave out have features 0.
-    """
-    index, features = embed_views(encoder, batches, autocast)
-    placed = features.new_zeros(len(loader.feeder), *features.shape[1:])
-    return placed.index_copy_(0, index, features)
+def refuse_collapse(features: Tensor, weights: str | None) -> None:
+    """Raise ValueError if features (n, R, D) are all the same, or no numbers."""
+    if not features.isfinite().all() or (features == features[:1, :1]).all():
+        raise ValueError(
+            f"the encoder of {weights} gives the same feature for all {len(features)} clips, or none that is a "
+            "number: it has collapsed; look at train_spread in the metrics.csv of its run, and train it otherwise"
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 from feeder.loader import Batch
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, out_of_range
-from processor.encoder import check_backbone, is_linear_evaluation, load_encoder
+from processor.encoder import check_backbone, has_head_for, load_encoder
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
 from torchlight.build import Problem
@@ -61,7 +61,8 @@ class FinetuneEvaluation(Recognition):
         then not lost while a new head is still at random (Kumar et al., ICLR 2022).
         """
         config = self.config
-        if self.phase == "test" or is_linear_evaluation(path, self.model, config.data.num_class):
+        self.has_head = self.phase == "train" and has_head_for(config, self.model)
+        if self.phase == "test" or self.has_head:
             super().load_weights(path)
         else:
             load_encoder(self.model, path, ignore=config.ignore_weights)
@@ -70,34 +71,33 @@ class FinetuneEvaluation(Recognition):
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`; here the network that training starts from scores the unlabelled clips.
 
-        Raises ValueError where that network has no head to score with.
+        Raises ValueError where that network has no head to score with, or learnt from other labels.
         """
         super().setup(phase)
         self.targets: Tensor | None = None
         weights, distill = self.config.weights, self.config.distill
         if phase == "test" or weights is None or distill is None:
             return
-        if not is_linear_evaluation(weights, self.model, self.config.data.num_class):
+        if not self.has_head:
             raise ValueError(
                 f"distill is {distill}, but {weights} is no linear evaluation of {self.config.data.num_class} "
                 "classes, which could score the unlabelled clips; run linear_evaluation first and name its best.pt, "
                 "or set distill=null"
             )
         labelled, everything = self.labelled["train"], self.feeder("train", label_fraction=1.0)
-        shown = self.loader(
-            everything,
-            super().views("test"),
-            batch_size=self.config.test_batch_size,
-            shuffle=False,
-        )
+        # One loader at a time, for each may hold the poses of all clips on the device.
+        del self.loaders["train"]
+        train = self.loaders["train"] = self.part_loader(everything)
+        shown = train.with_views(self.loaders["test"].views, batch_size=self.config.test_batch_size)
+        self.network.eval()
         with torch.no_grad():
-            self.network.eval()
-            scores = torch.from_numpy(self.evaluate(shown).arrays["scores"])
-        targets = (scores / distill).softmax(1)
-        known = torch.from_numpy(np.isin(everything.clips, labelled.clips))
-        targets[known] = F.one_hot(torch.from_numpy(everything.label)[known], targets.shape[1]).to(targets)
-        self.targets = targets.to(self.device)
-        self.loaders["train"] = self._loader(everything)
+            order, scores = self.score(shown)
+        targets = scores.new_zeros(len(everything), scores.shape[1]).index_copy_(0, order, scores)
+        targets = (targets / distill).softmax(1)
+        known = torch.from_numpy(np.isin(everything.clips, labelled.clips)).to(self.device)
+        label = torch.from_numpy(everything.label).to(self.device)
+        targets[known] = F.one_hot(label[known], targets.shape[1]).to(targets)
+        self.targets = targets
 
     def target(self, batch: Batch) -> Tensor:
         """See `Recognition.target`."""
@@ -109,7 +109,7 @@ class FinetuneEvaluation(Recognition):
         if self.config.weights is None or encoder_lr is None:
             encoder_lr = head_lr
         return [
-            Group(self.model.encoder_parameters(), encoder_lr),
+            Group(self.model.encoder_parameters(), encoder_lr, "encoder_lr"),
             Group(self.model.head_parameters(), head_lr),
         ]
 
@@ -120,6 +120,8 @@ class FinetuneEvaluation(Recognition):
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
+        if self.phase == "test":
+            return {}
         protocol = "scratch" if self.config.weights is None else "finetune"
         about = {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
         return {**about, "distilled": self.targets is not None}

@@ -17,9 +17,10 @@ from processor.figures import save_confusion, save_curves
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
 
-TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png", "labelled.csv")
+TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
 RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png")
-RUN_FILES = ("config.yaml", "log.txt", *TRAIN_FILES, *RESULT_FILES)
+LABELLED = "labelled.csv"
+RUN_FILES = ("config.yaml", "log.txt", LABELLED, *TRAIN_FILES, *RESULT_FILES)
 
 # How a class score of a clip is stored; `tools/ensemble.py` joins such files by clip name.
 SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
@@ -85,7 +86,7 @@ def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds earlier results ({_listed(held)}): replace them with --overwrite, "
             "or choose another folder"
         )
-    for path in held:
+    for path in (*held, *_held(folder, [LABELLED])):
         path.unlink()
 
 
@@ -150,7 +151,7 @@ def save_labelled(work_dir: Path, feeders: Mapping[Part, Feeder]) -> None:
         pd.DataFrame({"name": feeder.name, "part": part, "label": feeder.label})
         for part, feeder in feeders.items()
     ]
-    write_text(work_dir / "labelled.csv", pd.concat(tables).to_csv(index=False))
+    write_text(work_dir / LABELLED, pd.concat(tables).to_csv(index=False))
 
 
 def draw_curves(work_dir: Path) -> None:

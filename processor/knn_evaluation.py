@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.utils.backbone import Backbone
-from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
 from processor.encoder import check_backbone, load_encoder
-from processor.features import extract_features
+from processor.features import extract_features, refuse_collapse
 from processor.metrics import classification_metrics, knn_scores
 from processor.processor import Evaluation, Processor
 from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening, whiten_views
@@ -38,6 +35,8 @@ class KnnEvaluation(Processor):
     """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
 
     config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
+    # the classes of the encoder's training do not matter
+    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
     model: Backbone
 
@@ -71,22 +70,23 @@ class KnnEvaluation(Processor):
         load_encoder(self.model, path, ignore=self.config.ignore_weights)
 
     def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-        """The same as `test`, for there is nothing to train."""
-        return self.test(overwrite=overwrite or resume)
+        """The same as `test`, for there is nothing to train, or to resume."""
+        return self.test(overwrite=overwrite)
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """See `Processor.evaluate`."""
+
+        def change(features: Tensor) -> Tensor:
+            refuse_collapse(features, self.config.weights)
+            return self.whitening(features)
+
         train, k = self.loaders["train"], self.config.knn_k
-        return by_neighbours(self, self.model, train, loader, k=k, change=self.whitening)
+        return by_neighbours(self, self.model, train, loader, k=k, change=change)
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         whitened = self.config.whiten_view is not None
         return {"protocol": "knn", "knn_k": self.config.knn_k, "whitened": whitened}
-
-    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """See `io.save_classification`."""
-        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
 
 
 def by_neighbours(

@@ -9,7 +9,7 @@ from torch import nn
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
 from processor.encoder import Probe, check_backbone, load_encoder
-from processor.features import extract_features
+from processor.features import extract_features, refuse_collapse
 from processor.recognition import Recognition, RecognitionConfig
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening, whiten_views
 from torchlight.build import Problem
@@ -78,6 +78,7 @@ class LinearEvaluation(Recognition):
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
             features = extract_features(self.model, shown, self.watch(shown), self.autocast())
+            refuse_collapse(features, self.config.weights)
             self.loaders[part] = loader.with_features(features)
             if part == "train" and self.config.whiten_view is None:
                 probe.whitening.standardise(features.flatten(0, 1))

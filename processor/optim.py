@@ -16,6 +16,8 @@ class Group(NamedTuple):
 
     parameters: Iterable[nn.Parameter]
     lr: float
+    # under which its rate is written down
+    name: str = "lr"
 
 
 def build_optimizer(
@@ -31,7 +33,12 @@ def build_optimizer(
     Every group remembers its own `base_lr`, which `set_lr` scales.
     """
     trained = [
-        {"params": [p for p in group.parameters if p.requires_grad], "lr": group.lr, "base_lr": group.lr}
+        {
+            "params": [p for p in group.parameters if p.requires_grad],
+            "lr": group.lr,
+            "base_lr": group.lr,
+            "name": group.name,
+        }
         for group in groups
     ]
     if name == "sgd":

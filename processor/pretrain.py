@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from omegaconf import MISSING
 from torch import Tensor, nn
 
@@ -13,7 +11,6 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.contrast import Learnt, SelfSupervised
 from net.loss import spread
-from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
 from processor.encoder import check_backbone, check_class_is
 from processor.knn_evaluation import by_neighbours
@@ -56,6 +53,9 @@ class Pretrain(Processor):
         """See `Processor.check`."""
         assert isinstance(config, PretrainConfig)
         problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        if config.data.label_fraction < 1:
+            text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
+            problems.append(Problem("data.label_fraction", text))
         problems += check_backbone(config, packages, problems)
         problems += check_class("method", config.method, config.method_args, packages, ("base_encoder",))
         if not any(problem.key == "method" for problem in problems):
@@ -97,6 +97,11 @@ class Pretrain(Processor):
         encoder = self.model.get_encoder()
         load_weights(self.model, path, ignore=self.config.ignore_weights, translate=encoder.translate)
 
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`."""
+        super().setup(phase)
+        self.labelled = {}
+
     def start_epoch(self, epoch: int) -> None:
         """See `Processor.start_epoch`."""
         self.model.start_epoch(epoch)
@@ -107,9 +112,13 @@ class Pretrain(Processor):
         self.meter.add("train_spread", spread(learnt.embedding), len(batch.label))
         return learnt.losses
 
+    def varies_batch(self) -> bool:
+        """See `Processor.varies_batch`."""
+        return self.model.get_encoder().varies_batch
+
     def review(self, row: Mapping[str, float]) -> None:
-        """Warn of a collapse."""
-        if row.get("train_spread", 1.0) < COLLAPSED:
+        """Warn of a collapse; before it has learnt anything, an encoder spreads little, too."""
+        if self.epoch > 0 and row.get("train_spread", 1.0) < COLLAPSED:
             self.log.info(
                 f"warning: the encoder collapses: embeddings spread {row['train_spread']:.3f} of 1 (all clips look "
                 "alike to it); lower optim.lr, or change the method's temperature, momentum or weights"
@@ -126,7 +135,3 @@ class Pretrain(Processor):
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         return {"method": self.config.method, "knn_k": self.config.knn_k}
-
-    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """See `io.save_classification`."""
-        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})

@@ -24,6 +24,7 @@ from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
+from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor import io, optim
@@ -58,13 +59,14 @@ class Evaluation(NamedTuple):
 class Processor:
     """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
-    A subclass gives `config_class`, `step`, `evaluate` and `save_evaluation`, and may replace what stands
-    with them below.
+    A subclass gives `config_class`, `step` and `evaluate`, and may replace what stands with them below.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
     # the metric that selects the epoch, and +1 where larger is better, else -1
     selected_by: ClassVar[tuple[str, int]] = ("top1", 1)
+    # what of a config should be as it was when the weights to be tested were trained
+    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
 
     def __init__(self, config: ProcessorConfig, *, packages: Sequence[str] = build.PACKAGES) -> None:
         self.config = config
@@ -86,8 +88,8 @@ class Processor:
         raise NotImplementedError
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """Write the test part's arrays, tables and figures."""
-        raise NotImplementedError
+        """Write the test part's arrays, tables and figures; here those of class scores."""
+        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
@@ -133,6 +135,10 @@ class Processor:
     def trained_network(self) -> nn.Module:
         """What a step calls and training changes."""
         return self.model
+
+    def varies_batch(self) -> bool:
+        """Whether the convolutions see another batch size at every call."""
+        return isinstance(self.model, Backbone) and self.model.varies_batch
 
     def parameter_groups(self) -> list[optim.Group]:
         """What the optimizer changes, and how fast."""
@@ -193,11 +199,11 @@ class Processor:
         self.labelled: dict[Part, Feeder] = {
             part: feeder for part, feeder in feeders.items() if part != "test"
         }
-        self.loaders = {part: self._loader(feeder) for part, feeder in feeders.items()}
+        self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
         if config.weights is not None:
             self.load_weights(config.weights)
-        if getattr(self.model, "varies_batch", False):
+        if self.varies_batch():
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
         self.network: nn.Module = self.trained_network()
@@ -207,7 +213,8 @@ class Processor:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=ids)
 
-    def _loader(self, feeder: Feeder) -> Loader:
+    def part_loader(self, feeder: Feeder) -> Loader:
+        """Batches of a part's clips, as its training or evaluation wants them."""
         config, train = self.config, feeder.part == "train"
         batch_size = config.batch_size if train else config.test_batch_size
         return self.loader(
@@ -286,9 +293,11 @@ class Processor:
             self.log.truncate_after(self.epoch - 1)
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
-                if config.data.label_fraction < 1:
-                    io.save_labelled(work_dir, self.labelled)
+            self._write_labelled()
             self._describe()
+            if config.weights is not None:
+                # Classes may be others: the head is, too.
+                self._warn_of_other_input(("stream ", "test_view.normalise ", "data.num_body "))
             with StopSignal() as stop:
                 for epoch in range(self.epoch, config.num_epoch):
                     self._train_epoch(epoch, optimizer, stop)
@@ -338,7 +347,7 @@ class Processor:
             self._save(optimizer)
             self._stop(distributed.all_reduce_max(stop.signal))
         began = time.perf_counter()
-        row = {"lr": optimizer.param_groups[0]["lr"], **self.meter.means()}
+        row = {group["name"]: group["lr"] for group in optimizer.param_groups} | self.meter.means()
         row |= self._evaluate_epoch(epoch, watched)
         self.seconds += time.perf_counter() - began
         if num_clip:  # none where a run goes on with the evaluation
@@ -427,10 +436,15 @@ class Processor:
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
-            self._warn_of_other_input()
+            self._warn_of_other_input(self.input_keys)
+            self._write_labelled()
             return self._finish(work_dir, {"weights": self.config.weights})
 
-    def _warn_of_other_input(self) -> None:
+    def _write_labelled(self) -> None:
+        if distributed.is_main() and self.labelled and self.config.data.label_fraction < 1:
+            io.save_labelled(Path(self.config.work_dir), self.labelled)
+
+    def _warn_of_other_input(self, keys: tuple[str, ...]) -> None:
         """Say where the clips are shown to the network otherwise than they were when it was trained."""
         assert self.config.weights is not None
         trained = load_checkpoint(self.config.weights).get("config")
@@ -439,7 +453,7 @@ class Processor:
         except yaml.YAMLError:  # another program's
             return
         for change in changed:
-            if change.startswith(("stream ", "test_view.", "data.label_map ", "data.num_body ")):
+            if change.startswith(keys):
                 self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
@@ -460,14 +474,14 @@ class Processor:
             "part": "test",
             **evaluation.metrics,
             **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
-            "num_label": sum(map(len, self.labelled.values())),
+            **({"num_label": sum(map(len, self.labelled.values()))} if self.labelled else {}),
             **about,
+            **({"label_fraction": self.config.data.label_fraction} if self.labelled else {}),
             **self.result(),
             "model": self.config.model,
             "num_parameter": sum(p.numel() for p in self.model.parameters()),
             "stream": self.config.stream,
             "benchmark": self.config.benchmark,
-            "label_fraction": self.config.data.label_fraction,
             "seed": self.config.seed,
             "precision": self.config.precision,
             "device": _device_name(self.device),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Batch, Loader
-from processor import io
 from processor.config import ProcessorConfig, ViewConfig, out_of_range
 from processor.encoder import translate
 from processor.metrics import classification_metrics
@@ -64,15 +62,19 @@ class Recognition(Processor):
         """Cross-entropy of the class scores, with label smoothing."""
         scores, target = self._scores(batch.data).float(), self.target(batch)
         hit = scores.argmax(1) == (target if target.dim() == 1 else target.argmax(1))
-        self.meter.add("train_top1", hit.float().mean(), len(hit))
+        # Of clips without a label only what others say of them is known.
+        self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
         return {"cross_entropy": F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)}
 
     def target(self, batch: Batch) -> Tensor:
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
         return batch.label
 
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """Scores of all clips of a part, the mean over a clip's views, in the order of its feeder."""
+    def score(self, loader: Loader) -> tuple[Tensor, Tensor]:
+        """Places in the feeder (n,) and scores (n, num_class) of a loader's clips, the mean over a clip's views.
+
+        Gathered over the ranks; labels are not looked at.
+        """
         index = [torch.empty(0, dtype=torch.int64, device=self.device)]
         scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
         for batch in self.watch(loader):
@@ -81,8 +83,14 @@ class Recognition(Processor):
                 views = [self._scores(view) for view in batch.views]
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
-        order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
-        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
+        return distributed.all_gather_ragged(torch.cat(index)), distributed.all_gather_ragged(
+            torch.cat(scores)
+        )
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Scores of all clips of a part in the order of its feeder, and what they are worth."""
+        index, gathered = (each.cpu() for each in self.score(loader))
+        order = index.numpy()
         label = loader.feeder.label[order]
         metrics = classification_metrics(gathered.numpy(), label)
         metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))
@@ -103,8 +111,3 @@ class Recognition(Processor):
                 f"{self.config.data.num_class} classes; set model_args.num_class to data.num_class"
             )
         return scores
-
-    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """`scores.npz`, `per_class.csv`, `confusion.csv` and `.png`."""
-        class_name = np.asarray(self.class_names)
-        io.save_classification(work_dir, {**evaluation.arrays, "class_name": class_name})

@@ -25,10 +25,7 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
     Raises:
         ResumeError: the config or the number of processes is another, or the weights of its best epoch are gone.
     """
-    changed = [
-        change for change in changes(state["config"], config) if change.split()[0] not in FREE_ON_RESUME
-    ]
-    if changed:
+    if changed := differences(state["config"], config):
         raise ResumeError(
             f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
             f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {path}"
@@ -43,6 +40,11 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
             f"{path} is a run whose best epoch so far was {state['best']['epoch']}, but its best.pt is missing; "
             f"start another run from these weights with -w NEW --weights {path}"
         )
+
+
+def differences(earlier: str, config: ProcessorConfig) -> list[str]:
+    """What differs between a run's config, as YAML, and this one, and makes another result: a sentence a key."""
+    return [change for change in changes(earlier, config) if change.split()[0] not in FREE_ON_RESUME]
 
 
 def changes(earlier: str, config: ProcessorConfig) -> list[str]:

@@ -4,15 +4,16 @@ n clips, R views of each, D channels.
 """
 
 from dataclasses import dataclass
-from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone
 from processor.config import Range, ViewConfig
-from processor.features import embed_views
+from processor.features import extract_features, refuse_collapse
 from processor.processor import Processor
+from torchlight.seed import derive_seed
 
 
 @dataclass
@@ -85,14 +86,21 @@ def whiten_views(config: WhitenConfig) -> dict[str, ViewConfig]:
 def learn_whitening(
     processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Backbone
 ) -> None:
-    """`Whitening.by_views` of training clips, labelled or not, as the config says."""
+    """`Whitening.by_views` of training clips, labelled or not, as the config says.
+
+    Raises:
+        ValueError: the encoder has collapsed.
+    """
     assert config.whiten_view is not None
+    feeder = processor.feeder("train", label_fraction=1.0)
+    rng = np.random.default_rng(derive_seed(processor.config.seed, "whitening"))
+    drawn = rng.permutation(len(feeder))[: config.whiten_clip]
     loader = processor.loader(
-        processor.feeder("train", label_fraction=1.0),
+        feeder.take(np.sort(drawn)),
         [config.whiten_view] * config.whiten_repeat,
         batch_size=processor.config.test_batch_size,
-        shuffle=True,
+        shuffle=False,
     )
-    num_batch = -(-config.whiten_clip // (loader.batch_size * loader.world_size))
-    _, features = embed_views(encoder, islice(loader.iterate(), num_batch), processor.autocast())
-    whitening.by_views(features[: config.whiten_clip])
+    features = extract_features(encoder, loader, processor.watch(loader), processor.autocast())
+    refuse_collapse(features, processor.config.weights)
+    whitening.by_views(features)

@@ -100,12 +100,13 @@ def test_pretraining_writes_every_loss_the_spread_and_what_neighbours_say(pretra
     assert result["method"] == method
     assert result["knn_k"] == 1
     assert result["epoch"] == 4  # labels choose nothing
+    assert "num_label" not in result
     saved = io.load_scores(work / "scores.npz")
     assert top_k_accuracy(saved["scores"], saved["label"], 1) == pytest.approx(result["knn_top1"])
     assert any(path.name.startswith("events.out.tfevents") for path in work.iterdir())
 
 
-def test_what_neighbours_say_is_what_a_loop_finds(pretrained):
+def test_pretraining_and_knn_evaluation_find_the_same_neighbours(pretrained):
     _, work = pretrained
     knn = work.parent / "knn"
     config = str(work / "config.yaml")
@@ -160,7 +161,9 @@ def test_a_batch_may_exceed_the_queue_or_not_divide_it(tiny_data, tmp_path, queu
 def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(tiny_data, tmp_path):
     config = tmp_path / "aimclr.yaml"
     config.write_text(pretrain_config(tiny_data, tmp_path / "whole", "net.aimclr.AimCLR"))
-    settings = ["num_epoch=8"]
+    # A test view that is drawn at random must not depend on what was trained before it, either.
+    drawn = "test_view.sampling=[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]"
+    settings = ["num_epoch=8", drawn]
     assert run("pretrain", config, *settings) == 0
     work = tmp_path / "killed"
     command = [sys.executable, "main.py", "pretrain", "-c", str(config), "-w", str(work), *settings]
@@ -188,6 +191,8 @@ def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(ti
     differing = [key for key in first["model"] if not torch.equal(first["model"][key], second["model"][key])]
     assert not differing
     assert {"queue", "queue_ptr"} <= first["model"].keys()
+    with np.load(tmp_path / "whole" / "scores.npz") as x, np.load(work / "scores.npz") as y:
+        np.testing.assert_array_equal(x["scores"], y["scores"])
     clock = ("seconds", "clips_per_second")
     curves = [
         [{k: v for k, v in row.items() if k not in clock} for row in rows_of(tmp_path / name)]
@@ -288,6 +293,9 @@ def test_encoder_and_head_have_their_own_rates(encoder, labelled, tmp_path):
         for group in torch.load(tmp_path / "work" / "last.pt", weights_only=True)["optimizer"]["param_groups"]
     ]
     assert rates == [0.001, 0.1]
+    row = rows_of(tmp_path / "work")[-1]
+    written = [float(row[name]) for name in ("encoder_lr", "lr")]
+    assert written == pytest.approx([rate / 2 for rate in rates])  # warm-up
     # From scratch there is nothing to be careful with.
     assert run("finetune_evaluation", labelled, *settings, "weights=null", "--overwrite") == 0
     state = torch.load(tmp_path / "work" / "last.pt", weights_only=True)
@@ -390,6 +398,8 @@ def test_whitening_takes_unlabelled_clips_and_is_stored_with_the_network(
         knn = ["--weights", encoder / "best.pt", "-w", tmp_path / name, *more]
         assert run("knn_evaluation", labelled, *knn) == 0
         assert result_of(tmp_path / name)["whitened"] is (name == "whitened")
+        with (tmp_path / name / "labelled.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == 12
         scores[name] = io.load_scores(tmp_path / name / "scores.npz")["scores"]
     assert not np.allclose(scores["plain"], scores["whitened"])
 
@@ -451,6 +461,15 @@ def test_unlabelled_clips_learn_what_the_linear_evaluation_says_of_them(encoder,
     assert (result["num_train_clip"], result["num_label"], result["distilled"]) == (64, 12, True)
     with (tmp_path / "work" / "labelled.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 12
+    # Labels that are not to be known change nothing.
+    trained = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
+    words = main.parse([*words, "num_epoch=2", "-w", str(tmp_path / "blind")])
+    blind = FinetuneEvaluation(main.read_config(words))
+    blind.setup()
+    blind.loaders["train"].feeder.label[~known] = 0
+    blind.train()
+    after = torch.load(tmp_path / "blind" / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(after[key], trained[key]) for key in trained)
     # Nothing to learn from where nothing was learnt.
     assert run("finetune_evaluation", labelled, "distill=0.5", "num_epoch=1", "-w", tmp_path / "scratch") == 0
     assert result_of(tmp_path / "scratch")["distilled"] is False
@@ -467,6 +486,43 @@ def test_unlabelled_clips_learn_what_the_linear_evaluation_says_of_them(encoder,
         == 1
     )
     assert "is no linear evaluation of 4 classes, which could score" in capsys.readouterr().err
+    # Two batches of everything are enough for a trial.
+    assert run("finetune_evaluation", labelled, *weights, "distill=0.5", "test_batch_size=8", "--debug") == 0
+
+
+@pytest.mark.parametrize(
+    "change", ["data.label_fraction=0.1", "data.label_seed=1", "data.label_fraction=1.0"]
+)
+def test_a_head_that_knows_other_labels_is_refused(encoder, labelled, tmp_path, capsys, change):
+    linear = tmp_path / "linear"
+    assert (
+        run("linear_evaluation", labelled, "--weights", encoder / "best.pt", "num_epoch=1", "-w", linear) == 0
+    )
+    weights = ["--weights", linear / "best.pt", "num_epoch=1"]
+    assert run("finetune_evaluation", labelled, *weights, change) == 1
+    said = capsys.readouterr().err
+    assert f"is a linear evaluation with other labels ({change.split('=')[0]} was" in said
+    assert "take its encoder alone with ignore_weights=[fcn]" in said
+    assert run("finetune_evaluation", labelled, *weights, change, "ignore_weights=[fcn]") == 0
+
+
+def test_an_encoder_that_has_collapsed_is_not_evaluated(encoder, labelled, tmp_path, capsys):
+    content = torch.load(encoder / "best.pt", weights_only=True)
+    for key, value in content["model"].items():
+        if key.startswith("encoder_q.st_gcn_networks.") and value.is_floating_point():
+            value.zero_()
+    torch.save(content, tmp_path / "collapsed.pt")
+    weights = ["--weights", tmp_path / "collapsed.pt"]
+    view = "whiten_view={sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
+    for more in ([], [view]):
+        assert run("linear_evaluation", labelled, *weights, *more) == 1
+        assert "gives the same feature for all" in capsys.readouterr().err
+    config = {
+        key: value for key, value in yaml.safe_load(labelled.read_text()).items() if key != "train_view"
+    }
+    labelled.write_text(yaml.safe_dump(config))
+    assert run("knn_evaluation", labelled, *weights) == 1
+    assert "it has collapsed" in capsys.readouterr().err
 
 
 def test_a_head_of_other_classes_is_not_taken(encoder, labelled, tmp_path, capsys):
@@ -541,6 +597,7 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; pre-training uses no labels"),
         (["method=net.aimclr.AimCRL"], "method: net.aimclr has no class 'AimCRL'; did you mean 'AimCLR'?"),
         (["method=net.st_gcn.Model"], "method: net.st_gcn.Model is no net.contrast.SelfSupervised"),
         (

@@ -150,6 +150,7 @@ def test_a_cell_of_another_config_or_of_older_weights_is_not_taken(study, tmp_pa
         (["--seeds", "0"], 2, "seeds: is 0; it is 1 or more"),
         (["protocols=[finetune]"], 2, "finetune_from: is 'linear', which is not among the protocols; add it"),
         (["finetune_from=encoder", "distill=1"], 2, "distill: goes with finetune_from: linear"),
+        (["weights=null"], 2, "weights: is null; name those of the encoder with --weights FILE"),
         (["protocols=[]"], 2, "protocols: is empty; name one or more"),
         (["settings=[optim.rl=1]"], 2, "optim.rl: unknown key; choose from"),
         (["weights=nowhere.pt"], 1, "weights nowhere.pt not found; train them first"),
@@ -197,6 +198,9 @@ def test_embed_draws_every_clip_and_keeps_neighbours_together(study, tmp_path, c
     assert [row["name"] for row in rows] == [f"clip{clip:03d}" for clip in range(64, 96)]
     assert [row["class"] for row in rows][:4] == ["left arm", "right arm", "left leg", "right leg"]
     assert (tmp_path / "map" / "embed.png").stat().st_size > 5000
+    assert embed.main([*words, "--perplexity", "5"]) == 1
+    assert "holds an earlier map; replace it with --overwrite" in capsys.readouterr().err
+    words.append("--overwrite")
     assert embed.main([*words, "--perplexity", "32"]) == 1
     assert "perplexity is 32 for 32 clips" in capsys.readouterr().err
     assert embed.main([*words, "--part", "train", "--perplexity", "5"]) == 0

@@ -118,7 +118,7 @@ def test_published_weights_give_the_published_scores(reference, name):
     if not path.exists():
         pytest.skip(f"no {path}")
     data = reference("ntu_preprocess.npz")
-    state = Model.translate(torch.load(path, weights_only=True))
+    state = small().translate(torch.load(path, weights_only=True))
     state = {key.removeprefix("encoder_q."): value for key, value in state.items()}
     model = Model(3, 51, hidden_channels=16)
     model.load_state_dict(state)
@@ -131,13 +131,19 @@ def test_published_weights_give_the_published_scores(reference, name):
 def test_translate_touches_the_head_alone():
     given = {"q.fc.weight": torch.ones(5, 8), "fc.bias": torch.ones(5), "fcn.bias": torch.zeros(5)}
     given |= {"q.fc.0.weight": torch.ones(5, 8), "data_bn.weight": torch.ones(3)}
-    converted = Model.translate(given)
+    converted = small().translate(given)
     assert {key: tuple(value.shape) for key, value in converted.items()} == {
         "q.fcn.weight": (5, 8, 1, 1),
         "fcn.bias": (5,),
         "q.fcn.0.weight": (5, 8),
         "data_bn.weight": (3,),
     }
+
+
+def test_translate_leaves_the_shape_of_a_linear_projector():
+    model = small()
+    model.replace_head(nn.Linear(8, 3))
+    assert model.translate({"fc.weight": torch.ones(3, 8)})["fcn.weight"].shape == (3, 8)
 
 
 @pytest.mark.parametrize(

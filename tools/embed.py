@@ -66,9 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--weights", required=True, metavar="FILE", help="of the encoder")
     add("--out", required=True, type=Path, metavar="DIR", help="where embed.png and embed.csv go")
     add("--part", choices=("test", "train"), default="test", help="whose clips (default: test)")
+    add("--overwrite", action="store_true", help="replace what --out holds")
     add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
+    if (args.out / "embed.csv").exists() and not args.overwrite:
+        print(f"error: {args.out} holds an earlier map; replace it with --overwrite", file=sys.stderr)
+        return 1
     words = ["knn_evaluation", "-c", args.config, *args.settings, "--weights", args.weights]
     try:
         config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
@@ -77,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader = processor.loaders[args.part]
         loader = loader.with_views(processor.loaders["test"].views, batch_size=config.test_batch_size)
         features = extract_features(processor.model, loader, loader.iterate(), processor.autocast())
-        places = embed(features.mean(1).cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
+        features = processor.whitening(features).mean(1)
+        places = embed(features.cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

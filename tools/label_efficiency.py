@@ -24,7 +24,7 @@ if not __package__:
 
 import main as command
 from processor.io import write_text
-from processor.state import changes
+from processor.state import differences
 from torchlight.config import ConfigError, load_config
 
 Protocol = Literal["linear", "finetune", "scratch"]
@@ -37,8 +37,8 @@ class GridConfig:
     """What a grid consists of; any of it can be set on the command line by key=value."""
 
     work_dir: str = MISSING
-    # of the encoder
-    weights: str = MISSING
+    # of the encoder; scratch alone needs none
+    weights: str | None = None
     # configs of linear_evaluation, and of finetune_evaluation, which is that of scratch, too
     linear: str = MISSING
     finetune: str = MISSING
@@ -79,6 +79,8 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
             "finetune_from",
             "is 'linear', which is not among the protocols; add it, or set finetune_from: encoder",
         )
+    if config.weights is None and set(config.protocols) != {"scratch"}:
+        yield "weights", "is null; name those of the encoder with --weights FILE"
     if config.distill is not None and config.finetune_from == "encoder":
         yield "distill", "goes with finetune_from: linear; an encoder alone cannot score unlabelled clips"
     if config.seeds < 1:
@@ -110,6 +112,7 @@ class Grid:
             return "null"
         if cell.protocol == "finetune" and self.config.finetune_from == "linear":
             return str(self.work_dir(cell._replace(protocol="linear")) / "best.pt")
+        assert self.config.weights is not None
         return self.config.weights
 
     def words(self, cell: Cell) -> list[str]:
@@ -133,14 +136,13 @@ class Grid:
         """Whether a cell needs no run.
 
         Raises:
-            ConfigError: the config of the cell's run is wrong.
             ValueError: it was run with another config or with older weights.
         """
-        would_run = command.read_config(command.parse(self.words(cell)))
         folder = self.work_dir(cell)
         if self.overwrite or not (folder / "result.json").exists():
             return False
-        changed = changes((folder / "config.yaml").read_text(), would_run)
+        would_run = command.read_config(command.parse(self.words(cell)))
+        changed = differences((folder / "config.yaml").read_text(), would_run)
         remedy = "choose another work_dir with -w, or run all cells again with --overwrite"
         if changed:
             raise ValueError(f"{folder} was run with another config ({'; '.join(changed)}); {remedy}")
@@ -152,11 +154,14 @@ class Grid:
 
     def run(self) -> int:
         """Run what is missing; returns the exit status of the first run that failed, or 0."""
-        missing = [cell for cell in self.cells if not self.is_finished(cell)]
-        for number, cell in enumerate(missing, start=1):
-            print(
-                f"cell {number} of {len(missing)}: {cell.protocol}, {cell.fraction:.1%} of the labels, seed {cell.seed}"
-            )
+        for cell in self.cells:  # an error in a config is told before anything runs
+            command.read_config(command.parse(self.words(cell)))
+        for number, cell in enumerate(self.cells, start=1):
+            # Asked now, for a cell can start from one that was just run.
+            if self.is_finished(cell):
+                continue
+            of = f"cell {number} of {len(self.cells)}"
+            print(f"{of}: {cell.protocol}, {100 * cell.fraction:g} % of the labels, seed {cell.seed}")
             status = command.main([*self.words(cell), "--overwrite" if self.overwrite else "--resume"])
             if status:
                 return status

@@ -54,6 +54,11 @@ class Backbone(nn.Module):
     HEAD: ClassVar[str]
     feature_dim: int
 
+    @property
+    def varies_batch(self) -> bool:
+        """Whether the convolutions see another batch size at every call."""
+        return False
+
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps of clips x (N, C, T, V, M)."""
         raise NotImplementedError
@@ -93,7 +98,6 @@ class Backbone(nn.Module):
         for parameter in self.encoder_parameters():
             parameter.requires_grad_(requires_grad)
 
-    @staticmethod
-    def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights as other programs name them, under this network's names; other keys pass through."""
         return state
