@@ -665,6 +665,17 @@ def test_both_stages_on_cuda(tiny_data, tiny_config, tmp_path, method, precision
     settings = ["device=cuda", f"precision={precision}", "num_epoch=3"]
     assert run("pretrain", config, *settings) == 0
     assert run("pretrain", config, *settings, "--resume") == 0
-    for processor in ("linear_evaluation", "finetune_evaluation"):
-        weights = ["--weights", tmp_path / "stage1" / "best.pt", "-w", tmp_path / processor]
-        assert run(processor, tiny_config, *settings, *weights) == 0
+    few, view = ["data.label_fraction=0.5", "whiten_repeat=2"], f"whiten_view={VIEW}"
+    for processor, start, more in (
+        ("linear_evaluation", "stage1", [*few, view, "train_repeat=2"]),
+        ("finetune_evaluation", "linear_evaluation", [few[0], "distill=0.5"]),
+        ("finetune_evaluation", "stage1", ["freeze=true", "model_args.skip_empty_bodies=true"]),
+    ):
+        weights = ["--weights", tmp_path / start / "best.pt", "-w", tmp_path / processor, "--overwrite"]
+        assert run(processor, tiny_config, *settings, *weights, *more) == 0
+    config = {
+        key: value for key, value in yaml.safe_load(tiny_config.read_text()).items() if key != "train_view"
+    }
+    tiny_config.write_text(yaml.safe_dump(config))
+    weights = ["--weights", tmp_path / "stage1" / "best.pt", "-w", tmp_path / "knn"]
+    assert run("knn_evaluation", tiny_config, *settings, *weights, *few, view) == 0

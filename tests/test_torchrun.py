@@ -89,20 +89,30 @@ def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path)
         assert abs(alone["scores"] - together["scores"]).max() < 1e-4
 
 
-def test_two_processes_train_a_layer_on_features(tiny_config, tiny_data, tmp_path):
-    weights = tmp_path / "weights.pt"
-    assert (
-        main.main(["recognition", "-c", str(tiny_config), "num_epoch=1", "-w", str(tmp_path / "first")]) == 0
-    )
-    (tmp_path / "first" / "best.pt").rename(weights)
-    settings = ["--weights", str(weights), "num_epoch=3", "batch_size=8"]
-    status, error = finish(torchrun(tiny_config, *settings, processor="linear_evaluation"))
-    assert status == 0, error
-    work = tmp_path / "work"
-    test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path / "alone")]
-    assert main.main(["linear_evaluation", "-c", str(tiny_config), *test]) == 0
-    alone, together = (io.load_scores(path / "scores.npz") for path in (tmp_path / "alone", work))
-    assert abs(alone["scores"] - together["scores"]).max() < 1e-4
+def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, tmp_path):
+    first = ["num_epoch=1", "-w", str(tmp_path / "first")]
+    assert main.main(["recognition", "-c", str(tiny_config), *first]) == 0
+    view = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
+    few = ["num_epoch=3", "batch_size=8", "data.label_fraction=0.5"]
+    for processor, start, more in (
+        ("linear_evaluation", "first", [f"whiten_view={view}", "whiten_clip=40"]),
+        ("finetune_evaluation", "linear_evaluation", ["distill=0.5"]),
+    ):
+        weights = ["--weights", str(tmp_path / start / "best.pt"), "-w", str(tmp_path / processor)]
+        status, error = finish(torchrun(tiny_config, *few, *weights, *more, processor=processor))
+        assert status == 0, error
+        alone = [
+            "--weights",
+            str(tmp_path / processor / "best.pt"),
+            "-w",
+            str(tmp_path / "alone"),
+            "--overwrite",
+        ]
+        assert main.main([processor, "-c", str(tiny_config), "--phase", "test", *alone]) == 0
+        found, expected = (io.load_scores(tmp_path / name / "scores.npz") for name in (processor, "alone"))
+        assert abs(found["scores"] - expected["scores"]).max() < 1e-3
+    result = json.loads((tmp_path / "finetune_evaluation" / "result.json").read_text())
+    assert (result["num_train_clip"], result["num_label"], result["distilled"]) == (48, 32, True)
 
 
 def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config, tmp_path, capsys):
