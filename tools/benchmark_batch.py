@@ -2,11 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
+import main as command
 from feeder.ragged import RaggedBatch
 from feeder.views import View, make_views
 from net.utils.layouts import get_skeleton
@@ -16,9 +17,9 @@ from tools.contest import LAYOUT, ROOT, Row, ratio, take_turns
 
 def aimclr_views() -> list[View]:
     """Query, key and extreme view, as the config of pre-training has them."""
-    config = OmegaConf.to_container(OmegaConf.load(ROOT / "config" / "_base_" / "pretrain.yaml"))
-    assert isinstance(config, dict)
-    return [View(get_skeleton(LAYOUT), num_body=2, **view) for view in config["views"]]
+    leaf = ROOT / "config" / "ntu60" / "xsub" / "pretrain_aimclr.yaml"
+    config = command.read_config(command.parse(["pretrain", "-c", str(leaf)]))
+    return [View(get_skeleton(LAYOUT), num_body=2, **asdict(view)) for view in config.views]
 
 
 def ragged(num_body: Sequence[int], device: torch.device) -> RaggedBatch:
