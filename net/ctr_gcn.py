@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone, BodyMaps
+from net.utils.gcn import StridedPointwiseConv
 from net.utils.graph import Graph
 
 # Width in units of base_channels, and stride, of the ten blocks.
@@ -258,8 +259,12 @@ class TemporalConv(nn.Module):
     ) -> None:
         super().__init__()
         padding = (kernel_size - 1) * dilation // 2
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1)
+        self.conv = (
+            StridedPointwiseConv(in_channels, out_channels, stride)
+            if kernel_size == 1
+            else nn.Conv2d(
+                in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1)
+            )
         )
         self.bn = nn.BatchNorm2d(out_channels)
 

@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock, _SparseProduct, initialise
+import net.ctr_gcn
+import net.st_gcn
+from net.utils.gcn import (
+    Neighbours,
+    SpatialGraphConv,
+    SpatialTemporalBlock,
+    StridedPointwiseConv,
+    _SparseProduct,
+    initialise,
+)
 from net.utils.graph import Graph
 
 
@@ -137,3 +146,27 @@ def test_initial_weights_have_the_published_spread():
     assert abs(norm.weight.mean() - 1) < 0.01 and 0.01 < norm.weight.std() < 0.03
     assert not conv.bias.any() and not norm.bias.any()
     assert torch.equal(linear.weight, before)
+
+
+@pytest.mark.parametrize("frames", [1, 4, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_strided_pointwise_conv_is_a_strided_conv(stride, frames):
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, frames, 5, dtype=torch.float64, requires_grad=True)
+    ours = StridedPointwiseConv(4, 6, stride).double()
+    weights = [x, ours.weight, ours.bias]
+    y, expected = ours(x), F.conv2d(x, ours.weight, ours.bias, (stride, 1))
+    torch.testing.assert_close(y, expected)
+    grad = torch.randn_like(y)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, weights, grad), torch.autograd.grad(expected, weights, grad)
+    )
+
+
+@pytest.mark.parametrize("network", [net.st_gcn.Model, net.ctr_gcn.Model])
+def test_no_network_has_a_strided_pointwise_conv_of_torch(network):
+    """See `StridedPointwiseConv`: such a layer corrupts memory, on some processors and for some batches alone."""
+    layers = [layer for layer in network(num_class=4).modules() if isinstance(layer, nn.Conv2d)]
+    pointwise = [layer for layer in layers if layer.kernel_size == (1, 1)]
+    assert pointwise
+    assert all(layer.stride == (1, 1) for layer in pointwise)
