@@ -1,5 +1,6 @@
 """What several tests share: where the real data and the published outputs are, and weights made by formula."""
 
+import csv
 import json
 import os
 from collections.abc import Callable
@@ -8,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+# Workers share the cores; threads of one that wait for cores the others hold cost several times the work itself.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA = Path(os.environ.get("LONGSKEL_DATA", SHARED / "data"))
@@ -40,6 +45,12 @@ def reference() -> Callable[[str], dict]:
         return arrays
 
     return load
+
+
+def read_report(out: Path) -> list[list[str]]:
+    """What a data_gen command says it skipped: rows of (file, line, reason)."""
+    with Path(f"{out}.report.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
 
 
 def assert_close_to_published(actual: torch.Tensor, expected: object, tolerance: float = 1e-4) -> None:

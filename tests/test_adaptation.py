@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from test_resume import assert_same_run, finish, start, state_of, wait_for
 
 import main
 from conftest import TINY_CONFIG
@@ -160,45 +158,23 @@ def test_a_batch_may_exceed_the_queue_or_not_divide_it(tiny_data, tmp_path, queu
 
 def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(tiny_data, tmp_path):
     config = tmp_path / "aimclr.yaml"
-    config.write_text(pretrain_config(tiny_data, tmp_path / "whole", "net.aimclr.AimCLR"))
+    config.write_text(pretrain_config(tiny_data, tmp_path, "net.aimclr.AimCLR"))
     # A test view that is drawn at random must not depend on what was trained before it, either.
     drawn = "test_view.sampling=[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]"
     settings = ["num_epoch=8", drawn]
-    assert run("pretrain", config, *settings) == 0
-    work = tmp_path / "killed"
-    command = [sys.executable, "main.py", "pretrain", "-c", str(config), "-w", str(work), *settings]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(config, whole, *settings, processor="pretrain")
     rng = np.random.default_rng()
     for attempt in range(3):
-        process = subprocess.Popen(
-            [*command, *(["--resume"] if attempt else [])],
-            cwd=Path(main.__file__).parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        began, deadline = time.time_ns(), time.monotonic() + 60
-        while not (work / "last.pt").exists() or (work / "last.pt").stat().st_mtime_ns < began:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        resume = ["--resume"] if attempt else []
+        process = start(config, killed, *settings, *resume, processor="pretrain")
+        wait_for(killed / "last.pt", process, changed_since=time.time_ns())
         time.sleep(rng.uniform(0, 0.5))
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert run("pretrain", config, "-w", work, *settings, "--resume") == 0
-    first, second = (
-        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "killed")
-    )
-    differing = [key for key in first["model"] if not torch.equal(first["model"][key], second["model"][key])]
-    assert not differing
-    assert {"queue", "queue_ptr"} <= first["model"].keys()
-    with np.load(tmp_path / "whole" / "scores.npz") as x, np.load(work / "scores.npz") as y:
-        np.testing.assert_array_equal(x["scores"], y["scores"])
-    clock = ("seconds", "clips_per_second")
-    curves = [
-        [{k: v for k, v in row.items() if k not in clock} for row in rows_of(tmp_path / name)]
-        for name in ("whole", "killed")
-    ]
-    assert curves[0] == curves[1]
+    finish(config, killed, *settings, "--resume", processor="pretrain")
+    assert_same_run(whole, killed)
+    assert {"model.queue", "model.queue_ptr"} <= state_of(killed).keys()
 
 
 # -- stage 2 -----------------------------------------------------------------------------------------------
@@ -666,12 +642,12 @@ def test_both_stages_on_cuda(tiny_data, tiny_config, tmp_path, method, precision
     assert run("pretrain", config, *settings) == 0
     assert run("pretrain", config, *settings, "--resume") == 0
     few, view = ["data.label_fraction=0.5", "whiten_repeat=2"], f"whiten_view={VIEW}"
-    for processor, start, more in (
+    for processor, source, more in (
         ("linear_evaluation", "stage1", [*few, view, "train_repeat=2"]),
         ("finetune_evaluation", "linear_evaluation", [few[0], "distill=0.5"]),
         ("finetune_evaluation", "stage1", ["freeze=true", "model_args.skip_empty_bodies=true"]),
     ):
-        weights = ["--weights", tmp_path / start / "best.pt", "-w", tmp_path / processor, "--overwrite"]
+        weights = ["--weights", tmp_path / source / "best.pt", "-w", tmp_path / processor, "--overwrite"]
         assert run(processor, tiny_config, *settings, *weights, *more) == 0
     config = {
         key: value for key, value in yaml.safe_load(tiny_config.read_text()).items() if key != "train_view"

@@ -153,7 +153,7 @@ def test_cross_entropy_of_distributions_is_least_at_the_target_and_leaves_it_alo
     target = torch.randn(5, 7, requires_grad=True)
     others = torch.randn(5, 7, requires_grad=True)
     entropy = torch.distributions.Categorical(logits=target).entropy().mean()
-    assert float(cross_entropy_of_distributions(target, target)) == pytest.approx(float(entropy), rel=1e-5)
+    assert cross_entropy_of_distributions(target, target).item() == pytest.approx(entropy.item(), rel=1e-5)
     loss = cross_entropy_of_distributions(others, target)
     by_hand = -(target.softmax(1) * others.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(loss, by_hand)

@@ -20,14 +20,15 @@ REPOSITORY = Path(main.__file__).parent
 EPOCHS = "num_epoch=24"
 
 
-def start(config: Path, work: Path, *args: str) -> subprocess.Popen:
-    command = [sys.executable, "main.py", "recognition", "-c", str(config), "-w", str(work), EPOCHS, *args]
+def start(config: Path, work: Path, *args: str, processor: str = "recognition") -> subprocess.Popen:
+    """A run in a process of its own: one to be killed, or one to be compared, for which threads must be as many."""
+    command = [sys.executable, "main.py", processor, "-c", str(config), "-w", str(work), EPOCHS, *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def finish(config: Path, work: Path, *args: str) -> None:
-    process = start(config, work, *args)
+def finish(config: Path, work: Path, *args: str, processor: str = "recognition") -> None:
+    process = start(config, work, *args, processor=processor)
     assert process.wait(timeout=120) == 0, process.stderr.read()
 
 
