@@ -24,7 +24,7 @@ if not __package__:
 from data_gen.ntu_labels import DATA_SETS, FRAME_RATE, NAME, DataSet, parse_name
 from data_gen.ntu_skeleton import SkeletonError, parse_skeleton
 from data_gen.parallel import ordered_map
-from data_gen.report import Report, add_output_arguments, existing_file, run_command
+from data_gen.report import Report, existing_file, parse_preparation, run_command
 from data_gen.summary import count_splits
 from data_gen.tracks import CHOICES
 from feeder.prepared import PreparedWriter, refuse_existing
@@ -178,17 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="list of clips with missing skeletons",
     )
-    parser.add_argument(
-        "--num_worker",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default one per core)",
-    )
-    add_output_arguments(parser)
-    args = parser.parse_args(argv)
-    if args.num_worker < 1:
-        parser.error(f"--num_worker {args.num_worker}: give 1 or more")
+    args = parse_preparation(parser, argv)
     return run_command(lambda: prepare(args))
 
 

@@ -34,7 +34,7 @@ if not __package__:
 from data_gen.parallel import ordered_map
 from data_gen.pku_labels import ACTIONS, FRAME_RATE, NAMES, parse_name, part_of
 from data_gen.pku_sequence import CHOICES, read_sequence
-from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.report import Report, parse_preparation, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PARTS, PreparedWriter
 from net.utils.layouts import get_skeleton
@@ -288,17 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="which of two bodies comes first: the one of larger spread (AS-GCN), or as in the file (AimCLR); "
         "default energy",
     )
-    parser.add_argument(
-        "--num_worker",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default one per core)",
-    )
-    add_output_arguments(parser)
-    args = parser.parse_args(argv)
-    if args.num_worker < 1:
-        parser.error(f"--num_worker {args.num_worker}: give 1 or more")
+    args = parse_preparation(parser, argv)
     if not args.data_path and not (args.skeleton_path and args.label_path and args.split_path):
         parser.error("give --data_path, or all of --skeleton_path, --label_path and --split_path")
     return run_command(lambda: prepare(args))

@@ -5,7 +5,7 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -67,6 +67,22 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "status 1 if there are more than N of them (default 0: any is worth a look)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+
+
+def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments of a command that prepares raw files, --num_worker and those of `add_output_arguments` included."""
+    parser.add_argument(
+        "--num_worker",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default one per core)",
+    )
+    add_output_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.num_worker < 1:
+        parser.error(f"--num_worker {args.num_worker}: give 1 or more")
+    return args
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -10,7 +10,6 @@ Files that cannot be used are skipped and listed in OUT.report.csv.
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_gen.parallel import ordered_map
-from data_gen.report import Report, add_output_arguments, run_command
+from data_gen.report import Report, parse_preparation, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
@@ -187,11 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("data/nw_ucla.h5"), metavar="FILE", help="default %(default)s"
     )
-    parser.add_argument("--num_worker", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
-    add_output_arguments(parser)
-    args = parser.parse_args(argv)
-    if args.num_worker < 1:
-        parser.error(f"--num_worker {args.num_worker}: give 1 or more")
+    args = parse_preparation(parser, argv)
     return run_command(lambda: prepare(args))
 
 

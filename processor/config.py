@@ -1,7 +1,7 @@
 """What every processor can be told: the keys of a config file, their types and their defaults."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -126,7 +126,19 @@ RANGES: tuple[Range, ...] = (
 )
 
 
-def out_of_range(config: ProcessorConfig, ranges: Sequence[Range] = RANGES) -> list[Problem]:
+def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
+    """Every view of a config by its dotted key."""
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    listed = {
+        f"{name}.{number}": item
+        for name, value in values.items()
+        if isinstance(value, list)
+        for number, item in enumerate(value)
+    }
+    return {key: value for key, value in (values | listed).items() if isinstance(value, ViewConfig)}
+
+
+def out_of_range(config: ProcessorConfig, ranges: Sequence[Range]) -> list[Problem]:
     """Numbers outside their range."""
     return [
         Problem(key, f"is {attrgetter(key)(config)}; it is {allowed}")

@@ -11,8 +11,7 @@ from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig
 from processor.state import changes
 from processor.whitening import Whitening
-from torchlight.build import Problem, import_class
-from torchlight.checkpoint import load_checkpoint, load_weights, read_state
+from torchlight.checkpoint import load_checkpoint, load_weights, state_dict_of
 
 PROBE_WEIGHT = "linear.weight"
 
@@ -92,10 +91,11 @@ def has_head_for(config: ProcessorConfig, model: Backbone) -> bool:
         ValueError: it has learnt from other labels than this run may use.
     """
     assert config.weights is not None
-    weight = read_state(config.weights).get(f"{model.HEAD}.{PROBE_WEIGHT}")
+    content = load_checkpoint(config.weights)
+    weight = state_dict_of(content, config.weights).get(f"{model.HEAD}.{PROBE_WEIGHT}")
     if weight is None or len(weight) != config.data.num_class or model.HEAD in config.ignore_weights:
         return False
-    made_with = load_checkpoint(config.weights).get("config", "")
+    made_with = content.get("config", "")
     other = [change for change in changes(made_with, config) if change.startswith(LABEL_KEYS)]
     if other:
         raise ValueError(
@@ -103,20 +103,3 @@ def has_head_for(config: ProcessorConfig, model: Backbone) -> bool:
             f"know; name one with the same, or take its encoder alone with ignore_weights=[{model.HEAD}]"
         )
     return True
-
-
-def check_class_is(key: str, path: str, base: type, packages: Sequence[str]) -> list[Problem]:
-    """A problem if the class at `path`, which must be importable, is not a subclass of `base`."""
-    found = import_class(path, packages)
-    if issubclass(found, base):
-        return []
-    return [Problem(key, f"{path} is no {base.__module__}.{base.__qualname__}")]
-
-
-def check_backbone(
-    config: ProcessorConfig, packages: Sequence[str], problems: Sequence[Problem]
-) -> list[Problem]:
-    """A problem if `model` is no backbone; nothing where `problems` already has one of it."""
-    if any(problem.key == "model" for problem in problems):
-        return []
-    return check_class_is("model", config.model, Backbone, packages)

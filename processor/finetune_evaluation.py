@@ -11,16 +11,11 @@ from torch import Tensor
 
 from feeder.loader import Batch
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig, Range, out_of_range
-from processor.encoder import check_backbone, has_head_for, load_encoder
+from processor.config import ProcessorConfig, Range
+from processor.encoder import has_head_for, load_encoder
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
 from torchlight.build import Problem
-
-RANGES: tuple[Range, ...] = (
-    ("distill", lambda value: value is None or value > 0, "above 0, or null"),
-    ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
-)
 
 
 @dataclass
@@ -40,6 +35,12 @@ class FinetuneEvaluation(Recognition):
     """Trains the encoder of `weights` under a new head; without weights, both from scratch."""
 
     config_class: ClassVar[type[ProcessorConfig]] = FinetuneConfig
+    model_class = Backbone
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *Recognition.ranges,
+        ("distill", lambda value: value is None or value > 0, "above 0, or null"),
+        ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
+    )
     config: FinetuneConfig
     model: Backbone
 
@@ -47,12 +48,12 @@ class FinetuneEvaluation(Recognition):
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
         """See `Processor.check`."""
         assert isinstance(config, FinetuneConfig)
-        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        problems = super().check(config, packages)
         if config.freeze and config.weights is None:
             problems.append(
                 Problem("freeze", "is true, but there are no weights: name them with --weights FILE")
             )
-        return problems + check_backbone(config, packages, problems)
+        return problems
 
     def load_weights(self, path: str) -> None:
         """See `Processor.load_weights`; training takes the encoder alone, a test the whole network.

@@ -1,6 +1,6 @@
 """Nearest neighbours: how good an encoder is without training anything on top of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,15 +10,14 @@ from torch import Tensor
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
-from processor.encoder import check_backbone, load_encoder
+from processor.config import ProcessorConfig, Range
+from processor.encoder import load_encoder
 from processor.features import extract_features, refuse_collapse
 from processor.metrics import classification_metrics, knn_scores
 from processor.processor import Evaluation, Processor
-from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening, whiten_views
-from torchlight.build import Problem
+from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening
 
-RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"), *WHITEN_RANGES)
+KNN_RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
 
 
 @dataclass
@@ -35,24 +34,13 @@ class KnnEvaluation(Processor):
     """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
 
     config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
+    model_class = Backbone
+    needs_weights = True
+    ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES, *WHITEN_RANGES)
     # the classes of the encoder's training do not matter
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
     model: Backbone
-
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
-        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
-        if config.weights is None:
-            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
-        return problems + check_backbone(config, packages, problems)
-
-    @classmethod
-    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
-        """See `Processor.view_configs`."""
-        assert isinstance(config, KnnConfig)
-        return {**super().view_configs(config), **whiten_views(config)}
 
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`."""

@@ -1,20 +1,16 @@
 """Linear evaluation: how well one linear layer tells actions apart by the features of a frozen encoder."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
 
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
-from processor.encoder import Probe, check_backbone, load_encoder
+from processor.config import ProcessorConfig, Range
+from processor.encoder import Probe, load_encoder
 from processor.features import extract_features, refuse_collapse
 from processor.recognition import Recognition, RecognitionConfig
-from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening, whiten_views
-from torchlight.build import Problem
-
-RANGES: tuple[Range, ...] = (("train_repeat", lambda value: value >= 1, "1 or more"), *WHITEN_RANGES)
+from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 
 @dataclass
@@ -29,22 +25,15 @@ class LinearEvaluation(Recognition):
     """Makes the features of all clips once, then trains the layer on them."""
 
     config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
+    model_class = Backbone
+    needs_weights = True
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *Recognition.ranges,
+        ("train_repeat", lambda value: value >= 1, "1 or more"),
+        *WHITEN_RANGES,
+    )
     config: LinearConfig
     model: Backbone
-
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
-        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
-        if config.weights is None:
-            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
-        return problems + check_backbone(config, packages, problems)
-
-    @classmethod
-    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
-        """See `Processor.view_configs`."""
-        assert isinstance(config, LinearConfig)
-        return {**super().view_configs(config), **whiten_views(config)}
 
     def build_model(self) -> nn.Module:
         """The backbone with a probe for its head."""

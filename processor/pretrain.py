@@ -11,9 +11,9 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.contrast import Learnt, SelfSupervised
 from net.loss import spread
-from processor.config import ProcessorConfig, Range, ViewConfig, out_of_range
-from processor.encoder import check_backbone, check_class_is
-from processor.knn_evaluation import by_neighbours
+from net.utils.backbone import Backbone
+from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.knn_evaluation import KNN_RANGES, by_neighbours
 from processor.processor import Evaluation, Processor, check_class
 from torchlight import build
 from torchlight.build import Problem
@@ -21,8 +21,6 @@ from torchlight.checkpoint import load_weights
 
 # A spread below this is a collapse: directions at random have 1.
 COLLAPSED = 0.1
-
-RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
 
 
 @dataclass
@@ -44,6 +42,8 @@ class Pretrain(Processor):
     """Trains a `net.contrast.SelfSupervised` method; nearest neighbours judge its encoder."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
+    model_class = Backbone
+    ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES)
     selected_by = ("knn_top1", 1)
     config: PretrainConfig
     model: SelfSupervised
@@ -52,27 +52,24 @@ class Pretrain(Processor):
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
         """See `Processor.check`."""
         assert isinstance(config, PretrainConfig)
-        problems = [*super().check(config, packages), *out_of_range(config, RANGES)]
+        problems = super().check(config, packages)
         if config.data.label_fraction < 1:
             text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
             problems.append(Problem("data.label_fraction", text))
-        problems += check_backbone(config, packages, problems)
-        problems += check_class("method", config.method, config.method_args, packages, ("base_encoder",))
-        if not any(problem.key == "method" for problem in problems):
-            problems += check_class_is("method", config.method, SelfSupervised, packages)
+        problems += check_class(
+            "method",
+            config.method,
+            config.method_args,
+            packages,
+            base=SelfSupervised,
+            provided=["base_encoder"],
+        )
         if not any(problem.key == "method" for problem in problems):
             wanted = build.import_class(config.method, packages).num_view  # type: ignore[attr-defined]
             if len(config.views) < wanted:
                 text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
                 problems.append(Problem("views", text))
         return problems
-
-    @classmethod
-    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
-        """See `Processor.view_configs`."""
-        assert isinstance(config, PretrainConfig)
-        of_method = {f"views.{number}": view for number, view in enumerate(config.views)}
-        return {**of_method, **super().view_configs(config)}
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""

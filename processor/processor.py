@@ -28,7 +28,15 @@ from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor import io, optim
-from processor.config import ProcessorConfig, ViewConfig, contradictions, out_of_range
+from processor.config import (
+    RANGES,
+    ProcessorConfig,
+    Range,
+    ViewConfig,
+    contradictions,
+    out_of_range,
+    views_of,
+)
 from processor.meter import Meter, PendingLoss
 from processor.state import changes, check_same_run
 from torchlight import build, distributed
@@ -63,6 +71,10 @@ class Processor:
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
+    # what `model` must be, whether there must be `weights`, and what numbers of the config must be
+    model_class: ClassVar[type] = object
+    needs_weights: ClassVar[bool] = False
+    ranges: ClassVar[tuple[Range, ...]] = RANGES
     # the metric that selects the epoch, and +1 where larger is better, else -1
     selected_by: ClassVar[tuple[str, int]] = ("top1", 1)
     # what of a config should be as it was when the weights to be tested were trained
@@ -94,12 +106,16 @@ class Processor:
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
         """All that can be seen to be wrong with a config before data or device is touched."""
-        problems = check_class("model", config.model, config.model_args, packages)
+        problems = check_class("model", config.model, config.model_args, packages, base=cls.model_class)
         try:
             skeleton = get_skeleton(config.data.layout)
         except (ValueError, OSError) as error:
             return [*problems, build.Problem("data.layout", str(error))]
-        for key, view in cls.view_configs(config).items():
+        if cls.needs_weights and config.weights is None:
+            problems.append(
+                build.Problem("weights", "is null; name those of the encoder with --weights FILE")
+            )
+        for key, view in views_of(config).items():
             try:
                 _view(view, config, skeleton)
             except ViewError as error:
@@ -107,12 +123,7 @@ class Processor:
                     # Bodies and stream are one setting for all views.
                     where = {"num_body": "data.num_body", "stream": "stream"}.get(problem.key)
                     problems.append(build.Problem(where or f"{key}.{problem.key}", problem.text))
-        return list(dict.fromkeys(problems)) + out_of_range(config) + contradictions(config)
-
-    @classmethod
-    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
-        """Every view of the config by its key, those of the training clips first."""
-        return {"test_view": config.test_view}
+        return list(dict.fromkeys(problems)) + out_of_range(config, cls.ranges) + contradictions(config)
 
     def parts(self, phase: str) -> list[Part]:
         """The parts of the data that a phase, "train" or "test", needs."""
@@ -541,17 +552,29 @@ def _device_name(device: torch.device) -> str:
 
 
 def check_class(
-    key: str, path: str, args: Mapping[str, Any], packages: Sequence[str], provided: Sequence[str] = ()
+    key: str,
+    path: str,
+    args: Mapping[str, Any],
+    packages: Sequence[str],
+    *,
+    base: type = object,
+    provided: Sequence[str] = (),
 ) -> list[build.Problem]:
-    """Problems of a class path under `key` and of its arguments under `<key>_args`; the program gives `provided`."""
+    """Problems of a class path under `key`, whose class is to be a `base`, and of its arguments under `<key>_args`.
+
+    The program itself gives the arguments `provided`.
+    """
     try:
         cls = build.import_class(path, packages)
     except build.ClassPathError as error:
         return [build.Problem(key, str(error))]
-    return [
+    problems = [
         build.Problem(f"{key}_args.{problem.key}", problem.text)
         for problem in build.bind(cls, args, provided)
     ]
+    if not issubclass(cls, base):
+        problems.append(build.Problem(key, f"{path} is no {base.__module__}.{base.__qualname__}"))
+    return problems
 
 
 def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:

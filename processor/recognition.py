@@ -1,6 +1,5 @@
 """Action recognition: class scores of whole clips, learnt with labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -12,15 +11,12 @@ from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Batch, Loader
-from processor.config import ProcessorConfig, ViewConfig, out_of_range
+from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.encoder import translate
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
-from torchlight.build import Problem
 from torchlight.checkpoint import load_weights
-
-RANGES = (("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),)
 
 
 @dataclass
@@ -35,18 +31,11 @@ class Recognition(Processor):
     """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *Processor.ranges,
+        ("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),
+    )
     config: RecognitionConfig
-
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
-        return super().check(config, packages) + out_of_range(config, RANGES)
-
-    @classmethod
-    def view_configs(cls, config: ProcessorConfig) -> dict[str, ViewConfig]:
-        """See `Processor.view_configs`."""
-        assert isinstance(config, RecognitionConfig)
-        return {"train_view": config.train_view, **super().view_configs(config)}
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""

@@ -78,11 +78,6 @@ class Whitening(nn.Module):
         return (x - self.mean) @ self.basis
 
 
-def whiten_views(config: WhitenConfig) -> dict[str, ViewConfig]:
-    """The view of the config by its key, if there is one."""
-    return {} if config.whiten_view is None else {"whiten_view": config.whiten_view}
-
-
 def learn_whitening(
     processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Backbone
 ) -> None:

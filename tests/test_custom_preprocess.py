@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import main as recognise
+from conftest import read_report
 from data_gen import custom_gen_preprocess
 from data_gen.clip_table import draw_split, given_splits, number_labels, number_subjects, read_table
 from data_gen.custom_gen_preprocess import ClipError, main, read_clip
@@ -63,18 +64,13 @@ def run(folder: Path, *options: str) -> tuple[int, Path]:
     return main([*paths, "--layout", str(folder / "layout.yaml"), "--num_worker", "1", *options]), out
 
 
-def report(out: Path) -> list[list[str]]:
-    with Path(f"{out}.report.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
-
-
 def splits(prepared: Prepared) -> dict[str, dict[str, list[int]]]:
     return {name: {part: c.tolist() for part, c in parts.items()} for name, parts in prepared.splits.items()}
 
 
 def test_prepares_every_kind_of_file(folder: Path) -> None:
     status, out = run(folder, "--frame_rate", "25")
-    assert status == 0 and report(out) == []
+    assert status == 0 and read_report(out) == []
     prepared = open_prepared(out)
     assert prepared.name.tolist() == ["a.npy", "deep/b.npy", "c.json", "d.csv"]
     assert prepared.class_names == ["jump", "wave"] and prepared.label.tolist() == [1, 0, 1, 0]
@@ -343,7 +339,7 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     np.save(folder / "clips" / "deep" / "b.npy", np.ones((3, V, 3)))
     status, out = run(folder)
     assert status == 1 and open_prepared(out).name.tolist() == ["a.npy", "deep/b.npy", "d.csv"]
-    assert [(Path(file).name, line) for file, line, _ in report(out)] == [("c.json", "")]
+    assert [(Path(file).name, line) for file, line, _ in read_report(out)] == [("c.json", "")]
     assert open_prepared(out).attrs["num_bad"] == 1
 
 
@@ -375,7 +371,7 @@ def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -
     status, out = run(folder)
     message = capsys.readouterr().err
     assert status == 2 and "can be used; the first, " in message and "x.npy: No such file" in message
-    assert not out.exists() and len(report(out)) == 2
+    assert not out.exists() and len(read_report(out)) == 2
 
 
 def test_what_exists_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import REFERENCE
+from conftest import REFERENCE, read_report
 from data_gen import parallel, pku_gen_preprocess
 from data_gen.ntu_labels import DATA_SETS
 from data_gen.ntu_skeleton import SkeletonError
@@ -73,11 +73,6 @@ def run(folder: Path, *options: str) -> tuple[int, Path]:
     return main(["--data_path", str(folder), "--out", str(out), "--num_worker", "1", *options]), out
 
 
-def report(out: Path) -> list[list[str]]:
-    with Path(f"{out}.report.csv").open(newline="") as file:
-        return list(csv.reader(file))[1:]
-
-
 def splits_of(out: Path) -> dict[str, dict[str, list[int]]]:
     splits = open_prepared(out).splits
     return {name: {half: clips.tolist() for half, clips in halves.items()} for name, halves in splits.items()}
@@ -85,7 +80,7 @@ def splits_of(out: Path) -> dict[str, dict[str, list[int]]]:
 
 def test_prepares_part_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out = run(folder)
-    assert status == 0 and report(out) == []
+    assert status == 0 and read_report(out) == []
     prepared = open_prepared(out)
     assert prepared.name.tolist() == ["0002-L_001", "0002-L_002", "0002-M_001", "0003-R_001"]
     assert [prepared.class_names[label] for label in prepared.label] == [
@@ -153,7 +148,7 @@ def test_finds_the_files_in_any_folders(tmp_path: Path, skeleton: str, label: st
     write(root / split / "Cross_View.txt", split_text("0002-L", ""))
     write(root / "README.txt", "not looked at")
     status, out = run(root)
-    assert status == 0 and report(out) == [] and open_prepared(out).num_frame.tolist() == [5]
+    assert status == 0 and read_report(out) == [] and open_prepared(out).num_frame.tolist() == [5]
 
 
 def test_folders_of_their_own(folder: Path) -> None:
@@ -347,7 +342,9 @@ def test_what_is_bad_is_reported_and_the_rest_prepared(
     status, out = run(folder)
     assert status == 1
     xsub, xview = (folder / SPLIT / f"cross-{name}.txt" for name in ("subject", "view"))
-    assert [(str(Path(file).relative_to(folder)), line, reason) for file, line, reason in report(out)] == [
+    assert [
+        (str(Path(file).relative_to(folder)), line, reason) for file, line, reason in read_report(out)
+    ] == [
         (f"{SKELETON}/0003-R.txt", "", f"not in {xview}: in no part of xview"),
         (f"{SKELETON}/0004-L.txt", "", "no label file 0004-L.txt"),
         (f"{SKELETON}/0005-L.txt", "1", "2 values; a frame has 150"),
@@ -446,7 +443,7 @@ def test_a_folder_of_both_parts_needs_the_part(folder: Path, capsys: pytest.Capt
     assert run(folder)[0] == 2 and "--part" in capsys.readouterr().err
     for part, num_clip in (("1", 4), ("2", 1)):
         status, out = run(folder, "--part", part, "--overwrite")
-        assert status == 0 and len(open_prepared(out)) == num_clip and report(out) == []
+        assert status == 0 and len(open_prepared(out)) == num_clip and read_report(out) == []
 
 
 def test_two_files_of_a_sequence_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,7 +470,7 @@ def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     write(folder / SPLIT / "cross-view.txt", split_text("0002-L", ""))
     status, out = run(folder)
     assert status == 2 and "no clip of part 1 can be used; see" in capsys.readouterr().err
-    assert not out.exists() and len(report(out)) == 1
+    assert not out.exists() and len(read_report(out)) == 1
 
 
 def test_what_exists_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

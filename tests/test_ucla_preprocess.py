@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import read_report
 from data_gen import ucla_gen_preprocess
 from data_gen.ucla_gen_preprocess import ACTIONS, ClipError, main, parse_clip, parse_name
 from feeder.prepared import open_prepared
@@ -40,14 +41,9 @@ def run(folder: Path, *options: str) -> tuple[int, Path]:
     return main(["--data_path", str(folder), "--out", str(out), "--num_worker", "1", *options]), out
 
 
-def report(out: Path) -> list[list[str]]:
-    with Path(f"{out}.report.csv").open(newline="") as file:
-        return list(csv.reader(file))[1:]
-
-
 def test_prepares_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out = run(folder)
-    assert status == 0 and report(out) == []
+    assert status == 0 and read_report(out) == []
     prepared = open_prepared(out)
     assert prepared.name.tolist() == sorted(path.stem for path in folder.iterdir())
     assert prepared.label.tolist() == [0, 5, 6, 7, 8, 9]
@@ -131,7 +127,7 @@ def test_bad_files_are_reported_and_the_rest_prepared(folder: Path) -> None:
     (folder / "notes.txt").write_text("not looked at")
     status, out = run(folder)
     assert status == 1 and len(open_prepared(out)) == 6
-    assert [(Path(file).name, line) for file, line, _ in report(out)] == [
+    assert [(Path(file).name, line) for file, line, _ in read_report(out)] == [
         ("a01_s01_e00_v02.json", "2"),
         ("a02_s01_e00_v04.json", ""),
         ("a03_s01_e00_v01.json", ""),
@@ -156,7 +152,7 @@ def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (folder / "a01_s01_e00_v01.json").write_bytes(content("a01_s01_e00_v01", 1, []))
     status, out = run(folder)
     assert status == 2 and "can be used; see" in capsys.readouterr().err
-    assert not out.exists() and len(report(out)) == 1
+    assert not out.exists() and len(read_report(out)) == 1
 
 
 def test_options_out_of_range(folder: Path) -> None:

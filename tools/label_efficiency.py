@@ -154,7 +154,8 @@ class Grid:
 
     def run(self) -> int:
         """Run what is missing; returns the exit status of the first run that failed, or 0."""
-        for cell in self.cells:  # an error in a config is told before anything runs
+        # An error in a config is told before anything runs; cells of one protocol differ in checked numbers alone.
+        for cell in {cell.protocol: cell for cell in self.cells}.values():
             command.read_config(command.parse(self.words(cell)))
         for number, cell in enumerate(self.cells, start=1):
             # Asked now, for a cell can start from one that was just run.

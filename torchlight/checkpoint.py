@@ -155,7 +155,7 @@ def load_weights(
         WeightsError: keys are missing, unexpected or of another shape; lists all of them.
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
-    given = read_state(source) if isinstance(source, (str, Path)) else _state_dict(source, name)
+    given = state_dict_of(load_checkpoint(source) if isinstance(source, (str, Path)) else source, name)
     given = given if translate is None else translate(given)
     wanted = module.state_dict()
     kept = [key for key in wanted if _is_ignored(key, ignore)]
@@ -182,15 +182,12 @@ def load_weights(
     return kept
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a file, bare or under "model" or "state_dict".
+def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """The state dict in a checkpoint's content, bare or under "model" or "state_dict".
 
-    Raises FileNotFoundError and CheckpointError as `load_checkpoint`, the latter also where no state dict is.
+    Raises:
+        CheckpointError: there is none; it calls the file `name`.
     """
-    return _state_dict(load_checkpoint(path), f"{path}")
-
-
-def _state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     other = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
