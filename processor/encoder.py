@@ -74,6 +74,15 @@ def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> N
     load_weights(model, path, ignore=[*ignore, model.HEAD], translate=partial(translate, model))
 
 
+def load_head(model: Backbone, path: str) -> None:
+    """Load the head alone; the file may hold the rest, too.
+
+    Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
+    """
+    rest = [key for key in model.state_dict() if not key.startswith(f"{model.HEAD}.")]
+    load_weights(model, path, ignore=rest, translate=partial(translate, model))
+
+
 # What decides whose labels a head has learnt from.
 LABEL_KEYS = (
     "benchmark ",

@@ -12,7 +12,7 @@ from torch import Tensor
 from feeder.loader import Batch
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range
-from processor.encoder import has_head_for, load_encoder
+from processor.encoder import has_head_for, load_encoder, load_head
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
 from torchlight.build import Problem
@@ -24,6 +24,8 @@ class FinetuneConfig(RecognitionConfig):
 
     # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
     encoder_lr: float | None = None
+    # a file whose head takes the place of that in `weights`, as some are published without their encoder
+    head_weights: str | None = None
     # the encoder stays as it is, in eval mode, and the head alone learns
     freeze: bool = False
     # with weights of a linear evaluation: unlabelled training clips are to get its scores divided by this; null
@@ -49,10 +51,14 @@ class FinetuneEvaluation(Recognition):
         """See `Processor.check`."""
         assert isinstance(config, FinetuneConfig)
         problems = super().check(config, packages)
-        if config.freeze and config.weights is None:
-            problems.append(
-                Problem("freeze", "is true, but there are no weights: name them with --weights FILE")
-            )
+        for key, value in (("freeze", config.freeze), ("head_weights", config.head_weights)):
+            if value and config.weights is None:
+                shown = "true" if value is True else value
+                text = f"is {shown}, but there are no weights of an encoder: name them with --weights FILE"
+                problems.append(Problem(key, text))
+        if config.head_weights is not None and config.distill is not None:
+            text = f"is {config.distill}, for which the head of a linear evaluation scores clips: set head_weights=null"
+            problems.append(Problem("distill", text))
         return problems
 
     def load_weights(self, path: str) -> None:
@@ -67,6 +73,8 @@ class FinetuneEvaluation(Recognition):
             super().load_weights(path)
         else:
             load_encoder(self.model, path, ignore=config.ignore_weights)
+        if config.head_weights is not None:
+            load_head(self.model, config.head_weights)
         self.model.encoder_requires_grad_(not config.freeze)
 
     def setup(self, phase: str = "train") -> None:

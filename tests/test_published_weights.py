@@ -1,5 +1,6 @@
 """Published weights of AimCLR and of the adaptation to PKU-MMD: loaded, scored and taken over by the commands."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -11,23 +12,20 @@ from test_adaptation import pretrain_config, run
 import main
 from conftest import REFERENCE, assert_close_to_published
 from data_gen import ntu_gen_preprocess
+from net.st_gcn import Model
 from processor import io
 
 STAGE2 = Path(main.__file__).parent / "config" / "adaptation" / "stage2.yaml"
 NETWORKS = ("OnePercent", "OneTenth", "SevenTenths", "OneTenth_fullSupervision")
+# Of these a head alone is published, for the encoder of OneTenth.
+HEADS = ("OnePercent", "SevenTenths")
 
 
-def published_network(name: str, folder: Path) -> Path:
-    """A file with all weights of one network; some are published as a head for the encoder of another."""
-    path, whole = (REFERENCE / f"ssa_pku51_{each}.pt" for each in (name, "OneTenth"))
-    for each in (path, whole):
-        if not each.exists():
-            pytest.skip(f"no {each} (set LONGSKEL_REFERENCE)")
-    head = torch.load(path, weights_only=True)
-    if len(head) > 2:
-        return path
-    torch.save({**torch.load(whole, weights_only=True), **head}, folder / f"{name}.pt")
-    return folder / f"{name}.pt"
+def published(name: str) -> Path:
+    path = REFERENCE / f"ssa_pku51_{name}.pt"
+    if not path.exists():
+        pytest.skip(f"no {path} (set LONGSKEL_REFERENCE)")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +48,30 @@ def raw_clips(shared_data, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pretrained_head(tmp_path_factory) -> tuple[Path, Path]:
+    """Weights of an encoder under a head of five classes, and a file of a head alone with AimCLR's names."""
+    folder = tmp_path_factory.mktemp("head")
+    model = Model(num_class=5, layout="ntu-rgb+d", hidden_channels=8, hidden_dim=32)
+    torch.save({"model": model.state_dict()}, folder / "encoder.pt")
+    head = {"encoder_q.fc.weight": torch.randn(4, 32), "encoder_q.fc.bias": torch.randn(4)}
+    torch.save(head, folder / "head.pt")
+    return folder / "encoder.pt", folder / "head.pt"
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_raw_files_get_the_published_scores(raw_clips, reference, tmp_path, name):
-    published = reference("ntu_preprocess.npz")
-    weights = published_network(name, tmp_path)
+    arrays, weights = reference("ntu_preprocess.npz"), published(name)
     data = [f"data.path={raw_clips / 'ntu60.h5'}", f"data.label_map={raw_clips / 'map.csv'}", "benchmark=all"]
+    if name in HEADS:
+        data.append(f"head_weights={weights}")
+        weights = published("OneTenth")
     test = ["--phase", "test", "--weights", weights, "-w", tmp_path / "work", "--device", "cpu"]
     assert run("finetune_evaluation", STAGE2, *test, *data) == 0
     found = io.load_scores(tmp_path / "work" / "scores.npz")
-    names = published["names"].tolist()
+    names = arrays["names"].tolist()
     scores = found["scores"][[found["name"].tolist().index(name) for name in names]]
-    expected = published[f"pku51_logits/{name}"]
+    expected = arrays[f"pku51_logits/{name}"]
     assert len(names) == 12
     assert_close_to_published(torch.from_numpy(scores), expected)
     np.testing.assert_array_equal(scores.argmax(1), expected.argmax(1))
@@ -68,7 +79,7 @@ def test_raw_files_get_the_published_scores(raw_clips, reference, tmp_path, name
 
 @pytest.mark.parametrize("processor", ["linear_evaluation", "finetune_evaluation"])
 def test_stage_2_starts_from_a_published_encoder(tiny_config, tmp_path, processor):
-    weights = published_network("OneTenth", tmp_path)
+    weights = published("OneTenth")
     settings = ["model_args.hidden_channels=16", "model_args.hidden_dim=256", "num_epoch=1", "optim.lr=0"]
     assert run(processor, tiny_config, "--weights", weights, *settings) == 0
     before = torch.load(weights, weights_only=True)
@@ -77,6 +88,50 @@ def test_stage_2_starts_from_a_published_encoder(tiny_config, tmp_path, processo
     assert len(taken) > 80
     for key in taken:
         torch.testing.assert_close(after[key], before[f"encoder_q.{key}"])
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_head_of_its_own_file_is_where_training_starts(pretrained_head, tiny_config, tmp_path, freeze):
+    encoder, head = pretrained_head
+    settings = [
+        f"head_weights={head}",
+        "num_epoch=1",
+        "optim.lr=0",
+        "optim.weight_decay=0",
+        f"freeze={freeze}",
+    ]
+    assert run("finetune_evaluation", tiny_config, "--weights", encoder, *settings) == 0
+    after = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
+    torch.testing.assert_close(after["fcn.weight"][..., 0, 0], torch.load(head)["encoder_q.fc.weight"])
+    torch.testing.assert_close(after["fcn.bias"], torch.load(head)["encoder_q.fc.bias"])
+    before = torch.load(encoder, weights_only=True)["model"]
+    torch.testing.assert_close(after["data_bn.weight"], before["data_bn.weight"])
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        (None, [], "head_weights: is .*head.pt, but there are no weights of an encoder"),
+        (
+            "encoder",
+            ["distill=0.5"],
+            "distill: is 0.5, for which the head of a linear evaluation scores clips",
+        ),
+        (
+            "encoder",
+            ["head_weights={encoder}"],
+            r"encoder.pt .*\n.*of another shape: fcn.weight .5, 32, 1, 1. in the file",
+        ),
+        ("encoder", ["head_weights=absent.pt"], "no checkpoint at absent.pt"),
+    ],
+    ids=["no encoder", "distilled", "another width", "no file"],
+)
+def test_a_head_that_does_not_go_is_explained(pretrained_head, tiny_config, capsys, given, settings, message):
+    encoder, head = pretrained_head
+    weights = ["--weights", encoder] if given else []
+    more = [each.format(encoder=encoder) for each in settings]
+    assert run("finetune_evaluation", tiny_config, *weights, f"head_weights={head}", *more) != 0
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_pretraining_goes_on_from_weights_with_aimclr_s_names(tiny_data, tmp_path):
