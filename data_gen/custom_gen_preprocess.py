@@ -186,12 +186,12 @@ def prepare(args: argparse.Namespace) -> int:
                 f"no clip of --table {args.table} can be used; the first, {file}: {reason} (all: {report.path})"
             )
         splits, note = make_splits(table, kept, args)
-        writer.finish(splits, {"num_bad": len(report)})
+        writer.finish(splits, {"num_bad": report.num_bad})
 
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: {len(kept):,} clips of {len(class_names)} classes, {size:,.0f} MB")
     print(count_splits(splits) + note)
-    print(f"left out: {len(report)} bad ({report.path})")
+    print(f"left out: {report.num_bad} bad ({report.path})")
     empty = sorted(set(range(len(class_names))) - {label[row] for row in kept})
     if empty:
         print(f"classes without a clip: {', '.join(class_names[number] for number in empty)}")

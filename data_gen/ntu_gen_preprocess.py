@@ -144,12 +144,14 @@ def prepare(args: argparse.Namespace) -> int:
         if not kept:
             raise ValueError(f"no clip of {data_set} in {args.data_path} can be used; see {report.path}")
         splits = make_splits(kept, facts)
-        writer.finish(splits, {"num_bad": len(report), "num_ignored": len(ignored)})
+        writer.finish(splits, {"num_bad": report.num_bad, "num_ignored": len(ignored)})
 
     print(f"{out}: {len(kept)} clips, {out.stat().st_size / 1e6:,.0f} MB")
     print(count_splits(splits, {benchmark: split.official for benchmark, split in facts.splits.items()}))
     others = len(names) - len(members)
-    print(f"left out: {len(ignored)} ignored, {others} not of {data_set}, {len(report)} bad ({report.path})")
+    print(
+        f"left out: {len(ignored)} ignored, {others} not of {data_set}, {report.num_bad} bad ({report.path})"
+    )
     return report.exit_status(args.max_bad)
 
 

@@ -235,7 +235,7 @@ def prepare(args: argparse.Namespace) -> int:
         progress = tqdm(sequences, total=len(names), unit="sequence", disable=None)
         for name, (clips, problems) in zip(names, progress, strict=True):
             for problem in problems:
-                report.add(*problem)
+                report.add(problem.file, problem.line, problem.reason, mended=problem.mended)
             first = len(writer)
             for clip in clips:
                 keys = {**parse_name(name), "action": clip.action}
@@ -248,7 +248,7 @@ def prepare(args: argparse.Namespace) -> int:
         report.write()
         if num_clip == 0:
             raise ValueError(f"no clip of part {part} can be used; see {report.path}")
-        writer.finish(indices, {"num_bad": len(report)})
+        writer.finish(indices, {"num_bad": report.num_bad})
 
     seconds = time.perf_counter() - began
     size = out.stat().st_size / 1e6
@@ -257,7 +257,7 @@ def prepare(args: argparse.Namespace) -> int:
     unlabelled = len(skeletons.keys() - labels.keys())
     print(
         f"{len(skeletons):,} sequences, {unlabelled} of them without labels; "
-        f"bad or cut short: {len(report)} ({report.path})"
+        f"{report.num_bad} bad, {report.num_mended} cut short ({report.path})"
     )
     return report.exit_status(args.max_bad)
 

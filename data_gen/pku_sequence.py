@@ -45,6 +45,7 @@ class Problem(NamedTuple):
     file: Path
     line: int | None
     reason: str
+    mended: bool = False
 
 
 def parse_poses(data: bytes) -> np.ndarray:
@@ -159,6 +160,7 @@ def read_sequence(paths: tuple[Path, Path], *, bodies: str) -> tuple[list[Clip],
                     label_path,
                     line,
                     f"frames {label.first} to {label.last} were cut to those of the sequence, 1 to {len(poses)}",
+                    mended=True,
                 )
             )
     if not clips and not problems:

@@ -10,18 +10,21 @@ from pathlib import Path
 
 
 class Report:
-    """Input that could not be used, one row each; `write` puts them into `<out>.report.csv`."""
+    """Input that could not be used, or not as it is, one row each; `write` puts them into `<out>.report.csv`.
+
+    num_bad, num_mended: rows of either kind.
+    """
 
     def __init__(self, out: str | Path) -> None:
         self.path = Path(f"{out}.report.csv")
         self.rows: list[tuple[str, int | None, str]] = []
+        self.num_bad = self.num_mended = 0
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, file: str | Path, line: int | None, reason: str) -> None:
-        """Note that `file` was skipped; `line` counts from 1 and is None where no one line is to blame."""
+    def add(self, file: str | Path, line: int | None, reason: str, *, mended: bool = False) -> None:
+        """Note that something of `file` was skipped, or is used `mended`; `line` counts from 1, None: no one line."""
         self.rows.append((str(file), line, reason))
+        self.num_mended += mended
+        self.num_bad += not mended
 
     def write(self) -> None:
         """Write the report, sorted by file; one without rows too, so that none of an earlier run misleads."""
@@ -39,7 +42,7 @@ class Report:
 
     def exit_status(self, max_bad: int) -> int:
         """Exit status of the command: 1 if more than `max_bad` inputs were skipped, else 0."""
-        return int(len(self) > max_bad)
+        return int(self.num_bad > max_bad)
 
 
 def existing_file(text: str) -> Path:

@@ -167,11 +167,11 @@ def prepare(args: argparse.Namespace) -> int:
         report.write()
         if num_clip == 0:
             raise ValueError(f"no clip in {args.data_path} can be used; see {report.path}")
-        writer.finish({"xview": splits}, {"num_bad": len(report)})
+        writer.finish({"xview": splits}, {"num_bad": report.num_bad})
 
     print(f"{args.out}: {num_clip:,} clips, {args.out.stat().st_size / 1e6:,.0f} MB")
     print(count_splits({"xview": splits}, OFFICIAL))
-    print(f"left out: {len(report)} bad ({report.path})")
+    print(f"left out: {report.num_bad} bad ({report.path})")
     return report.exit_status(args.max_bad)
 
 

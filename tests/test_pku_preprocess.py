@@ -310,8 +310,8 @@ def test_a_label_past_the_sequence_is_cut_short_and_reported(tmp_path: Path) -> 
     assert [(clip.line, clip.action, clip.tracks.shape[1]) for clip in clips] == [(1, 1, 4), (3, 2, 4)]
     np.testing.assert_array_equal(clips[1].tracks[0], make_poses(9)[5:, 0].astype(np.float32))
     assert problems == [
-        (paths[1], 1, "frames 0 to 4 were cut to those of the sequence, 1 to 9"),
-        (paths[1], 3, "frames 6 to 12 were cut to those of the sequence, 1 to 9"),
+        (paths[1], 1, "frames 0 to 4 were cut to those of the sequence, 1 to 9", True),
+        (paths[1], 3, "frames 6 to 12 were cut to those of the sequence, 1 to 9", True),
     ]
 
 
@@ -319,9 +319,9 @@ def test_files_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
     good = write(tmp_path / "s.txt", GOOD)
     for paths, bad in (((tmp_path / "no.txt", good), 0), ((good, tmp_path / "no.txt"), 1)):
         clips, problems = read_sequence(paths, bodies="energy")
-        assert clips == [] and problems == [(paths[bad], None, "No such file or directory")]
+        assert clips == [] and problems == [(paths[bad], None, "No such file or directory", False)]
     empty = write(tmp_path / "l.txt", "\n")
-    assert read_sequence((good, empty), bodies="energy") == ([], [(empty, None, "no labels")])
+    assert read_sequence((good, empty), bodies="energy") == ([], [(empty, None, "no labels", False)])
     empty.write_text("0,1,2")
     assert [problem.line for problem in read_sequence((good, empty), bodies="energy")[1]] == [1]
 
@@ -335,7 +335,7 @@ def test_what_is_bad_is_reported_and_the_rest_prepared(
     write(folder / SKELETON / "0006-L.txt", GOOD)
     write(folder / LABEL / "0006-L.txt", "1,1,2,2\n")
     write(folder / LABEL / "0007-L.txt", "1,1,2,2\n")
-    write(folder / LABEL / "0002-L.txt", "1,1,10,2\n52,1,10,2\n2,31,40\n")
+    write(folder / LABEL / "0002-L.txt", "1,1,10,2\n52,1,10,2\n2,31,40\n3,25,40\n")
     listed = "0002-L, 0002-M, 0004-L, 0005-L"
     write(folder / SPLIT / "cross-subject.txt", split_text(listed, "0003-R, 0008-M"))
     write(folder / SPLIT / "cross-view.txt", split_text(listed, ""))
@@ -352,18 +352,19 @@ def test_what_is_bad_is_reported_and_the_rest_prepared(
         (f"{SKELETON}/0006-L.txt", "", f"not in {xview}: in no part of xview"),
         (f"{LABEL}/0002-L.txt", "2", "action 52; actions are 1 to 51"),
         (f"{LABEL}/0002-L.txt", "3", "frames 31 to 40 lie outside the sequence's 30"),
+        (f"{LABEL}/0002-L.txt", "4", "frames 25 to 40 were cut to those of the sequence, 1 to 30"),
         (f"{LABEL}/0007-L.txt", "", "no skeleton file 0007-L.txt"),
         (f"{SPLIT}/cross-subject.txt", "4", "no skeleton file 0008-M.txt"),
     ]
     prepared = open_prepared(out)
-    assert prepared.name.tolist() == ["0002-L_001", "0002-M_001", "0003-R_001"]
+    assert prepared.name.tolist() == ["0002-L_001", "0002-L_004", "0002-M_001", "0003-R_001"]
     assert prepared.attrs["num_bad"] == 9
     # A sequence is in the benchmarks that list it.
     assert splits_of(out) == {
-        "xsub": {"train": [0, 1], "val": [2]},
-        "xview": {"train": [0, 1], "val": []},
+        "xsub": {"train": [0, 1, 2], "val": [3]},
+        "xview": {"train": [0, 1, 2], "val": []},
     }
-    assert "6 sequences, 1 of them without labels; bad or cut short: 9" in capsys.readouterr().out
+    assert "6 sequences, 1 of them without labels; 9 bad, 1 cut short" in capsys.readouterr().out
     assert run(folder, "--overwrite", "--max_bad", "8")[0] == 1
     assert run(folder, "--overwrite", "--max_bad", "9")[0] == 0
 

@@ -14,20 +14,20 @@ def test_rows_are_sorted_and_quoted(tmp_path: Path) -> None:
     report = Report(tmp_path / "new" / "a.h5")
     report.add("b", 10, 'says "no", twice\nover')
     report.add(Path("b"), 2, "ü")
-    report.add("a", None, "gone")
+    report.add("a", None, "shorter", mended=True)
     report.add(b"\xff".decode(errors="surrogateescape"), None, "odd name")
     report.write()
     with (tmp_path / "new" / "a.h5.report.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows == [
         ["file", "line", "reason"],
-        ["a", "", "gone"],
+        ["a", "", "shorter"],
         ["b", "2", "ü"],
         ["b", "10", 'says "no", twice\nover'],
         ["\\udcff", "", "odd name"],
     ]
-    assert len(report) == 4
-    assert [report.exit_status(max_bad) for max_bad in (0, 3, 4)] == [1, 1, 0]
+    assert (report.num_bad, report.num_mended) == (3, 1)
+    assert [report.exit_status(max_bad) for max_bad in (0, 2, 3)] == [1, 1, 0]
     assert os.listdir(tmp_path / "new") == ["a.h5.report.csv"]
 
 
