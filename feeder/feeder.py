@@ -114,6 +114,38 @@ class Feeder:
             setattr(other, name, getattr(self, name)[places])
         return other
 
+    def takes(self, camera_key: str) -> np.ndarray:
+        """Which take each clip shows, counted from 0: (n,) int64.
+
+        A take is one performance, recorded by several cameras at once: its clips are equal in all keys of the
+        data but `camera_key`.
+
+        Raises ValueError: the data has no such key; a camera has two clips of a take; no take has two clips.
+        """
+        keys = self.source.keys
+        if camera_key not in keys:
+            known = (
+                nearest(camera_key, keys) if keys else "it has none, for clips are known by their names alone"
+            )
+            raise ValueError(f"{self.path} has no key {camera_key!r} that tells cameras apart; {known}")
+        others = [values[self.clips] for key, values in keys.items() if key != camera_key]
+        take = np.unique(np.stack([np.zeros_like(self.clips), *others]), axis=1, return_inverse=True)[
+            1
+        ].ravel()
+        seen, count = np.unique(np.stack([take, keys[camera_key][self.clips]]), axis=1, return_counts=True)
+        if (count > 1).any():
+            twice = self.name[take == seen[0, count.argmax()]]
+            raise ValueError(
+                f"{twice[0]} and {twice[1]} of {self.path} differ in no key but {camera_key!r}, yet are no two "
+                "cameras' clips of one take"
+            )
+        if len(np.unique(take)) == len(take):
+            raise ValueError(
+                f"no two {self.part} clips of benchmark {self.benchmark!r} in {self.path} differ in key "
+                f"{camera_key!r} alone"
+            )
+        return take
+
     def _check_layout(self) -> None:
         found = self.source.skeleton
         if found != self.skeleton:

@@ -139,12 +139,14 @@ def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
 
 
 def out_of_range(config: ProcessorConfig, ranges: Sequence[Range]) -> list[Problem]:
-    """Numbers outside their range."""
-    return [
-        Problem(key, f"is {attrgetter(key)(config)}; it is {allowed}")
-        for key, holds, allowed in ranges
-        if not holds(attrgetter(key)(config))
-    ]
+    """Numbers outside their range; a part of the config that is null has none."""
+    problems = []
+    for key, holds, allowed in ranges:
+        of, _, name = key.rpartition(".")
+        part = attrgetter(of)(config) if of else config
+        if part is not None and not holds(value := getattr(part, name)):
+            problems.append(Problem(key, f"is {value}; it is {allowed}"))
+    return problems
 
 
 def contradictions(config: ProcessorConfig) -> list[Problem]:

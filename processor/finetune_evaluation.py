@@ -4,22 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from feeder.loader import Batch
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range
 from processor.encoder import has_head_for, load_encoder, load_head
+from processor.features import extract_features, refuse_collapse
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
+from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, SpreadConfig, aim_by_spreading
+from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening
 from torchlight.build import Problem
 
 
 @dataclass
-class FinetuneConfig(RecognitionConfig):
+class FinetuneConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `finetune_evaluation` beside those of `recognition`."""
 
     # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
@@ -40,6 +39,8 @@ class FinetuneEvaluation(Recognition):
     model_class = Backbone
     ranges: ClassVar[tuple[Range, ...]] = (
         *Recognition.ranges,
+        *SPREAD_RANGES,
+        *WHITEN_RANGES,
         ("distill", lambda value: value is None or value > 0, "above 0, or null"),
         ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
     )
@@ -58,6 +59,9 @@ class FinetuneEvaluation(Recognition):
                 problems.append(Problem(key, text))
         if config.head_weights is not None and config.distill is not None:
             text = f"is {config.distill}, for which the head of a linear evaluation scores clips: set head_weights=null"
+            problems.append(Problem("distill", text))
+        if config.spread is not None and config.distill is not None:
+            text = f"is {config.distill}, but labels of unlabelled clips are spread: set one of distill, spread to null"
             problems.append(Problem("distill", text))
         return problems
 
@@ -78,39 +82,43 @@ class FinetuneEvaluation(Recognition):
         self.model.encoder_requires_grad_(not config.freeze)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`; here the network that training starts from scores the unlabelled clips.
+        """See `Processor.setup`; here the network that training starts from says what unlabelled clips show.
 
-        Raises ValueError where that network has no head to score with, or learnt from other labels.
+        Raises ValueError where it is to score them and has no head, or learnt from other labels.
         """
         super().setup(phase)
-        self.targets: Tensor | None = None
         weights, distill = self.config.weights, self.config.distill
-        if phase == "test" or weights is None or distill is None:
+        if phase == "test" or weights is None:
             return
+        if self.config.spread is not None:
+            self._spread(weights, self.config.spread)
+        elif distill is not None:
+            self._distill(weights, distill)
+
+    def _spread(self, weights: str, config: SpreadConfig) -> None:
+        train = self.include_unlabelled()
+        shown = train.with_views(self.loaders["test"].views, batch_size=self.config.test_batch_size)
+        features = extract_features(self.model, shown, self.watch(shown), self.autocast())
+        refuse_collapse(features, weights)
+        whitening = Whitening(self.model.feature_dim).to(self.device)
+        if self.config.whiten_view is not None:
+            learn_whitening(self, self.config, whitening, self.model)
+        aim_by_spreading(self, config, whitening(features).mean(1))
+
+    def _distill(self, weights: str, distill: float) -> None:
         if not self.has_head:
             raise ValueError(
                 f"distill is {distill}, but {weights} is no linear evaluation of {self.config.data.num_class} "
                 "classes, which could score the unlabelled clips; run linear_evaluation first and name its best.pt, "
                 "or set distill=null"
             )
-        labelled, everything = self.labelled["train"], self.feeder("train", label_fraction=1.0)
-        # One loader at a time, for each may hold the poses of all clips on the device.
-        del self.loaders["train"]
-        train = self.loaders["train"] = self.part_loader(everything)
+        train = self.include_unlabelled()
         shown = train.with_views(self.loaders["test"].views, batch_size=self.config.test_batch_size)
         self.network.eval()
         with torch.no_grad():
             order, scores = self.score(shown)
-        targets = scores.new_zeros(len(everything), scores.shape[1]).index_copy_(0, order, scores)
-        targets = (targets / distill).softmax(1)
-        known = torch.from_numpy(np.isin(everything.clips, labelled.clips)).to(self.device)
-        label = torch.from_numpy(everything.label).to(self.device)
-        targets[known] = F.one_hot(label[known], targets.shape[1]).to(targets)
-        self.targets = targets
-
-    def target(self, batch: Batch) -> Tensor:
-        """See `Recognition.target`."""
-        return super().target(batch) if self.targets is None else self.targets[batch.index]
+        ordered = scores.new_zeros(len(train.feeder), scores.shape[1]).index_copy_(0, order, scores)
+        self.aim_at((ordered / distill).softmax(1))
 
     def parameter_groups(self) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""
@@ -133,4 +141,9 @@ class FinetuneEvaluation(Recognition):
             return {}
         protocol = "scratch" if self.config.weights is None else "finetune"
         about = {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
-        return {**about, "distilled": self.targets is not None}
+        taught = self.targets is not None
+        spread, distilled = (
+            taught and self.config.spread is not None,
+            taught and self.config.distill is not None,
+        )
+        return {**about, "distilled": distilled, "spread": spread}

@@ -10,11 +10,12 @@ from processor.config import ProcessorConfig, Range
 from processor.encoder import Probe, load_encoder
 from processor.features import extract_features, refuse_collapse
 from processor.recognition import Recognition, RecognitionConfig
+from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, aim_by_spreading
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 
 @dataclass
-class LinearConfig(RecognitionConfig, WhitenConfig):
+class LinearConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `linear_evaluation` beside those of `recognition`."""
 
     # views of a training clip whose features are made; more than one makes sense where train_view draws at random
@@ -30,6 +31,7 @@ class LinearEvaluation(Recognition):
     ranges: ClassVar[tuple[Range, ...]] = (
         *Recognition.ranges,
         ("train_repeat", lambda value: value >= 1, "1 or more"),
+        *SPREAD_RANGES,
         *WHITEN_RANGES,
     )
     config: LinearConfig
@@ -63,6 +65,8 @@ class LinearEvaluation(Recognition):
         assert isinstance(probe, Probe)
         if self.config.whiten_view is not None:
             learn_whitening(self, self.config, probe.whitening, self.model)
+        if self.config.spread is not None:
+            self.include_unlabelled()
         for part, loader in self.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
@@ -71,8 +75,11 @@ class LinearEvaluation(Recognition):
             self.loaders[part] = loader.with_features(features)
             if part == "train" and self.config.whiten_view is None:
                 probe.whitening.standardise(features.flatten(0, 1))
+            if part == "train" and self.config.spread is not None:
+                aim_by_spreading(self, self.config.spread, probe.whitening(features).mean(1))
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         whitened = self.config.whiten_view is not None
-        return {"protocol": "linear", "weights": self.config.weights, "whitened": whitened}
+        spread = self.config.spread is not None
+        return {"protocol": "linear", "weights": self.config.weights, "whitened": whitened, "spread": spread}

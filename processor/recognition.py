@@ -47,6 +47,32 @@ class Recognition(Processor):
             self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
         )
 
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`."""
+        super().setup(phase)
+        # what the scores of all training clips are to be, (n, num_class), where it is not their labels
+        self.targets: Tensor | None = None
+
+    def include_unlabelled(self) -> Loader:
+        """Let training have all its clips, labelled or not; `aim_at` says what at."""
+        everything = self.feeder("train", label_fraction=1.0)
+        # One loader at a time, for each may hold the poses of all clips on the device.
+        del self.loaders["train"]
+        self.loaders["train"] = self.part_loader(everything)
+        return self.loaders["train"]
+
+    def is_labelled(self) -> np.ndarray:
+        """Which training clips, labelled or not, have labels that may be used: (n,) bool."""
+        return np.isin(self.feeder("train", label_fraction=1.0).clips, self.labelled["train"].clips)
+
+    def aim_at(self, targets: Tensor) -> None:
+        """Teach training clips probabilities of classes, `targets` (n, num_class), and labelled ones their labels."""
+        feeder = self.loaders["train"].feeder
+        known = torch.from_numpy(self.is_labelled()).to(self.device)
+        label = torch.from_numpy(feeder.label).to(self.device)
+        targets[known] = F.one_hot(label[known], targets.shape[1]).to(targets)
+        self.targets = targets
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
         scores, target = self._scores(batch.data).float(), self.target(batch)
@@ -57,7 +83,7 @@ class Recognition(Processor):
 
     def target(self, batch: Batch) -> Tensor:
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
-        return batch.label
+        return batch.label if self.targets is None else self.targets[batch.index]
 
     def score(self, loader: Loader) -> tuple[Tensor, Tensor]:
         """Places in the feeder (n,) and scores (n, num_class) of a loader's clips, the mean over a clip's views.

@@ -109,7 +109,8 @@ def tiny_data(tmp_path_factory) -> Path:
             swing = 0.5 * np.sin(np.arange(num_frame) * rng.uniform(0.2, 0.4) + rng.uniform(0, 6))
             pose[:, :, limbs[label], 1] += swing[:, None]
             pose += 0.01 * rng.standard_normal(pose.shape)
-            writer.append(f"clip{clip:03d}", label, pose.astype(np.float32), subject=clip // 4 % 8)
+            keys = {"subject": clip // 4 % 8, "action": label, "camera": clip // 32}
+            writer.append(f"clip{clip:03d}", label, pose.astype(np.float32), **keys)
         train, held_out = list(range(64)), list(range(64, 96))
         writer.finish({"xsub": {"train": train, "val": held_out}})
     return path

@@ -303,3 +303,49 @@ def test_real_clips_of_nw_ucla_have_the_published_counts(shared_data, tmp_path):
     assert len(parts["test"]) == 464
     assert len(parts["train"]) + len(parts["val"]) == 1020
     assert 0.05 < len(parts["val"]) / 1020 < 0.15
+
+
+# -- takes -------------------------------------------------------------------------------------------------
+
+
+def write_takes(path, keys):
+    with PreparedWriter(
+        path,
+        skeleton=get_skeleton("kinect-v1"),
+        class_names=CLASSES,
+        frame_rate=30.0,
+        bodies="first",
+        source="tests",
+    ) as writer:
+        for clip, values in enumerate(keys):
+            writer.append(f"clip{clip}", clip % 4, np.ones((1, 2, 20, 3), np.float32), **values)
+        writer.finish({"xsub": {"train": range(len(keys)), "val": []}})
+    return path
+
+
+def test_clips_of_a_take_differ_in_the_camera_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = [(subject, camera, time) for subject in (7, 3) for camera in (2, 5, 9) for time in (1, 0)]
+    del clips[4]
+    clips = [clips[place] for place in rng.permutation(len(clips))]
+    keys = [dict(zip(("subject", "camera", "replication"), clip, strict=True)) for clip in clips]
+    take = feeder(write_takes(tmp_path / "data.h5", keys), val_fraction=0.0).takes("camera")
+    expected = [[a[::2] == b[::2] for a in clips] for b in clips]
+    np.testing.assert_array_equal(take[:, None] == take, expected)
+    assert sorted(set(take.tolist())) == list(range(4))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ([{}] * 8, "has no key 'camera' that tells cameras apart; it has none"),
+        ([{"camera_id": n % 2, "subject": n // 2} for n in range(8)], "did you mean 'camera_id'"),
+        ([{"camera": 0, "subject": n} for n in range(8)], "no two train clips of benchmark 'xsub'"),
+        ([{"camera": n // 2, "subject": 0} for n in range(8)], "clip0 and clip1 of .* differ in no key"),
+    ],
+    ids=["no keys", "another key", "one camera", "two clips of a camera"],
+)
+def test_takes_that_the_data_does_not_tell_are_explained(tmp_path, keys, message):
+    data = write_takes(tmp_path / "data.h5", keys)
+    with pytest.raises(ValueError, match=message):
+        feeder(data, val_fraction=0.0).takes("camera")
