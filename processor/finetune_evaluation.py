@@ -95,15 +95,18 @@ class FinetuneEvaluation(Recognition):
         elif distill is not None:
             self._distill(weights, distill)
 
-    def _spread(self, weights: str, config: SpreadConfig) -> None:
-        train = self.include_unlabelled()
-        shown = train.with_views(self.loaders["test"].views, batch_size=self.config.test_batch_size)
+    def _spread(self, weights: str, spread: SpreadConfig) -> None:
+        config, seen = self.config, self.views("test")
+        if config.whiten_view is not None:
+            seen = [config.whiten_view] * config.whiten_repeat
+        feeder = self.include_unlabelled().feeder
+        shown = self.loader(feeder, seen, batch_size=config.test_batch_size, shuffle=False)
         features = extract_features(self.model, shown, self.watch(shown), self.autocast())
         refuse_collapse(features, weights)
         whitening = Whitening(self.model.feature_dim).to(self.device)
-        if self.config.whiten_view is not None:
-            learn_whitening(self, self.config, whitening, self.model)
-        aim_by_spreading(self, config, whitening(features).mean(1))
+        if config.whiten_view is not None:
+            learn_whitening(self, config, whitening, self.model)
+        aim_by_spreading(self, spread, whitening(features).mean(1))
 
     def _distill(self, weights: str, distill: float) -> None:
         if not self.has_head:

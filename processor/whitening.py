@@ -20,7 +20,8 @@ from torchlight.seed import derive_seed
 class WhitenConfig:
     """Keys of what compares features; see `Whitening.by_views`."""
 
-    # how clips are shown to learn what does not matter in them, labelled or not; null leaves this out
+    # how clips are shown to learn what does not matter in them, labelled or not; null leaves this out. Where labels
+    # spread for fine-tuning, clips are compared by the mean over these views
     whiten_view: ViewConfig | None = None
     whiten_repeat: int = 8
     # so many training clips at the most
