@@ -88,7 +88,7 @@ class FinetuneEvaluation(Recognition):
         """
         super().setup(phase)
         weights, distill = self.config.weights, self.config.distill
-        if phase == "test" or weights is None:
+        if phase == "test" or weights is None or self.config.data.label_fraction == 1:
             return
         if self.config.spread is not None:
             self._spread(weights, self.config.spread)

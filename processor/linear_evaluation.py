@@ -65,7 +65,8 @@ class LinearEvaluation(Recognition):
         assert isinstance(probe, Probe)
         if self.config.whiten_view is not None:
             learn_whitening(self, self.config, probe.whitening, self.model)
-        if self.config.spread is not None:
+        spread = self.config.spread if self.config.data.label_fraction < 1 else None
+        if spread is not None:
             self.include_unlabelled()
         for part, loader in self.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
@@ -75,11 +76,11 @@ class LinearEvaluation(Recognition):
             self.loaders[part] = loader.with_features(features)
             if part == "train" and self.config.whiten_view is None:
                 probe.whitening.standardise(features.flatten(0, 1))
-            if part == "train" and self.config.spread is not None:
-                aim_by_spreading(self, self.config.spread, probe.whitening(features).mean(1))
+            if part == "train" and spread is not None:
+                aim_by_spreading(self, spread, probe.whitening(features).mean(1))
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         whitened = self.config.whiten_view is not None
-        spread = self.config.spread is not None
-        return {"protocol": "linear", "weights": self.config.weights, "whitened": whitened, "spread": spread}
+        about = {"protocol": "linear", "weights": self.config.weights, "whitened": whitened}
+        return {**about, "spread": self.phase == "train" and self.targets is not None}

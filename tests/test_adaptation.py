@@ -645,6 +645,7 @@ def test_both_stages_on_cuda(tiny_data, tiny_config, tmp_path, method, precision
     for processor, source, more in (
         ("linear_evaluation", "stage1", [*few, view, "train_repeat=2"]),
         ("finetune_evaluation", "linear_evaluation", [few[0], "distill=0.5"]),
+        ("finetune_evaluation", "stage1", [few[0], view, "spread={}"]),
         ("finetune_evaluation", "stage1", ["freeze=true", "model_args.skip_empty_bodies=true"]),
     ):
         weights = ["--weights", tmp_path / source / "best.pt", "-w", tmp_path / processor, "--overwrite"]

@@ -174,6 +174,19 @@ def test_from_scratch_there_is_nothing_to_spread_by(few, tmp_path):
     assert (result["num_train_clip"], result["spread"]) == (12, False)
 
 
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_with_all_labels_there_is_nothing_to_spread_to(encoder, few, tmp_path, name):
+    settings = ["--weights", encoder, "num_epoch=1", "data.label_fraction=1"]
+    assert run(name, few, *settings) == 0
+    assert json.loads((tmp_path / "work" / "result.json").read_text())["spread"] is False
+    assert run(name, few, *settings, "spread=null", "-w", tmp_path / "without") == 0
+    spread, without = (
+        torch.load(tmp_path / folder / "last.pt", weights_only=True)["model"]
+        for folder in ("work", "without")
+    )
+    assert all(torch.equal(spread[key], without[key]) for key in spread)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

@@ -95,7 +95,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
     view = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
     few = ["num_epoch=3", "batch_size=8", "data.label_fraction=0.5"]
     for processor, start, more in (
-        ("linear_evaluation", "first", [f"whiten_view={view}", "whiten_clip=40"]),
+        ("linear_evaluation", "first", [f"whiten_view={view}", "whiten_clip=40", "spread={}"]),
         ("finetune_evaluation", "linear_evaluation", ["distill=0.5"]),
     ):
         weights = ["--weights", str(tmp_path / start / "best.pt"), "-w", str(tmp_path / processor)]
