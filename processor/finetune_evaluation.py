@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range
 from processor.encoder import has_head_for, load_encoder, load_head
 from processor.features import extract_features, refuse_collapse
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
-from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, SpreadConfig, aim_by_spreading
+from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, aim_by_spreading
 from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening
 from torchlight.build import Problem
 
@@ -27,9 +25,6 @@ class FinetuneConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
     head_weights: str | None = None
     # the encoder stays as it is, in eval mode, and the head alone learns
     freeze: bool = False
-    # with weights of a linear evaluation: unlabelled training clips are to get its scores divided by this; null
-    # trains on labelled clips alone
-    distill: float | None = None
 
 
 class FinetuneEvaluation(Recognition):
@@ -41,7 +36,6 @@ class FinetuneEvaluation(Recognition):
         *Recognition.ranges,
         *SPREAD_RANGES,
         *WHITEN_RANGES,
-        ("distill", lambda value: value is None or value > 0, "above 0, or null"),
         ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
     )
     config: FinetuneConfig
@@ -57,12 +51,6 @@ class FinetuneEvaluation(Recognition):
                 shown = "true" if value is True else value
                 text = f"is {shown}, but there are no weights of an encoder: name them with --weights FILE"
                 problems.append(Problem(key, text))
-        if config.head_weights is not None and config.distill is not None:
-            text = f"is {config.distill}, for which the head of a linear evaluation scores clips: set head_weights=null"
-            problems.append(Problem("distill", text))
-        if config.spread is not None and config.distill is not None:
-            text = f"is {config.distill}, but labels of unlabelled clips are spread: set one of distill, spread to null"
-            problems.append(Problem("distill", text))
         return problems
 
     def load_weights(self, path: str) -> None:
@@ -82,46 +70,27 @@ class FinetuneEvaluation(Recognition):
         self.model.encoder_requires_grad_(not config.freeze)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`; here the network that training starts from says what unlabelled clips show.
-
-        Raises ValueError where it is to score them and has no head, or learnt from other labels.
-        """
+        """See `Processor.setup`; here labels spread to unlabelled clips, by the encoder that training starts from."""
         super().setup(phase)
-        weights, distill = self.config.weights, self.config.distill
-        if phase == "test" or weights is None or self.config.data.label_fraction == 1:
+        config = self.config
+        if (
+            phase == "test"
+            or config.weights is None
+            or config.spread is None
+            or config.data.label_fraction == 1
+        ):
             return
-        if self.config.spread is not None:
-            self._spread(weights, self.config.spread)
-        elif distill is not None:
-            self._distill(weights, distill)
-
-    def _spread(self, weights: str, spread: SpreadConfig) -> None:
-        config, seen = self.config, self.views("test")
+        seen = self.views("test")
         if config.whiten_view is not None:
             seen = [config.whiten_view] * config.whiten_repeat
         feeder = self.include_unlabelled().feeder
         shown = self.loader(feeder, seen, batch_size=config.test_batch_size, shuffle=False)
         features = extract_features(self.model, shown, self.watch(shown), self.autocast())
-        refuse_collapse(features, weights)
+        refuse_collapse(features, config.weights)
         whitening = Whitening(self.model.feature_dim).to(self.device)
         if config.whiten_view is not None:
             learn_whitening(self, config, whitening, self.model)
-        aim_by_spreading(self, spread, whitening(features).mean(1))
-
-    def _distill(self, weights: str, distill: float) -> None:
-        if not self.has_head:
-            raise ValueError(
-                f"distill is {distill}, but {weights} is no linear evaluation of {self.config.data.num_class} "
-                "classes, which could score the unlabelled clips; run linear_evaluation first and name its best.pt, "
-                "or set distill=null"
-            )
-        train = self.include_unlabelled()
-        shown = train.with_views(self.loaders["test"].views, batch_size=self.config.test_batch_size)
-        self.network.eval()
-        with torch.no_grad():
-            order, scores = self.score(shown)
-        ordered = scores.new_zeros(len(train.feeder), scores.shape[1]).index_copy_(0, order, scores)
-        self.aim_at((ordered / distill).softmax(1))
+        aim_by_spreading(self, config.spread, whitening(features).mean(1))
 
     def parameter_groups(self) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""
@@ -144,9 +113,4 @@ class FinetuneEvaluation(Recognition):
             return {}
         protocol = "scratch" if self.config.weights is None else "finetune"
         about = {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
-        taught = self.targets is not None
-        spread, distilled = (
-            taught and self.config.spread is not None,
-            taught and self.config.distill is not None,
-        )
-        return {**about, "distilled": distilled, "spread": spread}
+        return {**about, "spread": self.targets is not None}

@@ -74,7 +74,7 @@ def test_a_grid_is_run_summed_up_and_not_run_again(study, tmp_path, capsys, monk
 
 def test_what_a_cell_runs(study):
     config = label_efficiency.load_config(
-        study / "grid.yaml", ["settings=[precision=bf16]", "distill=0.5"], label_efficiency.GridConfig
+        study / "grid.yaml", ["settings=[precision=bf16]"], label_efficiency.GridConfig
     )
     grid = label_efficiency.Grid(config, overwrite=False)
     for protocol, processor, weights in (
@@ -88,8 +88,6 @@ def test_what_a_cell_runs(study):
         assert run_config.weights == weights
         assert (run_config.data.label_fraction, run_config.data.label_seed, run_config.seed) == (0.25, 3, 3)
         assert run_config.precision == "bf16"
-        if protocol != "linear":
-            assert run_config.distill == (0.5 if protocol == "finetune" else None)
         assert Path(run_config.work_dir) == Path(config.work_dir, protocol, "0.25", "seed3")
 
 
@@ -149,7 +147,6 @@ def test_a_cell_of_another_config_or_of_older_weights_is_not_taken(study, tmp_pa
         (["--fractions", "0", "1"], 2, "fractions: has 0.0; a fraction is above 0, up to 1"),
         (["--seeds", "0"], 2, "seeds: is 0; it is 1 or more"),
         (["protocols=[finetune]"], 2, "finetune_from: is 'linear', which is not among the protocols; add it"),
-        (["finetune_from=encoder", "distill=1"], 2, "distill: goes with finetune_from: linear"),
         (["weights=null"], 2, "weights: is null; name those of the encoder with --weights FILE"),
         (["protocols=[]"], 2, "protocols: is empty; name one or more"),
         (["settings=[optim.rl=1]"], 2, "optim.rl: unknown key; choose from"),

@@ -114,17 +114,12 @@ def test_a_head_of_its_own_file_is_where_training_starts(pretrained_head, tiny_c
         (None, [], "head_weights: is .*head.pt, but there are no weights of an encoder"),
         (
             "encoder",
-            ["distill=0.5"],
-            "distill: is 0.5, for which the head of a linear evaluation scores clips",
-        ),
-        (
-            "encoder",
             ["head_weights={encoder}"],
             r"encoder.pt .*\n.*of another shape: fcn.weight .5, 32, 1, 1. in the file",
         ),
         ("encoder", ["head_weights=absent.pt"], "no checkpoint at absent.pt"),
     ],
-    ids=["no encoder", "distilled", "another width", "no file"],
+    ids=["no encoder", "another width", "no file"],
 )
 def test_a_head_that_does_not_go_is_explained(pretrained_head, tiny_config, capsys, given, settings, message):
     encoder, head = pretrained_head

@@ -193,11 +193,6 @@ def test_with_all_labels_there_is_nothing_to_spread_to(encoder, few, tmp_path, n
         ("linear_evaluation", ["spread.alpha=1.0"], "spread.alpha: is 1.0; it is above 0 and below 1"),
         ("linear_evaluation", ["spread.num_neighbour=0"], "spread.num_neighbour: is 0; it is 1 or more"),
         ("finetune_evaluation", ["spread.temperature=0"], "spread.temperature: is 0"),
-        (
-            "finetune_evaluation",
-            ["distill=0.5"],
-            "distill: is 0.5, but labels of unlabelled clips are spread",
-        ),
         ("finetune_evaluation", ["spread.camera_key=view"], "has no key 'view' that tells cameras apart"),
     ],
 )

@@ -96,7 +96,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
     few = ["num_epoch=3", "batch_size=8", "data.label_fraction=0.5"]
     for processor, start, more in (
         ("linear_evaluation", "first", [f"whiten_view={view}", "whiten_clip=40", "spread={}"]),
-        ("finetune_evaluation", "linear_evaluation", ["distill=0.5"]),
+        ("finetune_evaluation", "linear_evaluation", ["spread={}"]),
     ):
         weights = ["--weights", str(tmp_path / start / "best.pt"), "-w", str(tmp_path / processor)]
         status, error = finish(torchrun(tiny_config, *few, *weights, *more, processor=processor))
@@ -112,7 +112,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
         found, expected = (io.load_scores(tmp_path / name / "scores.npz") for name in (processor, "alone"))
         assert abs(found["scores"] - expected["scores"]).max() < 1e-3
     result = json.loads((tmp_path / "finetune_evaluation" / "result.json").read_text())
-    assert (result["num_train_clip"], result["num_label"], result["distilled"]) == (48, 32, True)
+    assert (result["num_train_clip"], result["num_label"], result["spread"]) == (48, 32, True)
 
 
 def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config, tmp_path, capsys):

@@ -44,8 +44,6 @@ class GridConfig:
     finetune: str = MISSING
     # what fine-tuning starts from: the linear evaluation with the same labels, or the encoder under a new head
     finetune_from: Literal["linear", "encoder"] = "linear"
-    # `distill` of fine-tuning that starts from linear evaluation: unlabelled clips go along
-    distill: float | None = None
     protocols: list[Protocol] = field(default_factory=lambda: list(PROTOCOLS))
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
     # runs of each cell, with other labels and other random numbers
@@ -81,8 +79,6 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
         )
     if config.weights is None and set(config.protocols) != {"scratch"}:
         yield "weights", "is null; name those of the encoder with --weights FILE"
-    if config.distill is not None and config.finetune_from == "encoder":
-        yield "distill", "goes with finetune_from: linear; an encoder alone cannot score unlabelled clips"
     if config.seeds < 1:
         yield "seeds", f"is {config.seeds}; it is 1 or more"
 
@@ -126,7 +122,6 @@ class Grid:
             f"data.label_fraction={cell.fraction}",
             f"data.label_seed={cell.seed}",
             f"seed={cell.seed}",
-            *([f"distill={config.distill}"] if cell.protocol == "finetune" and config.distill else []),
             *config.settings,
             "-w",
             str(self.work_dir(cell)),
