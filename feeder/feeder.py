@@ -118,26 +118,24 @@ class Feeder:
         """Which take each clip shows, counted from 0: (n,) int64.
 
         A take is one performance, recorded by several cameras at once: its clips are equal in all keys of the
-        data but `camera_key`.
+        data but `camera_key`. The action may be among them, for it says which recording it was; the caller gets
+        no more of it.
 
         Raises ValueError: the data has no such key; a camera has two clips of a take; no take has two clips.
         """
         keys = self.source.keys
         if camera_key not in keys:
-            known = (
-                nearest(camera_key, keys) if keys else "it has none, for clips are known by their names alone"
-            )
+            known = nearest(camera_key, keys) if keys else "it has none"
             raise ValueError(f"{self.path} has no key {camera_key!r} that tells cameras apart; {known}")
         others = [values[self.clips] for key, values in keys.items() if key != camera_key]
-        take = np.unique(np.stack([np.zeros_like(self.clips), *others]), axis=1, return_inverse=True)[
-            1
-        ].ravel()
-        seen, count = np.unique(np.stack([take, keys[camera_key][self.clips]]), axis=1, return_counts=True)
+        table = np.stack([np.zeros_like(self.clips), *others, keys[camera_key][self.clips]])
+        take = np.unique(table[:-1], axis=1, return_inverse=True)[1].ravel()
+        _, clip, count = np.unique(table, axis=1, return_inverse=True, return_counts=True)
         if (count > 1).any():
-            twice = self.name[take == seen[0, count.argmax()]]
+            twice = self.name[clip.ravel() == count.argmax()]
             raise ValueError(
-                f"{twice[0]} and {twice[1]} of {self.path} differ in no key but {camera_key!r}, yet are no two "
-                "cameras' clips of one take"
+                f"{twice[0]} and {twice[1]} of {self.path} are equal in all keys, {camera_key!r} included, so takes "
+                "cannot be told apart"
             )
         if len(np.unique(take)) == len(take):
             raise ValueError(

@@ -10,8 +10,8 @@ from processor.encoder import has_head_for, load_encoder, load_head
 from processor.features import extract_features, refuse_collapse
 from processor.optim import Group
 from processor.recognition import Recognition, RecognitionConfig
-from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, aim_by_spreading
-from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening
+from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
+from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, draw_clips
 from torchlight.build import Problem
 
 
@@ -21,7 +21,7 @@ class FinetuneConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
 
     # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
     encoder_lr: float | None = None
-    # a file whose head takes the place of that in `weights`, as some are published without their encoder
+    # in a test: a file whose head takes the place of that in `weights`, as some are published without their encoder
     head_weights: str | None = None
     # the encoder stays as it is, in eval mode, and the head alone learns
     freeze: bool = False
@@ -59,38 +59,41 @@ class FinetuneEvaluation(Recognition):
         From a linear evaluation of the same classes training takes the head, too: what the encoder has learnt is
         then not lost while a new head is still at random (Kumar et al., ICLR 2022).
         """
-        config = self.config
-        self.has_head = self.phase == "train" and has_head_for(config, self.model)
-        if self.phase == "test" or self.has_head:
+        config, test = self.config, self.phase == "test"
+        if config.head_weights is not None and not test:
+            raise ValueError(
+                f"head_weights is {config.head_weights}, which goes with --phase test; training begins with a new "
+                "head, or with that of a linear evaluation whose best.pt --weights names"
+            )
+        if config.head_weights is not None:
+            load_encoder(self.model, path, ignore=config.ignore_weights)
+            load_head(self.model, config.head_weights)
+        elif test or has_head_for(config, self.model):
             super().load_weights(path)
         else:
             load_encoder(self.model, path, ignore=config.ignore_weights)
-        if config.head_weights is not None:
-            load_head(self.model, config.head_weights)
         self.model.encoder_requires_grad_(not config.freeze)
 
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`; here labels spread to unlabelled clips, by the encoder that training starts from."""
         super().setup(phase)
         config = self.config
-        if (
-            phase == "test"
-            or config.weights is None
-            or config.spread is None
-            or config.data.label_fraction == 1
-        ):
+        if phase == "test" or config.weights is None:
             return
-        seen = self.views("test")
-        if config.whiten_view is not None:
-            seen = [config.whiten_view] * config.whiten_repeat
-        feeder = self.include_unlabelled().feeder
-        shown = self.loader(feeder, seen, batch_size=config.test_batch_size, shuffle=False)
+        spreading = start_spreading(self, config.spread)
+        if spreading is None:
+            return
+        whiten = config.whiten_view
+        seen = self.views("test") if whiten is None else [whiten] * config.whiten_repeat
+        shown = self.shown(self.loaders["train"], seen)
         features = extract_features(self.model, shown, self.watch(shown), self.autocast())
         refuse_collapse(features, config.weights)
         whitening = Whitening(self.model.feature_dim).to(self.device)
-        if config.whiten_view is not None:
-            learn_whitening(self, config, whitening, self.model)
-        aim_by_spreading(self, config.spread, whitening(features).mean(1))
+        if whiten is None:
+            whitening.standardise(features.flatten(0, 1))
+        else:
+            whitening.by_views(features[draw_clips(self, config, len(features))])
+        spreading.teach(whitening(features.mean(1)))
 
     def parameter_groups(self) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""
@@ -110,7 +113,7 @@ class FinetuneEvaluation(Recognition):
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         if self.phase == "test":
-            return {}
+            return {} if self.config.head_weights is None else {"head_weights": self.config.head_weights}
         protocol = "scratch" if self.config.weights is None else "finetune"
         about = {"protocol": protocol, "weights": self.config.weights, "freeze": self.config.freeze}
         return {**about, "spread": self.targets is not None}

@@ -10,7 +10,7 @@ from processor.config import ProcessorConfig, Range
 from processor.encoder import Probe, load_encoder
 from processor.features import extract_features, refuse_collapse
 from processor.recognition import Recognition, RecognitionConfig
-from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, aim_by_spreading
+from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 
@@ -63,11 +63,9 @@ class LinearEvaluation(Recognition):
             return
         probe = self.model.head
         assert isinstance(probe, Probe)
+        spreading = start_spreading(self, self.config.spread)
         if self.config.whiten_view is not None:
             learn_whitening(self, self.config, probe.whitening, self.model)
-        spread = self.config.spread if self.config.data.label_fraction < 1 else None
-        if spread is not None:
-            self.include_unlabelled()
         for part, loader in self.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
@@ -76,11 +74,11 @@ class LinearEvaluation(Recognition):
             self.loaders[part] = loader.with_features(features)
             if part == "train" and self.config.whiten_view is None:
                 probe.whitening.standardise(features.flatten(0, 1))
-            if part == "train" and spread is not None:
-                aim_by_spreading(self, spread, probe.whitening(features).mean(1))
+            if part == "train" and spreading is not None:
+                spreading.teach(probe.whitening(features.mean(1)))
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         whitened = self.config.whiten_view is not None
         about = {"protocol": "linear", "weights": self.config.weights, "whitened": whitened}
-        return {**about, "spread": self.phase == "train" and self.targets is not None}
+        return about if self.phase == "test" else {**about, "spread": self.targets is not None}

@@ -107,14 +107,15 @@ class Processor:
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
         """All that can be seen to be wrong with a config before data or device is touched."""
         problems = check_class("model", config.model, config.model_args, packages, base=cls.model_class)
-        try:
-            skeleton = get_skeleton(config.data.layout)
-        except (ValueError, OSError) as error:
-            return [*problems, build.Problem("data.layout", str(error))]
+        problems += out_of_range(config, cls.ranges) + contradictions(config)
         if cls.needs_weights and config.weights is None:
             problems.append(
                 build.Problem("weights", "is null; name those of the encoder with --weights FILE")
             )
+        try:
+            skeleton = get_skeleton(config.data.layout)
+        except (ValueError, OSError) as error:
+            return [*problems, build.Problem("data.layout", str(error))]
         for key, view in views_of(config).items():
             try:
                 _view(view, config, skeleton)
@@ -123,7 +124,7 @@ class Processor:
                     # Bodies and stream are one setting for all views.
                     where = {"num_body": "data.num_body", "stream": "stream"}.get(problem.key)
                     problems.append(build.Problem(where or f"{key}.{problem.key}", problem.text))
-        return list(dict.fromkeys(problems)) + out_of_range(config, cls.ranges) + contradictions(config)
+        return list(dict.fromkeys(problems))
 
     def parts(self, phase: str) -> list[Part]:
         """The parts of the data that a phase, "train" or "test", needs."""
@@ -265,6 +266,11 @@ class Processor:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+
+    def shown(self, loader: Loader, views: Sequence[ViewConfig]) -> Loader:
+        """A loader's clips, once each and in order, in other views."""
+        made = [_view(view, self.config, loader.feeder.skeleton) for view in views]
+        return loader.with_views(made, batch_size=self.config.test_batch_size)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
         """The clips of a part by the config's `data`, of which `changes` replace some."""

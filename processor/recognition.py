@@ -50,28 +50,8 @@ class Recognition(Processor):
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`."""
         super().setup(phase)
-        # what the scores of all training clips are to be, (n, num_class), where it is not their labels
+        # probabilities of classes (n, num_class) that training clips are taught, where it is not their labels
         self.targets: Tensor | None = None
-
-    def include_unlabelled(self) -> Loader:
-        """Let training have all its clips, labelled or not; `aim_at` says what at."""
-        everything = self.feeder("train", label_fraction=1.0)
-        # One loader at a time, for each may hold the poses of all clips on the device.
-        del self.loaders["train"]
-        self.loaders["train"] = self.part_loader(everything)
-        return self.loaders["train"]
-
-    def is_labelled(self) -> np.ndarray:
-        """Which training clips, labelled or not, have labels that may be used: (n,) bool."""
-        return np.isin(self.feeder("train", label_fraction=1.0).clips, self.labelled["train"].clips)
-
-    def aim_at(self, targets: Tensor) -> None:
-        """Teach training clips probabilities of classes, `targets` (n, num_class), and labelled ones their labels."""
-        feeder = self.loaders["train"].feeder
-        known = torch.from_numpy(self.is_labelled()).to(self.device)
-        label = torch.from_numpy(feeder.label).to(self.device)
-        targets[known] = F.one_hot(label[known], targets.shape[1]).to(targets)
-        self.targets = targets
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
@@ -85,11 +65,8 @@ class Recognition(Processor):
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
         return batch.label if self.targets is None else self.targets[batch.index]
 
-    def score(self, loader: Loader) -> tuple[Tensor, Tensor]:
-        """Places in the feeder (n,) and scores (n, num_class) of a loader's clips, the mean over a clip's views.
-
-        Gathered over the ranks; labels are not looked at.
-        """
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Scores of all clips of a part in the order of its feeder, the mean over a clip's views, and their worth."""
         index = [torch.empty(0, dtype=torch.int64, device=self.device)]
         scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
         for batch in self.watch(loader):
@@ -98,14 +75,8 @@ class Recognition(Processor):
                 views = [self._scores(view) for view in batch.views]
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
-        return distributed.all_gather_ragged(torch.cat(index)), distributed.all_gather_ragged(
-            torch.cat(scores)
-        )
-
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """Scores of all clips of a part in the order of its feeder, and what they are worth."""
-        index, gathered = (each.cpu() for each in self.score(loader))
-        order = index.numpy()
+        order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
+        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
         label = loader.feeder.label[order]
         metrics = classification_metrics(gathered.numpy(), label)
         metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))

@@ -4,7 +4,9 @@ n clips, D channels of a feature, K classes.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,27 +22,29 @@ class SpreadConfig:
     num_neighbour: int = 20
     temperature: float = 0.05
     alpha: float = 0.9
-    # clips equal in all keys of the data but this one (`camera` of NTU, `view` of NW-UCLA) show one performance, and
-    # are neighbours, too; null: such keys are not looked at
-    camera_key: str | None = None
+    # the data's key that tells cameras apart (`camera` of NTU, `view` of NW-UCLA): what several recorded at
+    # once is tied, too; null: clips are compared by their features alone
+    camera_key: Literal["camera", "view"] | None = None
 
 
 @dataclass
 class SemiSupervisedConfig:
     """A key of what learns from few labels."""
 
-    # unlabelled training clips learn along, by labels spread to them; null: training has labelled clips alone
+    # unlabelled training clips learn along, by labels spread to them, but from scratch; null: labelled ones alone do
     spread: SpreadConfig | None = None
 
 
 SPREAD_RANGES: tuple[Range, ...] = (
     ("spread.num_neighbour", lambda value: value >= 1, "1 or more"),
     ("spread.temperature", lambda value: value > 0, "above 0"),
-    ("spread.alpha", lambda value: 0 < value < 1, "above 0 and below 1"),
+    ("spread.alpha", lambda value: 0 < value <= 0.99, "above 0, up to 0.99"),
 )
 
 BALANCE_ROUNDS = 30
 TOLERANCE = 1e-6
+# Clips compared with all others at a time: the similarities of all to all can be larger than the device's memory.
+PART = 4096
 
 
 def spread_labels(
@@ -71,24 +75,31 @@ def spread_labels(
 
     Returns:
         (n, K) float32, rows of sum 1; a clip that no label reaches has the classes' shares.
+
+    Raises:
+        ValueError: a feature is no number.
     """
+    if not features.isfinite().all():
+        raise ValueError("features that labels are to spread by are not all numbers")
     tie = _ties(features, min(num_neighbour, len(features) - 1), temperature, take)
-    scale = tie.sum(1).to_dense().rsqrt()[:, None]
+    tiny = torch.finfo(torch.float64).tiny
+    scale = tie.sum(1).to_dense().clamp(min=tiny).rsqrt()[:, None]
     share = label[known].bincount(minlength=num_class).double()
     given = torch.zeros(len(features), num_class, dtype=torch.float64, device=features.device)
     given[known] = F.one_hot(label[known], num_class) / share.clamp(min=1)
-    spread = change = given
-    # Each round adds what labels reach by one more step: the series (1 - alpha S)^-1, to its end.
-    while (change > TOLERANCE * spread).any():
-        change = alpha * scale * (tie @ (scale * change))
-        spread = spread + change
-    reached = spread.sum(1) > 0
-    balanced = spread[reached]
+    reach = step = given
+    # Each step is what labels reach over one more tie: the series (1 - alpha S)^-1, to its end.
+    while (step > TOLERANCE * reach).any():
+        step = alpha * scale * (tie @ (scale * step))
+        reach = reach + step
+    reached = reach.sum(1) > 0
+    balanced = reach[reached]
     for _ in range(BALANCE_ROUNDS):
-        balanced = balanced * (share / balanced.sum(0).clamp(min=torch.finfo(balanced.dtype).tiny))
+        balanced = balanced * (share / balanced.sum(0).clamp(min=tiny))
         balanced = balanced / balanced.sum(1, keepdim=True)
-    spread[~reached], spread[reached] = share / share.sum(), balanced
-    return spread.float()
+    targets = (share / share.sum()).repeat(len(features), 1)
+    targets[reached] = balanced
+    return targets.float()
 
 
 def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor | None) -> Tensor:
@@ -96,8 +107,7 @@ def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor
     count, unit = len(features), F.normalize(features.float(), dim=1)
     place = torch.arange(count, device=features.device)
     weights, nearest = [], []
-    # In parts, for the similarities of all to all can be larger than the device's memory.
-    for rows in place.split(4096):
+    for rows in place.split(PART):
         similarity = unit[rows] @ unit.T
         similarity[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
         similarity, neighbour = similarity.topk(num_neighbour, dim=1)
@@ -119,22 +129,51 @@ def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor
     return tie.coalesce()
 
 
-def aim_by_spreading(processor: Recognition, config: SpreadConfig, features: Tensor) -> None:
-    """Teach all training clips, those of the processor's loader, by labels spread over their features (n, D).
+class Spreading:
+    """Lets a run train on all its training clips, labelled or not.
 
     Raises:
-        ValueError: the data does not tell takes apart by `camera_key`.
+        ValueError: the data does not tell takes apart, or labelled clips of one take are of two classes.
     """
-    feeder, device = processor.loaders["train"].feeder, features.device
-    take = None if config.camera_key is None else torch.from_numpy(feeder.takes(config.camera_key)).to(device)
-    targets = spread_labels(
-        features,
-        torch.from_numpy(feeder.label).to(device),
-        torch.from_numpy(processor.is_labelled()).to(device),
-        num_class=feeder.num_class,
-        num_neighbour=config.num_neighbour,
-        temperature=config.temperature,
-        alpha=config.alpha,
-        take=take,
-    )
-    processor.aim_at(targets)
+
+    def __init__(self, processor: Recognition, config: SpreadConfig) -> None:
+        self.processor, self.config = processor, config
+        everything = processor.feeder("train", label_fraction=1.0)
+        self.known = np.isin(everything.clips, processor.labelled["train"].clips)
+        self.take = None if config.camera_key is None else everything.takes(config.camera_key)
+        if self.take is not None:
+            label = everything.label[self.known]
+            _, first, of = np.unique(self.take[self.known], return_index=True, return_inverse=True)
+            if (other := np.flatnonzero(label != label[first][of])).size:
+                names = everything.name[self.known]
+                raise ValueError(
+                    f"{names[first][of][other[0]]} and {names[other[0]]} of {everything.path} are of one take by "
+                    f"all keys but {config.camera_key!r}, and of two classes; set spread.camera_key=null"
+                )
+        # One loader at a time, for each may hold the poses of all clips on the device.
+        del processor.loaders["train"]
+        processor.loaders["train"] = processor.part_loader(everything)
+
+    def teach(self, features: Tensor) -> None:
+        """Set what training clips are taught: their labels where known, else labels spread by features (n, D)."""
+        feeder, device = self.processor.loaders["train"].feeder, features.device
+        label, known = (torch.from_numpy(each).to(device) for each in (feeder.label, self.known))
+        targets = spread_labels(
+            features,
+            label,
+            known,
+            num_class=feeder.num_class,
+            num_neighbour=self.config.num_neighbour,
+            temperature=self.config.temperature,
+            alpha=self.config.alpha,
+            take=None if self.take is None else torch.from_numpy(self.take).to(device),
+        )
+        targets[known] = F.one_hot(label[known], feeder.num_class).to(targets)
+        self.processor.targets = targets
+
+
+def start_spreading(processor: Recognition, config: SpreadConfig | None) -> Spreading | None:
+    """What lets a run train on unlabelled clips; None where it is not asked to, or has none."""
+    if config is None or processor.config.data.label_fraction == 1:
+        return None
+    return Spreading(processor, config)

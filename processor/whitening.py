@@ -63,10 +63,18 @@ class Whitening(nn.Module):
         Args:
             features: of n clips, R of 2 or more views each.
             eps: added to all variances, as a share of the largest.
+
+        Raises:
+            ValueError: the views of a clip do not differ.
         """
         exact = features.double()
         within = (exact - exact.mean(1, keepdim=True)).flatten(0, 1)
         variance, direction = torch.linalg.eigh(within.T @ within / len(within))
+        if not variance[-1] > 0:
+            raise ValueError(
+                "the features of one clip's views do not differ, so they tell nothing of what to shrink; let "
+                "whiten_view draw at random (RandomResizedCrop, Rotate, …), or set whiten_view=null"
+            )
         basis = direction * (variance + eps * variance[-1]).rsqrt() @ direction.T
         centre = exact.mean((0, 1))
         # The size of a step of a linear layer does not depend on that of the views' differences.
@@ -79,20 +87,24 @@ class Whitening(nn.Module):
         return (x - self.mean) @ self.basis
 
 
+def draw_clips(processor: Processor, config: WhitenConfig, count: int) -> np.ndarray:
+    """Places of the clips that whitening is learnt from, of `count` in all, in order: (at most whiten_clip,) int64."""
+    rng = np.random.default_rng(derive_seed(processor.config.seed, "whitening"))
+    return np.sort(rng.permutation(count)[: config.whiten_clip])
+
+
 def learn_whitening(
     processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Backbone
 ) -> None:
     """`Whitening.by_views` of training clips, labelled or not, as the config says.
 
     Raises:
-        ValueError: the encoder has collapsed.
+        ValueError: the encoder has collapsed, or views of a clip do not differ.
     """
     assert config.whiten_view is not None
     feeder = processor.feeder("train", label_fraction=1.0)
-    rng = np.random.default_rng(derive_seed(processor.config.seed, "whitening"))
-    drawn = rng.permutation(len(feeder))[: config.whiten_clip]
     loader = processor.loader(
-        feeder.take(np.sort(drawn)),
+        feeder.take(draw_clips(processor, config, len(feeder))),
         [config.whiten_view] * config.whiten_repeat,
         batch_size=processor.config.test_batch_size,
         shuffle=False,

@@ -101,3 +101,17 @@ def test_no_two_leaves_share_a_work_dir():
 def test_no_absolute_paths():
     for path in CONFIG.rglob("*.yaml"):
         assert not [word for word in path.read_text().split() if word.startswith(("/", "~"))], path
+
+
+@pytest.mark.parametrize("name", ["knn", "linear", "finetune"])
+def test_whitening_can_be_left_out_and_views_are_those_meant(name):
+    path = CONFIG / "nw_ucla" / f"{name}.yaml"
+    processor = processor_of(path)
+    config = load_config(path, ["whiten_view=null"], processor.config_class)
+    assert config.whiten_view is None
+    assert config.test_view.augment[-1] == "UnitBox"
+    config = load_config(path, [], processor.config_class)
+    turns = [step["Rotate"]["max_angle"][1] for step in config.whiten_view.augment if "Rotate" in step]
+    assert turns == [3.14]
+    seen = [step["Rotate"]["max_angle"][1] for step in config.test_view.augment if "Rotate" in step]
+    assert seen == ([1.0] if name == "finetune" else [3.14])

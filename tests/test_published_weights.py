@@ -1,5 +1,6 @@
 """Published weights of AimCLR and of the adaptation to PKU-MMD: loaded, scored and taken over by the commands."""
 
+import json
 import re
 from pathlib import Path
 
@@ -90,36 +91,34 @@ def test_stage_2_starts_from_a_published_encoder(tiny_config, tmp_path, processo
         torch.testing.assert_close(after[key], before[f"encoder_q.{key}"])
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_a_head_of_its_own_file_is_where_training_starts(pretrained_head, tiny_config, tmp_path, freeze):
+def test_a_head_of_its_own_file_is_scored_on_an_encoder(pretrained_head, tiny_config, tmp_path):
     encoder, head = pretrained_head
-    settings = [
-        f"head_weights={head}",
-        "num_epoch=1",
-        "optim.lr=0",
-        "optim.weight_decay=0",
-        f"freeze={freeze}",
-    ]
-    assert run("finetune_evaluation", tiny_config, "--weights", encoder, *settings) == 0
-    after = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
-    torch.testing.assert_close(after["fcn.weight"][..., 0, 0], torch.load(head)["encoder_q.fc.weight"])
-    torch.testing.assert_close(after["fcn.bias"], torch.load(head)["encoder_q.fc.bias"])
-    before = torch.load(encoder, weights_only=True)["model"]
-    torch.testing.assert_close(after["data_bn.weight"], before["data_bn.weight"])
+    test = ["--phase", "test", "-w", tmp_path / "work"]
+    assert run("finetune_evaluation", tiny_config, "--weights", encoder, f"head_weights={head}", *test) == 0
+    assert json.loads((tmp_path / "work" / "result.json").read_text())["head_weights"] == str(head)
+    state, of_head = torch.load(encoder, weights_only=True)["model"], torch.load(head, weights_only=True)
+    state["fcn.weight"] = of_head["encoder_q.fc.weight"][..., None, None]
+    state["fcn.bias"] = of_head["encoder_q.fc.bias"]
+    torch.save(state, tmp_path / "merged.pt")
+    test = ["--phase", "test", "-w", tmp_path / "merged"]
+    assert run("recognition", tiny_config, "--weights", tmp_path / "merged.pt", *test) == 0
+    found, expected = (io.load_scores(tmp_path / name / "scores.npz") for name in ("work", "merged"))
+    np.testing.assert_array_equal(found["scores"], expected["scores"])
 
 
 @pytest.mark.parametrize(
     ("given", "settings", "message"),
     [
+        ("encoder", [], "head_weights is .*head.pt, which goes with --phase test"),
         (None, [], "head_weights: is .*head.pt, but there are no weights of an encoder"),
         (
             "encoder",
-            ["head_weights={encoder}"],
+            ["head_weights={encoder}", "--phase", "test"],
             r"encoder.pt .*\n.*of another shape: fcn.weight .5, 32, 1, 1. in the file",
         ),
-        ("encoder", ["head_weights=absent.pt"], "no checkpoint at absent.pt"),
+        ("encoder", ["head_weights=absent.pt", "--phase", "test"], "no checkpoint at absent.pt"),
     ],
-    ids=["no encoder", "another width", "no file"],
+    ids=["training", "no encoder", "another width", "no file"],
 )
 def test_a_head_that_does_not_go_is_explained(pretrained_head, tiny_config, capsys, given, settings, message):
     encoder, head = pretrained_head

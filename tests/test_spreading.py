@@ -3,16 +3,21 @@
 import csv
 import json
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import yaml
 from test_adaptation import pretrain_config, run
+from test_resume import assert_same_run
 
 import main
+from processor import spreading
+from processor.features import extract_features
 from processor.finetune_evaluation import FinetuneEvaluation
 from processor.linear_evaluation import LinearEvaluation
 from processor.spreading import spread_labels
+from processor.whitening import Whitening, learn_whitening
 
 PROCESSORS = {"linear_evaluation": LinearEvaluation, "finetune_evaluation": FinetuneEvaluation}
 
@@ -59,6 +64,30 @@ def test_equal_to_dense_algebra(alpha, take):
     found = spread(features, label, known, take=None if take is None else torch.from_numpy(take), **options)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == torch.float32
+
+
+def test_parts_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    features, label = rng.standard_normal((60, 6)), rng.integers(0, 3, 60)
+    known = np.arange(60) < 12
+    expected = spread(features, label, known)
+    monkeypatch.setattr(spreading, "PART", 7)
+    torch.testing.assert_close(spread(features, label, known), expected)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-6])
+def test_ties_too_weak_for_a_number_reach_nobody(temperature):
+    features = np.random.default_rng(0).standard_normal((20, 3))
+    found = spread(features, [0, 1, 2, *[0] * 17], [True] * 3 + [False] * 17, temperature=temperature)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.sum(1), torch.ones(20))
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features = np.eye(3)
+    features[1, 1] = np.nan
+    with pytest.raises(ValueError, match="not all numbers"):
+        spread(features, [0, 1, 2], [True, True, False])
 
 
 def test_one_label_a_cluster_is_enough_and_others_are_not_looked_at():
@@ -150,22 +179,102 @@ def test_unlabelled_clips_learn_by_the_labels_spread_to_them(encoder, few, tmp_p
     assert right[0] > right[1]
 
 
-def test_hidden_labels_change_nothing(encoder, few, tmp_path, monkeypatch):
-    words = ["linear_evaluation", "-c", str(few), "--weights", str(encoder), "num_epoch=2"]
+@pytest.mark.parametrize("whiten", [True, False], ids=["whitened", "standardised"])
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path, name, whiten):
+    still = "{sampling: [{Resize: {num_frame: 16}}], augment: []}"
+    # Where nothing is drawn, what the encoder makes of the clips can be made again.
+    words = [
+        name,
+        "-c",
+        str(few),
+        "--weights",
+        str(encoder),
+        f"train_view={still}",
+        "-w",
+        str(tmp_path / "w"),
+    ]
+    words += [] if whiten else ["whiten_view=null"]
+    processor = PROCESSORS[name](main.read_config(main.parse(words)))
+    processor.setup()
+    loader = processor.part_loader(processor.feeder("train", label_fraction=1.0))
+    config, feeder = processor.config, loader.feeder
+    whitening = Whitening(32)
+    seen = [config.test_view]
+    if whiten:
+        learn_whitening(processor, config, whitening, processor.model)
+        seen = [config.whiten_view] * config.whiten_repeat if name == "finetune_evaluation" else seen
+    shown = processor.shown(loader, seen)
+    features = extract_features(processor.model, shown, shown.iterate(), processor.autocast())
+    if not whiten:
+        whitening.standardise(features.flatten(0, 1))
+    known = np.isin(feeder.clips, processor.labelled["train"].clips)
+    expected = spread(
+        whitening(features.mean(1)),
+        feeder.label,
+        known,
+        num_class=4,
+        num_neighbour=5,
+        temperature=0.05,
+        alpha=0.9,
+    )
+    torch.testing.assert_close(processor.targets[~known], expected[~known], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_hidden_labels_change_nothing(encoder, few, tmp_path, monkeypatch, name):
+    words = [name, "-c", str(few), "--weights", str(encoder), "num_epoch=2", "spread.camera_key=camera"]
     assert main.main(words) == 0
-    include = LinearEvaluation.include_unlabelled
+    feeder = PROCESSORS[name].feeder
 
-    def blind(processor):
-        loader = include(processor)
-        loader.feeder.label = np.where(processor.is_labelled(), loader.feeder.label, 0)
-        return loader
+    def blind(processor, part, **changes):
+        found = feeder(processor, part, **changes)
+        if changes:
+            known = np.isin(found.clips, feeder(processor, part).clips)
+            found.label = np.where(known, found.label, 0)
+        return found
 
-    monkeypatch.setattr(LinearEvaluation, "include_unlabelled", blind)
+    monkeypatch.setattr(PROCESSORS[name], "feeder", blind)
     assert main.main([*words, "-w", str(tmp_path / "blind")]) == 0
     seen, unseen = (
         torch.load(tmp_path / folder / "last.pt", weights_only=True)["model"] for folder in ("work", "blind")
     )
     assert all(torch.equal(seen[key], unseen[key]) for key in seen)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_trial_and_a_run_taken_up_again(encoder, few, tmp_path, name):
+    words = ["--weights", encoder, "num_epoch=4", "spread.camera_key=camera"]
+    assert run(name, few, *words, "test_batch_size=8", "--debug") == 0
+    assert run(name, few, *words) == 0
+
+    def stop(processor, epoch):
+        if epoch == 2:
+            raise ValueError("stopped here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PROCESSORS[name], "start_epoch", stop)
+        assert run(name, few, *words, "-w", tmp_path / "stopped") == 1
+    assert run(name, few, *words, "-w", tmp_path / "stopped", "--resume") == 0
+    assert_same_run(tmp_path / "work", tmp_path / "stopped")
+
+
+def test_a_take_of_two_classes_is_refused(encoder, few, tiny_data, tmp_path, capsys):
+    (tmp_path / "data.h5").write_bytes(tiny_data.read_bytes())
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        file["keys/subject"][...] = np.arange(96) // 2
+        file["keys/camera"][...] = np.arange(96) % 2
+        del file["keys/action"]
+    settings = [f"data.path={tmp_path / 'data.h5'}", "spread.camera_key=camera", "data.label_fraction=0.9"]
+    assert run("linear_evaluation", few, "--weights", encoder, *settings) == 1
+    assert "are of one take by all keys but 'camera', and of two classes" in capsys.readouterr().err
+
+
+def test_views_that_do_not_differ_tell_nothing(encoder, few, capsys):
+    still = "whiten_view={_delete_: true, sampling: [{Resize: {num_frame: 16}}]}"
+    for name in PROCESSORS:
+        assert run(name, few, "--weights", encoder, still) == 1
+        assert "the features of one clip's views do not differ" in capsys.readouterr().err
 
 
 def test_from_scratch_there_is_nothing_to_spread_by(few, tmp_path):
@@ -190,7 +299,8 @@ def test_with_all_labels_there_is_nothing_to_spread_to(encoder, few, tmp_path, n
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("linear_evaluation", ["spread.alpha=1.0"], "spread.alpha: is 1.0; it is above 0 and below 1"),
+        ("linear_evaluation", ["spread.alpha=1.0"], "spread.alpha: is 1.0; it is above 0, up to 0.99"),
+        ("linear_evaluation", ["spread.camera_key=subject"], "spread.camera_key"),
         ("linear_evaluation", ["spread.num_neighbour=0"], "spread.num_neighbour: is 0; it is 1 or more"),
         ("finetune_evaluation", ["spread.temperature=0"], "spread.temperature: is 0"),
         ("finetune_evaluation", ["spread.camera_key=view"], "has no key 'view' that tells cameras apart"),
