@@ -19,16 +19,20 @@ def data(tmp_path_factory):
     return path
 
 
-def write(path, train, held_out, *, subjects=10, keys=True, classes=CLASSES):
-    rng = np.random.default_rng(0)
-    with PreparedWriter(
+def open_writer(path, classes):
+    return PreparedWriter(
         path,
         skeleton=get_skeleton("kinect-v1"),
         class_names=classes,
         frame_rate=30.0,
         bodies="first",
         source="tests",
-    ) as writer:
+    )
+
+
+def write(path, train, held_out, *, subjects=10, keys=True, classes=CLASSES):
+    rng = np.random.default_rng(0)
+    with open_writer(path, classes) as writer:
         for clip, label in enumerate([*train, *held_out]):
             tracks = rng.standard_normal((1 + clip % 3, 2 + clip % 5, 20, 3)).astype(np.float32)
             writer.append(f"clip{clip}", label, tracks, **({"subject": clip % subjects} if keys else {}))
@@ -309,14 +313,7 @@ def test_real_clips_of_nw_ucla_have_the_published_counts(shared_data, tmp_path):
 
 
 def write_takes(path, keys):
-    with PreparedWriter(
-        path,
-        skeleton=get_skeleton("kinect-v1"),
-        class_names=CLASSES,
-        frame_rate=30.0,
-        bodies="first",
-        source="tests",
-    ) as writer:
+    with open_writer(path, CLASSES) as writer:
         for clip, values in enumerate(keys):
             writer.append(f"clip{clip}", clip % 4, np.ones((1, 2, 20, 3), np.float32), **values)
         writer.finish({"xsub": {"train": range(len(keys)), "val": []}})
