@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from net.utils.backbone import Backbone, BodyMaps
-from net.utils.gcn import Neighbours, SpatialTemporalBlock, initialise
+from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
+from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock, initialise
 from net.utils.graph import Graph
 
 # Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
@@ -69,9 +69,7 @@ class Model(Backbone):
         strides = [stride for _, stride in BLOCKS] + [1]
         self.st_gcn_networks = nn.ModuleList(
             SpatialTemporalBlock(
-                width_in,
-                width,
-                neighbours=neighbours,
+                SpatialGraphConv(width_in, width, neighbours=neighbours),
                 kernel_size=temporal_kernel_size,
                 stride=stride,
                 dropout=dropout if index > 0 else 0.0,
@@ -95,22 +93,8 @@ class Model(Backbone):
 
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
-        bodies, present = self._split_bodies(x)
+        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
         return BodyMaps(self._encode(bodies), len(x), present)
-
-    def _split_bodies(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere."""
-        num_joint = self.A.shape[1]
-        if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != num_joint:
-            raise ValueError(
-                f"input has shape {tuple(x.shape)}; this network takes (N, {self.in_channels}, T, "
-                f"{num_joint}, M): set in_channels and layout to those of the data"
-            )
-        bodies = x.permute(0, 4, 2, 3, 1)
-        if not self.skip_empty_bodies:
-            return bodies.flatten(0, 1), None
-        present = (bodies != 0).flatten(2).any(2)
-        return bodies[present], present
 
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
@@ -123,12 +107,7 @@ class Model(Backbone):
         return y
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        A = state_dict.get(f"{prefix}A")
-        if A is not None and A.shape == self.A.shape and not torch.allclose(A.to(self.A), self.A, atol=1e-4):
-            raise ValueError(
-                "these weights were trained on another graph (their A differs from this network's); "
-                "set layout, strategy and max_hop to theirs"
-            )
+        check_graph(state_dict.get(f"{prefix}A"), self.A)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

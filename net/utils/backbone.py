@@ -6,6 +6,7 @@ N clips, C channels, T frames, V joints, M bodies, B bodies that a network ran o
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -101,3 +102,37 @@ class Backbone(nn.Module):
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights as other programs name them, under this network's names; other keys pass through."""
         return state
+
+
+def split_bodies(
+    x: Tensor, num_joint: int, in_channels: int, skip_empty: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere.
+
+    Args:
+        x: clips (N, C, T, V, M).
+        num_joint, in_channels: V and C that the network takes.
+        skip_empty: leave out bodies that are 0 throughout.
+
+    Raises:
+        ValueError: x has another shape.
+    """
+    if x.dim() != 5 or x.shape[1] != in_channels or x.shape[3] != num_joint:
+        raise ValueError(
+            f"input has shape {tuple(x.shape)}; this network takes (N, {in_channels}, T, {num_joint}, M): set "
+            "in_channels and layout to those of the data"
+        )
+    bodies = x.permute(0, 4, 2, 3, 1)
+    if not skip_empty:
+        return bodies.flatten(0, 1), None
+    present = (bodies != 0).flatten(2).any(2)
+    return bodies[present], present
+
+
+def check_graph(trained: Tensor | None, A: Tensor) -> None:
+    """Raise ValueError for weights that were trained with an adjacency of the same shape (K, V, V) but other values."""
+    if trained is not None and trained.shape == A.shape and not torch.allclose(trained.to(A), A, atol=1e-4):
+        raise ValueError(
+            "these weights were trained on another graph (their A differs from this network's); "
+            "set layout, strategy and max_hop to theirs"
+        )

@@ -15,58 +15,99 @@ from torch import Tensor, nn
 class SpatialGraphConv(nn.Module):
     """Graph convolution: y[w] = sum_k sum_v A[k, v, w] (W_k x[v] + b_k)  (Yan et al., AAAI 2018, eq. 10).
 
-    The adjacency is applied to whichever side of the 1x1 convolution has fewer channels.
-
     in_channels, out_channels: C and C'.
     neighbours: the entries of A that may differ from 0; share one object between all layers of a network.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, neighbours: "Neighbours") -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.conv = nn.Conv2d(in_channels, out_channels * neighbours.num_subset, 1)
         self.neighbours = neighbours
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
         """From x (B, C, T, V) and A (K, V, V), 0 but where `neighbours` says, to (B, C', T, V)."""
-        if self.conv.in_channels > self.conv.out_channels // len(A):
-            return self.neighbours.sum(self.conv(x), A)
-        weight = (
-            self.conv.weight.unflatten(0, (len(A), -1)).transpose(0, 1).flatten(1, 2)
-        )  # (C', K * C, 1, 1)
-        y = F.conv2d(self.neighbours.spread(x, A), weight)
-        assert self.conv.bias is not None
-        bias = A.sum(1).T @ self.conv.bias.view(len(A), -1)  # (V, C')
-        return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
+        return graph_conv(x, A, *by_subset(self.conv, len(A)), self.neighbours)
+
+
+def by_subset(conv: nn.Conv2d, num_subset: int) -> tuple[Tensor, Tensor]:
+    """Weight (S, C', C) and bias (S, C') of a 1x1 convolution to the S subsets' C' channels, one after another."""
+    assert conv.bias is not None
+    weight = conv.weight[..., 0, 0].unflatten(0, (num_subset, -1))
+    return weight, conv.bias.unflatten(0, (num_subset, -1))
+
+
+def graph_conv(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor, neighbours: "Neighbours") -> Tensor:
+    """Graph convolution with the same adjacency for all bodies: (B, C, T, V) -> (B, C', T, V).
+
+    The adjacency is applied to whichever side of the 1x1 convolution has fewer channels.
+
+    A: (K, V, V), 0 but where `neighbours` says. weight: (K, C', C). bias: (K, C').
+    """
+    if weight.shape[2] > weight.shape[1]:
+        return neighbours.sum(_pointwise(x, weight.flatten(0, 1), bias.flatten()), A)
+    y = _pointwise(neighbours.spread(x, A), weight.transpose(0, 1).flatten(1))
+    return _add_bias(y, A.sum(1).T @ bias)
+
+
+def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Graph convolution with each body's own adjacency: (B, C, T, V) -> (B, C', T, V).
+
+    A: (B, K, V, V). weight: (K, C', C). bias: (K, C').
+    """
+    num_subset, num_joint = A.shape[1:3]
+    if weight.shape[2] > weight.shape[1]:
+        y = _pointwise(x, weight.flatten(0, 1), bias.flatten())
+        rows = y.permute(0, 2, 3, 1).unflatten(3, (num_subset, -1)).flatten(2, 3)  # (B, T, V * K, C')
+        by_row = A.permute(0, 3, 2, 1).flatten(2)  # (B, V, V * K)
+        return torch.matmul(by_row[:, None].to(rows.dtype), rows).permute(0, 3, 1, 2)
+    rows = x.permute(0, 2, 3, 1)  # (B, T, V, C)
+    by_row = A.permute(0, 3, 1, 2).flatten(1, 2)  # (B, V * K, V)
+    spread = torch.matmul(by_row[:, None].to(rows.dtype), rows)  # (B, T, V * K, C)
+    spread = spread.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+    y = _pointwise(spread, weight.transpose(0, 1).flatten(1))
+    return _add_bias(y, (A.sum(2).transpose(1, 2) @ bias)[:, None])
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """1x1 convolution with weight (C', C)."""
+    return F.conv2d(x, weight[..., None, None], bias)
+
+
+def _add_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """Maps (B, C', T, V) plus a bias of each joint, (V, C') or (B, 1, V, C')."""
+    return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
 
 
 class SpatialTemporalBlock(nn.Module):
     """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
 
-    in_channels, out_channels: C and C'.
-    neighbours: see `SpatialGraphConv`.
+    gcn: the graph convolution, from C to C' channels: a module `gcn(x, *graph)` with `in_channels`, `out_channels`.
     kernel_size: frames that the temporal convolution sees; odd.
     stride: every stride-th frame is kept.
+    padding: frames of zeros at either end; None for as many as keep the length.
     dropout: probability.
     residual: whether the input is added to the output (through a 1x1 convolution where their shapes differ).
     """
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        gcn: "SpatialGraphConv",
         *,
-        neighbours: "Neighbours",
         kernel_size: int = 9,
         stride: int = 1,
+        padding: int | None = None,
         dropout: float = 0.0,
         residual: bool = True,
     ) -> None:
         super().__init__()
-        self.gcn = SpatialGraphConv(in_channels, out_channels, neighbours=neighbours)
+        self.gcn = gcn
+        in_channels, out_channels = gcn.in_channels, gcn.out_channels
+        padding = kernel_size // 2 if padding is None else padding
         self.tcn = nn.Sequential(
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (kernel_size // 2, 0)),
+            nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0)),
             nn.BatchNorm2d(out_channels),
             nn.Dropout(dropout, inplace=True),
         )
@@ -78,9 +119,9 @@ class SpatialTemporalBlock(nn.Module):
                 StridedPointwiseConv(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)
             )
 
-    def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        """From x (B, C, T, V) and A (K, V, V) to (B, C', ceil(T / stride), V)."""
-        y = self.tcn(self.gcn(x, A))
+    def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
+        """From x (B, C, T, V), and what `gcn` takes beside it, to (B, C', T', V)."""
+        y = self.tcn(self.gcn(x, *graph))
         if self.residual is not None:
             y += self.residual(x)
         return F.relu_(y)

@@ -1,0 +1,221 @@
+"""Actional links: which joints of a body act on which, inferred from how they move (AS-GCN, Li et al., CVPR 2019).
+
+B bodies, T frames, C coordinates, V joints, P = V (V - 1) ordered pairs of different joints, H hidden units,
+L link types beside "no link". Pair p is (sender, receiver), in the order of the senders, then the receivers.
+
+Names of parameters are those of the published weights. A linear layer on a pair of joints is the sum of one on the
+sender and one on the receiver, which are applied to V joints and not to P pairs.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.loss import at_least_float32
+
+# Share of pairs that have no link, by which the links are held back (section 3.2); the rest is divided evenly.
+NO_LINK = 0.95
+# How much of a pose the links of all types may carry over (the published code's decay).
+LINK_SCALE = 0.1
+
+
+class Links(NamedTuple):
+    """Links of B bodies.
+
+    logits: (B, P, 1 + L) of each pair's type, "no link" first.
+    edges: (B, P, 1 + L), 1 at the type that was drawn; gradients are those of the softmax.
+    """
+
+    logits: Tensor
+    edges: Tensor
+
+    def adjacency(self) -> Tensor:
+        """(B, L, V, V): what joint v gives to joint w, itself included; columns sum to `LINK_SCALE`."""
+        batch, num_pair, num_type = self.edges.shape
+        num_joint = round((1 + math.sqrt(1 + 4 * num_pair)) / 2)
+        linked = self.edges[..., 1:].transpose(1, 2)  # (B, L, P)
+        # Off the diagonal in rows of V: V + 1 places from one entry of the diagonal to the next.
+        grid = F.pad(linked.reshape(batch, num_type - 1, num_joint - 1, num_joint), (0, 1))
+        grid = F.pad(grid.flatten(2), (1, 0)).unflatten(2, (num_joint, num_joint))
+        grid = grid + torch.eye(num_joint, dtype=grid.dtype, device=grid.device)
+        return grid / grid.sum(2, keepdim=True) * LINK_SCALE
+
+
+class ActionalLinks(nn.Module):
+    """Infers links, and learns to by predicting each next frame from the links alone.
+
+    in_channels: C.
+    num_frame: T, frames that links are inferred from.
+    hidden: H.
+    num_link: L.
+    dropout: probability inside the MLPs and the decoder.
+    temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
+
+    Raises ValueError for sizes below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_frame: int = 50,
+        *,
+        hidden: int = 128,
+        num_link: int = 2,
+        dropout: float = 0.5,
+        temperature: float = 0.5,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_frame", num_frame), ("hidden", hidden), ("num_link", num_link)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; give more than 0")
+        self.num_frame, self.num_link, self.temperature = num_frame, num_link, temperature
+        self.encoder = InteractionEncoder(in_channels * num_frame, hidden, 1 + num_link, dropout)
+        self.decoder = InteractionDecoder(in_channels, hidden, 1 + num_link, dropout)
+
+    def forward(self, poses: Tensor) -> Links:
+        """Links of bodies (B, T, V, C): drawn at random in training, the likeliest in eval mode."""
+        logits = at_least_float32(self.encoder(poses.transpose(1, 2).flatten(2)))
+        if self.training:
+            return Links(logits, F.gumbel_softmax(logits, self.temperature, hard=True))
+        soft = (logits / self.temperature).softmax(-1)
+        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+        return Links(logits, hard - soft.detach() + soft)
+
+    def losses(self, poses: Tensor, links: Links, *, variance: float = 5e-4) -> dict[str, Tensor]:
+        """What the links are learnt by: `nll` of each next frame, and `kl` from the prior that links are few.
+
+        Section 3.2, eq. 7: a Gaussian of `variance` (metres squared) around each predicted coordinate, without its
+        constant, summed over time and coordinates; means over bodies and joints.
+        """
+        predicted = at_least_float32(self.decoder(poses, links.edges))
+        squared = (predicted - at_least_float32(poses[:, 1:])).square()
+        nll = squared.sum((1, 3)).mean() / (2 * variance)
+        share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
+        share[0] = NO_LINK
+        log_p = links.logits.log_softmax(-1)
+        kl = (log_p.exp() * (log_p - share.log())).sum((1, 2)).mean() / poses.shape[2]
+        return {"nll": nll, "kl": kl}
+
+
+class InteractionEncoder(nn.Module):
+    """From trajectories of joints to logits of link types (section 3.2, eq. 3 and 4)."""
+
+    def __init__(self, in_features: int, hidden: int, num_type: int, dropout: float) -> None:
+        super().__init__()
+        self.mlp1 = MLP(in_features, hidden, dropout)
+        self.mlp2 = MLP(2 * hidden, hidden, dropout)
+        self.mlp3 = MLP(hidden, hidden, dropout)
+        self.mlp4 = MLP(3 * hidden, hidden, dropout)
+        self.fc_out = nn.Linear(hidden, num_type)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, V, T * C) to logits (B, P, types)."""
+        joint = self.mlp1(x)
+        pair = self.mlp2.of_pairs(joint)  # (B, P, H)
+        num_joint = joint.shape[1]
+        # As published, the sum over what a joint receives is divided by the number of all joints.
+        joint = self.mlp3(_received(pair, num_joint) / num_joint)
+        return self.fc_out(self.mlp4.of_pairs(joint, pair))
+
+
+class InteractionDecoder(nn.Module):
+    """Predicts each next frame from the one before and what came over the links (section 3.2, eq. 5 and 6).
+
+    Pairs without a link send nothing; the parameters for them are there for the published weights' sake.
+    """
+
+    def __init__(self, in_channels: int, hidden: int, num_type: int, dropout: float) -> None:
+        super().__init__()
+        self.msg_fc1 = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(num_type))
+        self.msg_fc2 = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(num_type))
+        self.hidden_r = nn.Linear(hidden, hidden, bias=False)
+        self.hidden_i = nn.Linear(hidden, hidden, bias=False)
+        self.hidden_n = nn.Linear(hidden, hidden, bias=False)
+        self.input_r = nn.Linear(in_channels, hidden)
+        self.input_i = nn.Linear(in_channels, hidden)
+        self.input_n = nn.Linear(in_channels, hidden)
+        self.out_fc1 = nn.Linear(hidden, hidden)
+        self.out_fc2 = nn.Linear(hidden, hidden)
+        self.out_fc3 = nn.Linear(hidden, in_channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, poses: Tensor, edges: Tensor) -> Tensor:
+        """Frames 1 to T - 1, each from the true one before it: poses (B, T, V, C) -> (B, T - 1, V, C)."""
+        seen = poses[:, :-1]
+        inputs = [layer(seen) for layer in (self.input_r, self.input_i, self.input_n)]
+        state = seen.new_zeros(len(seen), seen.shape[2], self.out_fc1.in_features)
+        states = []
+        for r_in, i_in, n_in in zip(*(each.unbind(1) for each in inputs), strict=True):
+            received = self._messages(state, edges) / poses.shape[3]
+            r = torch.sigmoid(r_in + self.hidden_r(received))
+            i = torch.sigmoid(i_in + self.hidden_i(received))
+            n = torch.tanh(n_in + r * self.hidden_n(received))
+            state = torch.lerp(n, state.to(n.dtype), i)
+            states.append(state)
+        y = self.dropout(F.relu(self.out_fc1(torch.stack(states, 1))))
+        y = self.dropout(F.relu(self.out_fc2(y)))
+        return seen + self.out_fc3(y)
+
+    def _messages(self, state: Tensor, edges: Tensor) -> Tensor:
+        """What each joint receives over its links: states (B, V, H) and edges (B, P, types) -> (B, V, H)."""
+        total = state.new_zeros(())
+        for kind in range(1, len(self.msg_fc1)):
+            message = torch.tanh(_linear_of_pairs(self.msg_fc1[kind], state))
+            message = torch.tanh(self.msg_fc2[kind](self.dropout(message)))
+            total = total + message * edges[..., kind, None].to(message.dtype)
+        return _received(total, state.shape[1]) / (len(self.msg_fc1) - 1)
+
+
+class MLP(nn.Module):
+    """Two linear layers with ELU, dropout between them, and a batch norm."""
+
+    def __init__(self, in_features: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.bn = nn.BatchNorm1d(hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, V, in_features) -> (B, V, H)."""
+        return self._rest(self.fc1(x))
+
+    def of_pairs(self, joint: Tensor, pair: Tensor | None = None) -> Tensor:
+        """Of receiver, sender, and what is known of the pair: (B, V, H) and (B, P, H) -> (B, P, H)."""
+        return self._rest(_linear_of_pairs(self.fc1, joint, pair))
+
+    def _rest(self, x: Tensor) -> Tensor:
+        y = F.elu(self.fc2(self.dropout(F.elu(x))))
+        return self.bn(y.flatten(0, 1)).view(y.shape)
+
+
+def _linear_of_pairs(layer: nn.Linear, joint: Tensor, pair: Tensor | None = None) -> Tensor:
+    """A linear layer on (receiver, sender, pair): from joints (B, V, H) and pairs (B, P, H) to (B, P, H')."""
+    width = joint.shape[2]
+    receiver = F.linear(joint, layer.weight[:, :width], layer.bias)
+    sender = F.linear(joint, layer.weight[:, width : 2 * width])
+    grid = sender[:, :, None] + receiver[:, None]  # (B, V, V, H')
+    batch, num_joint = joint.shape[:2]
+    # Without the diagonal: behind its first entry V rows of V entries and the next of the diagonal follow.
+    rows = grid.flatten(1, 2)[:, 1:].unflatten(1, (num_joint - 1, num_joint + 1))[:, :, :-1]
+    y = rows.reshape(batch, -1, grid.shape[3])
+    return y if pair is None else y + F.linear(pair, layer.weight[:, 2 * width :])
+
+
+def _received(pair: Tensor, num_joint: int) -> Tensor:
+    """Sum of what each joint receives, from pairs (B, P, H): (B, V, H)."""
+    rows = F.pad(pair.unflatten(1, (num_joint - 1, num_joint)), (0, 0, 0, 1))
+    grid = F.pad(rows.flatten(1, 2), (0, 0, 1, 0)).unflatten(1, (num_joint, num_joint))
+    return grid.sum(1)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
+        nn.init.constant_(module.bias, 0.1)

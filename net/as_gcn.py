@@ -1,0 +1,273 @@
+"""AS-GCN: actional-structural graph convolutional networks (Li et al., CVPR 2019).
+
+N clips, C channels, T frames, V joints, M bodies, B bodies in all, K structural and L actional adjacency subsets,
+P future frames, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.actional_links import ActionalLinks
+from net.future import body_poses, mean_squared_error, scored_joints
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
+from net.st_gcn import PointwiseHead
+from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
+from net.utils.gcn import (
+    Neighbours,
+    SpatialTemporalBlock,
+    by_subset,
+    graph_conv,
+    graph_conv_by_body,
+    initialise,
+)
+from net.utils.graph import Graph
+
+# Width in units of hidden_channels, and stride, of the nine blocks of the encoder.
+BLOCKS = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
+# Temporal kernel and stride of the six blocks that bring the feature down to one frame, 2 hidden_channels wide.
+FUTURE_BLOCKS = ((9, 1), (9, 2), (9, 2), (9, 2), (3, 2), (5, 1))
+
+
+class Model(Backbone, MultiTask):
+    """Nine blocks over structural and actional links, mean, a linear head; and a head for the poses to come.
+
+    Names and shapes of the parameters are those of the published weights; links have the prefix `links.`. In the
+    published code a future coordinate is added to the last pose's coordinates in another order
+    (x y z x y z ... to x x x ... y y y ...); here each is added to its own.
+
+    in_channels: coordinates of a joint.
+    num_class: scores to give.
+    layout, strategy, max_hop: of the structural links, see `net.utils.graph.Graph`.
+    hidden_channels: width of the first blocks, doubled at the fourth and seventh.
+    num_predict: P.
+    dropout: probability in all blocks.
+    num_link_frame, link_hidden, num_link, link_dropout: see `net.actional_links.ActionalLinks`.
+    link_weight: of what actional links bring, beside the structural ones.
+    link_gradient: whether class scores and future poses change the links, too. As published they do not: links
+        learn from `nll` and `kl` alone.
+    skip_empty_bodies: see `net.st_gcn.Model`.
+
+    Losses: `future` (mean squared error of the P frames, all bodies that are there), `nll` and `kl` (see
+    `ActionalLinks.losses`).
+    """
+
+    HEAD = "fcn"
+    LOSSES: ClassVar[tuple[str, ...]] = ("future", "nll", "kl")
+    NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
+    A: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_class: int = 60,
+        *,
+        layout: str = "ntu-rgb+d",
+        strategy: str = "spatial",
+        max_hop: int = 4,
+        hidden_channels: int = 64,
+        num_predict: int = 10,
+        dropout: float = 0.5,
+        num_link_frame: int = 50,
+        link_hidden: int = 128,
+        num_link: int = 2,
+        link_dropout: float = 0.5,
+        link_weight: float = 0.5,
+        link_gradient: bool = False,
+        skip_empty_bodies: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_predict < 1:
+            raise ValueError(f"num_predict is {num_predict}; give 1 frame or more")
+        A = torch.tensor(Graph(layout, strategy, max_hop=max_hop).A, dtype=torch.float32)
+        self.register_buffer("A", A)
+        self.in_channels, self.skip_empty_bodies = in_channels, skip_empty_bodies
+        self.num_predict, self.link_weight, self.link_gradient = num_predict, link_weight, link_gradient
+        self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
+        neighbours = Neighbours(A != 0)
+
+        def conv(width_in: int, width: int) -> ActionalGraphConv:
+            return ActionalGraphConv(width_in, width, neighbours=neighbours, num_link=num_link)
+
+        width_in = in_channels
+        for index, (factor, stride) in enumerate(BLOCKS):
+            width = factor * hidden_channels
+            block = SpatialTemporalBlock(
+                conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0
+            )
+            self.add_module(f"class_layer_{index}", block)
+            width_in = width
+        self.feature_dim = width_in
+        width = 2 * hidden_channels
+        for index, (kernel, stride) in enumerate(FUTURE_BLOCKS):
+            last = index + 1 == len(FUTURE_BLOCKS)
+            block = SpatialTemporalBlock(
+                conv(width_in, width),
+                kernel_size=kernel,
+                stride=stride,
+                padding=0 if last else None,
+                dropout=dropout,
+                residual=not last,
+            )
+            self.add_module(f"recon_layer_{index}", block)
+            width_in = width
+        self.recon_layer_6 = PoseBlock(
+            width + in_channels,
+            num_predict * in_channels,
+            neighbours=neighbours,
+            num_link=num_link,
+            dropout=dropout,
+        )
+        # Two more than there are blocks, as in the published weights.
+        self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
+        self.edge_importance_recon = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
+        self.fcn = PointwiseHead(self.feature_dim, num_class, 1)
+        self.apply(initialise)
+        self.links = ActionalLinks(
+            in_channels, num_link_frame, hidden=link_hidden, num_link=num_link, dropout=link_dropout
+        )
+
+    @property
+    def varies_batch(self) -> bool:
+        """See `Backbone`."""
+        return self.skip_empty_bodies
+
+    def encode(self, x: Tensor) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
+        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
+        return BodyMaps(self.maps(bodies, self.infer(bodies)), len(x), present)
+
+    def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
+        """See `MultiTask`."""
+        x = lesson.views[0]
+        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
+        losses: dict[str, Tensor] = {}
+        seen = self.link_frames(bodies)
+        links = self.links(seen)
+        if {"nll", "kl"} & set(wanted):
+            of_links = self.links.losses(seen, links)
+            losses |= {name: of_links[name] for name in ("nll", "kl") if name in wanted}
+        if not {CROSS_ENTROPY, "future"} & set(wanted):
+            return Taught(losses)
+        adjacency = links.adjacency() if self.link_gradient else links.adjacency().detach()
+        maps = self.maps(bodies, adjacency)
+        if "future" in wanted:
+            assert lesson.future is not None
+            target, last = body_poses(lesson.future, present), bodies[:, -1]
+            predicted = self.predict(maps, adjacency, last)
+            losses["future"] = mean_squared_error(predicted, target, scored_joints(target, last))
+        scores = self.head(BodyMaps(maps, len(x), present).pool()) if CROSS_ENTROPY in wanted else None
+        return Taught(losses, scores)
+
+    def link_frames(self, bodies: Tensor) -> Tensor:
+        """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C)."""
+        count, num_frame = self.links.num_frame, bodies.shape[1]
+        middle = (torch.arange(count, device=bodies.device) + 0.5) * num_frame / count
+        return bodies.index_select(1, middle.long())
+
+    def infer(self, bodies: Tensor) -> Tensor:
+        """Actional links of bodies (B, T, V, C): (B, L, V, V)."""
+        return self.links(self.link_frames(bodies)).adjacency()
+
+    def maps(self, bodies: Tensor, links: Tensor) -> Tensor:
+        """Feature maps of bodies (B, T, V, C) with actional links (B, L, V, V): (B, D, ceil(T / 4), V)."""
+        frames, num_joint = bodies.shape[1:3]
+        if len(bodies) == 0:  # batch norms refuse an empty batch
+            return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
+        y = self.data_bn(bodies.flatten(2).flatten(0, 1)).view(bodies.shape).permute(0, 3, 1, 2)
+        for index, importance in enumerate(self.edge_importance):
+            block = self.get_submodule(f"class_layer_{index}")
+            y = block(y, self.A * importance, self.link_weight * links)
+        return y
+
+    def predict(self, maps: Tensor, links: Tensor, last: Tensor) -> Tensor:
+        """The next P poses, from maps (B, D, T', V), links, and the last pose (B, V, C): (B, P, V, C).
+
+        290 frames shrink to one on the way. Shorter clips are filled up with zeros; of longer ones the mean is taken.
+        """
+        weighted = self.link_weight * links
+        y = maps
+        for index, (kernel, _) in enumerate(FUTURE_BLOCKS):
+            if index + 1 == len(FUTURE_BLOCKS):
+                y = F.pad(y, (0, 0, max(0, kernel - y.shape[2]), 0))
+            block = self.get_submodule(f"recon_layer_{index}")
+            y = block(y, self.A * self.edge_importance_recon[index], weighted)
+        y = torch.cat((y.mean(2, keepdim=True), last.transpose(1, 2)[:, :, None]), 1)
+        moved = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
+        # Channels are all frames of x, then of y, then of z.
+        moved = moved.unflatten(1, (self.in_channels, -1)).permute(0, 2, 3, 1)
+        return last[:, None] + moved
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        check_graph(state_dict.get(f"{prefix}A"), self.A)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights of the links, which are a file of their own, under this network's names."""
+        return {
+            f"links.{key}" if key.split(".")[0] in ("encoder", "decoder") else key: value
+            for key, value in state.items()
+        }
+
+
+class ActionalGraphConv(nn.Module):
+    """Graph convolution over structural subsets, the same for all, and actional ones, each body's own (eq. 8).
+
+    num_link: L; the rest as in `net.utils.gcn.SpatialGraphConv`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.conv = nn.Conv2d(in_channels, out_channels * (neighbours.num_subset + num_link), 1)
+        self.neighbours = neighbours
+
+    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
+        """From x (B, C, T, V), A (K, V, V) and links (B, L, V, V) to (B, C', T, V)."""
+        weight, bias = by_subset(self.conv, len(A) + links.shape[1])
+        return _over_both(x, A, links, weight, bias, self.neighbours)
+
+
+class PoseBlock(nn.Module):
+    """The last block of the future head: a graph convolution and a 1x1 one, both written as transposed.
+
+    With a kernel of one frame these differ from convolutions in the order of the weights' axes alone.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_subset = neighbours.num_subset + num_link
+        deconv = nn.ConvTranspose2d(in_channels, out_channels * self.num_subset, 1)
+        self.gcn_recon = nn.ModuleDict({"deconv": deconv})
+        self.tcn_recon = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(out_channels, out_channels, 1),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout),
+        )
+        self.neighbours = neighbours
+
+    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
+        """From x (B, C, 1, V), A (K, V, V) and links (B, L, V, V) to (B, C', 1, V)."""
+        deconv = self.gcn_recon["deconv"]
+        weight = deconv.weight[..., 0, 0].T.unflatten(0, (self.num_subset, -1))
+        bias = deconv.bias.unflatten(0, (self.num_subset, -1))
+        return self.tcn_recon(_over_both(x, A, links, weight, bias, self.neighbours))
+
+
+def _over_both(
+    x: Tensor, A: Tensor, links: Tensor, weight: Tensor, bias: Tensor, neighbours: Neighbours
+) -> Tensor:
+    """Graph convolution with weight (K + L, C', C) and bias (K + L, C'), those of structural subsets first."""
+    num = len(A)
+    y = graph_conv(x, A, weight[:num], bias[:num], neighbours)
+    y += graph_conv_by_body(x, links, weight[num:], bias[num:])
+    return y

@@ -1,0 +1,64 @@
+"""Networks that learn from more than one loss, of which a config says which count, and how much.
+
+N clips, C channels, T frames, P future frames, V joints, M bodies.
+"""
+
+from collections.abc import Collection
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+# The loss that is made of class scores; every other one has a name that the network gives it.
+CROSS_ENTROPY = "cross_entropy"
+
+
+class Lesson(NamedTuple):
+    """What a batch of clips teaches.
+
+    views: each (N, C, T, V, M), of the same clips in the same order.
+    future: (N, C, P, V, M), the frames that follow those of the first view; None where nobody asked for them.
+    label: (N,) int64 classes; None where they are not to be used.
+    """
+
+    views: list[Tensor]
+    future: Tensor | None = None
+    label: Tensor | None = None
+
+
+class Taught(NamedTuple):
+    """What a network makes of a lesson.
+
+    losses: named, each ().
+    scores: (N, num_class), where the cross-entropy is wanted.
+    """
+
+    losses: dict[str, Tensor]
+    scores: Tensor | None = None
+
+
+class MultiTask(nn.Module):
+    """A network of several losses; `forward` gives class scores, as any network's does.
+
+    A subclass gives `learn`, and the names of its losses.
+    """
+
+    # names of the losses beside the cross-entropy, those that need a future, and how many views `learn` takes
+    LOSSES: ClassVar[tuple[str, ...]] = ()
+    NEED_FUTURE: ClassVar[tuple[str, ...]] = ()
+    num_view: ClassVar[int] = 1
+
+    def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
+        """The losses that are wanted, no others; and class scores if `CROSS_ENTROPY` is."""
+        raise NotImplementedError
+
+
+class Learner(nn.Module):
+    """Calls `learn` by `forward`, which is what `DistributedDataParallel` can wrap."""
+
+    def __init__(self, model: MultiTask) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
+        """See `MultiTask.learn`."""
+        return self.model.learn(lesson, wanted)
