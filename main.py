@@ -76,7 +76,7 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     """The `key=value` settings, then the flags that stand for config keys."""
     flags = {"work_dir": args.work_dir, "weights": args.weights, "device": args.device}
     settings = [*args.settings, *((key, value) for key, value in flags.items() if value is not None)]
-    return [*settings, ("debug", True), ("num_epoch", 2)] if args.debug else settings
+    return [*settings, ("debug", True)] if args.debug else settings
 
 
 def processor_of(args: argparse.Namespace) -> Any:

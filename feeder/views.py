@@ -75,6 +75,8 @@ class View:
         normalise: a name of `normalise.NORMALISE`.
         augment: steps in space, written likewise, of `augment.AUGMENT`.
         stream: a name of `streams.STREAMS`.
+        same_frames: among several views of a batch, to take the frames that the first one takes, whose sampling
+            must be the same.
 
     Raises:
         ViewError: something above does not hold; every problem is listed, with the nearest valid name.
@@ -89,8 +91,9 @@ class View:
         normalise: str = "none",
         augment: Sequence[Item] = (),
         stream: str = "joint",
+        same_frames: bool = False,
     ) -> None:
-        self.skeleton, self.num_body = skeleton, num_body
+        self.skeleton, self.num_body, self.same_frames = skeleton, num_body, same_frames
         problems: list[Problem] = []
         self.sampling = _build_steps("sampling", sampling, SAMPLING, problems)
         self.augment = _build_steps("augment", augment, AUGMENT, problems)
@@ -111,7 +114,11 @@ class View:
         self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise])
 
     def __call__(
-        self, batch: RaggedBatch, generator: torch.Generator, shared: Tensor | None = None
+        self,
+        batch: RaggedBatch,
+        generator: torch.Generator,
+        shared: Tensor | None = None,
+        frames: torch.Generator | None = None,
     ) -> Tensor:
         """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent.
 
@@ -121,18 +128,20 @@ class View:
             batch: N clips.
             generator: on the CPU; equal generators give equal views.
             shared: what `base` makes of the batch, which is not changed; None to do without.
+            frames: draws the frames in place of `generator`.
 
         Raises:
             ValueError: the clips have another number of joints than the skeleton, or not the channels that a
                 step needs.
         """
         tracks, matrix = batch.tracks(self.num_body), None
+        frames = generator if frames is None else frames
         if shared is None:
-            positions = sample(self.sampling, batch.num_frame, generator)
+            positions = sample(self.sampling, batch.num_frame, frames)
             poses, matrix = self.base.normalised(batch, positions)
         elif chosen := self.sampling[len(self.base.sampling) :]:
             length = torch.full_like(batch.num_frame, self.num_frame)
-            poses = take(shared, sample(chosen, length, generator).long()[tracks.clip])
+            poses = take(shared, sample(chosen, length, frames).long()[tracks.clip])
         else:
             poses = shared.clone()
         poses = augment(
@@ -155,7 +164,12 @@ def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Gener
     """
     count = Counter(view.base for view in views if view.base.sampling)
     shared = {base: base.make(batch) for base, number in count.items() if number > 1}
-    return [view(batch, generator, shared.get(view.base)) for view in views]
+    begin = generator.get_state()  # frames are what a view draws first
+
+    def frames(view: View) -> torch.Generator | None:
+        return torch.Generator().set_state(begin) if view.same_frames else None
+
+    return [view(batch, generator, shared.get(view.base), frames(view)) for view in views]
 
 
 def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:

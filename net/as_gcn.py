@@ -15,7 +15,7 @@ from net.actional_links import ActionalLinks
 from net.future import body_poses, mean_squared_error, scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
 from net.st_gcn import PointwiseHead
-from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
+from net.utils.backbone import Backbone, BodyMaps, check_graph, place_bodies, present_bodies, split_bodies
 from net.utils.gcn import (
     Neighbours,
     SpatialTemporalBlock,
@@ -56,7 +56,8 @@ class Model(Backbone, MultiTask):
     """
 
     HEAD = "fcn"
-    LOSSES: ClassVar[tuple[str, ...]] = ("future", "nll", "kl")
+    OWN_LOSSES: ClassVar[tuple[str, ...]] = ("nll", "kl")
+    LOSSES: ClassVar[tuple[str, ...]] = ("future", *OWN_LOSSES)
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
     A: Tensor
 
@@ -135,32 +136,57 @@ class Model(Backbone, MultiTask):
         """See `Backbone`."""
         return self.skip_empty_bodies
 
+    def get_encoder(self) -> Backbone:
+        """See `MultiTask`."""
+        return self
+
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
-        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
+        bodies, present = self._split(x)
         return BodyMaps(self.maps(bodies, self.infer(bodies)), len(x), present)
+
+    def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
+        """See `Backbone`."""
+        bodies, present = self._split(x)
+        links, losses = self._learn_links(bodies, wanted)
+        return BodyMaps(self.maps(bodies, links), len(x), present), losses
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """See `MultiTask`."""
         x = lesson.views[0]
-        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
-        losses: dict[str, Tensor] = {}
-        seen = self.link_frames(bodies)
-        links = self.links(seen)
-        if {"nll", "kl"} & set(wanted):
-            of_links = self.links.losses(seen, links)
-            losses |= {name: of_links[name] for name in ("nll", "kl") if name in wanted}
+        bodies, present = self._split(x)
+        links, losses = self._learn_links(bodies, wanted)
         if not {CROSS_ENTROPY, "future"} & set(wanted):
             return Taught(losses)
-        adjacency = links.adjacency() if self.link_gradient else links.adjacency().detach()
-        maps = self.maps(bodies, adjacency)
+        maps = self.maps(bodies, links)
         if "future" in wanted:
             assert lesson.future is not None
             target, last = body_poses(lesson.future, present), bodies[:, -1]
-            predicted = self.predict(maps, adjacency, last)
+            predicted = self.predict(maps, links, last)
             losses["future"] = mean_squared_error(predicted, target, scored_joints(target, last))
-        scores = self.head(BodyMaps(maps, len(x), present).pool()) if CROSS_ENTROPY in wanted else None
-        return Taught(losses, scores)
+        feature = BodyMaps(maps, len(x), present).pool()
+        return Taught(losses, self.head(feature) if CROSS_ENTROPY in wanted else None, feature)
+
+    def forecast(self, x: Tensor) -> Tensor:
+        """See `MultiTask`."""
+        bodies, present = self._split(x)
+        links = self.infer(bodies)
+        predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1])
+        placed = place_bodies(predicted, len(x), present)  # (N, M, P, V, C)
+        return (placed * present_bodies(x)[..., None, None, None]).permute(0, 4, 2, 3, 1)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
+
+    def _learn_links(self, bodies: Tensor, wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actional links (B, L, V, V) of bodies (B, T, V, C), and those of their losses that are wanted."""
+        seen = self.link_frames(bodies)
+        links = self.links(seen)
+        adjacency = links.adjacency()
+        names = set(self.OWN_LOSSES) & set(wanted)
+        of_links = self.links.losses(seen, links) if names else {}
+        losses = {name: loss for name, loss in of_links.items() if name in names}
+        return adjacency if self.link_gradient else adjacency.detach(), losses
 
     def link_frames(self, bodies: Tensor) -> Tensor:
         """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C)."""
@@ -219,9 +245,7 @@ class ActionalGraphConv(nn.Module):
     num_link: L; the rest as in `net.utils.gcn.SpatialGraphConv`.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.conv = nn.Conv2d(in_channels, out_channels * (neighbours.num_subset + num_link), 1)
@@ -269,5 +293,4 @@ def _over_both(
     """Graph convolution with weight (K + L, C', C) and bias (K + L, C'), those of structural subsets first."""
     num = len(A)
     y = graph_conv(x, A, weight[:num], bias[:num], neighbours)
-    y += graph_conv_by_body(x, links, weight[num:], bias[num:])
-    return y
+    return y + graph_conv_by_body(x, links, weight[num:], bias[num:])

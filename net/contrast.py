@@ -76,6 +76,20 @@ def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bo
     return nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Move the parameters of a slow copy a step towards those of the module it is a copy of."""
+    for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
+        old.lerp_(new, 1 - momentum)
+
+
+def next_places(pointer: Tensor, count: int, size: int) -> Tensor:
+    """The next `count` places (count,) of a ring of `size` from `pointer` (1,) on, which is moved past them."""
+    places = (pointer + torch.arange(count, device=pointer.device)) % size
+    pointer.copy_((pointer + count) % size)
+    return places
+
+
 class MomentumContrast(SelfSupervised):
     """An encoder, a copy of it that follows slowly, and a queue of the copy's projections (MoCo, He et al. 2020).
 
@@ -128,8 +142,7 @@ class MomentumContrast(SelfSupervised):
     @torch.no_grad()
     def key(self, view: Tensor) -> Tensor:
         """Projections (N, D) of a view by the slow copy, which first moves a step towards the encoder."""
-        for slow, fast in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
+        follow(self.encoder_k, self.encoder_q, self.momentum)
         return F.normalize(at_least_float32(self.encoder_k(view)), dim=1)
 
     def logits(self, key: Tensor, *queries: Tensor) -> list[Tensor]:
@@ -148,6 +161,4 @@ class MomentumContrast(SelfSupervised):
     def enqueue(self, key: Tensor) -> None:
         """Put the keys (N, D) of all ranks in the place of the oldest; the ring wraps."""
         key = distributed.all_gather_equal(key)[-self.queue.shape[1] :]
-        place = (self.queue_ptr + torch.arange(len(key), device=key.device)) % self.queue.shape[1]
-        self.queue.index_copy_(1, place, key.T)
-        self.queue_ptr.copy_((self.queue_ptr + len(key)) % self.queue.shape[1])
+        self.queue.index_copy_(1, next_places(self.queue_ptr, len(key), self.queue.shape[1]), key.T)

@@ -3,13 +3,10 @@
 N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to come, V joints, D channels of the feature.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from net.loss import at_least_float32
-from net.utils.backbone import Backbone
 from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
 
@@ -47,3 +44,74 @@ def mean_distance(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:
 
 def _masked_mean(value: Tensor, scored: Tensor) -> Tensor:
     return (value * scored).sum() / scored.sum().clamp(min=1)
+
+
+class FutureDecoder(nn.Module):
+    """Predicts the next poses of a body from its feature maps and from how it moved last.
+
+    What comes out is added to the last pose. The last layer begins at zero, that is with bodies that stand still.
+
+    feature_dim: D of the maps.
+    in_channels: C.
+    num_predict: P.
+    layout: see `net.utils.graph.Graph`.
+    hidden: width of the blocks.
+    num_block: graph convolutions with a residual connection.
+    num_recent: frames seen last whose poses, relative to the last one, go in beside the maps.
+
+    Raises ValueError for sizes below 1.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        in_channels: int = 3,
+        *,
+        num_predict: int = 10,
+        layout: str = "ntu-rgb+d",
+        hidden: int = 64,
+        num_block: int = 3,
+        num_recent: int = 10,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "num_predict": num_predict,
+            "hidden": hidden,
+            "num_block": num_block,
+            "num_recent": num_recent,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more")
+        A = torch.tensor(Graph(layout).A, dtype=torch.float32)
+        self.register_buffer("A", A)
+        self.in_channels, self.num_predict, self.num_recent = in_channels, num_predict, num_recent
+        self.from_maps = nn.Conv2d(2 * feature_dim, hidden, 1)
+        self.recent_bn = nn.BatchNorm2d(num_recent * in_channels)
+        neighbours = Neighbours(A != 0)
+        widths = [hidden + num_recent * in_channels] + [hidden] * num_block
+        self.blocks = nn.ModuleList(
+            SpatialTemporalBlock(SpatialGraphConv(width_in, width, neighbours=neighbours), kernel_size=1)
+            for width_in, width in zip(widths, widths[1:], strict=False)
+        )
+        self.out = nn.Conv2d(hidden, num_predict * in_channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    A: Tensor
+
+    def forward(self, maps: Tensor, bodies: Tensor) -> Tensor:
+        """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C)."""
+        last = bodies[:, -1]
+        if len(bodies) == 0:  # batch norms refuse an empty batch
+            return bodies.new_zeros(0, self.num_predict, *bodies.shape[2:])
+        # Of a clip with fewer frames the first stands for those before it.
+        frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)
+        recent = bodies.index_select(1, frame) - last[:, None]
+        recent = recent.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, R * C, 1, V)
+        seen = self.from_maps(torch.cat((maps[:, :, -1:], maps.mean(2, keepdim=True)), 1))
+        y = torch.cat((seen, self.recent_bn(recent).to(seen.dtype)), 1)
+        for block in self.blocks:
+            y = block(y, self.A)
+        moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.in_channels))
+        return last[:, None] + moved.transpose(2, 3)

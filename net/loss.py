@@ -28,6 +28,19 @@ def info_nce(logits: Tensor, positive: Tensor | None = None) -> Tensor:
     return -((log_p * positive).sum(1) / positive.sum(1)).mean()
 
 
+def supervised_contrast(logits: Tensor, positive: Tensor) -> Tensor:
+    """Mean over rows of the mean over positives of -log p: SupCon (Khosla et al. 2020, eq. 2, "out"), ().
+
+    Args:
+        logits: (N, K) similarities over temperature.
+        positive: (N, K) bool; rows without any positive do not count.
+    """
+    log_p = F.log_softmax(at_least_float32(logits), dim=1)
+    count = positive.sum(1)
+    of_row = -(log_p * positive).sum(1) / count.clamp(min=1)
+    return of_row.sum() / (count > 0).sum().clamp(min=1)
+
+
 def cross_entropy_of_distributions(logits: Tensor, target: Tensor) -> Tensor:
     """-sum of p(target) log p(logits), mean over rows: AimCLR's distributional divergence (eq. 5), ().
 

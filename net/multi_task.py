@@ -8,6 +8,8 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from net.utils.backbone import Backbone
+
 # The loss that is made of class scores; every other one has a name that the network gives it.
 CROSS_ENTROPY = "cross_entropy"
 
@@ -30,22 +32,34 @@ class Taught(NamedTuple):
 
     losses: named, each ().
     scores: (N, num_class), where the cross-entropy is wanted.
+    embedding: (N, D), in whose spread a collapse shows.
     """
 
     losses: dict[str, Tensor]
     scores: Tensor | None = None
+    embedding: Tensor | None = None
 
 
 class MultiTask(nn.Module):
     """A network of several losses; `forward` gives class scores, as any network's does.
 
-    A subclass gives `learn`, and the names of its losses.
+    A subclass gives `learn`, and the names of its losses; and where it predicts poses, `forecast` and `num_predict`.
     """
 
-    # names of the losses beside the cross-entropy, those that need a future, and how many views `learn` takes
+    # losses beside the cross-entropy; those of them that need a future, and that need a second view of the clips
     LOSSES: ClassVar[tuple[str, ...]] = ()
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ()
-    num_view: ClassVar[int] = 1
+    NEED_KEY: ClassVar[tuple[str, ...]] = ()
+    # P, frames that `forecast` gives
+    num_predict: int = 0
+
+    def get_encoder(self) -> Backbone:
+        """The backbone, which evaluations take over."""
+        raise NotImplementedError
+
+    def forecast(self, x: Tensor) -> Tensor:
+        """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
+        raise NotImplementedError
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """The losses that are wanted, no others; and class scores if `CROSS_ENTROPY` is."""

@@ -38,6 +38,8 @@ class ViewConfig:
     sampling: list[Any] = MISSING
     normalise: str = "none"
     augment: list[Any] = field(default_factory=list)
+    # of a view beside others: take the frames that the first one takes, by the same sampling
+    same_frames: bool = False
 
 
 @dataclass

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig, Range
+from processor.classification import Classification, ClassificationConfig
+from processor.config import OptimConfig, ProcessorConfig, Range
 from processor.encoder import has_head_for, load_encoder, load_head
 from processor.features import extract_features, refuse_collapse
 from processor.optim import Group
-from processor.recognition import Recognition, RecognitionConfig
 from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, draw_clips
 from torchlight.build import Problem
 
 
 @dataclass
-class FinetuneConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
+class FinetuneConfig(ClassificationConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `finetune_evaluation` beside those of `recognition`."""
 
     # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
@@ -27,13 +27,13 @@ class FinetuneConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
     freeze: bool = False
 
 
-class FinetuneEvaluation(Recognition):
+class FinetuneEvaluation(Classification):
     """Trains the encoder of `weights` under a new head; without weights, both from scratch."""
 
     config_class: ClassVar[type[ProcessorConfig]] = FinetuneConfig
     model_class = Backbone
     ranges: ClassVar[tuple[Range, ...]] = (
-        *Recognition.ranges,
+        *Classification.ranges,
         *SPREAD_RANGES,
         *WHITEN_RANGES,
         ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
@@ -95,9 +95,9 @@ class FinetuneEvaluation(Recognition):
             whitening.by_views(features[draw_clips(self, config, len(features))])
         spreading.teach(whitening(features.mean(1)))
 
-    def parameter_groups(self) -> list[Group]:
+    def parameter_groups(self, settings: OptimConfig) -> list[Group]:
         """See `Processor.parameter_groups`: encoder and head apart."""
-        head_lr, encoder_lr = self.config.optim.lr, self.config.encoder_lr
+        head_lr, encoder_lr = settings.lr, self.config.encoder_lr
         if self.config.weights is None or encoder_lr is None:
             encoder_lr = head_lr
         return [

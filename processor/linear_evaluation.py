@@ -6,30 +6,30 @@ from typing import Any, ClassVar
 from torch import nn
 
 from net.utils.backbone import Backbone
+from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range
 from processor.encoder import Probe, load_encoder
 from processor.features import extract_features, refuse_collapse
-from processor.recognition import Recognition, RecognitionConfig
 from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 
 @dataclass
-class LinearConfig(RecognitionConfig, SemiSupervisedConfig, WhitenConfig):
+class LinearConfig(ClassificationConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `linear_evaluation` beside those of `recognition`."""
 
     # views of a training clip whose features are made; more than one makes sense where train_view draws at random
     train_repeat: int = 1
 
 
-class LinearEvaluation(Recognition):
+class LinearEvaluation(Classification):
     """Makes the features of all clips once, then trains the layer on them."""
 
     config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
     model_class = Backbone
     needs_weights = True
     ranges: ClassVar[tuple[Range, ...]] = (
-        *Recognition.ranges,
+        *Classification.ranges,
         ("train_repeat", lambda value: value >= 1, "1 or more"),
         *SPREAD_RANGES,
         *WHITEN_RANGES,

@@ -11,10 +11,12 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.contrast import Learnt, SelfSupervised
 from net.loss import spread
+from net.multi_task import CROSS_ENTROPY, MultiTask
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.knn_evaluation import KNN_RANGES, by_neighbours
-from processor.processor import Evaluation, Processor, check_class
+from processor.processor import Evaluation, Processor
+from processor.teaching import Teaching, TeachingConfig
 from torchlight import build
 from torchlight.build import Problem
 from torchlight.checkpoint import load_weights
@@ -24,12 +26,11 @@ COLLAPSED = 0.1
 
 
 @dataclass
-class PretrainConfig(ProcessorConfig):
+class PretrainConfig(TeachingConfig):
     """Keys of `pretrain` beside the shared ones."""
 
-    # the method; its encoder is `model`
+    # a `SelfSupervised` method, or a `MultiTask` whose schedule names losses that need no labels; its encoder is `model`
     method: str = MISSING
-    method_args: dict[str, Any] = field(default_factory=dict)
     # what the method sees of a clip, in its order; those beyond what it takes are not made
     views: list[ViewConfig] = field(default_factory=list)
     # neighbours whose labels judge the encoder
@@ -38,15 +39,17 @@ class PretrainConfig(ProcessorConfig):
     select: Literal["val", "last", "test"] = "last"
 
 
-class Pretrain(Processor):
-    """Trains a `net.contrast.SelfSupervised` method; nearest neighbours judge its encoder."""
+class Pretrain(Teaching):
+    """Trains an encoder by a method that needs no labels; nearest neighbours judge it."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
     model_class = Backbone
+    method_class: ClassVar[type | tuple[type, ...]] = (SelfSupervised, MultiTask)
+    default_losses: ClassVar[Mapping[str, float]] = {}
     ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES)
     selected_by = ("knn_top1", 1)
     config: PretrainConfig
-    model: SelfSupervised
+    model: SelfSupervised | MultiTask
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
@@ -56,19 +59,24 @@ class Pretrain(Processor):
         if config.data.label_fraction < 1:
             text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
             problems.append(Problem("data.label_fraction", text))
-        problems += check_class(
-            "method",
-            config.method,
-            config.method_args,
-            packages,
-            base=SelfSupervised,
-            provided=["base_encoder"],
-        )
-        if not any(problem.key == "method" for problem in problems):
-            wanted = build.import_class(config.method, packages).num_view  # type: ignore[attr-defined]
-            if len(config.views) < wanted:
-                text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
-                problems.append(Problem("views", text))
+        if any(problem.key in ("model", "method") for problem in problems):
+            return problems
+        method = build.import_class(config.method, packages)
+        wanted = num_view(method, config)
+        if len(config.views) < wanted:
+            text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
+            problems.append(Problem("views", text))
+        if issubclass(method, MultiTask) and not config.schedule:
+            problems.append(
+                Problem("schedule", f"is empty; name the losses of {config.method} that are to count")
+            )
+        problems += [
+            Problem(
+                f"schedule.{number}.losses.{CROSS_ENTROPY}", "needs labels, which pre-training does not use"
+            )
+            for number, phase in enumerate(config.schedule)
+            if CROSS_ENTROPY in phase.losses
+        ]
         return problems
 
     def views(self, part: Part) -> list[ViewConfig]:
@@ -76,18 +84,11 @@ class Pretrain(Processor):
         if part != "train":
             return super().views(part)
         method = build.import_class(self.config.method, self.packages)
-        return self.config.views[: method.num_view]  # type: ignore[attr-defined]
+        return self.config.views[: num_view(method, self.config)]
 
     def parts(self, phase: str) -> list[Part]:
         """See `Processor.parts`; the training clips are the neighbours of the test clips."""
         return ["test", "train"] if phase == "test" else super().parts(phase)
-
-    def build_model(self) -> nn.Module:
-        """The method around the encoder."""
-        encoder = super().build_model()
-        return build.build(
-            self.config.method, self.config.method_args, packages=self.packages, base_encoder=encoder
-        )
 
     def load_weights(self, path: str) -> None:
         """See `Processor.load_weights`; the published names of AimCLR are known."""
@@ -101,17 +102,20 @@ class Pretrain(Processor):
 
     def start_epoch(self, epoch: int) -> None:
         """See `Processor.start_epoch`."""
-        self.model.start_epoch(epoch)
+        if isinstance(self.model, SelfSupervised):
+            self.model.start_epoch(epoch)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The method's losses."""
-        learnt: Learnt = self.network(batch.views)
-        self.meter.add("train_spread", spread(learnt.embedding), len(batch.label))
-        return learnt.losses
-
-    def varies_batch(self) -> bool:
-        """See `Processor.varies_batch`."""
-        return self.model.get_encoder().varies_batch
+        if isinstance(self.model, MultiTask):
+            taught, losses = self.teach(batch, None)
+            embedding = taught.embedding
+        else:
+            learnt: Learnt = self.network(batch.views)
+            embedding, losses = learnt.embedding, learnt.losses
+        if embedding is not None:
+            self.meter.add("train_spread", spread(embedding), len(batch.label))
+        return losses
 
     def review(self, row: Mapping[str, float]) -> None:
         """Warn of a collapse; before it has learnt anything, an encoder spreads little, too."""
@@ -132,3 +136,12 @@ class Pretrain(Processor):
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         return {"method": self.config.method, "knn_k": self.config.knn_k}
+
+
+def num_view(method: type, config: PretrainConfig) -> int:
+    """How many views of a clip a method takes."""
+    if issubclass(method, SelfSupervised):
+        return method.num_view
+    assert issubclass(method, MultiTask)
+    wanted = {name for phase in config.schedule for name, weight in phase.losses.items() if weight > 0}
+    return 2 if wanted & set(method.NEED_KEY) else 1

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,12 +25,14 @@ from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
+from net.multi_task import Learner
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor import io, optim
 from processor.config import (
     RANGES,
+    OptimConfig,
     ProcessorConfig,
     Range,
     ViewConfig,
@@ -64,6 +67,16 @@ class Evaluation(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
+class Phase(NamedTuple):
+    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own."""
+
+    start: int
+    num_epoch: int
+    optim: OptimConfig
+    # weight of each loss that counts, for processors that have several
+    losses: Mapping[str, float] = MappingProxyType({})
+
+
 class Processor:
     """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
 
@@ -86,6 +99,8 @@ class Processor:
         self.device = distributed.device(config.device)
         self.meter = Meter()
         self.epoch = self.batch_done = 0
+        self.schedule = shortened(self.phases()) if config.debug else self.phases()
+        self.num_epoch = sum(phase.num_epoch for phase in self.schedule)
         self.best: dict[str, float] = {}
         self.seconds = 0.0
 
@@ -148,13 +163,21 @@ class Processor:
         """What a step calls and training changes."""
         return self.model
 
+    def phases(self) -> list[Phase]:
+        """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
+        return [Phase(0, self.config.num_epoch, self.config.optim)]
+
+    def phase_of(self, epoch: int) -> Phase:
+        """The phase that an epoch is in, or the last one for an epoch past the end."""
+        return [phase for phase in self.schedule if phase.start <= epoch][-1]
+
     def varies_batch(self) -> bool:
         """Whether the convolutions see another batch size at every call."""
         return isinstance(self.model, Backbone) and self.model.varies_batch
 
-    def parameter_groups(self) -> list[optim.Group]:
+    def parameter_groups(self, settings: OptimConfig) -> list[optim.Group]:
         """What the optimizer changes, and how fast."""
-        return [optim.Group(self.network.parameters(), self.config.optim.lr)]
+        return [optim.Group(self.network.parameters(), settings.lr)]
 
     def train_mode(self) -> None:
         """Put the network into the mode of training."""
@@ -223,7 +246,11 @@ class Processor:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self.network = DistributedDataParallel(self.network, device_ids=ids)
+            # Of several losses not all go through every part of a network.
+            several = isinstance(self.network, Learner)
+            self.network = DistributedDataParallel(
+                self.network, device_ids=ids, find_unused_parameters=several
+            )
 
     def part_loader(self, feeder: Feeder) -> Loader:
         """Batches of a part's clips, as its training or evaluation wants them."""
@@ -290,20 +317,13 @@ class Processor:
             Interrupted: SIGTERM or SIGINT; the run can be resumed from the very step.
         """
         config, work_dir = self.config, Path(self.config.work_dir)
-        optimizer = optim.build_optimizer(
-            self.parameter_groups(),
-            config.optim.optimizer,
-            weight_decay=config.optim.weight_decay,
-            momentum=config.optim.momentum,
-            nesterov=config.optim.nesterov,
-        )
         with ExitStack() as stack:
             if distributed.is_main():
                 stack.enter_context(work_dir_lock(work_dir))
                 io.prepare_work_dir(work_dir, resume=resume, overwrite=overwrite, keep=config.weights)
             distributed.barrier()
-            if resume and (work_dir / "last.pt").exists():
-                self._restore(work_dir / "last.pt", optimizer)
+            resumed = resume and (work_dir / "last.pt").exists()
+            optimizer = self._restore(work_dir / "last.pt") if resumed else None
             self.log = stack.enter_context(
                 RunLog(work_dir, tensorboard=config.tensorboard, writer=distributed.is_main())
             )
@@ -316,23 +336,38 @@ class Processor:
                 # Classes may be others: the head is, too.
                 self._warn_of_other_input(("stream ", "test_view.normalise ", "data.num_body "))
             with StopSignal() as stop:
-                for epoch in range(self.epoch, config.num_epoch):
+                for epoch in range(self.epoch, self.num_epoch):
+                    if optimizer is None or self._between_phases():
+                        optimizer = self._build_optimizer(self.phase_of(epoch).optim)
                     self._train_epoch(epoch, optimizer, stop)
             return self._test_best(work_dir)
 
+    def _between_phases(self) -> bool:
+        return self.epoch == self.phase_of(self.epoch).start and not self.batch_done
+
+    def _build_optimizer(self, settings: OptimConfig) -> torch.optim.Optimizer:
+        return optim.build_optimizer(
+            self.parameter_groups(settings),
+            settings.optimizer,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+        )
+
     def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
         config, loader, began = self.config, self.loaders["train"], time.perf_counter()
+        phase = self.phase_of(epoch)
         loader.set_epoch(epoch)
         self.start_epoch(epoch)
         self.train_mode()
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
         first, num_clip = self.batch_done, 0
-        title = f"epoch {epoch + 1}/{config.num_epoch}"
+        title = f"epoch {epoch + 1}/{self.num_epoch}"
         batches = progress(islice(loader.iterate(first), num_batch - first), title, total=num_batch - first)
         pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
             # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
-            optim.set_lr(optimizer, self._lr_factor(epoch + (number + 0.5) / num_batch))
+            optim.set_lr(optimizer, lr_factor(phase, epoch + (number + 0.5) / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with self.autocast():
                 losses = self.step(batch)
@@ -340,8 +375,8 @@ class Processor:
             before, pending = pending, PendingLoss.of(loss.detach(), batch.index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if config.optim.grad_clip is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), config.optim.grad_clip)
+            if phase.optim.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), phase.optim.grad_clip)
             optimizer.step()
             for name, value in (losses if len(losses) > 1 else {}).items():
                 self.meter.add(f"train_{name}_loss", value, len(batch.label))
@@ -387,18 +422,6 @@ class Processor:
         )
         raise Interrupted(128 + signal)
 
-    def _lr_factor(self, progress_epoch: float) -> float:
-        o = self.config.optim
-        return optim.lr_factor(
-            progress_epoch,
-            schedule=o.schedule,
-            num_epoch=self.config.num_epoch,
-            step=o.step,
-            gamma=o.gamma,
-            warmup_epoch=o.warmup_epoch,
-            min_factor=o.min_factor,
-        )
-
     def _check_finite(self, loss: PendingLoss | None) -> None:
         if loss is None or math.isfinite(value := loss.wait()):
             return
@@ -411,13 +434,14 @@ class Processor:
 
     def _watched(self, epoch: int) -> list[Part]:
         """The parts to be evaluated after this epoch."""
-        if epoch + 1 < self.config.num_epoch and (epoch + 1) % self.config.eval_interval:
+        waits = (epoch + 1) % self.config.eval_interval or epoch < self.schedule[-1].start
+        if epoch + 1 < self.num_epoch and waits:
             return []
         return [part for part in self.loaders if part == "val" or part == self.config.select]
 
     def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
-        config, last = self.config, epoch + 1 == self.config.num_epoch
+        config, last = self.config, epoch + 1 == self.num_epoch
         row: dict[str, float] = {}
         for part in watched:
             row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
@@ -531,26 +555,48 @@ class Processor:
         }
         save_checkpoint(Path(self.config.work_dir) / "last.pt", state)
 
-    def _restore(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
+    def _restore(self, path: Path) -> torch.optim.Optimizer:
         state = load_checkpoint(path)
         check_same_run(state, self.config, path)
         load_weights(self.model, state["model"])
-        optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
+        optimizer = self._build_optimizer(self.phase_of(self.epoch).optim)
+        if not self._between_phases():  # else the state is that of the phase before
+            optimizer.load_state_dict(state["optimizer"])
         self.meter = Meter(**state["meter"]) if distributed.is_main() else Meter()
         self.best, self.seconds = state["best"], state["seconds"]
         set_rng_state(state["rng"])
+        return optimizer
 
     def _describe(self) -> None:
         parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
         count = sum(p.numel() for p in self.model.parameters())
-        if self.epoch == self.config.num_epoch:
+        if self.epoch == self.num_epoch:
             self.log.info(f"all {self.epoch} epochs are done; the test is made again")
         elif self.epoch or self.batch_done:
             self.log.info(f"resumed in epoch {self.epoch + 1} after step {self.batch_done}")
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+
+
+def shortened(phases: Sequence[Phase]) -> list[Phase]:
+    """The phases in two epochs, or in one of each where there are more."""
+    count = 1 if len(phases) > 1 else 2
+    return [phase._replace(start=number, num_epoch=count) for number, phase in enumerate(phases)]
+
+
+def lr_factor(phase: Phase, progress_epoch: float) -> float:
+    """Factor on the rate of a phase after so many epochs of the run."""
+    return optim.lr_factor(
+        progress_epoch - phase.start,
+        schedule=phase.optim.schedule,
+        num_epoch=phase.num_epoch,
+        step=phase.optim.step,
+        gamma=phase.optim.gamma,
+        warmup_epoch=phase.optim.warmup_epoch,
+        min_factor=phase.optim.min_factor,
+    )
 
 
 def _device_name(device: torch.device) -> str:
@@ -563,7 +609,7 @@ def check_class(
     args: Mapping[str, Any],
     packages: Sequence[str],
     *,
-    base: type = object,
+    base: type | tuple[type, ...] = object,
     provided: Sequence[str] = (),
 ) -> list[build.Problem]:
     """Problems of a class path under `key`, whose class is to be a `base`, and of its arguments under `<key>_args`.
@@ -579,7 +625,9 @@ def check_class(
         for problem in build.bind(cls, args, provided)
     ]
     if not issubclass(cls, base):
-        problems.append(build.Problem(key, f"{path} is no {base.__module__}.{base.__qualname__}"))
+        wanted = base if isinstance(base, tuple) else (base,)
+        names = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in wanted)
+        problems.append(build.Problem(key, f"{path} is no {names}"))
     return problems
 
 

@@ -1,99 +1,49 @@
-"""Action recognition: class scores of whole clips, learnt with labels."""
+"""Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.feeder import Part
-from feeder.loader import Batch, Loader
+from feeder.loader import Batch
+from net.multi_task import CROSS_ENTROPY, MultiTask
+from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range, ViewConfig
-from processor.encoder import translate
-from processor.metrics import classification_metrics
-from processor.processor import Evaluation, Processor
-from torchlight import distributed
-from torchlight.checkpoint import load_weights
+from processor.teaching import Teaching, TeachingConfig
 
 
 @dataclass
-class RecognitionConfig(ProcessorConfig):
+class RecognitionConfig(TeachingConfig, ClassificationConfig):
     """Keys of `recognition` beside the shared ones."""
 
-    train_view: ViewConfig = field(default_factory=ViewConfig)
-    label_smoothing: float = 0.0
+    # a second view of a training clip, for methods that compare two; with `same_frames` it shows those of train_view
+    key_view: ViewConfig | None = None
 
 
-class Recognition(Processor):
-    """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy."""
+class Recognition(Teaching, Classification):
+    """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy, and more."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
-    ranges: ClassVar[tuple[Range, ...]] = (
-        *Processor.ranges,
-        ("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),
-    )
+    ranges: ClassVar[tuple[Range, ...]] = Classification.ranges
     config: RecognitionConfig
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""
-        return [self.config.train_view] if part == "train" else super().views(part)
-
-    def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; the encoder of a self-supervised method is taken out of it."""
-        load_weights(
-            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
-        )
-
-    def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`."""
-        super().setup(phase)
-        # probabilities of classes (n, num_class) that training clips are taught, where it is not their labels
-        self.targets: Tensor | None = None
+        views = super().views(part)
+        return [*views, self.config.key_view] if part == "train" and self.config.key_view else views
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the class scores, with label smoothing."""
-        scores, target = self._scores(batch.data).float(), self.target(batch)
-        hit = scores.argmax(1) == (target if target.dim() == 1 else target.argmax(1))
-        # Of clips without a label only what others say of them is known.
-        self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
-        return {"cross_entropy": F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)}
+        """The losses that count in this phase, times their weights."""
+        if not isinstance(self.model, MultiTask):
+            return super().step(batch)
+        taught, losses = self.teach(batch, batch.label)
+        if taught.scores is not None:
+            weight = self.phase_of(self.epoch).losses[CROSS_ENTROPY]
+            losses[CROSS_ENTROPY] = weight * self.cross_entropy(taught.scores, batch)
+        return losses
 
-    def target(self, batch: Batch) -> Tensor:
-        """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
-        return batch.label if self.targets is None else self.targets[batch.index]
-
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """Scores of all clips of a part in the order of its feeder, the mean over a clip's views, and their worth."""
-        index = [torch.empty(0, dtype=torch.int64, device=self.device)]
-        scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
-        for batch in self.watch(loader):
-            index.append(batch.index)
-            with self.autocast():
-                views = [self._scores(view) for view in batch.views]
-            scores.append(torch.stack(views).float().mean(0))
-        # Ranks hold disjoint shares of the clips.
-        order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
-        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
-        label = loader.feeder.label[order]
-        metrics = classification_metrics(gathered.numpy(), label)
-        metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))
-        by_clip = np.argsort(order)
-        arrays = {"name": loader.feeder.name[order], "label": label, "scores": gathered.numpy()}
-        return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
-
-    def _scores(self, data: Tensor) -> Tensor:
-        """What the network says of data (N, C, T, V, M): (N, num_class).
-
-        Raises:
-            ValueError: it gives another shape.
-        """
-        scores: Tensor = self.network(data)
-        if scores.shape != (len(data), self.config.data.num_class):
-            raise ValueError(
-                f"{self.config.model} gives {tuple(scores.shape)} for {len(data)} clips of "
-                f"{self.config.data.num_class} classes; set model_args.num_class to data.num_class"
-            )
-        return scores
+    def scores_of(self, data: Tensor) -> Tensor:
+        """See `Classification.scores_of`."""
+        # What trains a network of several losses gives no scores.
+        return self.model(data) if isinstance(self.model, MultiTask) else super().scores_of(data)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from processor.classification import Classification
 from processor.config import Range
-from processor.recognition import Recognition
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Spreading:
         ValueError: the data does not tell takes apart, or labelled clips of one take are of two classes.
     """
 
-    def __init__(self, processor: Recognition, config: SpreadConfig) -> None:
+    def __init__(self, processor: Classification, config: SpreadConfig) -> None:
         self.processor, self.config = processor, config
         everything = processor.feeder("train", label_fraction=1.0)
         self.known = np.isin(everything.clips, processor.labelled["train"].clips)
@@ -172,7 +172,7 @@ class Spreading:
         self.processor.targets = targets
 
 
-def start_spreading(processor: Recognition, config: SpreadConfig | None) -> Spreading | None:
+def start_spreading(processor: Classification, config: SpreadConfig | None) -> Spreading | None:
     """What lets a run train on unlabelled clips; None where it is not asked to, or has none."""
     if config is None or processor.config.data.label_fraction == 1:
         return None

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from conftest import assert_close_to_published, weights_by_formula
-from net.actional_links import ActionalLinks, Links
 from net.as_gcn import Model
-from net.future import mean_distance, mean_squared_error, scored_joints
-from net.multi_task import Lesson
 
 # Inputs are stored in float16. Rounding them moves the outputs by as much, in float64, too.
 OF_ROUNDED_INPUT = 5e-4

@@ -106,9 +106,8 @@ def test_sparse_product_gradcheck(monkeypatch):
 def test_block_is_its_layers_one_after_another(channels, stride, residual):
     torch.manual_seed(0)
     A = adjacency(dtype=torch.float32)
-    block = SpatialTemporalBlock(
-        *channels, neighbours=Neighbours(A != 0), kernel_size=5, stride=stride, residual=residual
-    )
+    gcn = SpatialGraphConv(*channels, neighbours=Neighbours(A != 0))
+    block = SpatialTemporalBlock(gcn, kernel_size=5, stride=stride, residual=residual)
     around = nn.Identity() if channels[0] == channels[1] and stride == 1 else block.residual
     x = torch.randn(3, channels[0], 7, 25)
     for mode in (True, False):
@@ -127,7 +126,9 @@ def test_block_is_its_layers_one_after_another(channels, stride, residual):
 def test_block_drops_out_only_in_training():
     torch.manual_seed(0)
     A = adjacency(dtype=torch.float32)
-    block = SpatialTemporalBlock(4, 4, neighbours=Neighbours(A != 0), dropout=0.5, residual=False)
+    block = SpatialTemporalBlock(
+        SpatialGraphConv(4, 4, neighbours=Neighbours(A != 0)), dropout=0.5, residual=False
+    )
     x = torch.randn(2, 4, 30, 25)
     assert (block(x, A) == 0).float().mean() > 0.65
     assert (block.eval()(x, A) == 0).float().mean() < 0.65
@@ -136,7 +137,7 @@ def test_block_drops_out_only_in_training():
 def test_initial_weights_have_the_published_spread():
     torch.manual_seed(0)
     A = adjacency(dtype=torch.float32)
-    block = SpatialTemporalBlock(32, 64, neighbours=Neighbours(A != 0))
+    block = SpatialTemporalBlock(SpatialGraphConv(32, 64, neighbours=Neighbours(A != 0)))
     linear = nn.Linear(3, 3)
     before = linear.weight.clone()
     for module in (block, linear):

@@ -3,6 +3,7 @@
 N clips, C channels, T frames, V joints, M bodies, B bodies that a network ran on, D channels of the feature.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,11 +40,7 @@ class BodyMaps:
 
     def by_clip(self) -> Tensor:
         """Maps (N, M, D, T', V), 0 for bodies that the network did not run on."""
-        if self.present is None:
-            return self.maps.unflatten(0, (self.num_clip, -1))
-        placed = self.maps.new_zeros(*self.present.shape, *self.maps.shape[1:])
-        placed[self.present] = self.maps
-        return placed
+        return place_bodies(self.maps, self.num_clip, self.present)
 
 
 class Backbone(nn.Module):
@@ -53,6 +50,8 @@ class Backbone(nn.Module):
     """
 
     HEAD: ClassVar[str]
+    # losses of its own, beside those of what its features are used for
+    OWN_LOSSES: ClassVar[tuple[str, ...]] = ()
     feature_dim: int
 
     @property
@@ -63,6 +62,10 @@ class Backbone(nn.Module):
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps of clips x (N, C, T, V, M)."""
         raise NotImplementedError
+
+    def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
+        """As `encode`, and those of the backbone's own losses that are wanted, each ()."""
+        return self.encode(x), {}
 
     @property
     def head(self) -> nn.Module:
@@ -125,8 +128,22 @@ def split_bodies(
     bodies = x.permute(0, 4, 2, 3, 1)
     if not skip_empty:
         return bodies.flatten(0, 1), None
-    present = (bodies != 0).flatten(2).any(2)
+    present = present_bodies(x)
     return bodies[present], present
+
+
+def present_bodies(x: Tensor) -> Tensor:
+    """Which bodies of clips (N, C, T, V, M) are there, that is not 0 throughout: (N, M) bool."""
+    return (x != 0).permute(0, 4, 2, 3, 1).flatten(2).any(2)
+
+
+def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
+    """Values (B, ...) of the bodies of N clips in their places (N, M, ...), 0 for those that are not `present` (N, M)."""
+    if present is None:
+        return values.unflatten(0, (num_clip, -1))
+    placed = values.new_zeros(*present.shape, *values.shape[1:])
+    placed[present] = values
+    return placed
 
 
 def check_graph(trained: Tensor | None, A: Tensor) -> None:

@@ -1,0 +1,189 @@
+"""The long-term contrastive encoder-decoder (IJCNN 2022, system S1): one network that names an action and foresees it.
+
+N clips, M bodies, B bodies that are there, C coordinates, T frames seen, P frames to come, V joints, D channels of the
+feature, E of an embedding.
+
+As published, the contrasts take unlike poses for alike, no label enters the contrast of predicted poses, and only
+the first body is predicted. Here contrasts are InfoNCE between embeddings of length 1, predicted poses of one action
+are drawn together, and all bodies that are there are predicted.
+"""
+
+import copy
+from collections.abc import Collection
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.contrast import follow, projector
+from net.future import FutureDecoder, body_poses, mean_distance, scored_joints
+from net.loss import at_least_float32, supervised_contrast
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
+from net.temporal_signals import MemoryQueue, TemporalSignals, embed
+from net.utils.backbone import Backbone, place_bodies, present_bodies
+
+
+class LongTerm(MultiTask):
+    """A long-term encoder with an action head and a decoder of future skeletons.
+
+    base_encoder: the backbone, whose head names the action.
+    layout: of the skeleton.
+    num_predict: P that the decoder gives at once.
+    decoder_hidden, decoder_block, num_recent: see `net.future.FutureDecoder`.
+    embedding: E.
+    queue_size: keys kept of each contrast.
+    num_segment: see `net.temporal_signals.TemporalSignals`.
+    temperature: by which similarities are divided.
+    momentum: how much of itself the slow copy, which makes the keys, keeps in a step.
+
+    Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints (metres);
+    `pose_contrast`, see there; and those of the backbone, if it has any.
+
+    Raises ValueError for sizes, a momentum or a temperature out of range.
+    """
+
+    LOSSES: ClassVar[tuple[str, ...]] = (*TemporalSignals.LOSSES, "future", "pose_contrast")
+    NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
+    NEED_KEY: ClassVar[tuple[str, ...]] = (*TemporalSignals.CONTRASTS, "pose_contrast")
+
+    def __init__(
+        self,
+        base_encoder: Backbone,
+        *,
+        layout: str = "ntu-rgb+d",
+        in_channels: int = 3,
+        num_predict: int = 10,
+        decoder_hidden: int = 64,
+        decoder_block: int = 3,
+        num_recent: int = 10,
+        embedding: int = 128,
+        queue_size: int = 32768,
+        num_segment: int = 5,
+        temperature: float = 0.1,
+        momentum: float = 0.999,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is {momentum}; give 0 to 1")
+        self.momentum, self.temperature, self.num_predict = momentum, temperature, num_predict
+        width = base_encoder.feature_dim
+        self.encoder = base_encoder
+        self.signals = TemporalSignals(
+            width,
+            embedding=embedding,
+            queue_size=queue_size,
+            num_segment=num_segment,
+            temperature=temperature,
+        )
+        self.decoder = FutureDecoder(
+            width,
+            in_channels,
+            num_predict=num_predict,
+            layout=layout,
+            hidden=decoder_hidden,
+            num_block=decoder_block,
+            num_recent=num_recent,
+        )
+        self.pose_projector = projector(
+            num_predict * self.decoder.A.shape[1] * in_channels, hidden=width, out=embedding
+        )
+        self.pose_queue = MemoryQueue(embedding, queue_size)
+        self.slow = nn.ModuleDict(copy.deepcopy(self._followed())).requires_grad_(False)
+
+    def _followed(self) -> dict[str, nn.Module]:
+        """What the slow copy is a copy of."""
+        return {
+            "encoder": self.encoder,
+            "projectors": self.signals.projectors,
+            "decoder": self.decoder,
+            "pose_projector": self.pose_projector,
+        }
+
+    def get_encoder(self) -> Backbone:
+        """See `MultiTask`."""
+        return self.encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores (N, num_class) of clips x (N, C, T, V, M)."""
+        return self.encoder(x)
+
+    def forecast(self, x: Tensor) -> Tensor:
+        """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
+        present = present_bodies(x)
+        predicted = self.decoder(self.encoder.encode(x).by_clip()[present], body_poses(x, present))
+        return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
+
+    def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
+        """See `MultiTask`; the key view must show the frames of the first."""
+        wanted = set(wanted)
+        x = lesson.views[0]
+        present = present_bodies(x)
+        maps, losses = self.encoder.encode_and_learn(x, wanted)
+        scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
+        of_body = maps.by_clip()[present]
+        own = wanted & set(self.LOSSES)
+        if not len(of_body):  # nobody is there
+            return Taught(losses | dict.fromkeys(own, of_body.sum()), scores, maps.pool())
+        slow_maps = None
+        if own & set(self.NEED_KEY):
+            for name, fast in self._followed().items():
+                follow(self.slow[name], fast, self.momentum)
+            with torch.no_grad():
+                slow_maps = self.slow["encoder"].encode(lesson.views[1]).by_clip()[present]
+        if own & set(TemporalSignals.LOSSES):
+            losses |= self._signals(of_body, slow_maps, own)
+        if own & {"future", "pose_contrast"}:
+            bodies = body_poses(x, present)
+            predicted = self.decoder(of_body, bodies)
+            if "future" in own:
+                assert lesson.future is not None
+                target = body_poses(lesson.future, present)
+                losses["future"] = mean_distance(predicted, target, scored_joints(target, bodies[:, -1]))
+            if "pose_contrast" in own:
+                assert slow_maps is not None
+                with torch.no_grad():
+                    other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], present))
+                label = None if lesson.label is None else lesson.label.repeat_interleave(present.sum(1))
+                losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
+        return Taught(losses, scores, maps.pool())
+
+    def _signals(self, maps: Tensor, slow_maps: Tensor | None, wanted: Collection[str]) -> dict[str, Tensor]:
+        """Losses of the signals, from maps (B, D, T', V) of the first view and the slow copy's of the other."""
+        key = {}
+        if slow_maps is not None:
+            with torch.no_grad():
+                key = embed(self.slow["projectors"], frames_of(slow_maps), wanted)  # type: ignore[arg-type]
+        return self.signals(frames_of(maps), key, wanted)
+
+    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None) -> Tensor:
+        """Predicted poses (B, P, V, C) are drawn to those of the same action, in the batch and in the queue.
+
+        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
+        """
+        query = F.normalize(at_least_float32(self.pose_projector(unit_poses(predicted))), dim=1)
+        with torch.no_grad():
+            slow = self.slow["pose_projector"](unit_poses(other))
+            key = F.normalize(at_least_float32(slow), dim=1)
+        queue = self.pose_queue
+        # As they are now: gradients are taken after the queue has moved on.
+        keys, labels = torch.cat((key, queue.keys)), queue.label.clone()
+        own = torch.arange(len(key), device=key.device)
+        if label is None:
+            positive = own[:, None] == torch.arange(len(keys), device=key.device)
+        else:
+            positive = label[:, None] == torch.cat((label, labels))
+        queue.put(key, label)
+        return supervised_contrast(query @ keys.T / self.temperature, positive)
+
+
+def frames_of(maps: Tensor) -> Tensor:
+    """One feature of each frame, the mean over the joints of maps (B, D, T', V): (B, T', D)."""
+    return maps.mean(3).transpose(1, 2)
+
+
+def unit_poses(poses: Tensor) -> Tensor:
+    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told."""
+    centred = at_least_float32(poses)
+    centred = centred - centred.mean((1, 2), keepdim=True)
+    return F.normalize(centred.flatten(1), dim=1)

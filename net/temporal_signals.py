@@ -1,0 +1,175 @@
+"""What a sequence says of itself: four signals by which an encoder learns to see long stretches of time.
+
+B bodies, T frames of a feature map, D channels of the feature, E of an embedding, Q embeddings in a queue. A frame of
+a feature map stands for several of the clip.
+
+The signals are those of the long-term encoder (IJCNN 2022, system S1), with each contrast an InfoNCE between
+embeddings of length 1, and each body's order drawn apart.
+"""
+
+from collections.abc import Collection
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.contrast import next_places, projector
+from net.loss import at_least_float32, info_nce
+from torchlight import distributed
+
+
+class MemoryQueue(nn.Module):
+    """The newest keys of earlier batches, in a ring; kept in the checkpoint.
+
+    width: E.
+    size: Q. A batch of more keys than that leaves its last Q.
+
+    keys: (Q, E), of length 1; at random until they are replaced.
+    label: (Q,) int64, -1 where there is none.
+    """
+
+    keys: Tensor
+    label: Tensor
+    pointer: Tensor
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"queue_size is {size}; give 1 or more")
+        self.register_buffer("keys", F.normalize(torch.randn(size, width), dim=1))
+        self.register_buffer("label", torch.full((size,), -1))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
+
+    @torch.no_grad()
+    def put(self, keys: Tensor, label: Tensor | None = None) -> None:
+        """Put keys (n, E) of all ranks, and their labels (n,), in the place of the oldest."""
+        label = torch.full((len(keys),), -1, device=keys.device) if label is None else label
+        size = len(self.keys)
+        keys = distributed.all_gather_ragged(keys)[-size:]
+        label = distributed.all_gather_ragged(label)[-size:]
+        places = next_places(self.pointer, len(keys), size)
+        self.keys.index_copy_(0, places, keys.to(self.keys))
+        self.label.index_copy_(0, places, label)
+
+
+class TemporalSignals(nn.Module):
+    """Losses of the frames of a body's feature map, beside the same frames in another view.
+
+    inter_frame: the first, middle and last frame are alike to the first of the other view, and unlike those of
+        other bodies in a queue.
+    intra_frame: each frame is alike to the same frame of the other view, and unlike the body's other frames.
+    segment: the first frame of each part of the clip is alike to the last one of that part in the other view, and
+        unlike those of other bodies in a queue.
+    order: in each half, frames are put in order or not; which of the four cases it is, is to be told.
+
+    width: D.
+    embedding: E.
+    queue_size: Q of either queue.
+    num_segment: parts of the clip; no more than it has pairs of frames.
+    temperature: by which similarities are divided.
+
+    Raises ValueError for sizes below 1 or a temperature that is not above 0.
+    """
+
+    LOSSES: ClassVar[tuple[str, ...]] = ("inter_frame", "intra_frame", "segment", "order")
+    CONTRASTS: ClassVar[tuple[str, ...]] = LOSSES[:3]
+    TUPLE = 5
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        embedding: int = 128,
+        queue_size: int = 32768,
+        num_segment: int = 5,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if num_segment < 1 or embedding < 1:
+            raise ValueError(f"num_segment is {num_segment}, embedding {embedding}; give 1 or more")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; give more than 0")
+        self.num_segment, self.temperature = num_segment, temperature
+        self.projectors = nn.ModuleDict(
+            {name: projector(width, hidden=width, out=embedding) for name in self.CONTRASTS}
+        )
+        self.queues = nn.ModuleDict(
+            {name: MemoryQueue(embedding, queue_size) for name in ("inter_frame", "segment")}
+        )
+        self.order_head = projector(2 * self.TUPLE * embedding, hidden=embedding, out=4)
+        self.order_frame = nn.Linear(width, embedding)
+
+    def forward(self, frames: Tensor, key: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+        """The losses that are wanted, each ().
+
+        Args:
+            frames: (B, T, D), means over the joints of feature maps.
+            key: what `embed` makes of the same frames in another view, by a slow copy of `projectors`.
+            wanted: names of losses.
+        """
+        query = embed(self.projectors, frames, wanted)
+        losses = {name: getattr(self, f"_{name}")(query[name], key[name]) for name in query}
+        if "order" in wanted:
+            losses["order"] = self._order(frames)
+        return losses
+
+    def _inter_frame(self, query: Tensor, key: Tensor) -> Tensor:
+        num_frame = query.shape[1]
+        chosen = query[:, [0, num_frame // 2, num_frame - 1]]
+        return self._against_queue("inter_frame", chosen, key[:, :1].expand_as(chosen), key[:, :1])
+
+    def _intra_frame(self, query: Tensor, key: Tensor) -> Tensor:
+        logits = query @ key.transpose(1, 2) / self.temperature  # (B, T, T)
+        frame = torch.arange(query.shape[1], device=query.device).expand(len(query), -1)
+        return F.cross_entropy(logits.flatten(0, 1), frame.flatten())
+
+    def _segment(self, query: Tensor, key: Tensor) -> Tensor:
+        num_frame = query.shape[1]
+        num_segment = max(1, min(self.num_segment, num_frame // 2))
+        edge = torch.arange(num_segment + 1, device=query.device) * num_frame // num_segment
+        last = key[:, edge[1:] - 1]
+        return self._against_queue("segment", query[:, edge[:-1]], last, last)
+
+    def _against_queue(self, name: str, query: Tensor, positive: Tensor, new: Tensor) -> Tensor:
+        """InfoNCE of (B, n, E) with their positives (B, n, E) and a queue, into which `new` (B, m, E) go after that."""
+        queue = self.queues[name]
+        # As it is now: gradients are taken after the queue has moved on.
+        negative = query.flatten(0, 1) @ queue.keys.clone().T
+        logits = torch.cat(((query * positive).sum(2).flatten()[:, None], negative), 1)
+        queue.put(new.flatten(0, 1))
+        return info_nce(logits / self.temperature)
+
+    def _order(self, frames: Tensor) -> Tensor:
+        batch, num_frame = frames.shape[:2]
+        shuffled, order = draw_orders(batch, self.TUPLE, frames.device)
+        half = torch.arange(2, device=frames.device)[:, None] * (num_frame - num_frame // 2)
+        place = half + torch.arange(self.TUPLE, device=frames.device) * max(1, num_frame // 2) // self.TUPLE
+        place = place.clamp(max=num_frame - 1).expand(batch, -1, -1).gather(2, order)
+        embedded = self.order_frame(frames)
+        chosen = embedded.gather(1, place.flatten(1)[..., None].expand(-1, -1, embedded.shape[2]))
+        scores = at_least_float32(self.order_head(chosen.flatten(1)))
+        return F.cross_entropy(scores, shuffled[:, 0] + 2 * shuffled[:, 1])
+
+
+def embed(projectors: nn.ModuleDict, frames: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+    """Embeddings (B, T, E) of frames (B, T, D), of length 1, by each projector whose name is wanted."""
+    return {
+        name: F.normalize(at_least_float32(each(frames)), dim=2)
+        for name, each in projectors.items()
+        if name in wanted
+    }
+
+
+def draw_orders(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Whether each of two tuples is shuffled, (count, 2) int64 of 0 or 1; and the order of its places, (count, 2, size).
+
+    A tuple that is not shuffled is in its own order; one that is, is in any other.
+    """
+    shuffled = torch.randint(2, (count, 2), device=device)
+    own = torch.arange(size, device=device)
+    order = torch.rand(count, 2, size, device=device).argsort(2)
+    # The order drawn may be the tuple's own: its first two places then change.
+    swapped = torch.cat((own[:2].flip(0), own[2:]))
+    order = torch.where((order == own).all(2, keepdim=True), swapped, order)
+    return shuffled, torch.where(shuffled[..., None] == 1, order, own)

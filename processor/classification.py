@@ -1,0 +1,104 @@
+"""What all processors share that learn class scores of clips from labels."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from feeder.feeder import Part
+from feeder.loader import Batch, Loader
+from net.multi_task import CROSS_ENTROPY
+from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.encoder import translate
+from processor.metrics import classification_metrics
+from processor.processor import Evaluation, Processor
+from torchlight import distributed
+from torchlight.checkpoint import load_weights
+
+
+@dataclass
+class ClassificationConfig(ProcessorConfig):
+    """Keys of processors that train on labels, beside the shared ones."""
+
+    train_view: ViewConfig = field(default_factory=ViewConfig)
+    label_smoothing: float = 0.0
+
+
+class Classification(Processor):
+    """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = ClassificationConfig
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *Processor.ranges,
+        ("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),
+    )
+    config: ClassificationConfig
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Processor.views`."""
+        return [self.config.train_view] if part == "train" else super().views(part)
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; the encoder of a self-supervised method is taken out of it."""
+        load_weights(
+            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
+        )
+
+    def setup(self, phase: str = "train") -> None:
+        """See `Processor.setup`."""
+        super().setup(phase)
+        # probabilities of classes (n, num_class) that training clips are taught, where it is not their labels
+        self.targets: Tensor | None = None
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the class scores, with label smoothing."""
+        return {CROSS_ENTROPY: self.cross_entropy(self._scores(batch.data), batch)}
+
+    def cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
+        scores, target = scores.float(), self.target(batch)
+        hit = scores.argmax(1) == (target if target.dim() == 1 else target.argmax(1))
+        # Of clips without a label only what others say of them is known.
+        self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
+        return F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)
+
+    def scores_of(self, data: Tensor) -> Tensor:
+        """What the network says of data (N, C, T, V, M): (N, num_class)."""
+        return self.network(data)
+
+    def target(self, batch: Batch) -> Tensor:
+        """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
+        return batch.label if self.targets is None else self.targets[batch.index]
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Scores of all clips of a part in the order of its feeder, the mean over a clip's views, and their worth."""
+        index = [torch.empty(0, dtype=torch.int64, device=self.device)]
+        scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
+        for batch in self.watch(loader):
+            index.append(batch.index)
+            with self.autocast():
+                views = [self._scores(view) for view in batch.views]
+            scores.append(torch.stack(views).float().mean(0))
+        # Ranks hold disjoint shares of the clips.
+        order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
+        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
+        label = loader.feeder.label[order]
+        metrics = classification_metrics(gathered.numpy(), label)
+        metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))
+        by_clip = np.argsort(order)
+        arrays = {"name": loader.feeder.name[order], "label": label, "scores": gathered.numpy()}
+        return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
+
+    def _scores(self, data: Tensor) -> Tensor:
+        """`scores_of`; raises ValueError where the network gives another shape."""
+        scores = self.scores_of(data)
+        if scores.shape != (len(data), self.config.data.num_class):
+            raise ValueError(
+                f"{self.config.model} gives {tuple(scores.shape)} for {len(data)} clips of "
+                f"{self.config.data.num_class} classes; set model_args.num_class to data.num_class"
+            )
+        return scores

@@ -1,0 +1,71 @@
+"""Phases of a run: epochs in which other losses count, or count otherwise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from processor.config import OptimConfig, ProcessorConfig
+from processor.processor import Phase
+from torchlight.build import Problem, nearest
+
+
+@dataclass
+class PhaseConfig:
+    """A phase; its learning-rate schedule runs over its own epochs."""
+
+    name: str = MISSING
+    # null: all epochs that are left, for one phase at the most
+    num_epoch: int | None = None
+    # weight of each loss that counts
+    losses: dict[str, float] = field(default_factory=dict)
+    # null: the run's
+    optim: OptimConfig | None = None
+
+
+def phases_of(
+    schedule: Sequence[PhaseConfig], config: ProcessorConfig, default: Mapping[str, float]
+) -> list[Phase]:
+    """The phases of a run; without a schedule one, in which the `default` losses count."""
+    if not schedule:
+        return [Phase(0, config.num_epoch, config.optim, default)]
+    left = config.num_epoch - sum(each.num_epoch or 0 for each in schedule)
+    phases: list[Phase] = []
+    start = 0
+    for each in schedule:
+        count = left if each.num_epoch is None else each.num_epoch
+        phases.append(Phase(start, count, each.optim or config.optim, each.losses))
+        start += count
+    return phases
+
+
+def schedule_problems(
+    schedule: Sequence[PhaseConfig], num_epoch: int, losses: Sequence[str]
+) -> list[Problem]:
+    """What is wrong with a schedule of a run of `num_epoch` epochs, whose network has the `losses`."""
+    problems = []
+    open_ended = [number for number, each in enumerate(schedule) if each.num_epoch is None]
+    if len(open_ended) > 1:
+        key = f"schedule.{open_ended[1]}.num_epoch"
+        problems.append(
+            Problem(key, "is null, as an earlier one is; only one phase can have the epochs left")
+        )
+    given = sum(each.num_epoch or 0 for each in schedule)
+    if schedule and (num_epoch <= given if open_ended else num_epoch != given):
+        of = f"{given} and one more phase" if open_ended else str(given)
+        text = f"has phases of {of} epochs, but num_epoch is {num_epoch}; change either"
+        problems.append(Problem("schedule", text))
+    for number, each in enumerate(schedule):
+        if each.num_epoch is not None and each.num_epoch < 1:
+            text = f"is {each.num_epoch}; it is 1 or more, or null"
+            problems.append(Problem(f"schedule.{number}.num_epoch", text))
+        if not any(weight > 0 for weight in each.losses.values()):
+            text = f"name no loss that counts; give some of {', '.join(losses)} a weight"
+            problems.append(Problem(f"schedule.{number}.losses", text))
+        for name, weight in each.losses.items():
+            key = f"schedule.{number}.losses.{name}"
+            if name not in losses:
+                problems.append(Problem(key, f"the network has no such loss; {nearest(name, losses)}"))
+            elif not weight >= 0:
+                problems.append(Problem(key, f"is {weight}; it is 0 or more"))
+    return problems

@@ -1,0 +1,122 @@
+"""What processors share that train networks of several losses: the method around the model, phases, lessons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from feeder.loader import Batch
+from net.contrast import SelfSupervised
+from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
+from net.utils.backbone import Backbone
+from processor.config import ProcessorConfig
+from processor.encoder import translate
+from processor.processor import Phase, Processor, check_class
+from processor.schedule import PhaseConfig, phases_of, schedule_problems
+from torchlight import build
+from torchlight.build import Problem
+from torchlight.checkpoint import load_weights
+
+
+@dataclass
+class TeachingConfig(ProcessorConfig):
+    """Keys of processors that train networks of several losses, beside the shared ones."""
+
+    # what is built around the model, such as net.long_term.LongTerm; null: the model alone
+    method: str | None = None
+    method_args: dict[str, Any] = field(default_factory=dict)
+    # which losses count when; empty: one phase with the processor's own
+    schedule: list[PhaseConfig] = field(default_factory=list)
+
+
+class Teaching(Processor):
+    """Trains a `net.multi_task.MultiTask` by the losses of its schedule; other networks by their own loss."""
+
+    config_class: ClassVar[type[ProcessorConfig]] = TeachingConfig
+    # losses without a schedule
+    default_losses: ClassVar[Mapping[str, float]] = {CROSS_ENTROPY: 1.0}
+    # what a `method` must be
+    method_class: ClassVar[type | tuple[type, ...]] = MultiTask
+    config: TeachingConfig
+
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Processor.check`."""
+        assert isinstance(config, TeachingConfig)
+        problems = super().check(config, packages)
+        if config.method is not None:
+            problems += check_class(
+                "method",
+                config.method,
+                config.method_args,
+                packages,
+                base=cls.method_class,
+                provided=["base_encoder"],
+            )
+            problems += check_class("model", config.model, config.model_args, packages, base=Backbone)
+        if any(problem.key in ("model", "method") for problem in problems):
+            return problems
+        network, model = (
+            build.import_class(path, packages) for path in (config.method or config.model, config.model)
+        )
+        losses = losses_of(network, model)
+        problems += schedule_problems(config.schedule, config.num_epoch, losses)
+        return problems
+
+    def phases(self) -> list[Phase]:
+        """See `Processor.phases`."""
+        return phases_of(self.config.schedule, self.config, self.default_losses)
+
+    def build_model(self) -> nn.Module:
+        """The model, and the method around it."""
+        model = super().build_model()
+        if self.config.method is None:
+            return model
+        return build.build(
+            self.config.method, self.config.method_args, packages=self.packages, base_encoder=model
+        )
+
+    def load_weights(self, path: str) -> None:
+        """See `Processor.load_weights`; names of other programs are known, and those of an encoder alone."""
+        load_weights(
+            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
+        )
+
+    def trained_network(self) -> nn.Module:
+        """See `Processor.trained_network`."""
+        return Learner(self.model) if isinstance(self.model, MultiTask) else self.model
+
+    def varies_batch(self) -> bool:
+        """See `Processor.varies_batch`."""
+        model = (
+            self.model.get_encoder() if isinstance(self.model, (MultiTask, SelfSupervised)) else self.model
+        )
+        return isinstance(model, Backbone) and model.varies_batch
+
+    def num_future(self) -> int:
+        """Frames at the end of each training view that are to be predicted, in some phase at least."""
+        needed = set(getattr(self.model, "NEED_FUTURE", ()))
+        wanted = {name for phase in self.schedule for name, weight in phase.losses.items() if weight > 0}
+        return self.model.num_predict if needed & wanted else 0  # type: ignore[return-value]
+
+    def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
+        """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
+        weights = {name: w for name, w in self.phase_of(self.epoch).losses.items() if w > 0}
+        taught: Taught = self.network(lesson_of(batch.views, self.num_future(), label), tuple(weights))
+        return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
+
+
+def losses_of(network: type, model: type) -> list[str]:
+    """Names of the losses that a schedule can give a network, whose backbone is a `model`."""
+    own = [*getattr(network, "LOSSES", ()), *getattr(model, "OWN_LOSSES", ())]
+    return [CROSS_ENTROPY, *dict.fromkeys(own)]
+
+
+def lesson_of(views: list[Tensor], num_future: int, label: Tensor | None) -> Lesson:
+    """A lesson of views (N, C, T + P, V, M), of which the last P = `num_future` frames are the future."""
+    if not num_future:
+        return Lesson(views, None, label)
+    seen = [view[:, :, :-num_future] for view in views]
+    return Lesson(seen, views[0][:, :, -num_future:], label)

@@ -1,0 +1,354 @@
+"""AS-GCN (Li et al. 2019) written the way it usually is: one-hot matrices, loops over clips, types, steps.
+
+It is the other side of the ratios in `tools/benchmark.py` and an oracle in the tests. Nothing else uses it. Its
+parameters have the published names, so a state dict of `net.as_gcn.Model` fits.
+
+N clips, C coordinates or channels, T frames, V joints, M bodies, B = N * M, P = V (V - 1) ordered pairs of joints,
+H hidden units, K structural and L actional subsets.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.multi_task import Lesson
+
+
+class MLP(nn.Module):
+    """Two linear layers with ELU, dropout between them, and a batch norm over everything but the last axis."""
+
+    def __init__(self, in_features: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.bn = nn.BatchNorm1d(hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, rows, in_features) -> (B, rows, H)."""
+        y = F.elu(self.fc2(self.dropout(F.elu(self.fc1(x)))))
+        return self.bn(y.view(-1, y.shape[-1])).view(y.shape)
+
+
+class Encoder(nn.Module):
+    """Joints, pairs, joints, pairs: two rounds of messages, then the logits of each pair's type."""
+
+    def __init__(self, in_features: int, hidden: int, num_type: int, dropout: float) -> None:
+        super().__init__()
+        self.mlp1 = MLP(in_features, hidden, dropout)
+        self.mlp2 = MLP(2 * hidden, hidden, dropout)
+        self.mlp3 = MLP(hidden, hidden, dropout)
+        self.mlp4 = MLP(3 * hidden, hidden, dropout)
+        self.fc_out = nn.Linear(hidden, num_type)
+
+    def forward(self, x: Tensor, receive: Tensor, send: Tensor) -> Tensor:
+        """(B, V, T * C) and one-hot (P, V) -> (B, P, types)."""
+        joint = self.mlp1(x)
+        pair = self.mlp2(torch.cat((receive @ joint, send @ joint), 2))
+        joint = self.mlp3(receive.T @ pair / joint.shape[1])
+        return self.fc_out(self.mlp4(torch.cat((receive @ joint, send @ joint, pair), 2)))
+
+
+class Decoder(nn.Module):
+    """A recurrent network over frames whose input at each step are messages over the links and the true pose."""
+
+    def __init__(self, in_channels: int, hidden: int, num_type: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.msg_fc1 = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(num_type))
+        self.msg_fc2 = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(num_type))
+        self.hidden_r, self.hidden_i, self.hidden_n = (
+            nn.Linear(hidden, hidden, bias=False) for _ in range(3)
+        )
+        self.input_r, self.input_i, self.input_n = (nn.Linear(in_channels, hidden) for _ in range(3))
+        self.out_fc1 = nn.Linear(hidden, hidden)
+        self.out_fc2 = nn.Linear(hidden, hidden)
+        self.out_fc3 = nn.Linear(hidden, in_channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, poses: Tensor, edges: Tensor, receive: Tensor, send: Tensor) -> Tensor:
+        """Poses (B, T, V, C), edges (B, P, types), one-hot (P, V) -> frames 1 to T - 1, (B, T - 1, V, C)."""
+        state = poses.new_zeros(len(poses), poses.shape[2], self.hidden)
+        predicted = []
+        for step in range(poses.shape[1] - 1):
+            pose, state = self.step(poses[:, step], state, edges, receive, send)
+            predicted.append(pose)
+        return torch.stack(predicted, 1)
+
+    def step(
+        self, pose: Tensor, state: Tensor, edges: Tensor, receive: Tensor, send: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next pose (B, V, C) and state (B, V, H)."""
+        both = torch.cat((receive @ state, send @ state), 2)
+        total = both.new_zeros(len(both), both.shape[1], self.hidden)
+        for kind in range(1, len(self.msg_fc1)):
+            message = self.dropout(torch.tanh(self.msg_fc1[kind](both)))
+            message = torch.tanh(self.msg_fc2[kind](message)) * edges[:, :, kind : kind + 1]
+            total = total + message / (len(self.msg_fc1) - 1)
+        received = receive.T @ total / pose.shape[2]
+        r = torch.sigmoid(self.input_r(pose) + self.hidden_r(received))
+        i = torch.sigmoid(self.input_i(pose) + self.hidden_i(received))
+        n = torch.tanh(self.input_n(pose) + r * self.hidden_n(received))
+        state = (1 - i) * n + i * state
+        y = self.dropout(F.relu(self.out_fc1(state)))
+        y = self.dropout(F.relu(self.out_fc2(y)))
+        return pose + self.out_fc3(y), state
+
+
+class Inferred(NamedTuple):
+    """Links as adjacency (B, L, V, V), probability of each type (B, P, types), predicted poses (B, T - 1, V, C)."""
+
+    adjacency: Tensor
+    probability: Tensor
+    predicted: Tensor
+
+
+class Links(nn.Module):
+    """Encoder, a draw of each pair's type (the likeliest in eval mode), decoder, and matrices one by one."""
+
+    receive: Tensor
+    send: Tensor
+    pairs: Tensor
+
+    def __init__(self, num_joint: int, num_link: int = 2, hidden: int = 128, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.encoder = Encoder(3 * 50, hidden, 1 + num_link, dropout)
+        self.decoder = Decoder(3, hidden, 1 + num_link, dropout)
+        sender, receiver = (1 - torch.eye(num_joint)).nonzero().T
+        eye = torch.eye(num_joint)
+        # Not persistent, as published: the weights are those of the layers alone.
+        self.register_buffer("receive", eye[receiver], persistent=False)
+        self.register_buffer("send", eye[sender], persistent=False)
+        self.register_buffer("pairs", torch.stack((sender, receiver)), persistent=False)
+
+    def draw(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and one-hot types, (B, P, types) each, of poses (B, T, V, C)."""
+        logits = self.encoder(poses.transpose(1, 2).flatten(2), self.receive, self.send)
+        noise = torch.zeros_like(logits)
+        if self.training:
+            noise = -torch.log(1e-10 - torch.log(torch.rand_like(logits) + 1e-10))
+        soft = F.softmax((logits + noise) / 0.5, -1)
+        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+        return logits, hard - soft.detach() + soft
+
+    def adjacency(self, edges: Tensor) -> Tensor:
+        """(B, P, types) -> (B, L, V, V)."""
+        num_joint = self.send.shape[1]
+        eye = torch.eye(num_joint).to(edges)
+        bodies = []
+        for body in edges:
+            kinds = []
+            for kind in range(1, edges.shape[2]):
+                A = (
+                    torch.sparse_coo_tensor(self.pairs, body[:, kind], (num_joint, num_joint)).to_dense()
+                    + eye
+                )
+                kinds.append(A @ torch.diag(A.sum(0) ** -1) * 0.1)
+            bodies.append(torch.stack(kinds))
+        return torch.stack(bodies)
+
+    def forward(self, poses: Tensor) -> Inferred:
+        """Poses (B, T, V, C)."""
+        logits, edges = self.draw(poses)
+        predicted = self.decoder(poses, edges, self.receive, self.send)
+        return Inferred(self.adjacency(edges), F.softmax(logits, -1), predicted)
+
+
+class GraphConv(nn.Module):
+    """1x1 convolution to K + L subsets, then the adjacency of all bodies and that of each."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_subset: int) -> None:
+        super().__init__()
+        self.num_subset = num_subset
+        self.conv = nn.Conv2d(in_channels, out_channels * num_subset, 1)
+
+    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
+        """(B, C, T, V), (K, V, V), (B, L, V, V) -> (B, C', T, V)."""
+        return both_products(self.conv(x), A, links)
+
+
+def both_products(y: Tensor, A: Tensor, links: Tensor) -> Tensor:
+    """(B, (K + L) * C', T, V), (K, V, V), (B, L, V, V) -> (B, C', T, V)."""
+    n, channels, t, v = y.shape
+    num_subset = len(A) + links.shape[1]
+    y = y.view(n, num_subset, channels // num_subset, t, v)
+    structural = torch.einsum("nkctv,kvw->nctw", y[:, : len(A)], A)
+    actional = torch.einsum("nkctv,nkvw->nctw", y[:, len(A) :], links)
+    return (structural + 0.5 * actional).contiguous()
+
+
+class Block(nn.Module):
+    """Graph convolution, temporal convolution, shortcut."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_subset: int,
+        *,
+        dropout: float,
+        stride: int = 1,
+        kernel_size: int = 9,
+        padding: int | None = None,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.gcn = GraphConv(in_channels, out_channels, num_subset)
+        padding = kernel_size // 2 if padding is None else padding
+        self.tcn = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0)),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout),
+        )
+        self.residual: nn.Module | None = None
+        if residual:
+            self.residual = nn.Identity()
+            if in_channels != out_channels or stride != 1:
+                self.residual = nn.Sequential(
+                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
+                )
+
+    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
+        """(B, C, T, V) -> (B, C', T', V)."""
+        shortcut = 0 if self.residual is None else self.residual(x)
+        return F.relu(self.tcn(self.gcn(x, A, links)) + shortcut)
+
+
+class PoseBlock(nn.Module):
+    """The last block of the future head, of transposed convolutions."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_subset: int, dropout: float) -> None:
+        super().__init__()
+        deconv = nn.ConvTranspose2d(in_channels, out_channels * num_subset, 1)
+        self.gcn_recon = nn.ModuleDict({"deconv": deconv})
+        self.tcn_recon = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.ConvTranspose2d(out_channels, out_channels, 1),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
+        """(B, C, 1, V) -> (B, C', 1, V)."""
+        return self.tcn_recon(both_products(self.gcn_recon["deconv"](x), A, links))
+
+
+class ASGCN(nn.Module):
+    """Nine blocks and scores, seven more and the next 10 frames, over 290 frames of (N, 3, T, V, M)."""
+
+    A: Tensor
+
+    def __init__(
+        self, A: Tensor, num_class: int, *, hidden_channels: int = 64, hidden: int = 128, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        num_link, h = 2, hidden_channels
+        num_subset = len(A) + num_link
+        self.register_buffer("A", A)
+        self.data_bn = nn.BatchNorm1d(3 * A.shape[1])
+        width_in = 3
+        for index, width in enumerate((h, h, h, 2 * h, 2 * h, 2 * h, 4 * h, 4 * h, 4 * h)):
+            stride = 2 if index in (3, 6) else 1
+            block = Block(width_in, width, num_subset, dropout=dropout, stride=stride, residual=index > 0)
+            self.add_module(f"class_layer_{index}", block)
+            width_in = width
+        for index, (kernel_size, stride) in enumerate(((9, 1), (9, 2), (9, 2), (9, 2), (3, 2))):
+            block = Block(
+                width_in, 2 * h, num_subset, dropout=dropout, stride=stride, kernel_size=kernel_size
+            )
+            self.add_module(f"recon_layer_{index}", block)
+            width_in = 2 * h
+        self.recon_layer_5 = Block(
+            2 * h, 2 * h, num_subset, dropout=dropout, kernel_size=5, padding=0, residual=False
+        )
+        self.recon_layer_6 = PoseBlock(2 * h + 3, 30, num_subset, dropout)
+        self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
+        self.edge_importance_recon = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
+        self.fcn = nn.Conv2d(4 * h, num_class, 1)
+        self.links = Links(A.shape[1], num_link, hidden, dropout)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The 50 frames that links are inferred from: (N, C, T, V, M) -> (B, 50, V, C)."""
+        frames = [int((number + 0.5) * x.shape[2] / 50) for number in range(50)]
+        return x[:, :, frames].permute(0, 4, 2, 3, 1).flatten(0, 1).contiguous()
+
+    def maps(self, x: Tensor, links: Tensor, *, as_published: bool) -> Tensor:
+        """(N, C, T, V, M) and (B, L, V, V) -> (B, D, T', V); published, layer 1 runs twice, once for nothing."""
+        n, c, t, v, m = x.shape
+        y = self.data_bn(x.permute(0, 4, 3, 1, 2).contiguous().view(n * m, v * c, t))
+        y = y.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
+        for index, importance in enumerate(self.edge_importance):
+            layer = self.get_submodule(f"class_layer_{index}")
+            if as_published and index == 1:
+                layer(y, self.A * importance, links)
+            y = layer(y, self.A * importance, links)
+        return y
+
+    def scores(self, maps: Tensor, num_clip: int) -> Tensor:
+        """(B, D, T', V) -> (N, num_class)."""
+        pooled = F.avg_pool2d(maps, maps.shape[2:]).view(num_clip, -1, maps.shape[1], 1, 1).mean(1)
+        return self.fcn(pooled).flatten(1)
+
+    def future(self, maps: Tensor, links: Tensor, last: Tensor) -> Tensor:
+        """(B, D, 73, V), (B, L, V, V), last pose (B, C, 1, V) -> next poses (B, C, 10, V)."""
+        y = maps
+        for index in range(6):
+            y = self.get_submodule(f"recon_layer_{index}")(
+                y, self.A * self.edge_importance_recon[index], links
+            )
+        y = self.recon_layer_6(torch.cat((y, last), 1), self.A * self.edge_importance_recon[6], links)
+        return last + y.view(len(y), 3, 10, -1)
+
+
+def last_poses(x: Tensor) -> Tensor:
+    """(N, C, T, V, M) -> (B, C, 1, V)."""
+    return x[:, :, -1:].permute(0, 4, 1, 2, 3).flatten(0, 1)
+
+
+def links_loss(model: ASGCN, lesson: Lesson) -> Tensor:
+    """The first phase, links alone: Gaussian likelihood of the next frames, and divergence from the prior."""
+    seen = model.seen(lesson.views[0])
+    inferred = model.links(seen)
+    nll = ((inferred.predicted - seen[:, 1:]) ** 2 / (2 * 5e-4)).sum() / (len(seen) * seen.shape[2])
+    prior = torch.log(torch.tensor([0.95, 0.025, 0.025]).to(seen))
+    kl = inferred.probability * (torch.log(inferred.probability + 1e-16) - prior)
+    return nll + kl.sum() / (len(seen) * seen.shape[2])
+
+
+def backbone_loss(model: ASGCN, lesson: Lesson, *, as_published: bool) -> Tensor:
+    """The second phase: cross-entropy, and the squared error of the first body's next frames.
+
+    Published, the decoder of the links predicts frames that no loss looks at, layer 1 runs twice, and gradients
+    go on into the links, which do not step.
+    """
+    x, future, label = lesson.views[0], lesson.future, lesson.label
+    assert future is not None
+    assert label is not None
+    if as_published:
+        links = model.links(model.seen(x)).adjacency
+    else:
+        with torch.no_grad():
+            links = model.links.adjacency(model.links.draw(model.seen(x))[1])
+    maps = model.maps(x, links, as_published=as_published)
+    predicted = model.future(maps, links, last_poses(x)).unflatten(0, (len(x), -1))
+    of_first_body = F.mse_loss(predicted[:, 0], future[..., 0])
+    return F.cross_entropy(model.scores(maps, len(x)), label) + 0.01 * of_first_body
+
+
+def infer(model: ASGCN, x: Tensor, *, as_published: bool) -> Tensor:
+    """Scores (N, num_class) of clips (N, C, T, V, M).
+
+    Published, the links' decoder and the future head run, too, and layer 1 twice.
+    """
+    if not as_published:
+        links = model.links.adjacency(model.links.draw(model.seen(x))[1])
+        return model.scores(model.maps(x, links, as_published=False), len(x))
+    links = model.links(model.seen(x)).adjacency
+    maps = model.maps(x, links, as_published=True)
+    model.future(maps, links, last_poses(x))
+    return model.scores(maps, len(x))
