@@ -15,6 +15,7 @@ from torchlight.config import ConfigError, load_config, to_yaml
 # Imported when chosen, so that a processor's own needs burden no other.
 PROCESSORS = {
     "recognition": "processor.recognition.Recognition",
+    "prediction": "processor.prediction.Prediction",
     "pretrain": "processor.pretrain.Pretrain",
     "linear_evaluation": "processor.linear_evaluation.LinearEvaluation",
     "finetune_evaluation": "processor.finetune_evaluation.FinetuneEvaluation",

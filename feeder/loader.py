@@ -104,6 +104,7 @@ class Loader:
         self.min_clip = min_clip
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
+        self._observed = 1.0
         self._features: Tensor | None = None
         size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
         self._size, self._start = size, size.cumsum(0) - size
@@ -118,6 +119,14 @@ class Loader:
         other.views, other.batch_size = list(views), batch_size
         # What a view draws must not depend on how long something else was trained before.
         other.shuffle, other.drop_last, other.min_clip, other.epoch = False, False, 0, 0
+        return other
+
+    def beginnings(self, ratio: float) -> "Loader":
+        """The same batches, of clips that end after a share of their frames: all that is seen of an action so far."""
+        if not 0 < ratio <= 1:
+            raise ValueError(f"ratio is {ratio}; give more than 0, up to 1 for whole clips")
+        other = copy.copy(self)
+        other._observed = ratio
         return other
 
     def with_features(self, features: Tensor) -> "Loader":
@@ -185,6 +194,8 @@ class Loader:
             start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
         clips = RaggedBatch(rows, start, num_frame, num_body)
+        if self._observed < 1:
+            clips = clips.beginning(self._observed)
         return make_views(self.views, clips, generator)
 
     def _pick(self, index: Tensor, generator: torch.Generator) -> list[Tensor]:

@@ -1,11 +1,12 @@
 """Clips of different lengths in one batch, and the gather that makes frames of them.
 
 Shapes: N clips, M bodies, B tracks (the present bodies of all N clips), R rows (poses), T frames, V joints,
-C channels. Track m of clip i is rows `start[i] + m * num_frame[i]` up to `start[i] + (m + 1) * num_frame[i]`.
+C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on; if clips are seen whole, the pitch
+is their number of frames.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class RaggedBatch:
     Args:
         rows: (R, V, C) poses, float32, contiguous, on any device; more rows than these clips' may lie there.
         start, num_frame, num_body: (N,) int64, on the CPU.
+        pitch: (N,) int64, rows from one body of a clip to the next; None for `num_frame`.
 
     Raises:
         ValueError: a clip without a frame or a body.
@@ -51,6 +53,7 @@ class RaggedBatch:
     start: Tensor
     num_frame: Tensor
     num_body: Tensor
+    pitch: Tensor | None = None
 
     def __post_init__(self) -> None:
         for what, count in (("frame", self.num_frame), ("body", self.num_body)):
@@ -60,6 +63,14 @@ class RaggedBatch:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def beginning(self, ratio: float) -> "RaggedBatch":
+        """The clips as if they had ended after this share of their frames, rounded, and one at the least."""
+        num_frame = (self.num_frame * ratio).round().long().clamp(min=1)
+        return replace(self, num_frame=num_frame, pitch=self._pitch())
+
+    def _pitch(self) -> Tensor:
+        return self.num_frame if self.pitch is None else self.pitch
 
     def tracks(self, num_body: int) -> Tracks:
         """The first `num_body` bodies of every clip, as far as present."""
@@ -123,7 +134,7 @@ class RaggedBatch:
 
     def row(self, tracks: Tracks, frame: Tensor) -> Tensor:
         """Rows of whole frames (B, T) of tracks: (B, T) int64 on the device of the rows."""
-        first = self.start[tracks.clip] + tracks.body * self.num_frame[tracks.clip]
+        first = self.start[tracks.clip] + tracks.body * self._pitch()[tracks.clip]
         return self.send(first[:, None] + frame)
 
     def pick(self, row: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
@@ -150,9 +161,9 @@ class RaggedBatch:
         """
         rows = self.rows.roll(-1, 0)
         clip, body = self.tracks(int(self.num_body.max()))
-        last = self.start[clip] + (body + 1) * self.num_frame[clip] - 1
+        last = self.start[clip] + body * self._pitch()[clip] + self.num_frame[clip] - 1
         rows[self.send(last)] = 0
-        return RaggedBatch(rows - self.rows, self.start, self.num_frame, self.num_body)
+        return replace(self, rows=rows - self.rows)
 
 
 def take(poses: Tensor, frame: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ sender and one on the receiver, which are applied to V joints and not to P pairs
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,13 +35,8 @@ class Links(NamedTuple):
 
     def adjacency(self) -> Tensor:
         """(B, L, V, V): what joint v gives to joint w, itself included; columns sum to `LINK_SCALE`."""
-        batch, num_pair, num_type = self.edges.shape
-        num_joint = round((1 + math.sqrt(1 + 4 * num_pair)) / 2)
-        linked = self.edges[..., 1:].transpose(1, 2)  # (B, L, P)
-        # Off the diagonal in rows of V: V + 1 places from one entry of the diagonal to the next.
-        grid = F.pad(linked.reshape(batch, num_type - 1, num_joint - 1, num_joint), (0, 1))
-        grid = F.pad(grid.flatten(2), (1, 0)).unflatten(2, (num_joint, num_joint))
-        grid = grid + torch.eye(num_joint, dtype=grid.dtype, device=grid.device)
+        grid = _linked(self.edges)
+        grid = grid + torch.eye(grid.shape[3], dtype=grid.dtype, device=grid.device)
         return grid / grid.sum(2, keepdim=True) * LINK_SCALE
 
 
@@ -143,33 +139,76 @@ class InteractionDecoder(nn.Module):
         self.out_fc1 = nn.Linear(hidden, hidden)
         self.out_fc2 = nn.Linear(hidden, hidden)
         self.out_fc3 = nn.Linear(hidden, in_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, poses: Tensor, edges: Tensor) -> Tensor:
-        """Frames 1 to T - 1, each from the true one before it: poses (B, T, V, C) -> (B, T - 1, V, C)."""
+        """Frames 1 to T - 1, each from the true one before it.
+
+        From poses (B, T, V, C) and edges (B, P, types) to (B, T - 1, V, C).
+        """
         seen = poses[:, :-1]
         inputs = [layer(seen) for layer in (self.input_r, self.input_i, self.input_n)]
-        state = seen.new_zeros(len(seen), seen.shape[2], self.out_fc1.in_features)
+        gates = torch.cat([layer.weight for layer in (self.hidden_r, self.hidden_i, self.hidden_n)])
+        messages = Messages(self.msg_fc1[1:], self.msg_fc2[1:], self.dropout)
+        # Means over types and, as published, over coordinates.
+        share = _linked(edges).permute(1, 0, 3, 2) / (len(messages.first_bias) * poses.shape[3])
+        state = inputs[0].new_zeros(len(seen), seen.shape[2], self.out_fc1.in_features)
         states = []
         for r_in, i_in, n_in in zip(*(each.unbind(1) for each in inputs), strict=True):
-            received = self._messages(state, edges) / poses.shape[3]
-            r = torch.sigmoid(r_in + self.hidden_r(received))
-            i = torch.sigmoid(i_in + self.hidden_i(received))
-            n = torch.tanh(n_in + r * self.hidden_n(received))
-            state = torch.lerp(n, state.to(n.dtype), i)
+            r_of, i_of, n_of = F.linear(messages(state, share), gates).chunk(3, -1)
+            r = torch.sigmoid(r_in + r_of)
+            i = torch.sigmoid(i_in + i_of)
+            n = torch.tanh(n_in + r * n_of)
+            state = torch.lerp(n, state, i)
             states.append(state)
         y = self.dropout(F.relu(self.out_fc1(torch.stack(states, 1))))
         y = self.dropout(F.relu(self.out_fc2(y)))
         return seen + self.out_fc3(y)
 
-    def _messages(self, state: Tensor, edges: Tensor) -> Tensor:
-        """What each joint receives over its links: states (B, V, H) and edges (B, P, types) -> (B, V, H)."""
-        total = state.new_zeros(())
-        for kind in range(1, len(self.msg_fc1)):
-            message = torch.tanh(_linear_of_pairs(self.msg_fc1[kind], state))
-            message = torch.tanh(self.msg_fc2[kind](self.dropout(message)))
-            total = total + message * edges[..., kind, None].to(message.dtype)
-        return _received(total, state.shape[1]) / (len(self.msg_fc1) - 1)
+
+class Messages:
+    """What joints send each other over links of L types, each with two layers of its own.
+
+    first: L layers on (receiver, sender), from 2 H to H; second: L layers from H to H.
+
+    All types are one batched product, on all V x V pairs: leaving out the V that a joint makes with itself would
+    cost more than computing them.
+    """
+
+    def __init__(self, first: Sequence[nn.Linear], second: Sequence[nn.Linear], dropout: nn.Module) -> None:
+        self.dropout = dropout
+        both = [half for layer in first for half in layer.weight.chunk(2, 1)]
+        self.first = torch.stack(both).transpose(1, 2)  # (L * 2, H, H): of the receiver, of the sender
+        self.first_bias = torch.stack([layer.bias for layer in first])[:, None]
+        self.second = torch.stack([layer.weight for layer in second]).transpose(1, 2)
+        self.second_bias = torch.stack([layer.bias for layer in second])[:, None]
+
+    def __call__(self, state: Tensor, share: Tensor) -> Tensor:
+        """Sums over senders: states (B, V, H), share (L, B, V, V) that a receiver has of each sender -> (B, V, H)."""
+        of_joint = torch.matmul(state.flatten(0, 1), self.first).unflatten(0, (-1, 2))  # (L, 2, B * V, H)
+        receiver = (of_joint[:, 0] + self.first_bias.to(of_joint.dtype)).unflatten(1, state.shape[:2])
+        sender = of_joint[:, 1].unflatten(1, state.shape[:2])
+        pair = self.dropout(torch.tanh(receiver[:, :, :, None] + sender[:, :, None]))  # (L, B, V, V, H)
+        message = torch.tanh(torch.baddbmm(self.second_bias, pair.flatten(1, 3), self.second))
+        return torch.matmul(share[..., None, :], message.view(pair.shape))[..., 0, :].sum(0)
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, which on the CPU takes some 8 times as long: here 8 or 16 random bits decide about each number.
+
+    The probability is rounded to 1 / 65536.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        if x.device.type != "cpu" or not self.training or not 0 < self.p < 1:
+            return super().forward(x)
+        width, kind = (8, torch.int8) if (self.p * 2**8).is_integer() else (16, torch.int16)
+        dropped = min(round(self.p * 2**width), 2**width - 1)
+        words = torch.empty(-(-x.numel() * width // 64), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(kind)[: x.numel()].ge_(dropped - 2 ** (width - 1)).view(x.shape).to(x.dtype)
+        kept *= 2**width / (2**width - dropped)
+        return x.mul_(kept) if self.inplace else x * kept
 
 
 class MLP(nn.Module):
@@ -180,7 +219,7 @@ class MLP(nn.Module):
         self.fc1 = nn.Linear(in_features, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.bn = nn.BatchNorm1d(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, V, in_features) -> (B, V, H)."""
@@ -213,6 +252,16 @@ def _received(pair: Tensor, num_joint: int) -> Tensor:
     rows = F.pad(pair.unflatten(1, (num_joint - 1, num_joint)), (0, 0, 0, 1))
     grid = F.pad(rows.flatten(1, 2), (0, 0, 1, 0)).unflatten(1, (num_joint, num_joint))
     return grid.sum(1)
+
+
+def _linked(edges: Tensor) -> Tensor:
+    """Edges (B, P, 1 + L) of all types but "no link", from sender v to receiver w: (B, L, V, V), 0 from v to v."""
+    batch, num_pair, num_type = edges.shape
+    num_joint = round((1 + math.sqrt(1 + 4 * num_pair)) / 2)
+    linked = edges[..., 1:].transpose(1, 2)  # (B, L, P)
+    # Off the diagonal in rows of V: V + 1 places from one entry of the diagonal to the next.
+    grid = F.pad(linked.reshape(batch, num_type - 1, num_joint - 1, num_joint), (0, 1))
+    return F.pad(grid.flatten(2), (1, 0)).unflatten(2, (num_joint, num_joint))
 
 
 def _initialise(module: nn.Module) -> None:

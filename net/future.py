@@ -4,6 +4,7 @@ N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to co
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.loss import at_least_float32
@@ -18,15 +19,22 @@ def body_poses(clips: Tensor, present: Tensor | None) -> Tensor:
 
 
 def scored_joints(target: Tensor, last: Tensor) -> Tensor:
-    """Where a prediction can be judged: joints that are there, then and in the last frame seen, (B, P, V) bool.
+    """Where a prediction can be judged: joints that are there, then and in the last frame seen, (..., P, V) bool.
 
-    A joint that is not there has only zeros.
+    A joint that is not there has only zeros; so a body that is absent, has left, or is about to come is not judged.
 
     Args:
-        target: (B, P, V, C).
-        last: (B, V, C).
+        target: (..., P, V, C).
+        last: (..., V, C).
     """
-    return (target != 0).any(-1) & (last != 0).any(-1)[:, None]
+    return (target != 0).any(-1) & (last != 0).any(-1)[..., None, :]
+
+
+def unit_poses(poses: Tensor) -> Tensor:
+    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told."""
+    centred = at_least_float32(poses)
+    centred = centred - centred.mean((1, 2), keepdim=True)
+    return F.normalize(centred.flatten(1), dim=1)
 
 
 def mean_squared_error(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.contrast import follow, projector
-from net.future import FutureDecoder, body_poses, mean_distance, scored_joints
+from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, supervised_contrast
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
 from net.temporal_signals import MemoryQueue, TemporalSignals, embed
@@ -180,10 +180,3 @@ class LongTerm(MultiTask):
 def frames_of(maps: Tensor) -> Tensor:
     """One feature of each frame, the mean over the joints of maps (B, D, T', V): (B, T', D)."""
     return maps.mean(3).transpose(1, 2)
-
-
-def unit_poses(poses: Tensor) -> Tensor:
-    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told."""
-    centred = at_least_float32(poses)
-    centred = centred - centred.mean((1, 2), keepdim=True)
-    return F.normalize(centred.flatten(1), dim=1)

@@ -13,12 +13,17 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from feeder.feeder import Feeder, Part
-from processor.figures import save_confusion, save_curves
+from net.utils.skeleton import Skeleton
+from processor.figures import draw_anticipation, draw_errors, draw_poses, save_confusion, save_curves
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
-RESULT_FILES = ("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png")
+RESULT_FILES = (
+    *("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png"),
+    *("anticipation.csv", "anticipation.png"),
+    *("predictions.npz", "mpjpe.csv", "mpjpe.png", "poses.png"),
+)
 LABELLED = "labelled.csv"
 RUN_FILES = ("config.yaml", "log.txt", LABELLED, *TRAIN_FILES, *RESULT_FILES)
 
@@ -137,6 +142,41 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
     # A picture of 60 classes of which a data set has 15 would be mostly empty.
     seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     save_confusion(matrix[np.ix_(seen, seen)], [class_names[c] for c in seen], work_dir / "confusion.png")
+
+
+def save_anticipation(work_dir: Path, ratios: Sequence[float], top1: Sequence[float]) -> None:
+    """`anticipation.csv` and `.png`: top-1 after each share of a clip that was seen."""
+    table = pd.DataFrame({"observed": ratios, "top1": top1})
+    write_text(work_dir / "anticipation.csv", table.to_csv(index=False))
+    draw_anticipation(table, work_dir / "anticipation.png")
+
+
+# What `predictions.npz` holds of n clips: C coordinates (metres) of M bodies and V joints in P frames.
+PREDICTIONS = {
+    "name": np.str_,  # (n,)
+    "label": np.int64,  # (n,)
+    "last": np.float32,  # (n, M, V, C), the last frame seen
+    "predicted": np.float32,  # (n, M, P, V, C)
+    "true": np.float32,  # (n, M, P, V, C)
+    "scored": np.bool_,  # (n, M, P, V), joints that are there
+}
+
+
+def save_predictions(
+    work_dir: Path,
+    arrays: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    *,
+    class_names: Sequence[str],
+    skeleton: Skeleton,
+) -> None:
+    """`predictions.npz`, the errors `mpjpe.csv` and `.png`, and `poses.png` with some true and predicted poses."""
+    with atomic_write(work_dir / "predictions.npz") as file:
+        kept = {key: arrays[key].astype(kind) for key, kind in PREDICTIONS.items()}
+        np.savez(file, allow_pickle=False, class_name=np.asarray(class_names), **kept)
+    write_text(work_dir / "mpjpe.csv", table.to_csv(index=False))
+    draw_errors(table[table["action"] == "all"], work_dir / "mpjpe.png")
+    draw_poses(arrays, class_names, skeleton, work_dir / "poses.png")
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:

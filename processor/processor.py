@@ -190,6 +190,10 @@ class Processor:
         """What `result.json` says of the run beside its figures."""
         return {}
 
+    def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
+        """Look further into the test part than `evaluation` did; returns what `result.json` says of that."""
+        return {}
+
     def review(self, row: Mapping[str, float]) -> None:
         """Called with the figures of each epoch, to warn of what they show."""
 
@@ -511,11 +515,14 @@ class Processor:
 
     def _finish(self, work_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
         evaluation = self._evaluate("test")
+        with torch.no_grad():
+            further = self.examine(work_dir, evaluation)
         result = {
             "part": "test",
             **evaluation.metrics,
             **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
             **({"num_label": sum(map(len, self.labelled.values()))} if self.labelled else {}),
+            **further,
             **about,
             **({"label_fraction": self.config.data.label_fraction} if self.labelled else {}),
             **self.result(),

@@ -1,16 +1,20 @@
 """Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Batch
 from net.multi_task import CROSS_ENTROPY, MultiTask
+from processor import io
 from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.processor import Evaluation
 from processor.teaching import Teaching, TeachingConfig
+from torchlight import distributed
 
 
 @dataclass
@@ -19,13 +23,22 @@ class RecognitionConfig(TeachingConfig, ClassificationConfig):
 
     # a second view of a training clip, for methods that compare two; with `same_frames` it shows those of train_view
     key_view: ViewConfig | None = None
+    # shares of a test clip after which its action is to be told: [0.1, 0.2, ...] gives a table and a curve
+    observe_ratio: list[float] = field(default_factory=list)
 
 
 class Recognition(Teaching, Classification):
     """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy, and more."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
-    ranges: ClassVar[tuple[Range, ...]] = Classification.ranges
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *Classification.ranges,
+        (
+            "observe_ratio",
+            lambda values: all(0 < value <= 1 for value in values),
+            "shares of a clip, above 0, up to 1",
+        ),
+    )
     config: RecognitionConfig
 
     def views(self, part: Part) -> list[ViewConfig]:
@@ -42,6 +55,21 @@ class Recognition(Teaching, Classification):
             weight = self.phase_of(self.epoch).losses[CROSS_ENTROPY]
             losses[CROSS_ENTROPY] = weight * self.cross_entropy(taught.scores, batch)
         return losses
+
+    def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
+        """See `Processor.examine`: top-1 after each share of `observe_ratio`."""
+        ratios = sorted(set(self.config.observe_ratio))
+        if not ratios:
+            return {}
+        loader = self.loaders["test"]
+        top1 = [self.evaluate(loader.beginnings(ratio)).metrics["top1"] for ratio in ratios]
+        if distributed.is_main():
+            io.save_anticipation(work_dir, ratios, top1)
+        self.log.info(
+            "top1 by share observed: "
+            + ", ".join(f"{ratio:.0%} {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
+        )
+        return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
 
     def scores_of(self, data: Tensor) -> Tensor:
         """See `Classification.scores_of`."""

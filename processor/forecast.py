@@ -1,0 +1,117 @@
+"""Judging predicted poses: distances to the true ones at each horizon, beside the simplest predictions there are.
+
+N clips, M bodies, T frames seen, P frames to come, V joints, C coordinates (metres).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from net.future import unit_poses
+
+MILLIMETRES = 1000.0
+NETWORK = "network"
+
+
+def zero_velocity(seen: Tensor, count: int) -> Tensor:
+    """The last frame of (N, M, T, V, C), `count` times: (N, M, P, V, C)."""
+    return seen[:, :, -1:].expand(-1, -1, count, -1, -1)
+
+
+def constant_velocity(seen: Tensor, count: int) -> Tensor:
+    """The last frame of (N, M, T, V, C) moving on as it did from the one before: (N, M, P, V, C).
+
+    A joint that was not there the frame before, as in a clip of one frame, stays where it is.
+    """
+    last, before = seen[:, :, -1:], seen[:, :, -2:-1]
+    if seen.shape[2] < 2:
+        return zero_velocity(seen, count)
+    known = (before != 0).any(-1, keepdim=True)
+    step = torch.arange(1, count + 1, device=seen.device).view(-1, 1, 1)
+    return last + step * (last - before) * known
+
+
+# What a network has to beat.
+BASELINES = {"zero_velocity": zero_velocity, "constant_velocity": constant_velocity}
+
+
+def roll_out(forecast: Callable[[Tensor], Tensor], seen: Tensor, count: int) -> Tensor:
+    """As many frames as wanted, (N, C, P, V, M), from a network that predicts some and then goes on from those.
+
+    Args:
+        forecast: from (N, C, T, V, M) to the next frames (N, C, P', V, M).
+        seen: (N, C, T, V, M); the network is always shown T frames.
+        count: P.
+    """
+    frames, num_frame = seen, seen.shape[2]
+    while frames.shape[2] < num_frame + count:
+        frames = torch.cat((frames, forecast(frames[:, :, -num_frame:]).to(frames)), 2)
+    return frames[:, :, num_frame : num_frame + count]
+
+
+def total_error(predicted: Tensor, future: Tensor, scored: Tensor) -> Tensor:
+    """Sum of the distances in mm at each horizon, (N, P), of joints (N, M, P, V, C) that are `scored` (N, M, P, V)."""
+    return ((predicted - future).norm(dim=-1) * scored).sum((1, 3)) * MILLIMETRES
+
+
+def mpjpe(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean per-joint position error at each horizon, (P,), from sums and counts (n, P); NaN where there is no joint."""
+    joints = count.sum(0)
+    return np.divide(total.sum(0), joints, out=np.full(len(joints), np.nan), where=joints > 0)
+
+
+def mpjpe_table(
+    totals: Mapping[str, np.ndarray],
+    count: np.ndarray,
+    label: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    horizons: Sequence[int],
+    frame_rate: float,
+) -> pd.DataFrame:
+    """MPJPE in mm at each horizon, overall and for each action that has clips, of every predictor: a row each.
+
+    Args:
+        totals: by predictor, sums of distances (n, P) in mm.
+        count: (n, P) joints.
+        label: (n,).
+        class_names: one per class.
+        horizons: frames, from 1 to P.
+        frame_rate: frames per second; NaN where unknown, and so are the milliseconds.
+    """
+    groups = {"all": np.ones(len(label), bool)}
+    groups |= {class_names[k]: label == k for k in np.unique(label)}
+    rows = []
+    for action, chosen in groups.items():
+        for name, total in totals.items():
+            error = mpjpe(total[chosen], count[chosen])
+            for horizon in horizons:
+                ms = 1000 * horizon / frame_rate
+                rows.append([action, int(chosen.sum()), name, horizon, ms, error[horizon - 1]])
+    return pd.DataFrame(rows, columns=["action", "clips", "predictor", "frames", "ms", "mpjpe_mm"])
+
+
+def distances_by_action(poses: Tensor, label: Tensor) -> tuple[float, float]:
+    """Mean distance between predicted poses of clips of one action, and of clips of different actions.
+
+    Each prediction is centred and scaled to length 1, so that neither place nor size counts. NaN without such clips.
+
+    Args:
+        poses: (n, P, V, C).
+        label: (n,).
+    """
+    unit = unit_poses(poses)
+    total, count = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    # In parts, for the distances of all to all can be larger than the memory.
+    for start in range(0, len(unit), 1024):
+        distance = torch.cdist(unit[start : start + 1024], unit)
+        alike = label[start : start + 1024, None] == label
+        itself = torch.arange(start, start + len(distance))[:, None] == torch.arange(len(unit))
+        for index, pairs in enumerate((alike & ~itself, ~alike)):
+            total[index] += distance[pairs].double().sum()
+            count[index] += pairs.sum()
+    same, other = (total / count).tolist()
+    return same, other
