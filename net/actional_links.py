@@ -8,7 +8,6 @@ sender and one on the receiver, which are applied to V joints and not to P pairs
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -169,19 +168,18 @@ class InteractionDecoder(nn.Module):
 class Messages:
     """What joints send each other over links of L types, each with two layers of its own.
 
-    first: L layers on (receiver, sender), from 2 H to H; second: L layers from H to H.
+    first: L linear layers on (receiver, sender), from 2 H to H; second: L linear layers from H to H.
 
     All types are one batched product, on all V x V pairs: leaving out the V that a joint makes with itself would
     cost more than computing them.
     """
 
-    def __init__(self, first: Sequence[nn.Linear], second: Sequence[nn.Linear], dropout: nn.Module) -> None:
+    def __init__(self, first: nn.ModuleList, second: nn.ModuleList, dropout: nn.Module) -> None:
         self.dropout = dropout
-        both = [half for layer in first for half in layer.weight.chunk(2, 1)]
-        self.first = torch.stack(both).transpose(1, 2)  # (L * 2, H, H): of the receiver, of the sender
-        self.first_bias = torch.stack([layer.bias for layer in first])[:, None]
-        self.second = torch.stack([layer.weight for layer in second]).transpose(1, 2)
-        self.second_bias = torch.stack([layer.bias for layer in second])[:, None]
+        weight, self.first_bias = _stacked(first)
+        # (L * 2, H, H): of the receiver, of the sender, of the next type's receiver, ...
+        self.first = weight.unflatten(1, (2, -1)).flatten(0, 1)
+        self.second, self.second_bias = _stacked(second)
 
     def __call__(self, state: Tensor, share: Tensor) -> Tensor:
         """Sums over senders: states (B, V, H), share (L, B, V, V) that a receiver has of each sender -> (B, V, H)."""
@@ -191,6 +189,14 @@ class Messages:
         pair = self.dropout(torch.tanh(receiver[:, :, :, None] + sender[:, :, None]))  # (L, B, V, V, H)
         message = torch.tanh(torch.baddbmm(self.second_bias, pair.flatten(1, 3), self.second))
         return torch.matmul(share[..., None, :], message.view(pair.shape))[..., 0, :].sum(0)
+
+
+def _stacked(layers: nn.ModuleList) -> tuple[Tensor, Tensor]:
+    """Weights (L, in, out) and biases (L, 1, out) of L linear layers."""
+    weight, bias = (
+        torch.stack([layer.get_parameter(name) for layer in layers]) for name in ("weight", "bias")
+    )
+    return weight.transpose(1, 2), bias[:, None]
 
 
 class Dropout(nn.Dropout):

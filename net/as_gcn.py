@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.actional_links import ActionalLinks
+from net.actional_links import ActionalLinks, Dropout
 from net.future import body_poses, mean_squared_error, scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
 from net.st_gcn import PointwiseHead
@@ -96,16 +96,14 @@ class Model(Backbone, MultiTask):
         width_in = in_channels
         for index, (factor, stride) in enumerate(BLOCKS):
             width = factor * hidden_channels
-            block = SpatialTemporalBlock(
-                conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0
-            )
+            block = Block(conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0)
             self.add_module(f"class_layer_{index}", block)
             width_in = width
         self.feature_dim = width_in
         width = 2 * hidden_channels
         for index, (kernel, stride) in enumerate(FUTURE_BLOCKS):
             last = index + 1 == len(FUTURE_BLOCKS)
-            block = SpatialTemporalBlock(
+            block = Block(
                 conv(width_in, width),
                 kernel_size=kernel,
                 stride=stride,
@@ -239,6 +237,14 @@ class Model(Backbone, MultiTask):
         }
 
 
+class Block(SpatialTemporalBlock):
+    """The block of ST-GCN, in training with numbers dropped as fast as elsewhere in this network."""
+
+    def __init__(self, gcn: Any, *, dropout: float, **options: Any) -> None:
+        super().__init__(gcn, **options)
+        self.tcn[-1] = Dropout(dropout, inplace=True)
+
+
 class ActionalGraphConv(nn.Module):
     """Graph convolution over structural subsets, the same for all, and actional ones, each body's own (eq. 8).
 
@@ -275,13 +281,15 @@ class PoseBlock(nn.Module):
             nn.ReLU(inplace=True),
             nn.ConvTranspose2d(out_channels, out_channels, 1),
             nn.BatchNorm2d(out_channels),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         self.neighbours = neighbours
 
     def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
         """From x (B, C, 1, V), A (K, V, V) and links (B, L, V, V) to (B, C', 1, V)."""
         deconv = self.gcn_recon["deconv"]
+        assert isinstance(deconv, nn.ConvTranspose2d)
+        assert deconv.bias is not None
         weight = deconv.weight[..., 0, 0].T.unflatten(0, (self.num_subset, -1))
         bias = deconv.bias.unflatten(0, (self.num_subset, -1))
         return self.tcn_recon(_over_both(x, A, links, weight, bias, self.neighbours))
