@@ -9,7 +9,8 @@ import torch
 from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
 from feeder.views import View
-from net import aimclr, ctr_gcn, st_gcn
+from net import aimclr, as_gcn, ctr_gcn, st_gcn
+from net.multi_task import Lesson
 from net.utils.layouts import get_skeleton
 from tools import (
     benchmark,
@@ -18,6 +19,7 @@ from tools import (
     benchmark_pretrain,
     contest,
     textbook,
+    textbook_as_gcn,
     textbook_networks,
 )
 from tools.contest import LAYOUT, Row, adjacency
@@ -241,18 +243,68 @@ def rates(rows):
 
 
 def test_rows_of_a_small_contest(monkeypatch):
-    small = benchmark_network.Contest(
-        lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=4, hidden_dim=8),
-        lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=4, hidden_dim=8),
+    both = benchmark_network.Contest(
+        benchmark_network.Contestant(
+            lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=4, hidden_dim=8)
+        ),
+        benchmark_network.Contestant(
+            lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=4, hidden_dim=8)
+        ),
         (2, 3, 16, 25, 1),
     )
-    monkeypatch.setattr(benchmark_network, "CONTESTS", {"small": small})
+    train = both._replace(ours=both.ours._replace(infer=None))
+    monkeypatch.setattr(benchmark_network, "CONTESTS", {"both": both, "one": train})
     monkeypatch.setattr(benchmark_network, "peak_memory", lambda *args: 1.0)
     rows = list(benchmark_network.network(1, CPU))
     assert [row.work for row in rows] == [
-        f"small, {phase}, {how}" for phase in ("train", "infer") for how in ("textbook", "fp32", "bf16")
+        f"{what}, {how}"
+        for what in ("both, train", "both, infer", "one, train")
+        for how in ("textbook", "fp32", "bf16")
     ]
     assert min(rates(rows)) > 0
+
+
+def test_a_step_learns_or_infers_as_its_contestant_says():
+    """The loss, whether gradients are kept, and the mode are those of the step."""
+    seen = []
+
+    def learn(model, lesson):
+        seen.append((model.training, torch.is_grad_enabled(), lesson.future.shape))
+        return model(lesson.views[0]).square().sum()
+
+    def infer(model, x):
+        seen.append((model.training, torch.is_grad_enabled(), x.shape))
+
+    model = torch.nn.Linear(1, 1)
+    lesson = benchmark_network._lesson((2, 3, 4, 5, 1), CPU)
+    contestant = benchmark_network.Contestant(lambda: model, learn, infer)
+    benchmark_network._step(contestant, model, lesson, torch.float32, True)()
+    assert model.weight.grad is not None
+    benchmark_network._step(contestant, model, lesson, torch.float32, False)()
+    assert seen == [(True, True, (2, 3, 10, 5, 1)), (False, False, (2, 3, 4, 5, 1))]
+
+
+def test_as_gcn_s_contests_compare_the_same_losses_and_scores():
+    """Small networks with the same weights, nothing drawn, one body: the textbook's future is of the first."""
+    torch.manual_seed(0)
+    names = [name for name in benchmark_network.CONTESTS if name.startswith("AS-GCN")]
+    ours = as_gcn.Model(3, 60, hidden_channels=4, link_hidden=8, dropout=0.0).double().eval()
+    for parameter in ours.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    A = benchmark_network.CONTESTS[names[0]].textbook.make().A
+    usual = textbook_as_gcn.ASGCN(A, 60, hidden_channels=4, hidden=8).double().eval()
+    usual.load_state_dict(ours.state_dict())
+    lesson = benchmark_network._lesson((2, 3, 290, 25, 1), CPU)
+    lesson = Lesson([lesson.views[0].double()], lesson.future.double(), lesson.label)
+    for name in names:
+        contest = benchmark_network.CONTESTS[name]
+        pairs = [(contest.ours.learn(ours, lesson), contest.textbook.learn(usual, lesson))]
+        if contest.ours.infer:
+            x = lesson.views[0]
+            pairs.append((contest.ours.infer(ours, x), contest.textbook.infer(usual, x)))
+        for found, expected in pairs:
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert len(names) == 3
 
 
 def test_rows_of_views():

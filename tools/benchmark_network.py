@@ -1,66 +1,135 @@
 """Benchmark: training steps and inference of networks."""
 
+import functools
 import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from net import ctr_gcn, st_gcn
-from tools import textbook_networks
+from net import as_gcn, ctr_gcn, st_gcn
+from net.multi_task import CROSS_ENTROPY, Lesson
+from net.utils.graph import Graph
+from tools import textbook_as_gcn, textbook_networks
 from tools.contest import LAYOUT, PRECISIONS, Row, adjacency, autocast, ratio, take_turns
 
 
-class Contest(NamedTuple):
-    """A network of ours beside the textbook's, and the batch both are given."""
+def cross_entropy(model: nn.Module, lesson: Lesson) -> Tensor:
+    """Of a network whose output are class scores."""
+    assert lesson.label is not None
+    return F.cross_entropy(model(lesson.views[0]).float(), lesson.label)
 
-    ours: Callable[[], nn.Module]
-    textbook: Callable[[], nn.Module]
+
+class Contestant(NamedTuple):
+    """A network, and what it does in a step.
+
+    learn: loss of a lesson, whose gradients belong to the step.
+    infer: class scores of clips (N, C, T, V, M); None where inference is not measured.
+    """
+
+    make: Callable[[], Any]
+    learn: Callable[[Any, Lesson], Tensor] = cross_entropy
+    infer: Callable[[Any, Tensor], Tensor] | None = nn.Module.__call__
+
+
+class Contest(NamedTuple):
+    """A network of ours beside the textbook's, and the shape (N, C, T, V, M) of the batch both are given."""
+
+    ours: Contestant
+    textbook: Contestant
     shape: tuple[int, int, int, int, int]
+
+
+def _usual_as_gcn() -> textbook_as_gcn.ASGCN:
+    A = torch.from_numpy(Graph(LAYOUT, "spatial", max_hop=4).A).float()
+    return textbook_as_gcn.ASGCN(A, 60)
+
+
+def _learn_links(model: as_gcn.Model, lesson: Lesson) -> Tensor:
+    losses = model.learn(lesson, ("nll", "kl")).losses
+    return losses["nll"] + losses["kl"]
+
+
+def _learn_backbone(model: as_gcn.Model, lesson: Lesson) -> Tensor:
+    taught = model.learn(lesson, (CROSS_ENTROPY, "future"))
+    assert taught.scores is not None
+    assert lesson.label is not None
+    return F.cross_entropy(taught.scores.float(), lesson.label) + 0.01 * taught.losses["future"]
+
+
+def _backbone_contest(as_published: bool) -> Contest:
+    """Scores and future with links that do not learn; the textbook with what is published beside, or without."""
+    return Contest(
+        Contestant(as_gcn.Model, _learn_backbone),
+        Contestant(
+            _usual_as_gcn,
+            functools.partial(textbook_as_gcn.backbone_loss, as_published=as_published),
+            functools.partial(textbook_as_gcn.infer, as_published=as_published),
+        ),
+        (2, 3, 290, 25, 2),
+    )
 
 
 CONTESTS = {
     "ST-GCN 16 channels, 50 frames": Contest(
-        lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=16),
-        lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=16),
+        Contestant(lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=16)),
+        Contestant(lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=16)),
         (64, 3, 50, 25, 2),
     ),
     "ST-GCN 64 channels, 300 frames": Contest(
-        lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=64),
-        lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=64),
+        Contestant(lambda: st_gcn.Model(3, 60, layout=LAYOUT, hidden_channels=64)),
+        Contestant(lambda: textbook_networks.STGCN(adjacency("spatial"), 60, hidden_channels=64)),
         (4, 3, 300, 25, 2),
     ),
     "CTR-GCN 64 channels, 64 frames": Contest(
-        lambda: ctr_gcn.Model(3, 60, layout=LAYOUT, num_body=2),
-        lambda: textbook_networks.CTRGCN(adjacency("digraph"), 60),
+        Contestant(lambda: ctr_gcn.Model(3, 60, layout=LAYOUT, num_body=2)),
+        Contestant(lambda: textbook_networks.CTRGCN(adjacency("digraph"), 60)),
         (8, 3, 64, 25, 2),
     ),
+    "AS-GCN's links alone (nll, kl), 50 frames": Contest(
+        Contestant(as_gcn.Model, _learn_links, None),
+        Contestant(_usual_as_gcn, textbook_as_gcn.links_loss, None),
+        (2, 3, 290, 25, 2),
+    ),
+    "AS-GCN 64 channels with links, 290 frames, beside all that is published": _backbone_contest(True),
+    "AS-GCN 64 channels with links, 290 frames, at equal work": _backbone_contest(False),
 }
 
 
-def _input(shape: tuple[int, int, int, int, int], device: torch.device) -> Tensor:
+def _lesson(shape: tuple[int, int, int, int, int], device: torch.device) -> Lesson:
     n, c, t, v, m = shape
-    x = torch.randn(n, m, t, v, c, generator=torch.Generator().manual_seed(0))
-    return x.to(device).permute(0, 4, 2, 3, 1)
+    generator = torch.Generator().manual_seed(0)
+    x, future = (
+        torch.randn(n, m, frames, v, c, generator=generator).to(device).permute(0, 4, 2, 3, 1)
+        for frames in (t, 10)
+    )
+    return Lesson([x], future, torch.arange(n, device=device) % 60)
 
 
-def _step(model: nn.Module, x: Tensor, dtype: torch.dtype, train: bool) -> Callable[[], None]:
-    label = torch.arange(len(x), device=x.device) % 60
+def _step(
+    contestant: Contestant, model: nn.Module, lesson: Lesson, dtype: torch.dtype, train: bool
+) -> Callable[[], None]:
+    device = lesson.views[0].device
 
-    def run() -> None:
-        model.train(train)
-        with torch.set_grad_enabled(train), autocast(x.device, dtype):
-            scores = model(x)
-        if train:
-            model.zero_grad(set_to_none=True)
-            F.cross_entropy(scores.float(), label).backward()
+    def learn() -> None:
+        model.train()
+        with autocast(device, dtype):
+            loss = contestant.learn(model, lesson)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
 
-    return run
+    def infer() -> None:
+        assert contestant.infer is not None
+        model.eval()
+        with torch.no_grad(), autocast(device, dtype):
+            contestant.infer(model, lesson.views[0])
+
+    return learn if train else infer
 
 
 def _resident(field: str) -> float:
@@ -73,12 +142,13 @@ def _peak_memory(name: str, which: str, precision: str, train: bool, device: str
     """Send the peak memory of one step in a process of its own, in MiB over the idle process."""
     contest, kind = CONTESTS[name], torch.device(device)
     torch.manual_seed(0)
-    model, x = getattr(contest, which)().to(kind), _input(contest.shape, kind)
+    contestant: Contestant = getattr(contest, which)
+    model, lesson = contestant.make().to(kind), _lesson(contest.shape, kind)
     # getrusage's peak is inherited from the parent process; this one's own is reset here.
     if kind.type == "cpu":
         Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
-    _step(model, x, PRECISIONS[precision], train)()
+    _step(contestant, model, lesson, PRECISIONS[precision], train)()
     on_device = torch.cuda.max_memory_allocated() / 2**20 if kind.type == "cuda" else None
     peak = _resident("VmHWM") - before if on_device is None else on_device
     pipe.send(peak)  # type: ignore[attr-defined]
@@ -129,17 +199,18 @@ def network(rounds: int, device: torch.device) -> Iterator[Row]:
     }
     for name, contest in CONTESTS.items():
         torch.manual_seed(0)
-        x = _input(contest.shape, device)
-        usual = contest.textbook().to(device)
-        models = {precision: contest.ours().to(device) for precision in PRECISIONS}
-        for train in (True, False):
+        lesson = _lesson(contest.shape, device)
+        of_usual = lesson._replace(views=[view.contiguous() for view in lesson.views])
+        usual = contest.textbook.make().to(device)
+        models = {precision: contest.ours.make().to(device) for precision in PRECISIONS}
+        for train in (True, False) if contest.ours.infer else (True,):
             with FlopCounterMode(display=False) as counter:
-                _step(models["fp32"], x, torch.float32, train)()
+                _step(contest.ours, models["fp32"], lesson, torch.float32, train)()
             work: dict[str, Callable[[], object]] = {
-                "textbook": _step(usual, x.contiguous(), torch.float32, train)
+                "textbook": _step(contest.textbook, usual, of_usual, torch.float32, train)
             }
             for precision, dtype in PRECISIONS.items():
-                work[precision] = _step(models[precision], x, dtype, train)
+                work[precision] = _step(contest.ours, models[precision], lesson, dtype, train)
                 work |= {f"{kind} {precision}": product[precision] for kind, product in products.items()}
             seconds = take_turns(work, rounds)
             what = f"{name}, {'train' if train else 'infer'}"
@@ -147,7 +218,7 @@ def network(rounds: int, device: torch.device) -> Iterator[Row]:
                 took = statistics.median(seconds[key])
                 who = ("ours", key) if key in PRECISIONS else ("textbook", "fp32")
                 memory = peak_memory(name, *who, train, device)
-                row = Row(f"{what}, {key}", f"{len(x) / took:,.1f}", memory=f"{memory:,.0f} MiB")
+                row = Row(f"{what}, {key}", f"{contest.shape[0] / took:,.1f}", memory=f"{memory:,.0f} MiB")
                 if key in PRECISIONS:
                     flops = counter.get_total_flops() / took
                     own = (

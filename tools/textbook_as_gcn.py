@@ -141,10 +141,10 @@ class Links(nn.Module):
         for body in edges:
             kinds = []
             for kind in range(1, edges.shape[2]):
-                A = (
-                    torch.sparse_coo_tensor(self.pairs, body[:, kind], (num_joint, num_joint)).to_dense()
-                    + eye
+                A = torch.sparse_coo_tensor(
+                    self.pairs, body[:, kind], (num_joint,) * 2, check_invariants=False
                 )
+                A = A.to_dense() + eye
                 kinds.append(A @ torch.diag(A.sum(0) ** -1) * 0.1)
             bodies.append(torch.stack(kinds))
         return torch.stack(bodies)
