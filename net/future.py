@@ -3,6 +3,8 @@
 N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to come, V joints, D channels of the feature.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ def scored_joints(target: Tensor, last: Tensor) -> Tensor:
     """Where a prediction can be judged: joints that are there, then and in the last frame seen, (..., P, V) bool.
 
     A joint that is not there has only zeros; so a body that is absent, has left, or is about to come is not judged.
+    Nor is the joint that poses are centred on, for which there is nothing to predict.
 
     Args:
         target: (..., P, V, C).
@@ -70,6 +73,8 @@ class FutureDecoder(nn.Module):
     Raises ValueError for sizes below 1.
     """
 
+    A: Tensor
+
     def __init__(
         self,
         feature_dim: int,
@@ -100,13 +105,11 @@ class FutureDecoder(nn.Module):
         widths = [hidden + num_recent * in_channels] + [hidden] * num_block
         self.blocks = nn.ModuleList(
             SpatialTemporalBlock(SpatialGraphConv(width_in, width, neighbours=neighbours), kernel_size=1)
-            for width_in, width in zip(widths, widths[1:], strict=False)
+            for width_in, width in pairwise(widths)
         )
         self.out = nn.Conv2d(hidden, num_predict * in_channels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-
-    A: Tensor
 
     def forward(self, maps: Tensor, bodies: Tensor) -> Tensor:
         """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C)."""

@@ -100,6 +100,12 @@ class LongTerm(MultiTask):
             "pose_projector": self.pose_projector,
         }
 
+    def slow_encoder(self) -> Backbone:
+        """The slow copy of the backbone."""
+        encoder = self.slow["encoder"]
+        assert isinstance(encoder, Backbone)
+        return encoder
+
     def get_encoder(self) -> Backbone:
         """See `MultiTask`."""
         return self.encoder
@@ -130,7 +136,7 @@ class LongTerm(MultiTask):
             for name, fast in self._followed().items():
                 follow(self.slow[name], fast, self.momentum)
             with torch.no_grad():
-                slow_maps = self.slow["encoder"].encode(lesson.views[1]).by_clip()[present]
+                slow_maps = self.slow_encoder().encode(lesson.views[1]).by_clip()[present]
         if own & set(TemporalSignals.LOSSES):
             losses |= self._signals(of_body, slow_maps, own)
         if own & {"future", "pose_contrast"}:

@@ -134,6 +134,7 @@ class TemporalSignals(nn.Module):
     def _against_queue(self, name: str, query: Tensor, positive: Tensor, new: Tensor) -> Tensor:
         """InfoNCE of (B, n, E) with their positives (B, n, E) and a queue, into which `new` (B, m, E) go after that."""
         queue = self.queues[name]
+        assert isinstance(queue, MemoryQueue)
         # As it is now: gradients are taken after the queue has moved on.
         negative = query.flatten(0, 1) @ queue.keys.clone().T
         logits = torch.cat(((query * positive).sum(2).flatten()[:, None], negative), 1)
@@ -162,7 +163,7 @@ def embed(projectors: nn.ModuleDict, frames: Tensor, wanted: Collection[str]) ->
 
 
 def draw_orders(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Whether each of two tuples is shuffled, (count, 2) int64 of 0 or 1; and the order of its places, (count, 2, size).
+    """Whether each of two tuples is shuffled, (count, 2) int64, 0 or 1; and the order of its places, (count, 2, size).
 
     A tuple that is not shuffled is in its own order; one that is, is in any other.
     """

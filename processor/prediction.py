@@ -1,7 +1,7 @@
 """Prediction: the poses that follow those seen, judged by how far each joint is off, in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from net.future import scored_joints
-from net.multi_task import MultiTask
+from net.multi_task import CROSS_ENTROPY, MultiTask
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.forecast import (
@@ -30,6 +30,8 @@ from torchlight import build, distributed
 from torchlight.build import Problem
 
 FUTURE = "future"
+# Normalisations whose origin is where the first body is in each frame: without it the others are somewhere else.
+MOVING_ORIGIN = ("center_per_frame", "align_torso")
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Prediction(Teaching):
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
     selected_by: ClassVar[tuple[str, int]] = ("mpjpe", -1)
+    # A test may go on for longer than the network was trained to.
+    input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")
     config: PredictionConfig
 
     @classmethod
@@ -76,25 +80,18 @@ class Prediction(Teaching):
         if any(horizon > config.predict for horizon in config.horizon):
             text = f"is {config.horizon}, but predict is {config.predict} frames; ask for no more"
             problems.append(Problem("horizon", text))
-        for key, view in (("train_view", config.train_view), ("test_view", config.test_view)):
-            first = next(iter(view.sampling), None) if isinstance(view.sampling, list) else None
-            if "Crop" not in (first if isinstance(first, dict) else [first]) or len(view.sampling) != 1:
-                text = "is not one Crop; only that takes frames as they were recorded"
-                problems.append(Problem(f"{key}.sampling", text))
-        if problems:
-            return problems
-        network = build.import_class(config.method or config.model, packages)
-        if FUTURE not in getattr(network, "LOSSES", ()):
-            text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a model "
-            problems.append(Problem("method", text + "with a loss 'future'"))
-        wanted, found = config.observe + config.predict, num_frame(config.test_view)
-        if found != wanted:
-            text = f"takes {found} frames, but observe + predict are {wanted}; write "
-            text += '"${add:${observe},${predict}}"'
-            problems.append(Problem("test_view.sampling.0.Crop.num_frame", text))
-        if num_frame(config.train_view) <= config.observe:
-            text = f"takes {num_frame(config.train_view)} frames, but observe is {config.observe}; a view holds those "
-            problems.append(Problem("train_view.sampling.0.Crop.num_frame", text + "and the ones to come"))
+        problems += [problem for key in ("train_view", "test_view") for problem in _view_problems(key, config)]
+        for number, phase in enumerate(config.schedule):
+            if phase.losses.get(CROSS_ENTROPY, 0) > 0:
+                text = "is of actions, which prediction does not learn; leave it out, or run recognition"
+                problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY}", text))
+        if config.schedule and not any(phase.losses.get(FUTURE, 0) > 0 for phase in config.schedule):
+            problems.append(Problem("schedule", f"has no phase that learns {FUTURE!r}; give it a weight"))
+        if not any(problem.key in ("method", "model") for problem in problems):
+            network = build.import_class(config.method or config.model, packages)
+            if FUTURE not in getattr(network, "LOSSES", ()):
+                text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a "
+                problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
         return problems
 
     def views(self, part: Part) -> list[ViewConfig]:
@@ -108,7 +105,7 @@ class Prediction(Teaching):
         self.num_short: dict[str, int] = {}
         super().setup(phase)
         assert isinstance(self.model, MultiTask)
-        ahead = num_frame(self.config.train_view) - self.config.observe
+        ahead = frames_of(self.config.train_view) - self.config.observe
         if phase == "train" and ahead != self.model.num_predict:
             raise ValueError(
                 f"train_view has {ahead} frames after the {self.config.observe} that are seen, the network predicts "
@@ -118,48 +115,68 @@ class Prediction(Teaching):
     def feeder(self, part: Part, **changes: Any) -> Feeder:
         """See `Processor.feeder`; clips too short for the part's view are counted, and left out if they are to be."""
         feeder = super().feeder(part, **changes)
-        wanted = num_frame(self.views(part)[0])
+        wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
+        repeat = self.config.short == "repeat"
+        # Of a clip that is repeated, some frame at least must be new.
+        needed = wanted - self.config.observe if repeat else wanted
+        if longest < needed:
+            what, remedy = (
+                ("to be predicted", "Lower predict")
+                if repeat
+                else ("that are seen and predicted", "Lower observe or predict, or set short: repeat")
+            )
+            raise ValueError(
+                f"no {part} clip of {feeder.path} has the {needed} frames {what}; the longest has {longest}. {remedy}"
+            )
         enough = feeder.num_frame >= wanted
         self.num_short[part] = int((~enough).sum())
-        if self.config.short == "repeat" or enough.all():
-            return feeder
-        if not enough.any():
-            raise ValueError(
-                f"no {part} clip of {feeder.path} has the {wanted} frames that are seen and predicted; the longest "
-                f"has {feeder.num_frame.max()}. Lower observe or predict, or set short: repeat"
-            )
-        return feeder.take(np.flatnonzero(enough))
+        return feeder if repeat else feeder.take(np.flatnonzero(enough))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        return self.teach(batch, batch.label)[1]
+        return self.teach(replace(batch, views=[self._judgeable(batch.data), *batch.views[1:]]), batch.label)[1]
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
         found: dict[str, list[Tensor]] = {}
-        count = self.config.predict
+        observe, count = self.config.observe, self.config.predict
         for batch in self.watch(loader):
-            seen = batch.data[:, :, : self.config.observe]
+            data = self._judgeable(batch.data)
             with self.autocast():
-                predicted = roll_out(self.model.forecast, seen, count)  # type: ignore[operator,union-attr,arg-type]
+                predicted = roll_out(self.model.forecast, data[:, :, :observe], count)  # type: ignore[operator,union-attr,arg-type]
             # (N, M, T, V, C)
-            predicted, bodies = predicted.permute(0, 4, 2, 3, 1), batch.data.permute(0, 4, 2, 3, 1)
-            seen, future = bodies[:, :, : self.config.observe], bodies[:, :, self.config.observe :]
-            scored = scored_joints(future, seen[:, :, -1])
+            predicted, bodies = predicted.permute(0, 4, 2, 3, 1), data.permute(0, 4, 2, 3, 1)
+            seen, future = bodies[:, :, :observe], bodies[:, :, observe:]
+            last = seen[:, :, -1]
+            scored = scored_joints(future, last)
             of_batch = {"index": batch.index, "count": scored.sum((1, 3))}
             of_batch |= {NETWORK: total_error(predicted, future, scored)}
             for name, baseline in BASELINES.items():
                 of_batch[name] = total_error(baseline(seen, count), future, scored)
             if loader.feeder.part == "test":
-                of_batch |= {"predicted": predicted, "true": future, "last": seen[:, :, -1], "scored": scored}
+                of_batch |= {"predicted": predicted, "true": future, "last": last, "scored": scored}
             for name, value in of_batch.items():
                 found.setdefault(name, []).append(value)
         # Ranks hold disjoint shares of the clips.
         gathered = {name: distributed.all_gather_ragged(torch.cat(parts)).cpu().numpy() for name, parts in found.items()}
-        by_clip = np.argsort(gathered["index"])
-        arrays = {name: values[by_clip] for name, values in gathered.items() if name != "index"}
-        arrays |= {"name": loader.feeder.name, "label": loader.feeder.label}
+        index = gathered.pop("index")
+        by_clip = np.argsort(index)
+        arrays = {name: values[by_clip] for name, values in gathered.items()}
+        clips = index[by_clip]
+        arrays |= {"name": loader.feeder.name[clips], "label": loader.feeder.label[clips]}
         return Evaluation(self._metrics(arrays), arrays)
+
+    def _judgeable(self, data: Tensor) -> Tensor:
+        """Clips (N, C, T, V, M) without the bodies to come that lie elsewhere than those seen last.
+
+        Where poses are relative to the first body of each frame, so are the others' only while it is there.
+        """
+        if self.config.test_view.normalise not in MOVING_ORIGIN or data.shape[-1] == 1:
+            return data
+        seen, future = data.tensor_split([self.config.observe], dim=2)
+        there = (data[..., 0] != 0).any(3).any(1)[:, self.config.observe - 1 :]  # (N, 1 + P)
+        kept = there[:, 1:] & there[:, :1]
+        return torch.cat((seen, future * kept[:, None, :, None, None]), 2)
 
     def _metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
         """MPJPE in mm: the mean over all frames predicted, and at each horizon; that of the baselines beside it."""
@@ -210,6 +227,29 @@ class Prediction(Teaching):
         }
 
 
-def num_frame(view: ViewConfig) -> int:
-    """Frames of a view whose sampling is one Crop."""
-    return int(view.sampling[0]["Crop"]["num_frame"])
+def frames_of(view: ViewConfig) -> int:
+    """Frames of a view whose sampling is one Crop, or 0 for another."""
+    match view.sampling:
+        case [{"Crop": {"num_frame": int(count)}}]:
+            return count
+    return 0
+
+
+def _view_problems(key: Literal["train_view", "test_view"], config: PredictionConfig) -> list[Problem]:
+    """What is wrong with how the clips are shown."""
+    view: ViewConfig = getattr(config, key)
+    problems = []
+    if view.normalise == "align_shoulders":
+        text = "is 'align_shoulders', which turns by frames that are yet to come; choose another, such as "
+        problems.append(Problem(f"{key}.normalise", text + "center_per_frame"))
+    found, length = frames_of(view), f"{key}.sampling.0.Crop.num_frame"
+    if not found:
+        text = "is not one Crop with a num_frame; only that takes frames as they were recorded"
+        problems.append(Problem(f"{key}.sampling", text))
+    elif key == "train_view" and found <= config.observe:
+        text = f"takes {found} frames, but observe is {config.observe}; a view holds those and the ones to come"
+        problems.append(Problem(length, text))
+    elif key == "test_view" and found != config.observe + config.predict:
+        text = f"takes {found} frames, but observe + predict are {config.observe + config.predict}; write "
+        problems.append(Problem(length, text + '"${add:${observe},${predict}}"'))
+    return problems

@@ -29,7 +29,7 @@ COLLAPSED = 0.1
 class PretrainConfig(TeachingConfig):
     """Keys of `pretrain` beside the shared ones."""
 
-    # a `SelfSupervised` method, or a `MultiTask` whose schedule names losses that need no labels; its encoder is `model`
+    # a `SelfSupervised` method, or a `MultiTask` whose schedule names losses that need no labels, around `model`
     method: str = MISSING
     # what the method sees of a clip, in its order; those beyond what it takes are not made
     views: list[ViewConfig] = field(default_factory=list)
@@ -78,6 +78,13 @@ class Pretrain(Teaching):
             if CROSS_ENTROPY in phase.losses
         ]
         return problems
+
+    @classmethod
+    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
+        """See `Teaching.train_views`."""
+        assert isinstance(config, PretrainConfig)
+        views: list[ViewConfig | None] = [*config.views, None, None]
+        return {f"views.{number}": view for number, view in enumerate(views[: max(2, len(config.views))])}
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""

@@ -41,6 +41,12 @@ class Recognition(Teaching, Classification):
     )
     config: RecognitionConfig
 
+    @classmethod
+    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
+        """See `Teaching.train_views`."""
+        assert isinstance(config, RecognitionConfig)
+        return {"train_view": config.train_view, "key_view": config.key_view}
+
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""
         views = super().views(part)
@@ -67,7 +73,7 @@ class Recognition(Teaching, Classification):
             io.save_anticipation(work_dir, ratios, top1)
         self.log.info(
             "top1 by share observed: "
-            + ", ".join(f"{ratio:.0%} {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
+            + ", ".join(f"{100 * ratio:g} % {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
         )
         return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
 

@@ -52,8 +52,8 @@ def schedule_problems(
         )
     given = sum(each.num_epoch or 0 for each in schedule)
     if schedule and (num_epoch <= given if open_ended else num_epoch != given):
-        of = f"{given} and one more phase" if open_ended else str(given)
-        text = f"has phases of {of} epochs, but num_epoch is {num_epoch}; change either"
+        more = " and one more phase" if open_ended else ""
+        text = f"has phases of {given} epochs{more}, but num_epoch is {num_epoch}; change either"
         problems.append(Problem("schedule", text))
     for number, each in enumerate(schedule):
         if each.num_epoch is not None and each.num_epoch < 1:

@@ -11,7 +11,7 @@ from feeder.loader import Batch
 from net.contrast import SelfSupervised
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
-from processor.config import ProcessorConfig
+from processor.config import ProcessorConfig, ViewConfig
 from processor.encoder import translate
 from processor.processor import Phase, Processor, check_class
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
@@ -63,7 +63,12 @@ class Teaching(Processor):
         )
         losses = losses_of(network, model)
         problems += schedule_problems(config.schedule, config.num_epoch, losses)
-        return problems
+        return problems + _key_problems(network, wanted_losses(config), cls.train_views(config))
+
+    @classmethod
+    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
+        """The views that a training batch can have, by dotted key: what a network sees, then what it compares."""
+        raise NotImplementedError
 
     def phases(self) -> list[Phase]:
         """See `Processor.phases`."""
@@ -112,6 +117,31 @@ def losses_of(network: type, model: type) -> list[str]:
     """Names of the losses that a schedule can give a network, whose backbone is a `model`."""
     own = [*getattr(network, "LOSSES", ()), *getattr(model, "OWN_LOSSES", ())]
     return [CROSS_ENTROPY, *dict.fromkeys(own)]
+
+
+def wanted_losses(config: TeachingConfig) -> set[str]:
+    """Names of the losses that count in some phase of a schedule."""
+    return {name for phase in config.schedule for name, weight in phase.losses.items() if weight > 0}
+
+
+def _key_problems(network: type, wanted: set[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
+    """What is wrong with the second view, if losses that are `wanted` compare it with the first."""
+    comparing = [name for name in getattr(network, "NEED_KEY", ()) if name in wanted]
+    if not comparing:
+        return []
+    (_, first), *others = views.items()
+    key, second = others[0] if others else ("views", None)
+    if second is None:
+        text = f"is null; losses {', '.join(comparing)} compare two views of a clip: give a second one, with "
+        return [Problem(key, text + "same_frames: true")]
+    problems = []
+    if not second.same_frames:
+        text = "is false; the views that are compared show the same frames: set it to true"
+        problems.append(Problem(f"{key}.same_frames", text))
+    if first is not None and second.sampling != first.sampling:
+        text = f"is another than {next(iter(views))}'s; the two show the same frames: make them equal"
+        problems.append(Problem(f"{key}.sampling", text))
+    return problems
 
 
 def lesson_of(views: list[Tensor], num_future: int, label: Tensor | None) -> Lesson:

@@ -114,7 +114,8 @@ def split_bodies(
 
     Args:
         x: clips (N, C, T, V, M).
-        num_joint, in_channels: V and C that the network takes.
+        num_joint: V that the network takes.
+        in_channels: C that it takes.
         skip_empty: leave out bodies that are 0 throughout.
 
     Raises:
@@ -138,7 +139,7 @@ def present_bodies(x: Tensor) -> Tensor:
 
 
 def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
-    """Values (B, ...) of the bodies of N clips in their places (N, M, ...), 0 for those that are not `present` (N, M)."""
+    """Values (B, ...) of bodies in their places (N, M, ...), 0 for those that are not `present` (N, M)."""
     if present is None:
         return values.unflatten(0, (num_clip, -1))
     placed = values.new_zeros(*present.shape, *values.shape[1:])

@@ -55,10 +55,9 @@ def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor) -> Te
 
     A: (B, K, V, V). weight: (K, C', C). bias: (K, C').
     """
-    num_subset, num_joint = A.shape[1:3]
     if weight.shape[2] > weight.shape[1]:
         y = _pointwise(x, weight.flatten(0, 1), bias.flatten())
-        rows = y.permute(0, 2, 3, 1).unflatten(3, (num_subset, -1)).flatten(2, 3)  # (B, T, V * K, C')
+        rows = y.permute(0, 2, 3, 1).unflatten(3, (A.shape[1], -1)).flatten(2, 3)  # (B, T, V * K, C')
         by_row = A.permute(0, 3, 2, 1).flatten(2)  # (B, V, V * K)
         return torch.matmul(by_row[:, None].to(rows.dtype), rows).permute(0, 3, 1, 2)
     rows = x.permute(0, 2, 3, 1)  # (B, T, V, C)

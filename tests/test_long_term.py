@@ -1,0 +1,359 @@
+"""The long-term network: each signal on a case worked by hand, and what goes into which loss."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from net import as_gcn, st_gcn
+from net.future import unit_poses
+from net.long_term import LongTerm
+from net.loss import supervised_contrast
+from net.multi_task import CROSS_ENTROPY, Lesson
+from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
+
+TEMPERATURE = 0.5
+
+
+def unit(*angles):
+    """Points on the circle at these angles in degrees: (n, 2)."""
+    turned = torch.tensor(angles, dtype=torch.float32) * math.pi / 180
+    return torch.stack((turned.cos(), turned.sin()), 1)
+
+
+def signals(*, queue_angles=(90.0, 180.0), num_segment=2):
+    """Signals on frames that are their own embeddings, against a queue of two keys."""
+    made = TemporalSignals(
+        2, embedding=2, queue_size=len(queue_angles), num_segment=num_segment, temperature=TEMPERATURE
+    )
+    for name in made.projectors:
+        made.projectors[name] = torch.nn.Identity()
+    for queue in made.queues.values():
+        queue.keys.copy_(unit(*queue_angles))
+    return made
+
+
+def by_hand(query, positive, negatives):
+    """-log of the positive's share, by angles in degrees."""
+    similarity = [math.cos(math.radians(query - other)) for other in (positive, *negatives)]
+    return -similarity[0] / TEMPERATURE + math.log(sum(math.exp(s / TEMPERATURE) for s in similarity))
+
+
+def loss(name, query, key, **more):
+    """One loss of one body whose frames are at these angles, and whose frames in the other view are at those."""
+    made = signals(**more)
+    given = {name: unit(*key)[None]}
+    return float(made(unit(*query)[None], given, (name,))[name])
+
+
+class TestInterFrame:
+    QUERY, KEY, QUEUE = (10, 0, 20, 30), (15, 100, 100, 100), (90.0, 180.0)
+
+    def test_first_middle_and_last_against_the_key_of_the_first(self):
+        expected = sum(by_hand(angle, 15, self.QUEUE) for angle in (10, 20, 30)) / 3
+        assert loss("inter_frame", self.QUERY, self.KEY) == pytest.approx(expected, rel=1e-5)
+
+    def test_a_nearer_positive_lowers_it_and_a_nearer_negative_raises_it(self):
+        before = loss("inter_frame", self.QUERY, (40, 0, 0, 0))
+        assert loss("inter_frame", self.QUERY, (20, 0, 0, 0)) < before
+        assert loss("inter_frame", self.QUERY, (40, 0, 0, 0), queue_angles=(60.0, 180.0)) > before
+
+
+class TestIntraFrame:
+    def test_each_frame_against_the_others_of_its_body(self):
+        query, key = (0, 50, 110), (5, 60, 100)
+        expected = sum(
+            by_hand(q, key[t], [k for s, k in enumerate(key) if s != t]) for t, q in enumerate(query)
+        )
+        assert loss("intra_frame", query, key) == pytest.approx(expected / 3, rel=1e-5)
+
+    def test_a_nearer_positive_lowers_it_and_a_nearer_negative_raises_it(self):
+        before = loss("intra_frame", (0, 90), (30, 200))
+        assert loss("intra_frame", (0, 90), (10, 200)) < before
+        assert loss("intra_frame", (0, 90), (30, 290)) > before
+
+    def test_bodies_do_not_see_each_other(self):
+        both = torch.stack((unit(0, 50), unit(70, 20)))
+        given = {"intra_frame": torch.stack((unit(10, 60), unit(80, 0)))}
+        found = float(signals()(both, given, ("intra_frame",))["intra_frame"])
+        apart = [loss("intra_frame", (0, 50), (10, 60)), loss("intra_frame", (70, 20), (80, 0))]
+        assert found == pytest.approx(sum(apart) / 2, rel=1e-5)
+
+
+class TestSegment:
+    QUERY, KEY, QUEUE = (0, 300, 200, 50, 300, 300), (300, 300, 20, 300, 300, 60), (90.0, 180.0)
+
+    def test_the_first_of_each_part_against_the_last_of_it(self):
+        expected = (by_hand(0, 20, self.QUEUE) + by_hand(50, 60, self.QUEUE)) / 2
+        assert loss("segment", self.QUERY, self.KEY) == pytest.approx(expected, rel=1e-5)
+
+    def test_a_nearer_positive_lowers_it_and_a_nearer_negative_raises_it(self):
+        before = loss("segment", self.QUERY, self.KEY)
+        assert loss("segment", self.QUERY, (*self.KEY[:5], 52)) < before
+        assert loss("segment", self.QUERY, self.KEY, queue_angles=(30.0, 180.0)) > before
+
+    def test_a_short_map_has_fewer_parts(self):
+        # Two frames are one part: the first against the last.
+        expected = by_hand(0, 20, self.QUEUE)
+        assert loss("segment", (0, 300), (300, 20), num_segment=5) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "count"), [("inter_frame", 1), ("segment", 2)])
+def test_keys_go_into_the_queue_after_they_were_compared(name, count):
+    made = signals(queue_angles=(90.0, 180.0, 270.0))
+    key = unit(10, 20, 30, 40)
+    made(unit(0, 0, 0, 0)[None], {name: key[None]}, (name,))
+    new = key[:1] if name == "inter_frame" else key[[1, 3]]
+    torch.testing.assert_close(made.queues[name].keys[:count], new)
+    torch.testing.assert_close(made.queues[name].keys[count:], unit(90, 180, 270)[count:])
+    assert int(made.queues[name].pointer) == count
+
+
+class TestOrder:
+    def test_orders_drawn_are_even_and_never_the_own_one_where_shuffled(self):
+        torch.manual_seed(0)
+        shuffled, order = draw_orders(4000, 5, torch.device("cpu"))
+        own = (order == torch.arange(5)).all(2)
+        assert torch.equal(own, shuffled == 0)
+        assert torch.equal(order.sort(2).values, torch.arange(5).expand(4000, 2, 5))
+        share = torch.bincount(shuffled[:, 0] + 2 * shuffled[:, 1], minlength=4) / 4000
+        assert (share - 0.25).abs().max() < 0.03
+        # All places are taken alike often, but for the own order's share.
+        assert abs(float((order[shuffled == 1] == torch.arange(5)).float().mean()) - 0.2) < 0.02
+
+    def test_the_right_answer_costs_nothing_and_the_wrong_one_much(self):
+        torch.manual_seed(0)
+        made = TemporalSignals(1, embedding=1, queue_size=1)
+        made.order_frame = torch.nn.Identity()
+
+        class Judge(torch.nn.Module):
+            """Says of ten values whether either five of them rise."""
+
+            sign = 1.0
+
+            def forward(self, x):
+                falls = (x.unflatten(1, (2, 5)).diff(dim=2) < 0).any(2).long()
+                return self.sign * 20 * F.one_hot(falls[:, 0] + 2 * falls[:, 1], 4).float()
+
+        made.order_head = Judge()
+        frames = torch.arange(10.0)[None, :, None].expand(64, -1, -1)
+        assert float(made(frames, {}, ("order",))["order"]) < 1e-6
+        Judge.sign = -1.0
+        assert float(made(frames, {}, ("order",))["order"]) > 10
+
+    @pytest.mark.parametrize("num_frame", [1, 2, 7, 8, 16])
+    def test_maps_of_any_length_do(self, num_frame):
+        made = TemporalSignals(4, embedding=3, queue_size=2)
+        frames = torch.randn(3, num_frame, 4)
+        key = {name: F.normalize(torch.randn(3, num_frame, 3), dim=2) for name in made.CONTRASTS}
+        losses = made(frames, key, made.LOSSES)
+        assert set(losses) == set(made.LOSSES)
+        assert all(value.isfinite() for value in losses.values())
+
+
+class TestPoseContrast:
+    def test_supervised_contrast_by_hand(self):
+        logits = torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 5.0, 5.0]])
+        positive = torch.tensor([[True, False, True], [False, True, False], [False, False, False]])
+        first = math.log(math.e + 1 + math.e**2) - 1.5
+        second = math.log(math.e**3 + math.e + 1) - 1
+        assert float(supervised_contrast(logits, positive)) == pytest.approx((first + second) / 2)
+        assert float(supervised_contrast(logits[2:], positive[2:])) == 0
+
+    def network(self, queue_angles=(0.0, 0.0), queue_label=(-1, -1)):
+        made = small(queue_size=len(queue_angles), temperature=TEMPERATURE)
+        made.pose_projector = made.slow["pose_projector"] = torch.nn.Identity()
+        made.pose_queue = MemoryQueue(3, len(queue_angles))
+        made.pose_queue.keys.copy_(self.rows(*queue_angles))
+        made.pose_queue.label.copy_(torch.tensor(queue_label))
+        return made
+
+    @staticmethod
+    def rows(*angles):
+        """Points of a circle that are centred: what `unit_poses` leaves as they are."""
+        circle = unit(*angles)
+        axes = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+        return circle @ F.normalize(axes, dim=1)
+
+    def loss(self, angles, others, label, **queue):
+        poses, other = (self.rows(*each)[:, None, :, None] for each in (angles, others))
+        label = None if label is None else torch.tensor(label)
+        return float(self.network(**queue)._pose_contrast(poses, other, label))
+
+    def test_unit_poses_forget_place_and_size(self):
+        poses = torch.randn(2, 4, 5, 3)
+        torch.testing.assert_close(unit_poses(poses), unit_poses(3 * poses + torch.tensor([1.0, -2.0, 5.0])))
+        torch.testing.assert_close(unit_poses(self.rows(20, 70)[:, None, :, None]), self.rows(20, 70))
+
+    def test_with_labels_the_same_action_counts_in_batch_and_queue(self):
+        found = self.loss((0, 40), (10, 60), (3, 5), queue_angles=(90.0, 200.0), queue_label=(3, 9))
+        keys = {10: 3, 60: 5, 90: 3, 200: 9}
+        expected = 0.0
+        for query, label in ((0, 3), (40, 5)):
+            own = [key for key, of in keys.items() if of == label]
+            each = [by_hand(query, key, [k for k in keys if k != key]) for key in own]
+            expected += sum(each) / len(each) / 2
+        assert found == pytest.approx(expected, rel=1e-5)
+
+    def test_without_labels_the_own_key_alone(self):
+        found = self.loss((0, 40), (10, 60), None, queue_angles=(90.0, 200.0), queue_label=(3, 9))
+        expected = (by_hand(0, 10, (60, 90, 200)) + by_hand(40, 60, (10, 90, 200))) / 2
+        assert found == pytest.approx(expected, rel=1e-5)
+
+    def test_a_nearer_positive_lowers_it_and_a_nearer_negative_raises_it(self):
+        queue = {"queue_angles": (50.0, 200.0), "queue_label": (3, 9)}
+        before = self.loss((0,), (30,), (3,), **queue)
+        assert self.loss((0,), (30,), (3,), **{**queue, "queue_angles": (20.0, 200.0)}) < before
+        assert self.loss((0,), (30,), (3,), **{**queue, "queue_angles": (50.0, 340.0)}) > before
+
+
+# -- the network -------------------------------------------------------------------------------------------
+
+
+def small(backbone=None, **more):
+    torch.manual_seed(0)
+    backbone = backbone or st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8)
+    arguments = {"num_predict": 4, "decoder_hidden": 8, "decoder_block": 1, "num_recent": 3, "embedding": 6}
+    return LongTerm(backbone, **{**arguments, "queue_size": 16, "momentum": 0.75, **more})
+
+
+def clips(count=4, *, frames=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 2, frames, 25, 3, generator=generator).permute(0, 4, 2, 3, 1)
+
+
+def lesson(count=4, *, label=True):
+    labels = torch.arange(count) % 2 if label else None
+    return Lesson([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
+
+
+EVERY = (CROSS_ENTROPY, *LongTerm.LOSSES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_loss_alone_is_what_it_is_among_all(name):
+    def taught(wanted):
+        network = small().train()
+        torch.manual_seed(1)
+        return network.learn(lesson(), wanted)
+
+    among, alone = taught(EVERY), taught((name,))
+    if name == CROSS_ENTROPY:
+        assert alone.losses == {}
+        torch.testing.assert_close(alone.scores, among.scores)
+    else:
+        assert list(alone.losses) == [name]
+        assert alone.scores is None
+        torch.testing.assert_close(alone.losses[name], among.losses[name])
+
+
+def test_what_is_not_wanted_is_not_computed(monkeypatch):
+    network = small()
+    for name in ("encoder", "decoder"):
+        monkeypatch.setattr(network.slow[name], "forward", None)
+    monkeypatch.setattr(network.slow["encoder"], "encode", None)
+    monkeypatch.setattr(network.decoder, "forward", None)
+    network.learn(lesson(), (CROSS_ENTROPY, "order"))
+    with pytest.raises(TypeError):
+        network.learn(lesson(), ("segment",))
+
+
+def test_future_is_the_mean_distance_in_metres_and_begins_with_bodies_that_stand_still():
+    network = small().eval()
+    given = lesson()
+    found = network.learn(given, ("future",)).losses["future"]
+    still = given.views[0][:, :, -1:].expand_as(given.future)
+    torch.testing.assert_close(found, (still - given.future).norm(dim=1).mean())
+    torch.testing.assert_close(network.forecast(given.views[0]), still)
+
+
+def test_absent_bodies_teach_nothing_and_stay_absent():
+    network = small().train()
+    both, alone = clips(2), clips(2)
+    both[1, ..., 1] = 0
+    future = clips(2, frames=4, seed=2)
+    future[1, ..., 1] = 7.0  # must not be looked at
+    label = torch.tensor([0, 1])
+    views = [both, torch.where(both == 0, 0, clips(2, seed=1))]
+    wanted = LongTerm.LOSSES
+    torch.manual_seed(1)
+    first = network.learn(Lesson(views, future, label), wanted).losses
+    network = small().train()
+    changed = future.clone()
+    changed[1, ..., 1] = -3.0
+    torch.manual_seed(1)
+    second = network.learn(Lesson(views, changed, label), wanted).losses
+    for name in wanted:
+        torch.testing.assert_close(first[name], second[name], msg=name)
+    assert not network.eval().forecast(both)[1, ..., 1].any()
+    assert network.forecast(alone)[1, ..., 1].any()
+
+
+def test_a_batch_without_anybody_costs_nothing():
+    network = small(st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=True))
+    empty = torch.zeros(2, 3, 12, 25, 2)
+    taught = network.learn(Lesson([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
+    assert all(float(loss) == 0 for loss in taught.losses.values())
+    (sum(taught.losses.values()) + taught.scores.sum()).backward()
+
+
+def test_slow_copy_follows_and_takes_no_gradient():
+    network = small()
+    with torch.no_grad():
+        for parameter in network.encoder.parameters():
+            parameter += 1
+    before = [parameter.clone() for parameter in network.slow["encoder"].parameters()]
+    losses = network.learn(lesson(), LongTerm.LOSSES).losses
+    sum(losses.values()).backward()
+    pairs = zip(before, network.encoder.parameters(), network.slow["encoder"].parameters(), strict=True)
+    for old, fast, new in pairs:
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * fast)
+        assert new.grad is None
+    assert network.signals.projectors["segment"][0].weight.grad.any()
+    assert network.pose_projector[0].weight.grad.any()
+
+
+def test_queues_are_in_the_checkpoint_and_the_encoder_under_its_name():
+    keys = set(small().state_dict())
+    assert {"pose_queue.keys", "pose_queue.label", "signals.queues.segment.pointer"} <= keys
+    assert {"encoder.data_bn.weight", "slow.encoder.data_bn.weight", "decoder.out.weight"} <= keys
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_any_backbone_serves_and_adds_losses_of_its_own(skip):
+    backbone = as_gcn.Model(
+        3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0, skip_empty_bodies=skip
+    )
+    network = small(backbone)
+    taught = network.learn(lesson(), (*EVERY, "nll", "kl"))
+    assert set(taught.losses) == {*LongTerm.LOSSES, "nll", "kl"}
+    assert taught.scores.shape == (4, 5)
+
+
+def test_gradients_in_bfloat16():
+    network = small().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        taught = network.learn(lesson(), EVERY)
+    (sum(taught.losses.values()) + F.cross_entropy(taught.scores.float(), lesson().label)).backward()
+    trained = [p for name, p in network.named_parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+
+
+def test_queue_wraps_and_keeps_labels():
+    queue = MemoryQueue(2, 3)
+    queue.put(unit(0, 10), torch.tensor([4, 5]))
+    queue.put(unit(20, 30), torch.tensor([6, 7]))
+    torch.testing.assert_close(queue.keys, unit(30, 10, 20))
+    assert queue.label.tolist() == [7, 5, 6]
+    queue.put(unit(1, 2, 3, 4, 5))
+    assert queue.label.tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("momentum", 1.5), ("temperature", 0.0), ("queue_size", 0), ("num_segment", 0), ("num_predict", 0)],
+)
+def test_numbers_out_of_range_are_named(argument, value):
+    with pytest.raises(ValueError, match=f"{argument} is {value}"):
+        small(**{argument: value})

@@ -1,0 +1,208 @@
+"""Phases of a run: which losses count when, an optimizer for each, and a run that is stopped in any of them."""
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+import torch
+import yaml
+
+import main
+from conftest import TINY_CONFIG
+from processor.config import OptimConfig, ProcessorConfig
+from processor.recognition import Recognition
+from processor.schedule import PhaseConfig, phases_of, schedule_problems
+
+RUN = OptimConfig(lr=0.3)
+LOSSES = ("cross_entropy", "future", "order")
+
+
+def config_of(num_epoch):
+    return ProcessorConfig(num_epoch=num_epoch, optim=RUN)
+
+
+def test_phases_follow_each_other_and_the_open_one_takes_what_is_left():
+    own = OptimConfig(lr=0.7)
+    schedule = [
+        PhaseConfig(name="a", num_epoch=3, losses={"future": 1.0}, optim=own),
+        PhaseConfig(name="b", losses={"order": 2.0}),
+        PhaseConfig(name="c", num_epoch=2, losses={"cross_entropy": 1.0}),
+    ]
+    phases = phases_of(schedule, config_of(12), {})
+    assert [(phase.start, phase.num_epoch, phase.optim.lr) for phase in phases] == [
+        (0, 3, 0.7),
+        (3, 7, 0.3),
+        (10, 2, 0.3),
+    ]
+    assert [dict(phase.losses) for phase in phases] == [each.losses for each in schedule]
+    (only,) = phases_of([], config_of(4), {"future": 1.0})
+    assert (only.start, only.num_epoch, only.optim, only.losses) == (0, 4, RUN, {"future": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("phases", "num_epoch", "key", "said"),
+    [
+        ([{"num_epoch": 3}, {"num_epoch": 2}], 6, "schedule", "phases of 5 epochs, but num_epoch is 6"),
+        ([{"num_epoch": 3}, {}], 3, "schedule", "phases of 3 epochs and one more phase, but num_epoch is 3"),
+        ([{}, {}], 3, "schedule.1.num_epoch", "only one phase can have the epochs left"),
+        ([{"num_epoch": 0}, {}], 3, "schedule.0.num_epoch", "is 0; it is 1 or more"),
+        ([{"losses": {}}], 3, "schedule.0.losses", "name no loss that counts; give some of cross_entropy"),
+        ([{"losses": {"order": 0.0}}], 3, "schedule.0.losses", "name no loss that counts"),
+        ([{"losses": {"futur": 1.0}}], 3, "schedule.0.losses.futur", "did you mean 'future'?"),
+        ([{"losses": {"order": -1.0, "future": 1.0}}], 3, "schedule.0.losses.order", "is -1.0; it is 0"),
+    ],
+)
+def test_what_is_wrong_with_a_schedule_is_said(phases, num_epoch, key, said):
+    schedule = [PhaseConfig(**{"name": "a", "losses": {"order": 1.0}, **phase}) for phase in phases]
+    (problem,) = schedule_problems(schedule, num_epoch, LOSSES)
+    assert problem.key == key
+    assert said in problem.text
+
+
+# -- runs --------------------------------------------------------------------------------------------------
+
+LONG_TERM = {
+    "method": "net.long_term.LongTerm",
+    "method_args": {
+        "num_predict": 4,
+        "decoder_hidden": 8,
+        "decoder_block": 1,
+        "embedding": 8,
+        "queue_size": 32,
+        "momentum": 0.9,
+    },
+    "schedule": [
+        {"name": "partial", "num_epoch": 1, "losses": {"future": 1.0}},
+        {
+            "name": "full",
+            "num_epoch": 1,
+            "losses": {"future": 1.0, "inter_frame": 0.1, "intra_frame": 0.1, "segment": 0.1, "order": 0.1},
+            "optim": {"optimizer": "sgd", "lr": 0.02},
+        },
+        {"name": "joint", "losses": {"cross_entropy": 1.0, "future": 1.0, "pose_contrast": 0.1}},
+    ],
+}
+STEPS = 3  # of an epoch
+
+
+@pytest.fixture(scope="module")
+def config(tiny_data, tmp_path_factory):
+    """The long-term network on tiny data: phases of 1, 1 and 2 epochs."""
+    folder = tmp_path_factory.mktemp("schedule")
+    values = yaml.safe_load(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
+    values |= LONG_TERM
+    view = values["train_view"]
+    values["key_view"] = {**view, "same_frames": True}
+    (folder / "long_term.yaml").write_text(yaml.safe_dump(values))
+    return folder / "long_term.yaml"
+
+
+def run(config, work, *args):
+    return main.main(["recognition", "-c", str(config), "-w", str(work), *args])
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    work = config.parent / "whole"
+    assert run(config, work) == 0
+    return work
+
+
+def rows_of(work):
+    with (work / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_phase_has_its_losses_and_its_rate(whole):
+    rows = rows_of(whole)
+    shown = [{name for name, value in row.items() if value and name.endswith("_loss")} for row in rows]
+    assert shown[0] == {"train_loss"}  # one alone is the sum
+    signals = {f"train_{name}_loss" for name in ("inter_frame", "intra_frame", "segment", "order", "future")}
+    assert shown[1] == signals | {"train_loss"}
+    joint = {f"train_{name}_loss" for name in ("cross_entropy", "future", "pose_contrast")}
+    assert shown[2] == shown[3] == joint | {"train_loss", "val_loss"}
+    # The last step of an epoch is 5 / 6 through it; every phase begins its schedule anew, warm-up included.
+    assert float(rows[0]["lr"]) < 0.01 * 0.9
+    assert float(rows[1]["lr"]) <= 0.02
+    assert float(rows[2]["lr"]) > float(rows[3]["lr"])
+    assert json.loads((whole / "result.json").read_text())["epoch"] in (
+        3,
+        4,
+    )  # judged in the last phase alone
+
+
+@pytest.mark.parametrize(
+    "step", [2, STEPS, STEPS + 1, 2 * STEPS, 2 * STEPS + 2, 3 * STEPS], ids=lambda step: f"step {step}"
+)
+def test_stopped_in_any_phase_or_between_two_and_resumed(config, whole, tmp_path, monkeypatch, step):
+    taken, real = [0], Recognition.step
+
+    def stopping(self, batch):
+        taken[0] += 1
+        if taken[0] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recognition, "step", stopping)
+        with pytest.raises(SystemExit) as stopped:
+            run(config, tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert taken[0] == step
+    assert run(config, tmp_path, "--resume") == 0
+    first, second = (torch.load(work / "last.pt", weights_only=True) for work in (whole, tmp_path))
+    differing = [key for key, value in first["model"].items() if not torch.equal(value, second["model"][key])]
+    assert not differing
+    clock = ("seconds", "clips_per_second")
+    curves = [
+        [{k: v for k, v in row.items() if k not in clock} for row in rows_of(w)] for w in (whole, tmp_path)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_debug_goes_through_every_phase(config, tmp_path):
+    assert run(config, tmp_path, "--debug") == 0
+    assert len(rows_of(tmp_path / "debug")) == 3
+
+
+def test_encoder_of_the_network_serves_the_evaluations(config, whole, tmp_path):
+    values = yaml.safe_load(config.read_text())
+    for key in ("method", "method_args", "schedule", "key_view"):
+        del values[key]
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(yaml.safe_dump(values))
+    weights = str(whole / "best.pt")
+    args = ["-c", str(plain), "--weights", weights, "num_epoch=1"]
+    assert main.main(["linear_evaluation", *args, "-w", str(tmp_path / "linear")]) == 0
+    assert main.main(["finetune_evaluation", *args, "-w", str(tmp_path / "finetune")]) == 0
+    # The backbone alone names the same actions.
+    again = ["--phase", "test", "-c", str(plain), "--weights", weights, "-w", str(tmp_path / "test")]
+    assert main.main(["recognition", *again]) == 0
+    top1 = [json.loads((folder / "result.json").read_text())["top1"] for folder in (whole, tmp_path / "test")]
+    assert top1[0] == top1[1]
+
+
+def test_problems_of_method_and_schedule_are_found_before_data_is_touched(config, tmp_path, capsys):
+    args = ["method_args.layouts=a", "schedule.1.losses.segmen=1.0", "data.path=nowhere.h5"]
+    assert run(config, tmp_path, *args) == 2
+    said = capsys.readouterr().err
+    assert (
+        "method_args.layouts: net.long_term.LongTerm takes no such argument; did you mean 'layout'?" in said
+    )
+    assert "schedule.1.losses.segmen: the network has no such loss; did you mean 'segment'?" in said
+    assert run(config, tmp_path, "method=net.aimclr.AimCLR", "method_args={}") == 2
+    assert "net.aimclr.AimCLR is no net.multi_task.MultiTask" in capsys.readouterr().err
+
+
+def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(config, tmp_path, capsys):
+    assert run(config, tmp_path, "key_view=null") == 2
+    assert (
+        "key_view: is null; losses inter_frame, intra_frame, segment, pose_contrast"
+        in capsys.readouterr().err
+    )
+    assert run(config, tmp_path, "key_view.same_frames=false") == 2
+    assert "key_view.same_frames: is false" in capsys.readouterr().err
+    assert run(config, tmp_path, "key_view.sampling=[{Resize: {num_frame: 16}}]") == 2
+    assert "key_view.sampling: is another than train_view's" in capsys.readouterr().err
