@@ -1,11 +1,17 @@
-"""AS-GCN and its links against the published outputs, and against loops over pairs, joints and bodies."""
+"""AS-GCN and its links against the published outputs, and against loops over types, steps and bodies."""
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from conftest import assert_close_to_published, weights_by_formula
-from net.as_gcn import Model
+from net.actional_links import Dropout, Links
+from net.as_gcn import FUTURE_BLOCKS, Model
+from net.multi_task import Lesson
+from net.utils.gcn import graph_conv_by_body
+from tools import textbook_as_gcn
 
 # Inputs are stored in float16. Rounding them moves the outputs by as much, in float64, too.
 OF_ROUNDED_INPUT = 5e-4
@@ -60,3 +66,276 @@ def test_published_scores_and_future(published):
     added = last[::2].transpose(1, 2).repeat(1, 10, 1).unflatten(1, (3, 10))
     assert_close_to_published(moved.permute(0, 3, 1, 2) + added, outputs["pred"], OF_ROUNDED_INPUT)
     np.testing.assert_array_equal(outputs["target"][..., 0], outputs["target_used"])
+
+
+def small_model(**options):
+    """A network whose outputs are not all next to 0, without dropout unless told otherwise."""
+    torch.manual_seed(0)
+    sizes = {"hidden_channels": 4, "link_hidden": 8, "num_predict": 10}
+    model = Model(3, 5, **sizes, **({"dropout": 0.0, "link_dropout": 0.0} | options)).double()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+    return model
+
+
+def beside_textbook(**options):
+    """Ours and the textbook's with the same weights; batch norms are those of training, the links are not drawn."""
+    ours = small_model(**options)
+    usual = textbook_as_gcn.ASGCN(ours.A, 5, hidden_channels=4, hidden=8, dropout=0.0).double()
+    usual.load_state_dict(ours.state_dict())
+    for model in (ours, usual):
+        model.links.training = False
+    return ours, usual
+
+
+def lesson_of(num_body=1, num_frame=290):
+    generator = torch.Generator().manual_seed(1)
+    x, future = (
+        torch.randn(2, 3, frames, 25, num_body, generator=generator).double() for frames in (num_frame, 10)
+    )
+    return Lesson([x], future, torch.tensor([3, 1]))
+
+
+def assert_same(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9)
+
+
+def gradients(model, loss):
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def assert_same_gradients(found, expected, names):
+    """Of the parameters whose name says so; all others have none in ours."""
+    largest = max(gradient.abs().max().item() for gradient in expected.values() if gradient is not None)
+    for name, gradient in found.items():
+        if names(name) and expected[name] is not None:
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-10 * largest)
+        else:
+            assert gradient is None, name
+
+
+def test_links_are_those_of_the_textbook():
+    ours, usual = beside_textbook()
+    x = lesson_of(num_body=2).views[0]
+    seen = ours.link_frames(x.permute(0, 4, 2, 3, 1).flatten(0, 1))
+    assert_same(seen, usual.seen(x))
+    links, (logits, edges) = ours.links(seen), usual.links.draw(seen)
+    assert_same(links.logits, logits)
+    assert_same(links.edges, edges)
+    assert_same(links.adjacency(), usual.links.adjacency(edges))
+    assert_same(ours.links.decoder(seen, links.edges), usual.links(seen).predicted)
+    # All types are drawn, or a mistake in one would not show.
+    assert links.edges.detach().sum((0, 1)).min() > 50
+
+
+def test_links_learn_as_in_the_textbook():
+    ours, usual = beside_textbook()
+    lesson = lesson_of(num_body=2)
+    losses = ours.learn(lesson, ("nll", "kl")).losses
+    assert losses.keys() == {"nll", "kl"}
+    found, expected = losses["nll"] + losses["kl"], textbook_as_gcn.links_loss(usual, lesson)
+    assert_same(found, expected)
+    assert losses["kl"] > 1
+    # The links' own matrices of "no link" learn nothing, in either.
+    assert_same_gradients(
+        gradients(ours, found), gradients(usual, expected), lambda name: name.startswith("links.")
+    )
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+def test_backbone_learns_as_in_the_textbook(as_published):
+    """Published, the gradient goes on into the links, as it does in ours where it is asked for."""
+    ours, usual = beside_textbook(link_gradient=as_published)
+    lesson = lesson_of()
+    taught = ours.learn(lesson, ("cross_entropy", "future"))
+    assert taught.losses.keys() == {"future"}
+    found = F.cross_entropy(taught.scores, lesson.label) + 0.01 * taught.losses["future"]
+    expected = textbook_as_gcn.backbone_loss(usual, lesson, as_published=as_published)
+    assert_same(found, expected)
+    assert_same_gradients(
+        gradients(ours, found),
+        gradients(usual, expected),
+        lambda name: as_published or not name.startswith("links."),
+    )
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+@torch.no_grad()
+def test_scores_and_future_are_those_of_the_textbook(as_published):
+    ours, usual = (model.eval() for model in beside_textbook())
+    x = lesson_of(num_body=2).views[0]
+    scores = textbook_as_gcn.infer(usual, x, as_published=as_published)
+    assert_same(ours(x), scores)
+    assert scores.std() > 0.01
+    bodies = x.permute(0, 4, 2, 3, 1).flatten(0, 1)
+    links = ours.infer(bodies)
+    maps = ours.maps(bodies, links)
+    expected = usual.future(maps, links, textbook_as_gcn.last_poses(x))
+    assert_same(ours.predict(maps, links, bodies[:, -1]).permute(0, 3, 1, 2), expected)
+
+
+@pytest.mark.parametrize(("width_in", "width"), [(3, 8), (8, 3)])
+def test_each_body_is_convolved_with_its_own_adjacency(width_in, width):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    x, A, weight, bias = draw(3, width_in, 6, 5), draw(3, 2, 5, 5), draw(2, width, width_in), draw(2, width)
+    rows = []
+    for body, matrices in zip(x, A, strict=True):
+        total = torch.zeros(width, 6, 5, dtype=torch.float64)
+        for k, matrix in enumerate(matrices):
+            total = total + (torch.einsum("oc,ctv->otv", weight[k], body) + bias[k][:, None, None]) @ matrix
+        rows.append(total)
+    found, expected = graph_conv_by_body(x, A, weight, bias), torch.stack(rows)
+    assert_same(found, expected)
+    factor = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    given = (x, A, weight, bias)
+    for gradient, wanted in zip(
+        torch.autograd.grad((found * factor).sum(), given),
+        torch.autograd.grad((expected * factor).sum(), given),
+        strict=True,
+    ):
+        assert_same(gradient, wanted)
+
+
+@pytest.mark.parametrize(("num_frame", "num_left"), [(40, 1), (360, 6)])
+@torch.no_grad()
+def test_future_of_clips_of_other_lengths(num_frame, num_left):
+    """The last block but one sees 5 frames: fewer have zeros before them, of more the mean over windows is taken."""
+    ours, usual = (model.eval() for model in beside_textbook())
+    x = lesson_of(num_frame=num_frame).views[0]
+    bodies = x[..., 0].permute(0, 2, 3, 1)
+    links = ours.infer(bodies)
+    y = maps = ours.maps(bodies, links)
+    for index in range(5):
+        block = usual.get_submodule(f"recon_layer_{index}")
+        y = block(y, usual.A * usual.edge_importance_recon[index], links)
+    assert y.shape[2] == num_left
+    y = torch.cat((y.new_zeros(2, y.shape[1], max(0, FUTURE_BLOCKS[-1][0] - num_left), 25), y), 2)
+    windows = [
+        usual.recon_layer_5(y[:, :, begin : begin + 5], usual.A * usual.edge_importance_recon[5], links)
+        for begin in range(y.shape[2] - 4)
+    ]
+    last = textbook_as_gcn.last_poses(x)
+    y = torch.cat((sum(windows) / len(windows), last), 1)
+    moved = usual.recon_layer_6(y, usual.A * usual.edge_importance_recon[6], links)
+    expected = last + moved.view(2, 3, 10, 25)
+    assert_same(ours.predict(maps, links, bodies[:, -1]).permute(0, 3, 1, 2), expected)
+
+
+@torch.no_grad()
+def test_bodies_that_are_not_there_are_left_out():
+    ours = small_model(skip_empty_bodies=True).eval()
+    lesson = lesson_of(num_body=2)
+    x, future = lesson.views[0], lesson.future
+    x[1, ..., 1] = future[1, ..., 1] = 0
+    alone = [each.permute(0, 4, 1, 2, 3).flatten(0, 1)[:3, ..., None] for each in (x, future)]
+    wanted = ("cross_entropy", "future", "nll", "kl")
+    found = ours.learn(lesson, wanted)
+    expected = ours.learn(Lesson([alone[0]], alone[1]), wanted)
+    assert_same(found.losses, expected.losses)
+    of_body = expected.scores
+    assert_same(found.scores, torch.stack((of_body[:2].mean(0), of_body[2])))
+    ours.skip_empty_bodies = False
+    for name, loss in ours.learn(lesson, wanted).losses.items():
+        # Those that are judged by the joints that are there do not see the others.
+        assert torch.isclose(loss, found.losses[name]) == (name == "future")
+
+
+def test_links_are_drawn_in_training_alone():
+    ours = small_model()
+    bodies = lesson_of().views[0][..., 0].permute(0, 2, 3, 1)
+
+    def draw(train, seed):
+        ours.train(train)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        links = ours.infer(bodies)
+        return links.detach(), not torch.equal(torch.get_rng_state(), before)
+
+    links, drawn = draw(False, 0)
+    assert not drawn
+    assert torch.equal(links, draw(False, 1)[0])
+    links, drawn = draw(True, 0)
+    assert drawn
+    assert torch.equal(links, draw(True, 0)[0])
+    assert not torch.equal(links, draw(True, 1)[0])
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_gradients_of_edges_are_those_of_the_softmax(train):
+    ours = small_model().train(train)
+    torch.manual_seed(2)
+    links = ours.links(torch.randn(2, 50, 25, 3).double())
+    assert_same(links.edges.detach().sort(-1).values, torch.eye(3).double()[2].expand(2, 600, 3))
+    factor = torch.randn_like(links.edges)
+    (found,) = torch.autograd.grad((links.edges * factor).sum(), links.logits, retain_graph=True)
+    assert found.abs().min() > 0
+    if not train:
+        assert torch.equal(links.edges.argmax(-1), links.logits.argmax(-1))
+        soft = (links.logits / 0.5).softmax(-1)
+        (expected,) = torch.autograd.grad((soft * factor).sum(), links.logits)
+        assert_same(found, expected)
+
+
+def test_bfloat16_is_near_float32():
+    ours = small_model().float()
+    ours.links.training = False
+    lesson = lesson_of()
+    lesson = Lesson([lesson.views[0].float()], lesson.future.float(), lesson.label)
+    bodies = lesson.views[0][..., 0].permute(0, 2, 3, 1)
+    seen = ours.link_frames(bodies)
+    links = Links(*(each.detach() for each in ours.links(seen)))
+    found = []
+    for enabled in (False, True):
+        # The same links: one whose two likeliest types are as likely may be another in bfloat16.
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            maps = ours.maps(bodies, links.adjacency())
+            future = ours.predict(maps, links.adjacency(), bodies[:, -1])
+            losses = ours.links.losses(seen, links)
+            logits = ours.links(seen).logits
+        assert maps.dtype == (torch.bfloat16 if enabled else torch.float32)
+        found.append([each.detach().float() for each in (maps, future, losses["nll"], losses["kl"], logits)])
+        assert all(grad is None or grad.isfinite().all() for grad in gradients(ours, losses["nll"]).values())
+    for exact, near in zip(*found, strict=True):
+        assert (near - exact).norm() / exact.norm() < 0.1
+
+
+@pytest.mark.parametrize(("p", "bits"), [(0.5, 8), (0.25, 8), (0.3, 16)])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, bits):
+    torch.manual_seed(0)
+    size = 1_000_001  # not a whole number of the words that are drawn
+    x = torch.full((size,), 3.0, requires_grad=True)
+    y = Dropout(p)(x)
+    dropped = (y == 0).double().mean().item()
+    assert dropped == pytest.approx(p, abs=4 * (p * (1 - p) / size) ** 0.5)
+    assert y[y != 0].unique().tolist() == pytest.approx([3 / (1 - round(p * 2**bits) / 2**bits)])
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach() / 3)
+    # No number has to do with the next.
+    both = ((y[1:] == 0) & (y[:-1] == 0)).double().mean().item()
+    assert both == pytest.approx(p * p, abs=0.003)
+
+
+def test_dropout_of_nothing_and_of_all():
+    x = torch.randn(7)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert not Dropout(1.0)(x).any()
+    # What would round to all leaves some.
+    assert Dropout(1 - 1e-9)(torch.ones(2**20)).any()
+    y = x.clone()
+    assert Dropout(0.5, inplace=True)(y) is y
+    assert not torch.equal(y, x)
+
+
+def test_all_that_is_dropped_is_dropped_fast():
+    model = Model(dropout=0.3, link_dropout=0.4)
+    found = {name: (type(m), m.p) for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+    assert len(found) == 9 + 6 + 1 + 4 + 1
+    for name, kind in found.items():
+        assert kind == (Dropout, 0.4 if name.startswith("links.") else 0.3)
