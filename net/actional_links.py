@@ -188,7 +188,8 @@ class Messages:
         sender = of_joint[:, 1].unflatten(1, state.shape[:2])
         pair = self.dropout(torch.tanh(receiver[:, :, :, None] + sender[:, :, None]))  # (L, B, V, V, H)
         message = torch.tanh(torch.baddbmm(self.second_bias, pair.flatten(1, 3), self.second))
-        return torch.matmul(share[..., None, :], message.view(pair.shape))[..., 0, :].sum(0)
+        share = share[..., None, :].to(message.dtype)
+        return torch.matmul(share, message.view(pair.shape))[..., 0, :].sum(0)
 
 
 def _stacked(layers: nn.ModuleList) -> tuple[Tensor, Tensor]:

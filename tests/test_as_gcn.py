@@ -305,6 +305,16 @@ def test_bfloat16_is_near_float32():
         assert (near - exact).norm() / exact.norm() < 0.1
 
 
+def test_weights_may_be_bfloat16_throughout():
+    ours = small_model().bfloat16()
+    lesson = lesson_of()
+    lesson = Lesson([lesson.views[0].bfloat16()], lesson.future.bfloat16())
+    taught = ours.learn(lesson, ("cross_entropy", *ours.LOSSES))
+    (taught.scores.float().square().sum() + sum(taught.losses.values())).backward()
+    assert taught.scores.dtype == torch.bfloat16
+    assert {loss.dtype for loss in taught.losses.values()} == {torch.float32}
+
+
 @pytest.mark.parametrize(("p", "bits"), [(0.5, 8), (0.25, 8), (0.3, 16)])
 def test_dropout_drops_its_share_and_keeps_the_mean(p, bits):
     torch.manual_seed(0)

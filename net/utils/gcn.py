@@ -65,7 +65,7 @@ def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor) -> Te
     spread = torch.matmul(by_row[:, None].to(rows.dtype), rows)  # (B, T, V * K, C)
     spread = spread.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
     y = _pointwise(spread, weight.transpose(0, 1).flatten(1))
-    return _add_bias(y, (A.sum(2).transpose(1, 2) @ bias)[:, None])
+    return _add_bias(y, (A.sum(2).transpose(1, 2).to(bias.dtype) @ bias)[:, None])
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
