@@ -62,7 +62,8 @@ class Loader:
         rank, world_size: this process among those that share the clips.
 
     Raises:
-        ValueError: an argument out of range, or views made for other skeletons or bodies than the feeder's.
+        ValueError: an argument out of range; views made for other skeletons or bodies than the feeder's, or that
+            are to take the frames of the first by another sampling.
     """
 
     def __init__(
@@ -98,6 +99,11 @@ class Loader:
                     f"a view is made for {view.num_body} bodies of layout {view.skeleton.name!r}, the feeder has "
                     f"{feeder.num_body} of {feeder.skeleton.name!r}"
                 )
+            if view.same_frames and view.sampling != views[0].sampling:
+                raise ValueError(
+                    "a view has same_frames: true, but samples otherwise than the first one; give both the same "
+                    "sampling, or same_frames: false"
+                )
         self.feeder, self.views = feeder, list(views)
         self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
         self.shuffle, self.drop_last, self.num_worker = shuffle, drop_last, num_worker
@@ -125,6 +131,7 @@ class Loader:
         """The same batches, of clips that end after a share of their frames: all that is seen of an action so far."""
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio is {ratio}; give more than 0, up to 1 for whole clips")
+        assert self._features is None  # they are of whole clips
         other = copy.copy(self)
         other._observed = ratio
         return other

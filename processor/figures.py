@@ -6,9 +6,13 @@ from textwrap import shorten
 
 import numpy as np
 import pandas as pd
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from net.utils.skeleton import Skeleton
+
+POSE_COLOURS = {"true": "tab:gray", "predicted": "tab:red"}
 
 
 def save_curves(metrics: pd.DataFrame, path: Path) -> None:
@@ -17,20 +21,16 @@ def save_curves(metrics: pd.DataFrame, path: Path) -> None:
     losses = [name for name in names if name.endswith("loss")]
     accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
     errors = [name for name in names if name.endswith("mpjpe")]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, columns, title in zip(
-        figure.subplots(1, 2),
-        (losses, accuracies or errors),
-        ("loss", "accuracy" if accuracies else "error in mm"),
-        strict=True,
-    ):
+    shown = [(losses, "loss"), (accuracies or errors, "accuracy" if accuracies else "error in mm")]
+    shown = [each for each in shown if each[0]]
+    figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
+    for axes, (columns, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for column in columns:
             rows = metrics[["epoch", column]].dropna()
             axes.plot(rows["epoch"], rows[column], label=column, marker="." if len(rows) < 3 else None)
         axes.set(xlabel="epoch", title=title)
         axes.grid(alpha=0.3)
-        if columns:
-            axes.legend(fontsize="small")
+        axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 
@@ -66,12 +66,20 @@ def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
 
 
 def draw_errors(table: pd.DataFrame, path: Path) -> None:
-    """Error over the horizon, a curve for each predictor: columns `predictor`, `frames`, `mpjpe_mm`."""
+    """Error over the horizon, a curve for each predictor: columns `predictor`, `frames`, `mpjpe_mm`.
+
+    The first one's sets the scale, for errors of the simplest predictors soon leave any.
+    """
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
+    top = None
     for name, rows in table.groupby("predictor", sort=False):
-        axes.plot(rows["frames"], rows["mpjpe_mm"], marker="o", label=str(name).replace("_", " "))
-    axes.set(xlabel="frames ahead", ylabel="mean error of a joint in mm", ylim=(0, None))
+        largest = rows["mpjpe_mm"].max()
+        # Dashes let a curve be seen below another.
+        style = "-o" if top is None else "--."
+        top = top or (2 * largest if largest > 0 else 1)
+        axes.plot(rows["frames"], rows["mpjpe_mm"], style, label=str(name).replace("_", " "))
+    axes.set(xlabel="frames ahead", ylabel="mean error of a joint in mm", ylim=(0, top))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -89,46 +97,50 @@ def draw_poses(
     """True poses (grey) and predicted ones (red), one action a row, seen along the axis that is not across or up.
 
     Args:
-        arrays: `label` (n,), `name` (n,), `last` (n, M, V, C), `predicted`, `true` (n, M, P, V, C), `scored` (n, M, P, V).
+        arrays: `label` (n,), `last` (n, M, V, C), `predicted`, `true` (n, M, P, V, C), `scored` (n, M, P, V).
         class_names: one per class.
         skeleton: whose bones are drawn.
         path: the picture.
         num_clip: rows, of as many actions as there are.
         num_column: horizons, the last frame seen first.
     """
-    judged = arrays["scored"].any((1, 2, 3))
-    _, first = np.unique(np.where(judged, arrays["label"], -1), return_index=True)
-    clips = [clip for clip in first if judged[clip]][:num_clip]
-    count = arrays["true"].shape[2]
-    horizons = np.unique(np.linspace(0, count, num_column).round().astype(int))
-    across, up = _picture_axes(arrays["last"][judged, 0], skeleton)
-    figure = Figure(figsize=(2.2 * len(horizons), 2.4 * max(len(clips), 1)), layout="constrained")
-    grid = figure.subplots(max(len(clips), 1), len(horizons), squeeze=False)
+    judged = np.flatnonzero(arrays["scored"].any((1, 2, 3)))
+    clips = judged[np.unique(arrays["label"][judged], return_index=True)[1]][:num_clip]
+    horizons = np.unique(np.linspace(0, arrays["true"].shape[2], num_column).round().astype(int))
+    last = arrays["last"][judged]
+    plane = _picture_plane(last[:, 0], skeleton)
+    # Poses that are centred on a joint have it at 0, where others have one that is not there.
+    centred = not last[:, 0, skeleton.spine].any()
+    bones = np.array(skeleton.bones, int).reshape(-1, 2)
+    num_row = max(len(clips), 1)
+    figure = Figure(figsize=(2 * len(horizons), 2.4 * num_row + 0.3), layout="constrained")
+    grid = figure.subplots(num_row, len(horizons), squeeze=False, sharex="row", sharey="row")
+    for axes, horizon in zip(grid[0], horizons, strict=True):
+        axes.set_title("last seen" if horizon == 0 else f"+{horizon} frames", fontsize=8)
     for row, clip in zip(grid, clips, strict=False):
-        bodies = np.flatnonzero(arrays["scored"][clip].any((1, 2)))
+        row[0].set_ylabel(shorten(str(class_names[arrays["label"][clip]]), 24, placeholder="…"), fontsize=8)
         for axes, horizon in zip(row, horizons, strict=True):
-            for body in bodies:
-                shown = {"0.5": arrays["last"][clip, body]}
-                if horizon > 0:
-                    shown = {"0.5": arrays["true"][clip, body, horizon - 1]}
-                    shown["tab:red"] = arrays["predicted"][clip, body, horizon - 1]
-                for colour, pose in shown.items():
-                    there = (arrays["last"][clip, body] != 0).any(-1)
-                    for bone in skeleton.bones:
-                        if there[list(bone)].all():
-                            axes.plot(pose[bone, across], pose[bone, up], color=colour, lw=1.2)
+            # From joints that have left nothing can be drawn.
+            there = arrays["scored"][clip, :, max(horizon - 1, 0)].copy()
+            there[0, skeleton.spine] |= centred and there[0].any()
+            poses = {name: arrays[name][clip, :, horizon - 1] for name in POSE_COLOURS}
+            for name, bodies in poses.items() if horizon else [("true", arrays["last"][clip])]:
+                for pose, joints in zip(bodies[..., plane], there, strict=True):
+                    ends = pose[bones[joints[bones].all(1)]]  # (bones, 2, 2)
+                    axes.add_collection(LineCollection(ends, colors=POSE_COLOURS[name], linewidths=1.2))
+            axes.autoscale_view()
             axes.set_aspect("equal")
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_title("last seen" if horizon == 0 else f"+{horizon} frames", fontsize=8)
-        row[0].set_ylabel(shorten(str(class_names[arrays["label"][clip]]), 24, placeholder="…"), fontsize=8)
+    lines = [Line2D([], [], color=colour, label=name) for name, colour in POSE_COLOURS.items()]
+    figure.legend(handles=lines, loc="outside upper right", ncols=len(lines), fontsize=8)
     figure.savefig(path, dpi=120)
 
 
-def _picture_axes(poses: np.ndarray, skeleton: Skeleton) -> tuple[int, int]:
+def _picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
     """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand."""
     up = 1
     if skeleton.torso is not None and len(poses):
         lower, upper = skeleton.torso
         up = int(np.abs((poses[:, upper] - poses[:, lower]).mean(0)).argmax())
-    return (0 if up else 1), up
+    return [0 if up else 1, up]

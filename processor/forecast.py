@@ -14,6 +14,8 @@ from net.future import unit_poses
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
+# What stands in a table where the name of an action does.
+OVERALL = "(all actions)"
 
 
 def zero_velocity(seen: Tensor, count: int) -> Tensor:
@@ -26,9 +28,9 @@ def constant_velocity(seen: Tensor, count: int) -> Tensor:
 
     A joint that was not there the frame before, as in a clip of one frame, stays where it is.
     """
-    last, before = seen[:, :, -1:], seen[:, :, -2:-1]
     if seen.shape[2] < 2:
         return zero_velocity(seen, count)
+    last, before = seen[:, :, -1:], seen[:, :, -2:-1]
     known = (before != 0).any(-1, keepdim=True)
     step = torch.arange(1, count + 1, device=seen.device).view(-1, 1, 1)
     return last + step * (last - before) * known
@@ -59,8 +61,8 @@ def total_error(predicted: Tensor, future: Tensor, scored: Tensor) -> Tensor:
 
 def mpjpe(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Mean per-joint position error at each horizon, (P,), from sums and counts (n, P); NaN where there is no joint."""
-    joints = count.sum(0)
-    return np.divide(total.sum(0), joints, out=np.full(len(joints), np.nan), where=joints > 0)
+    error, joints = total.sum(0, dtype=np.float64), count.sum(0)
+    return np.divide(error, joints, out=np.full(len(joints), np.nan), where=joints > 0)
 
 
 def mpjpe_table(
@@ -82,10 +84,9 @@ def mpjpe_table(
         horizons: frames, from 1 to P.
         frame_rate: frames per second; NaN where unknown, and so are the milliseconds.
     """
-    groups = {"all": np.ones(len(label), bool)}
-    groups |= {class_names[k]: label == k for k in np.unique(label)}
+    groups = [(OVERALL, np.ones(len(label), bool)), *((class_names[k], label == k) for k in np.unique(label))]
     rows = []
-    for action, chosen in groups.items():
+    for action, chosen in groups:
         for name, total in totals.items():
             error = mpjpe(total[chosen], count[chosen])
             for horizon in horizons:

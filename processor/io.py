@@ -1,6 +1,7 @@
 """The files of a run: what a work_dir may hold before, and what a processor leaves in it."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.lib.npyio import NpzFile
 from feeder.feeder import Feeder, Part
 from net.utils.skeleton import Skeleton
 from processor.figures import draw_anticipation, draw_errors, draw_poses, save_confusion, save_curves
+from processor.forecast import OVERALL
 from processor.metrics import confusion, per_class_table
 from torchlight.checkpoint import atomic_write
 
@@ -172,17 +174,25 @@ def save_predictions(
 ) -> None:
     """`predictions.npz`, the errors `mpjpe.csv` and `.png`, and `poses.png` with some true and predicted poses."""
     with atomic_write(work_dir / "predictions.npz") as file:
-        kept = {key: arrays[key].astype(kind) for key, kind in PREDICTIONS.items()}
+        kept: dict[str, Any] = {key: arrays[key].astype(kind) for key, kind in PREDICTIONS.items()}
         np.savez(file, allow_pickle=False, class_name=np.asarray(class_names), **kept)
     write_text(work_dir / "mpjpe.csv", table.to_csv(index=False))
-    draw_errors(table[table["action"] == "all"], work_dir / "mpjpe.png")
+    draw_errors(table[table["action"] == OVERALL], work_dir / "mpjpe.png")
     draw_poses(arrays, class_names, skeleton, work_dir / "poses.png")
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
-    """`result.json`: the figures of a run and what they were made with."""
+    """`result.json`: the figures of a run and what they were made with; null for a figure that is not a number."""
     made_with = {"torch": torch.__version__, "python": platform.python_version()}
-    write_text(work_dir / "result.json", json.dumps({**result, "made_with": made_with}, indent=2) + "\n")
+    text = json.dumps(_without_nan({**result, "made_with": made_with}), indent=2, allow_nan=False)
+    write_text(work_dir / "result.json", text + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    """What JSON can say of a figure, or of a mapping to figures: it knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_labelled(work_dir: Path, feeders: Mapping[Part, Feeder]) -> None:

@@ -80,7 +80,7 @@ class Prediction(Teaching):
         if any(horizon > config.predict for horizon in config.horizon):
             text = f"is {config.horizon}, but predict is {config.predict} frames; ask for no more"
             problems.append(Problem("horizon", text))
-        problems += [problem for key in ("train_view", "test_view") for problem in _view_problems(key, config)]
+        problems += _view_problems("train_view", config) + _view_problems("test_view", config)
         for number, phase in enumerate(config.schedule):
             if phase.losses.get(CROSS_ENTROPY, 0) > 0:
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
@@ -93,6 +93,12 @@ class Prediction(Teaching):
                 text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a "
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
         return problems
+
+    @classmethod
+    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
+        """See `Teaching.train_views`."""
+        assert isinstance(config, PredictionConfig)
+        return {"train_view": config.train_view, "key_view": config.key_view}
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Processor.views`."""
@@ -134,16 +140,18 @@ class Prediction(Teaching):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        return self.teach(replace(batch, views=[self._judgeable(batch.data), *batch.views[1:]]), batch.label)[1]
+        judgeable = replace(batch, views=[self._judgeable(batch.data), *batch.views[1:]])
+        return self.teach(judgeable, batch.label)[1]
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
+        assert isinstance(self.model, MultiTask)
         found: dict[str, list[Tensor]] = {}
         observe, count = self.config.observe, self.config.predict
         for batch in self.watch(loader):
             data = self._judgeable(batch.data)
             with self.autocast():
-                predicted = roll_out(self.model.forecast, data[:, :, :observe], count)  # type: ignore[operator,union-attr,arg-type]
+                predicted = roll_out(self.model.forecast, data[:, :, :observe], count)
             # (N, M, T, V, C)
             predicted, bodies = predicted.permute(0, 4, 2, 3, 1), data.permute(0, 4, 2, 3, 1)
             seen, future = bodies[:, :, :observe], bodies[:, :, observe:]
@@ -158,10 +166,10 @@ class Prediction(Teaching):
             for name, value in of_batch.items():
                 found.setdefault(name, []).append(value)
         # Ranks hold disjoint shares of the clips.
-        gathered = {name: distributed.all_gather_ragged(torch.cat(parts)).cpu().numpy() for name, parts in found.items()}
-        index = gathered.pop("index")
+        gathered = {name: distributed.all_gather_ragged(torch.cat(parts)) for name, parts in found.items()}
+        index = gathered.pop("index").cpu().numpy()
         by_clip = np.argsort(index)
-        arrays = {name: values[by_clip] for name, values in gathered.items()}
+        arrays = {name: values.cpu().numpy()[by_clip] for name, values in gathered.items()}
         clips = index[by_clip]
         arrays |= {"name": loader.feeder.name[clips], "label": loader.feeder.label[clips]}
         return Evaluation(self._metrics(arrays), arrays)
@@ -183,7 +191,8 @@ class Prediction(Teaching):
         metrics = {}
         for predictor, prefix in ((NETWORK, ""), *((name, f"{name}_") for name in BASELINES)):
             error = mpjpe(arrays[predictor], arrays["count"])
-            metrics[f"{prefix}mpjpe"] = float(np.nanmean(error)) if not np.isnan(error).all() else float("nan")
+            known = error[~np.isnan(error)]
+            metrics[f"{prefix}mpjpe"] = float(known.mean()) if len(known) else float("nan")
             metrics |= {f"{prefix}mpjpe_{horizon}": float(error[horizon - 1]) for horizon in self._horizons()}
         return metrics
 
@@ -211,7 +220,7 @@ class Prediction(Teaching):
         for name in (name for name, is_beaten in beaten.items() if not is_beaten):
             self.log.info(f"warning: the network is no better than {name}, which learns nothing")
         # Of each clip the first body that is judged.
-        judged = arrays["scored"].any((2, 3))
+        judged = np.asarray(arrays["scored"].any((2, 3)))
         clip = np.flatnonzero(judged.any(1))
         poses = arrays["predicted"][clip, judged[clip].argmax(1)]
         same, other = distances_by_action(torch.from_numpy(poses), torch.from_numpy(arrays["label"][clip]))
@@ -247,8 +256,8 @@ def _view_problems(key: Literal["train_view", "test_view"], config: PredictionCo
         text = "is not one Crop with a num_frame; only that takes frames as they were recorded"
         problems.append(Problem(f"{key}.sampling", text))
     elif key == "train_view" and found <= config.observe:
-        text = f"takes {found} frames, but observe is {config.observe}; a view holds those and the ones to come"
-        problems.append(Problem(length, text))
+        text = f"takes {found} frames, but observe is {config.observe}; a view holds "
+        problems.append(Problem(length, text + "those and the ones to come"))
     elif key == "test_view" and found != config.observe + config.predict:
         text = f"takes {found} frames, but observe + predict are {config.observe + config.predict}; write "
         problems.append(Problem(length, text + '"${add:${observe},${predict}}"'))

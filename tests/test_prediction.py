@@ -1,0 +1,705 @@
+"""Prediction of poses: whole runs through main.py, and judging and decoding on cases worked by hand."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import main
+from feeder.prepared import PreparedWriter, open_prepared
+from net.future import FutureDecoder, mean_distance, mean_squared_error, scored_joints
+from net.utils.layouts import get_skeleton
+from processor import io
+from processor.figures import draw_errors, draw_poses, save_curves
+from processor.forecast import (
+    BASELINES,
+    NETWORK,
+    OVERALL,
+    constant_velocity,
+    distances_by_action,
+    mpjpe,
+    mpjpe_table,
+    roll_out,
+    total_error,
+    zero_velocity,
+)
+
+NTU = get_skeleton("ntu-rgb+d")
+OBSERVE, PREDICT = 8, 6
+
+# The network gives 4 frames at once, so that a test goes on from those.
+CONFIG = """
+data: {{path: {data}, layout: ntu-rgb+d, num_class: 4, val_fraction: 0.25}}
+benchmark: xsub
+work_dir: {work_dir}
+model: net.st_gcn.Model
+model_args: {{num_class: 4, layout: "${{data.layout}}", hidden_channels: 4, hidden_dim: 8}}
+method: net.long_term.LongTerm
+method_args:
+  {{layout: "${{data.layout}}", num_predict: 4, decoder_hidden: 8, decoder_block: 1, num_recent: 4, embedding: 4,
+   queue_size: 8}}
+observe: 8
+predict: 6
+train_view:
+  sampling: [{{Crop: {{num_frame: "${{add:${{observe}},${{method_args.num_predict}}}}", where: random}}}}]
+  normalise: center_per_frame
+test_view:
+  sampling: [{{Crop: {{num_frame: "${{add:${{observe}},${{predict}}}}", where: start}}}}]
+  normalise: center_per_frame
+schedule: [{{name: predict, losses: {{future: 1.0}}}}]
+batch_size: 16
+test_batch_size: 20
+num_epoch: 12
+eval_interval: 4
+optim: {{optimizer: adamw, lr: 0.02, warmup_epoch: 1}}
+tensorboard: false
+device: cpu
+"""
+
+
+def run(config, *args: str) -> int:
+    return main.main(["prediction", "-c", str(config), *args])
+
+
+def write_config(folder, data):
+    path = folder / "predict.yaml"
+    path.write_text(CONFIG.format(data=data, work_dir=folder / "work"))
+    return path
+
+
+def result_of(work) -> dict:
+    """`result.json`, which must be JSON: that knows no NaN."""
+    return json.loads((work / "result.json").read_text(), parse_constant=pytest.fail)
+
+
+def predictions_of(work) -> dict[str, np.ndarray]:
+    with np.load(work / "predictions.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(autouse=True)
+def blank(monkeypatch):
+    """Pictures take most of a small run; those of `finished` are made before this."""
+    for name in ("draw_poses", "draw_errors", "save_curves"):
+        monkeypatch.setattr(io, name, lambda *arguments: arguments[-1].touch())
+
+
+@pytest.fixture
+def config(tiny_data, tmp_path):
+    return write_config(tmp_path, tiny_data)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory):
+    """A run of 12 epochs: (config file, work_dir)."""
+    folder = tmp_path_factory.mktemp("prediction")
+    path = write_config(folder, tiny_data)
+    assert run(path) == 0
+    return path, folder / "work"
+
+
+def test_clips(data) -> list[np.ndarray]:
+    """The held-out clips, (M, T, V, C) each."""
+    source = open_prepared(data)
+    return [
+        source.read(np.array([clip])).reshape(source.num_body[clip], source.num_frame[clip], -1, 3)
+        for clip in source.splits["xsub"]["val"]
+    ]
+
+
+test_clips.__test__ = False
+
+
+def error_at(predictions, horizon, predicted):
+    """MPJPE in mm at one horizon, one joint at a time."""
+    distances = [
+        1000 * math.dist(predicted[place], predictions["true"][place])
+        for place in zip(*predictions["scored"].nonzero(), strict=True)
+        if place[2] == horizon - 1
+    ]
+    return np.mean(distances)
+
+
+def test_a_run_beats_standing_still_and_leaves_predictions_errors_and_figures(finished, tiny_data):
+    _, work = finished
+    result = result_of(work)
+    assert result["beats"]["zero_velocity"]
+    assert (result["observe"], result["predict"], result["num_test_clip"]) == (OBSERVE, PREDICT, 32)
+    assert (result["short"], result["num_short"]) == ("leave_out", {"test": 0, "train": 0, "val": 0})
+    assert result["val_mpjpe"] > 0
+    assert result["distance_ratio"] == pytest.approx(
+        result["distance_same_action"] / result["distance_other_action"]
+    )
+    found = predictions_of(work)
+    assert found["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
+    assert found["label"].tolist() == [clip % 4 for clip in range(64, 96)]
+    for number, clip in enumerate(test_clips(tiny_data)):
+        centred = clip - clip[:1, :, NTU.spine, None]
+        there = len(clip)
+        np.testing.assert_allclose(found["last"][number, :there], centred[:, OBSERVE - 1], atol=1e-6)
+        future = centred[:, OBSERVE : OBSERVE + PREDICT]
+        np.testing.assert_allclose(found["true"][number, :there], future, atol=1e-6)
+        assert not found["true"][number, there:].any()
+        assert not found["scored"][number, there:].any()
+        # All joints but the one that all others are relative to.
+        assert (~found["scored"][number, 0]).nonzero()[1].tolist() == [NTU.spine] * PREDICT
+    still = np.broadcast_to(found["last"][:, :, None], found["true"].shape)
+    for horizon in (1, 2, 4, 6):
+        for predicted, key in ((found["predicted"], ""), (still, "zero_velocity_")):
+            expected = pytest.approx(error_at(found, horizon, predicted), rel=1e-5)
+            assert result[f"{key}mpjpe_{horizon}"] == expected
+    assert not any("mpjpe_3" in key or "mpjpe_5" in key for key in result)
+    assert result["mpjpe"] == pytest.approx(
+        np.mean([error_at(found, horizon, found["predicted"]) for horizon in range(1, PREDICT + 1)]), rel=1e-5
+    )
+    for name in ("mpjpe.png", "poses.png", "curves.png"):
+        assert (work / name).stat().st_size > 1000
+    rows = list(csv.DictReader((work / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows if row["val_mpjpe"]] == ["4", "8", "12"]
+
+
+def test_table_has_each_action_predictor_and_horizon(finished):
+    _, work = finished
+    table, found = pd.read_csv(work / "mpjpe.csv"), predictions_of(work)
+    assert table["action"].unique().tolist() == [OVERALL, *found["class_name"]]
+    assert len(table) == 5 * 3 * 4
+    of_action = {key: found[key][found["label"] == 2] for key in ("true", "predicted", "scored")}
+    row = table[(table["action"] == "left leg") & (table["predictor"] == NETWORK) & (table["frames"] == 4)]
+    assert row["mpjpe_mm"].item() == pytest.approx(error_at(of_action, 4, of_action["predicted"]), rel=1e-5)
+    assert (row["clips"].item(), row["ms"].item()) == (8, pytest.approx(4000 / 30))
+
+
+def test_a_test_may_go_on_for_longer_than_the_training_did(finished, tmp_path, capsys):
+    config, work = finished
+    test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path)]
+    assert run(config, *test, "predict=11", "horizon=[11, 6, 6]") == 0
+    assert "trained with another input" not in capsys.readouterr().out
+    longer, shorter = predictions_of(tmp_path), predictions_of(work)
+    assert longer["predicted"].shape[2] == 11
+    np.testing.assert_allclose(longer["predicted"][:, :, :PREDICT], shorter["predicted"], atol=1e-6)
+    result = result_of(tmp_path)
+    assert [key for key in result if key.startswith("mpjpe_")] == ["mpjpe_6", "mpjpe_11"]
+    assert result["mpjpe_6"] == pytest.approx(result_of(work)["mpjpe_6"])
+    assert run(config, *test, "observe=7", "--overwrite") == 0
+    assert "trained with another input: observe was 8, is 7" in capsys.readouterr().out
+
+
+def test_a_network_that_learnt_nothing_says_so(config, tmp_path):
+    work = tmp_path / "work"
+    assert run(config, "optim.lr=0", "num_epoch=1") == 0
+    result, found = result_of(work), predictions_of(work)
+    # It begins with bodies that stand still.
+    still = np.broadcast_to(found["last"][:, :, None], found["true"].shape)
+    np.testing.assert_allclose(found["predicted"], still, atol=1e-6)
+    assert result["beats"]["zero_velocity"] is False
+    assert "warning: the network is no better than zero_velocity" in (work / "log.txt").read_text()
+
+
+def test_a_trial_judges_the_clips_that_it_has_seen(config, tmp_path):
+    assert run(config, "--debug", "test_batch_size=5") == 0
+    found = predictions_of(tmp_path / "work/debug")
+    assert found["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 74)]
+    assert found["label"].tolist() == [clip % 4 for clip in range(64, 74)]
+
+
+def test_two_views_may_be_compared_beside_it(config, tmp_path):
+    view = "{sampling: [{Crop: {num_frame: 12, where: random}}], same_frames: true, augment: [Flip]}"
+    losses = "schedule=[{name: a, losses: {future: 1.0, pose_contrast: 0.1}}]"
+    assert run(config, "--debug", losses, f"key_view={view}") == 0
+    rows = list(csv.DictReader((tmp_path / "work/debug/metrics.csv").open()))
+    assert float(rows[0]["train_future_loss"]) + float(rows[0]["train_pose_contrast_loss"]) == pytest.approx(
+        float(rows[0]["train_loss"]), rel=1e-5
+    )
+
+
+# -- clips that cannot be judged ---------------------------------------------------------------------------
+
+
+def write_data(path, clips, *, skeleton=NTU, num_class=4):
+    """Clips (M, T, V, C), each both trained and tested on."""
+    with PreparedWriter(
+        path,
+        skeleton=skeleton,
+        class_names=["a", "b", "c", "d"][:num_class],
+        frame_rate=30.0,
+        bodies="first",
+        source="tests",
+    ) as writer:
+        for number, clip in enumerate([*clips, *clips]):
+            writer.append(f"clip{number}", number % len(clips) % num_class, clip.astype(np.float32))
+        writer.finish({"xsub": {"train": range(len(clips)), "val": range(len(clips), 2 * len(clips))}})
+    return path
+
+
+def moving(*shape, seed=0):
+    """Bodies 3 m away that drift: (M, T, V, C)."""
+    drift = np.random.default_rng(seed).standard_normal(shape).cumsum(1) * 0.02
+    return drift + np.random.default_rng(seed + 1).standard_normal((1, 1, *shape[2:])) * 0.4 + [0, 0, 3]
+
+
+WITHOUT_VAL = ["data.val_fraction=0", "select=last", "--debug"]
+
+
+def test_short_clips_are_left_out_or_repeated_and_counted(tiny_data, config, tmp_path, capsys):
+    lengths = [clip.shape[1] for clip in test_clips(tiny_data)]
+    long = [f"clip{64 + number:03d}" for number, length in enumerate(lengths) if length >= OBSERVE + 30]
+    assert 0 < len(long) < 32
+    folder, settings = tmp_path / "work/debug", [*WITHOUT_VAL, "predict=30", "test_batch_size=32"]
+    assert run(config, *settings) == 0
+    result = result_of(folder)
+    assert predictions_of(folder)["name"].tolist() == long
+    assert (result["num_test_clip"], result["num_short"]["test"]) == (len(long), 32 - len(long))
+    assert run(config, *settings, "short=repeat") == 0
+    result, found = result_of(folder), predictions_of(folder)
+    assert (result["short"], result["num_test_clip"]) == ("repeat", 32)
+    assert result["num_short"] == {"test": 32 - len(long), "train": 0}
+    short = int(np.argmin(lengths))
+    begin = lengths[short] - OBSERVE  # from there on the clip comes again
+    np.testing.assert_allclose(found["true"][short, :, begin], found_first(tiny_data, short), atol=1e-6)
+
+
+def found_first(data, number):
+    """The first frame of a test clip, centred, for two bodies: (2, V, C)."""
+    clip = test_clips(data)[number][:, 0]
+    return np.concatenate([clip - clip[0, NTU.spine], np.zeros((2 - len(clip), 25, 3))])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["predict=60"],
+            "no test clip of {data} has the 68 frames that are seen and predicted; the longest has",
+        ),
+        (["predict=60", "short=repeat"], "has the 60 frames to be predicted; the longest has 5"),
+        (
+            ["method_args.num_predict=60"],
+            "no train clip of {data} has the 68 frames that are seen and predicted; the longest has",
+        ),
+        (["train_view.sampling.0.Crop.num_frame=13"], "train_view has 5 frames after the 8 that are seen"),
+    ],
+)
+def test_clips_that_are_all_too_short_are_an_error_before_training(
+    tiny_data, config, tmp_path, capsys, settings, said
+):
+    assert run(config, *settings) == 1
+    message = capsys.readouterr().err
+    assert said.format(data=tiny_data) in message
+    assert ("short: repeat" in message) == (len(settings) == 1 and "num_frame" not in settings[0])
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("normalise", ["none", "center_per_frame", "align_torso"])
+def test_bodies_are_judged_where_they_are_there(tmp_path, normalise):
+    clips = [moving(bodies, 14, 25, 3, seed=number) for number, bodies in enumerate((1, 2, 2, 2, 2))]
+    clips[1][1, 11:] = 0  # the second body leaves after three frames to come
+    clips[2][1, :8] = 0  # comes when all is seen
+    clips[3][0, 10:] = 0  # the first body leaves after two, the second stays
+    clips[4][1, :, 6] = 0  # a joint is never there
+    clips[0][0, 12, 9] = 0  # and one is not, once
+    config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
+    assert run(config, *WITHOUT_VAL, f"test_view.normalise={normalise}") == 0
+    found = predictions_of(tmp_path / "work/debug")
+    expected = np.zeros((5, 2, PREDICT, 25), bool)
+    expected[:, 0] = expected[[1, 3, 4], 1] = True
+    expected[1, 1, 3:] = expected[4, 1, :, 6] = expected[0, 0, 4, 9] = False
+    expected[3, 0, 2:] = False
+    if normalise != "none":
+        expected[:, 0, :, NTU.spine] = False
+        # Relative to a body that has left, the other would be somewhere else.
+        expected[3, 1, 2:] = False
+    np.testing.assert_array_equal(found["scored"], expected)
+    assert result_of(tmp_path / "work/debug")["mpjpe"] < 1000
+
+
+def test_horizons_at_which_nobody_is_there_are_null(tmp_path):
+    clips = [moving(1, 14, 25, 3, seed=number) for number in range(4)]
+    for clip in clips:
+        clip[:, 11:] = 0
+    config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
+    assert run(config, *WITHOUT_VAL, "horizon=[3, 4]", "test_view.normalise=none") == 0
+    result = result_of(tmp_path / "work/debug")
+    assert result["mpjpe_3"] > 0
+    assert result["mpjpe"] > 0
+    assert result["mpjpe_4"] is None
+    assert result["zero_velocity_mpjpe_4"] is None
+    # Of each action there is one clip.
+    assert result["distance_same_action"] is result["distance_ratio"] is None
+    for clip in clips:
+        clip[:, 8:] = 0
+    write_data(tmp_path / "empty.h5", clips)
+    assert run(config, *WITHOUT_VAL, f"data.path={tmp_path / 'empty.h5'}") == 0
+    result = result_of(tmp_path / "work/debug")
+    assert result["mpjpe"] is None
+    assert result["beats"] == dict.fromkeys(BASELINES, False)
+
+
+@pytest.mark.parametrize("normalise", ["center_first_frame", "align_torso"])
+def test_frames_to_come_change_no_prediction(tmp_path, normalise):
+    clips = [moving(1 + number % 2, 14 + 3 * number, 25, 3, seed=number) for number in range(4)]
+    found = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = write_config(folder, write_data(folder / "data.h5", clips))
+        settings = [f"test_view.normalise={normalise}", "optim.lr=0.05"]
+        if name == "second":
+            settings += ["--phase", "test", "--weights", str(tmp_path / "first/work/debug/best.pt")]
+        assert run(config, *WITHOUT_VAL, *settings) == 0
+        found.append(predictions_of(folder / ("work/debug" if name == "first" else "work/debug_test")))
+        for number, clip in enumerate(clips):
+            clip[:, 8:] = moving(*clip[:, 8:].shape, seed=10 + number)[:, ::-1]
+    first, second = found
+    assert not np.allclose(first["predicted"][:, 0], first["last"][:, :1], atol=1e-3)
+    np.testing.assert_array_equal(first["predicted"], second["predicted"])
+    np.testing.assert_array_equal(first["last"], second["last"])
+    assert not np.allclose(first["true"], second["true"], atol=1e-2)
+
+
+# -- layouts -----------------------------------------------------------------------------------------------
+
+THREE_JOINTS = "{joints: [hip, left, right], parents: [hip, hip, hip], centre: hip, pairs: [[left, right]]}"
+
+
+@pytest.mark.parametrize("layout", ["coco", "three.yaml"])
+def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
+    if layout == "three.yaml":
+        layout = str(tmp_path / layout)
+        (tmp_path / "three.yaml").write_text(THREE_JOINTS)
+    skeleton = get_skeleton(layout)
+    clips = [moving(1, 16, skeleton.num_joint, 3, seed=number) for number in range(4)]
+    data = write_data(tmp_path / "data.h5", clips, skeleton=skeleton)
+    config = write_config(tmp_path, data)
+    settings = [*WITHOUT_VAL, f"data.layout={layout}", "train_view.augment=[{Flip: {mirror: true}}]"]
+    assert run(config, *settings) == 0
+    assert predictions_of(tmp_path / "work/debug")["true"].shape == (4, 2, PREDICT, skeleton.num_joint, 3)
+    assert run(config, *settings, "test_view.normalise=align_torso") == 2
+    assert "test_view.normalise: align_torso needs torso" in capsys.readouterr().err
+
+
+# -- what a config is told ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["observe=0"], "observe: is 0; it is 1 frame or more"),
+        (["predict=-3"], "predict: is -3; it is 1 frame or more"),
+        (["observe=ten"], "observe"),
+        (["horizon=[0, 2]"], "horizon: is [0, 2]; it is numbers of frames, 1 or more"),
+        (["horizon=[2, 7]"], "horizon: is [2, 7], but predict is 6 frames; ask for no more"),
+        (["short=pad"], "short"),
+        (["test_repeat=2"], "test_repeat: is 2; it is 1: poses of several views cannot be averaged"),
+        (["stream=bone"], "stream: is 'bone'; poses are predicted as 'joint'"),
+        (
+            ["test_view.augment=[Flip]"],
+            "test_view.augment: is ['Flip']; errors are in metres of the recording",
+        ),
+        (
+            ["test_view.normalise=align_shoulders"],
+            "test_view.normalise: is 'align_shoulders', which turns by frames that are yet to come; choose another",
+        ),
+        (["train_view.normalise=align_shoulders"], "train_view.normalise: is 'align_shoulders'"),
+        (["test_view.sampling=[{Resize: {num_frame: 14}}]"], "test_view.sampling: is not one Crop"),
+        (["train_view.sampling=[{Crop: {num_frame: 12}}, Reverse]"], "train_view.sampling: is not one Crop"),
+        (["test_view.sampling=[Crop]"], "test_view.sampling.0.Crop.num_frame:"),
+        (
+            ["test_view.sampling.0.Crop.num_frame=20"],
+            "test_view.sampling.0.Crop.num_frame: takes 20 frames, but observe + predict are 14; write",
+        ),
+        (
+            ["train_view.sampling.0.Crop.num_frame=8"],
+            "train_view.sampling.0.Crop.num_frame: takes 8 frames, but observe is 8; a view holds those",
+        ),
+        (["method=null"], "method: net.st_gcn.Model predicts no poses; use method: net.long_term.LongTerm"),
+        (
+            ["schedule=[{name: a, losses: {cross_entropy: 1.0, future: 1.0}}]"],
+            "schedule.0.losses.cross_entropy: is of actions, which prediction does not learn; leave it out",
+        ),
+        (["schedule=[{name: a, losses: {intra_frame: 1.0}}]"], "schedule: has no phase that learns 'future'"),
+        (["select=val", "data.val_fraction=0"], "select: 'val' needs a validation part"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_refused_with_key_value_and_remedy(config, tmp_path, capsys, settings, said):
+    assert run(config, *settings) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_all_that_is_wrong_is_told_at_once(config, capsys):
+    settings = ["predict=5", "horizon=[9]", "stream=motion", "test_view.sampling.0.Crop.num_frame=3"]
+    settings += ["train_view.normalise=align_shoulders", "method=null", "optim.lr=-1", "method_args={}"]
+    assert run(config, *settings) == 2
+    message = capsys.readouterr().err
+    for key in ("horizon", "stream", "test_view.sampling.0", "train_view.normalise", "method", "optim.lr"):
+        assert f"{key}: " in message or f"{key}." in message
+
+
+# -- judging -----------------------------------------------------------------------------------------------
+
+
+def line(*x):
+    """One body of one joint on a line: (1, 1, T, 1, 1)."""
+    return torch.tensor(x).view(1, 1, -1, 1, 1)
+
+
+def test_simplest_predictions():
+    seen = line(5.0, 1.0, 1.5)
+    assert zero_velocity(seen, 3).flatten().tolist() == [1.5, 1.5, 1.5]
+    assert constant_velocity(seen, 3).flatten().tolist() == [2.0, 2.5, 3.0]
+    # What was not there before stands still, as in a clip of one frame.
+    assert constant_velocity(line(0.0, 4.0), 2).flatten().tolist() == [4.0, 4.0]
+    assert constant_velocity(line(4.0), 2).flatten().tolist() == [4.0, 4.0]
+    # Each joint and body by itself.
+    seen = torch.randn(2, 3, 4, 5, 3)
+    found = constant_velocity(seen, 6)
+    assert found.shape == (2, 3, 6, 5, 3)
+    expected = seen[1, 2, 3, 4] + 6 * (seen[1, 2, 3, 4] - seen[1, 2, 2, 4])
+    torch.testing.assert_close(found[1, 2, 5, 4], expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_prediction_goes_on_from_what_was_predicted(count):
+    shown = []
+
+    def forecast(x):
+        """Two more frames, each the sum of the two before."""
+        shown.append(x[0, 0, :, 0, 0].tolist())
+        first = x[:, :, -1:] + x[:, :, -2:-1]
+        return torch.cat((first, first + x[:, :, -1:]), 2)
+
+    seen = torch.tensor([1.0, 1.0, 2.0]).view(1, 1, 3, 1, 1).expand(2, 3, 3, 4, 2)
+    found = roll_out(forecast, seen, count)
+    assert found.shape == (2, 3, count, 4, 2)
+    assert found[1, 2, :, 3, 1].tolist() == [3.0, 5.0, 8.0, 13.0, 21.0][:count]
+    # As many frames as at first, and the last ones.
+    assert shown == [[1, 1, 2], [2, 3, 5], [5, 8, 13]][: -(-count // 2)]
+
+
+def test_error_is_that_at_each_horizon_not_up_to_it():
+    # Two bodies, two frames, two joints; off by 5 m at first, then by 1 m and 3 m.
+    future = torch.zeros(1, 2, 2, 2, 3)
+    predicted = future.clone()
+    predicted[0, 0, 0, 0] = torch.tensor([3.0, 4.0, 0.0])
+    predicted[0, 0, 1, 0, 2], predicted[0, 1, 1, 1, 0] = 1.0, -3.0
+    scored = torch.ones(1, 2, 2, 2, dtype=torch.bool)
+    scored[0, 1, 0] = scored[0, 0, 1, 1] = False
+    total = total_error(predicted, future, scored)
+    count = scored.sum((1, 3))
+    assert total.tolist() == [[5000.0, 4000.0]]
+    assert mpjpe(total.numpy(), count.numpy()).tolist() == [2500.0, pytest.approx(4000 / 3)]
+
+
+def test_clips_weigh_by_their_joints_and_none_gives_nan():
+    total, count = np.array([[10.0, 0], [50, 0]], np.float32), np.array([[1, 0], [2, 0]])
+    np.testing.assert_array_equal(mpjpe(total, count), [20, np.nan])
+    table = mpjpe_table(
+        {"a": total}, count, np.array([1, 1]), ["x", OVERALL], horizons=[1, 2], frame_rate=float("nan")
+    )
+    assert table["action"].tolist() == [OVERALL] * 4  # one's own action of that name does not replace it
+    assert table["mpjpe_mm"].isna().tolist() == [False, True] * 2
+    assert table["ms"].isna().all()
+
+
+def test_distances_within_and_between_actions():
+    # Two joints on a line; place and size count for nothing, so 0 and 180 degrees, and their middle.
+    east, north = [[-1.0, 0], [1, 0]], [[0, -1.0], [0, 1]]
+    poses = torch.tensor([east, [[7.0, 3], [9, 3]], north, [[1.0, 0], [-1, 0]]])[:, None]
+    same, other = distances_by_action(poses, torch.tensor([0, 0, 1, 1]))
+    assert same == pytest.approx((0 + math.sqrt(2)) / 2, abs=1e-3)
+    assert other == pytest.approx((2 * math.sqrt(2) + 2 * 2) / 4, abs=1e-3)
+    same, other = distances_by_action(poses[:1], torch.tensor([0]))
+    assert math.isnan(same)
+    assert math.isnan(other)
+
+
+def test_distances_are_the_same_in_parts():
+    poses, label = torch.randn(1030, 1, 2, 2), torch.arange(1030) % 3
+    unit = (poses - poses.mean((1, 2), keepdim=True)).flatten(1)
+    unit = unit / unit.norm(dim=1, keepdim=True)
+    distance = (unit[:, None] - unit).norm(dim=2).double()
+    alike = label[:, None] == label
+    alike_others = alike & ~torch.eye(1030, dtype=torch.bool)
+    same, other = distances_by_action(poses, label)
+    assert same == pytest.approx(float(distance[alike_others].mean()), rel=1e-4)
+    assert other == pytest.approx(float(distance[~alike].mean()), rel=1e-4)
+
+
+def test_results_are_json_whatever_the_figures(tmp_path):
+    figures = {"a": float("nan"), "b": {"c": float("inf"), "d": 0.5, "e": True}, "f": None, "g": "nan"}
+    io.save_result(tmp_path, figures)
+    result = result_of(tmp_path)
+    del result["made_with"]
+    assert result == {"a": None, "b": {"c": None, "d": 0.5, "e": True}, "f": None, "g": "nan"}
+
+
+# -- figures -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """The figures that are saved."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: saved.append(figure))
+    return saved
+
+
+def test_poses_are_drawn_while_they_are_there_and_hang_on_their_centre(tmp_path, pictures):
+    poses = moving(2, 2, 4, 25, 3) - [0, 0, 3]  # two clips of two bodies, three frames to come
+    poses[:, :, :, NTU.spine] = 0
+    last, true = poses[:, :, 0], poses[:, :, 1:]
+    scored = np.ones((2, 2, 3, 25), bool)
+    scored[:, 0, :, NTU.spine] = False
+    scored[0] = False  # nobody to judge in the first clip
+    scored[1, 1] = False  # nor in the second body
+    scored[1, 0, 2] = False  # who leaves before the third frame
+    arrays = {"label": np.array([0, 1]), "last": last, "true": true, "predicted": true + 1, "scored": scored}
+    draw_poses(arrays, ["one", "two"], NTU, tmp_path / "poses.png")
+    (figure,) = pictures
+    assert [axes.get_title() for axes in figure.axes] == ["last seen", "+1 frames", "+2 frames", "+3 frames"]
+    assert figure.axes[0].get_ylabel() == "two"
+    upright = int(np.abs(last[1, 0, 1] - last[1, 0, 0]).argmax())
+    plane = [0 if upright else 1, upright]
+    for axes, expected in zip(
+        figure.axes,
+        [
+            [last[1, 0]],
+            [true[1, 0, 0], true[1, 0, 0] + 1],
+            [true[1, 0, 1], true[1, 0, 1] + 1],
+            [],
+        ],
+        strict=True,
+    ):
+        drawn = [lines.get_segments() for lines in axes.collections if len(lines.get_segments())]
+        assert len(drawn) == len(expected)
+        for bones, pose in zip(drawn, expected, strict=True):
+            np.testing.assert_allclose(bones, [pose[list(bone)][:, plane] for bone in NTU.bones])
+
+
+def test_a_joint_that_is_not_there_has_no_bones(tmp_path, pictures):
+    poses = moving(1, 1, 3, 25, 3)
+    poses[:, :, :, NTU.spine] = 0
+    poses[:, :, 0, NTU.spine] = 3.0  # not centred: it is gone
+    scored = np.ones((1, 1, 2, 25), bool)
+    scored[..., NTU.spine] = False
+    arrays = {"label": np.array([0]), "last": poses[:, :, 0], "true": poses[:, :, 1:], "scored": scored}
+    draw_poses({**arrays, "predicted": poses[:, :, 1:]}, ["a"], NTU, tmp_path / "poses.png")
+    without = sum(NTU.spine not in bone for bone in NTU.bones)
+    assert {len(lines.get_segments()) for axes in pictures[0].axes for lines in axes.collections} == {without}
+
+
+def test_nothing_to_judge_is_drawn_as_nothing(tmp_path, pictures):
+    poses = moving(2, 2, 3, 25, 3)
+    arrays = {"label": np.array([0, 1]), "last": poses[:, :, 0], "true": poses, "predicted": poses}
+    draw_poses({**arrays, "scored": np.zeros((2, 2, 3, 25), bool)}, ["a", "b"], NTU, tmp_path / "poses.png")
+    table = pd.DataFrame({"predictor": ["network"], "frames": [1], "mpjpe_mm": [np.nan]})
+    draw_errors(table, tmp_path / "mpjpe.png")
+    poses, errors = pictures
+    assert not any(axes.collections for axes in poses.axes)
+    assert errors.axes[0].get_ylim() == (0, 1)
+
+
+def test_errors_are_drawn_at_the_scale_of_the_network(tmp_path, pictures):
+    errors = {"network": (10.0, 30.0), "zero_velocity": (20.0, 40.0), "constant_velocity": (9.0, 900.0)}
+    rows = [[name, frame, error[frame // 8]] for name, error in errors.items() for frame in (1, 8)]
+    draw_errors(pd.DataFrame(rows, columns=["predictor", "frames", "mpjpe_mm"]), tmp_path / "mpjpe.png")
+    (axes,) = pictures[0].axes
+    assert axes.get_ylim() == (0, 60)
+    assert [line.get_label() for line in axes.lines] == ["network", "zero velocity", "constant velocity"]
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "--"]
+    for line, error in zip(axes.lines, errors.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), [[1, error[0]], [8, error[1]]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (["train_loss"], ["loss"]),
+        (["train_loss", "val_mpjpe", "val_mpjpe_10"], ["loss", "error in mm"]),
+        (["train_loss", "train_top1", "val_mpjpe"], ["loss", "accuracy"]),
+    ],
+)
+def test_curves_are_of_losses_and_of_accuracies_or_errors(tmp_path, pictures, columns, titles):
+    save_curves(
+        pd.DataFrame({"epoch": [1, 2], **{key: [0.5, 0.4] for key in columns}}), tmp_path / "curves.png"
+    )
+    assert [axes.get_title() for axes in pictures[0].axes] == titles
+    assert all(len(axes.lines) == 1 for axes in pictures[0].axes)
+
+
+# -- what is to come ---------------------------------------------------------------------------------------
+
+
+def test_joints_are_judged_that_are_there_then_and_in_the_last_frame_seen():
+    last = torch.tensor([[1.0, 0], [0, 0], [0, 2], [3, 3]])  # the second joint is not there
+    target = torch.tensor([[[0.0, 1], [1, 1], [0, 0], [2, 2]], [[0, 0], [1, 1], [4, 0], [0, 5]]])
+    expected = [[True, False, False, True], [False, False, True, True]]
+    assert scored_joints(target, last).tolist() == expected
+    assert (
+        scored_joints(target.expand(3, 2, 2, 4, 2), last.expand(3, 2, 4, 2)).tolist() == [[expected] * 2] * 3
+    )
+
+
+def test_losses_are_means_over_judged_joints():
+    predicted, target = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    target[0, 0, 0], target[0, 1, 1] = torch.tensor([3.0, 4.0]), torch.tensor([100.0, 0.0])
+    scored = torch.tensor([[[True, True], [True, False]]])
+    assert mean_distance(predicted, target, scored).item() == pytest.approx(5 / 3, rel=1e-4)
+    assert mean_squared_error(predicted, target, scored).item() == pytest.approx(12.5 / 3)
+    nobody = torch.zeros_like(scored)
+    for loss in (mean_distance, mean_squared_error):
+        predicted = torch.zeros(1, 2, 2, 2, requires_grad=True)
+        assert loss(predicted, target, nobody).item() == 0
+        loss(predicted, torch.zeros_like(target), scored).backward()
+        assert predicted.grad.isfinite().all()
+        assert loss(predicted.bfloat16(), target, scored).dtype == torch.float32
+
+
+def decoder(**changes):
+    torch.manual_seed(0)
+    made = FutureDecoder(5, 3, **{"num_predict": 4, "hidden": 6, "num_block": 2, "num_recent": 3} | changes)
+    torch.nn.init.normal_(made.out.weight)
+    return made.eval()
+
+
+def test_decoder_adds_to_the_last_pose():
+    bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
+    fresh = FutureDecoder(5, num_predict=4, hidden=6)
+    torch.testing.assert_close(fresh(maps, bodies), bodies[:, -1:].expand(-1, 4, -1, -1))
+    made = decoder()
+    moved = made(maps, bodies) - bodies[:, -1:]
+    assert moved.shape == (2, 4, 25, 3)
+    assert moved.abs().max() > 0.1
+    # Elsewhere the same motion follows.
+    torch.testing.assert_close(made(maps, bodies + 2) - bodies[:, -1:] - 2, moved, atol=1e-4, rtol=1e-4)
+    assert made(maps[:0], bodies[:0]).shape == (0, 4, 25, 3)
+
+
+def test_decoder_sees_the_maps_and_the_frames_seen_last():
+    made, bodies, maps = decoder(), torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
+    expected = made(maps, bodies)
+    earlier = bodies.clone()
+    earlier[:, :4] += 1
+    torch.testing.assert_close(made(maps, earlier), expected)
+    for change in ({"frame": 4}, {"map": 0}, {"map": 3}):
+        other, others = bodies.clone(), maps.clone()
+        if "frame" in change:
+            other[:, change["frame"]] += 1
+        else:
+            others[:, :, change["map"]] += 1
+        assert not torch.allclose(made(others, other), expected, atol=1e-3)
+    # The first frame stands for those before it.
+    once = bodies[:, -1:]
+    torch.testing.assert_close(made(maps, once), made(maps, once.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("name", ["num_predict", "hidden", "num_block", "num_recent"])
+def test_sizes_of_the_decoder_are_one_or_more(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; give 1 or more"):
+        FutureDecoder(5, **{name: 0})
