@@ -11,7 +11,8 @@ import torch
 from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.loader import Batch, Loader
-from feeder.prepared import PreparedWriter
+from feeder.prepared import PreparedWriter, open_prepared
+from feeder.ragged import RaggedBatch
 from feeder.views import Base, View
 from net.utils.layouts import get_skeleton
 
@@ -260,3 +261,101 @@ def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
 def test_bad_arguments_are_refused(data, changes, said):
     with pytest.raises(ValueError, match=said):
         make_loader(make_feeder(data), **changes)
+
+
+# -- beginnings of clips -----------------------------------------------------------------------------------
+
+WHOLE_CLIP = ["none", "center_first_frame", "center_per_frame", "align_torso", "align_shoulders"]
+
+
+def rewritten(data, path, change):
+    """Another file of the same clips, whose tracks (M, T, V, C) `change` has changed."""
+    source = open_prepared(data)
+    with PreparedWriter(
+        path, skeleton=NTU, class_names=["a", "b", "c"], frame_rate=30.0, bodies="first", source="tests"
+    ) as writer:
+        for clip in range(len(source.name)):
+            shape = (source.num_body[clip], source.num_frame[clip], 25, 3)
+            tracks = source.read(np.array([clip])).reshape(shape)
+            writer.append(str(source.name[clip]), int(source.label[clip]), change(tracks))
+        writer.finish({"xsub": {part: clips.tolist() for part, clips in source.splits["xsub"].items()}})
+    return path
+
+
+def seen_frames(num_frame, ratio):
+    return max(1, round(num_frame * ratio))
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 0.75, 1.0])
+@pytest.mark.parametrize("changes", [{}, {"cache": "memory"}, {"cache": "none", "num_worker": 1}], ids=str)
+def test_beginnings_are_the_clips_as_if_cut_by_hand(data, tmp_path, ratio, changes):
+    cut = rewritten(
+        data, tmp_path / "cut.h5", lambda tracks: tracks[:, : seen_frames(tracks.shape[1], ratio)]
+    )
+    views = [
+        view(augment=["Shear"]),
+        view(sampling=[{"Resize": {"num_frame": 9}}], normalise="align_shoulders"),
+    ]
+    whole = make_loader(make_feeder(data), views, **changes)
+    expected = collect(make_loader(make_feeder(cut), views), epoch=1)
+    assert_same(collect(whole.beginnings(ratio), epoch=1), expected)
+    # The loader itself still shows whole clips.
+    assert_same(collect(whole, epoch=1), collect(make_loader(make_feeder(data), views), epoch=1))
+    assert_same(collect(whole.beginnings(0.5).beginnings(ratio), epoch=1), expected)
+
+
+@pytest.mark.parametrize("normalise", WHOLE_CLIP)
+def test_what_comes_later_shows_in_no_beginning(data, tmp_path, normalise):
+    def change(tracks):
+        changed = tracks.copy()
+        later = changed[:, seen_frames(tracks.shape[1], 0.4) :]
+        later[...] = -3 * later[..., ::-1] + 1
+        return changed
+
+    other = rewritten(data, tmp_path / "other.h5", change)
+    views = [
+        view(normalise=normalise, augment=["UnitBox", {"TemporalBlur": {"p": 1.0}}]),
+        view(normalise=normalise, sampling=[{"Resize": {"num_frame": 9}}], augment=[]),
+        view(normalise=normalise, sampling=[{"Crop": {"num_frame": 9}}, "TemporalCrop"], augment=[]),
+        view(normalise=normalise, sampling=[{"Pad": {"num_frame": 30}}], augment=[], stream="bone_motion"),
+    ]
+    first, second = (make_loader(make_feeder(path), views) for path in (data, other))
+    assert_same(collect(first.beginnings(0.4)), collect(second.beginnings(0.4)))
+    with pytest.raises(AssertionError):
+        assert_same(collect(first.beginnings(0.6)), collect(second.beginnings(0.6)))
+
+
+def test_ways_to_the_next_frame_end_with_the_beginning():
+    clip = torch.arange(12.0).square().view(2, 6, 1, 1)  # two bodies of six frames
+    batch = RaggedBatch(clip.flatten(0, 1), torch.tensor([0]), torch.tensor([6]), torch.tensor([2]))
+    moved = batch.beginning(0.5).displacement()
+    positions = torch.arange(3, dtype=torch.float64)[None]
+    found = moved.poses(moved.tracks(2), positions)[..., 0, 0]
+    assert found.tolist() == [[1, 3, -4], [13, 15, -64]]  # the last one's leads to 0
+    assert batch.beginning(0.5).beginning(1 / 3).num_frame.tolist() == [1]
+    assert batch.beginning(0.5).beginning(1.0).row(moved.tracks(2), torch.zeros(2, 1).long()).tolist() == [
+        [0],
+        [6],
+    ]
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, float("nan")])
+def test_a_share_that_cannot_be_seen_is_refused(data, ratio):
+    with pytest.raises(ValueError, match=f"ratio is {ratio}; give more than 0, up to 1"):
+        make_loader(make_feeder(data)).beginnings(ratio)
+
+
+def test_features_have_no_beginning(data):
+    feeder = make_feeder(data)
+    with pytest.raises(AssertionError):
+        make_loader(feeder).with_features(torch.zeros(len(feeder), 1, 4)).beginnings(0.5)
+
+
+def test_views_of_the_same_frames_are_sampled_alike(data):
+    same = [view(), view(same_frames=True, normalise="none", augment=[])]
+    assert len(collect(make_loader(make_feeder(data), same))[0].views) == 2
+    other = [view(), view(same_frames=True, sampling=[{"Resize": {"num_frame": 8}}])]
+    with pytest.raises(
+        ValueError, match="same_frames: true, but samples otherwise than the first one; give both"
+    ):
+        make_loader(make_feeder(data), other)

@@ -12,6 +12,7 @@ import yaml
 
 import main
 from conftest import TINY_CONFIG
+from feeder.prepared import PreparedWriter, open_prepared
 from processor import io
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
@@ -56,7 +57,11 @@ def test_learns_and_leaves_the_files_of_a_run(finished):
     assert (result["num_train_clip"], result["num_val_clip"], result["num_test_clip"]) == (48, 16, 32)
     assert result["select"] == "val"
     present = {path.name for path in work.iterdir()}
-    assert set(io.RUN_FILES) - {"labelled.csv"} <= present  # all labels are used
+    # All labels are used; nothing is told early, or predicted.
+    others = {"labelled.csv", "anticipation.csv", "anticipation.png"}
+    others |= {"predictions.npz", "mpjpe.csv", "mpjpe.png", "poses.png"}
+    assert set(io.RUN_FILES) - others <= present
+    assert not others & present
     assert any(name.startswith("events.out.tfevents") for name in present)
     rows = list(csv.DictReader((work / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
@@ -410,4 +415,93 @@ def test_missing_data_names_the_command_that_makes_it(tiny_config, work, capsys)
     message = capsys.readouterr().err
     assert "nowhere.h5" in message
     assert "make demo" in message
+    assert not work.exists()
+
+
+# -- anticipation ------------------------------------------------------------------------------------------
+
+
+def with_other_ends(data, path, ratio):
+    """The same clips, of which other frames follow after a share; and one of those that end there."""
+    source = open_prepared(data)
+    changed, cut = ({"path": path / name, "tracks": []} for name in ("changed.h5", "cut.h5"))
+    for clip in range(len(source.name)):
+        shape = (source.num_body[clip], source.num_frame[clip], 25, 3)
+        tracks = source.read(np.array([clip])).reshape(shape)
+        seen = round(shape[1] * ratio)
+        cut["tracks"].append(tracks[:, :seen])
+        changed["tracks"].append(np.concatenate((tracks[:, :seen], 2 - tracks[:, seen:][:, ::-1, ::-1]), 1))
+    for each in (changed, cut):
+        with PreparedWriter(
+            each["path"],
+            skeleton=source.skeleton,
+            class_names=source.class_names,
+            frame_rate=30.0,
+            bodies="energy",
+            source="tests",
+        ) as writer:
+            for clip, tracks in enumerate(each["tracks"]):
+                keys = {key: int(values[clip]) for key, values in source.keys.items()}
+                writer.append(str(source.name[clip]), int(source.label[clip]), tracks, **keys)
+            writer.finish({"xsub": {part: list(map(int, c)) for part, c in source.splits["xsub"].items()}})
+    return changed["path"], cut["path"]
+
+
+def anticipated(config, work, *args: str) -> dict[str, float]:
+    assert run(config, "--phase", "test", "--overwrite", "-w", str(work), *args) == 0
+    return json.loads((work / "result.json").read_text())
+
+
+@pytest.mark.parametrize("normalise", ["center_first_frame", "align_shoulders"])
+def test_an_action_is_told_from_the_part_that_was_seen_alone(
+    finished, tiny_data, tmp_path, monkeypatch, normalise
+):
+    config, trained = finished
+    scores, evaluate = [], Recognition.evaluate
+    monkeypatch.setattr(
+        Recognition,
+        "evaluate",
+        lambda self, loader: [scores.append(made := evaluate(self, loader)), made][1],
+    )
+    changed, cut = with_other_ends(tiny_data, tmp_path, 0.5)
+    settings = ["--weights", str(trained / "best.pt"), f"test_view.normalise={normalise}"]
+    early = "observe_ratio=[0.5, 0.1, 1.0, 0.5]"
+    result = anticipated(config, tmp_path / "whole", *settings, early)
+    assert list(result["anticipation"]) == ["0.1", "0.5", "1.0"]
+    assert result["anticipation"]["1.0"] == result["top1"]
+    whole, tenth, half, again = (each.arrays["scores"] for each in scores)
+    np.testing.assert_array_equal(whole, again)
+    assert not np.allclose(tenth, half, atol=1e-3)
+    scores.clear()
+    assert anticipated(config, tmp_path / "cut", *settings, f"data.path={cut}")["top1"] == pytest.approx(
+        result["anticipation"]["0.5"]
+    )
+    np.testing.assert_allclose(scores[0].arrays["scores"], half, atol=1e-5)
+    scores.clear()
+    anticipated(config, tmp_path / "changed", *settings, f"data.path={changed}", "observe_ratio=[0.5]")
+    other, half_again = (each.arrays["scores"] for each in scores)
+    np.testing.assert_array_equal(half_again, half)
+    assert not np.allclose(other, whole, atol=1e-3)
+
+
+def test_table_and_curve_of_what_was_seen(finished, tmp_path, capsys):
+    config, trained = finished
+    ratios = [number / 10 for number in range(1, 11)]
+    settings = ["--weights", str(trained / "best.pt"), f"observe_ratio={ratios}"]
+    result = anticipated(config, tmp_path, *settings)
+    rows = list(csv.DictReader((tmp_path / "anticipation.csv").open()))
+    assert [float(row["observed"]) for row in rows] == ratios
+    assert [float(row["top1"]) for row in rows] == list(result["anticipation"].values())
+    assert float(rows[0]["top1"]) < float(rows[-1]["top1"]) == result["top1"]
+    assert (tmp_path / "anticipation.png").stat().st_size > 1000
+    said = f"top1 by share observed: 10 % {float(rows[0]['top1']):.4f}, 20 % "
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ratios", ["[0.0, 0.5]", "[0.5, 1.5]", "[.nan]"])
+def test_shares_that_cannot_be_seen_are_refused(tiny_config, work, capsys, ratios):
+    assert run(tiny_config, f"observe_ratio={ratios}") == 2
+    message = capsys.readouterr().err
+    assert "observe_ratio: is [" in message
+    assert "it is shares of a clip, above 0, up to 1" in message
     assert not work.exists()

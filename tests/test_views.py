@@ -256,6 +256,51 @@ def test_views_of_clips_of_another_layout_are_refused_together():
         make_views([view(), view()], to_batch(make_clips([5], [1], num_joint=20)), generator())
 
 
+FRAMES_DRAWN = [
+    [{"Crop": {"num_frame": 6, "where": "random"}}],
+    [{"RandomResizedCrop": {"num_frame": 9, "min_ratio": 0.2, "max_ratio": 0.9}}, "Reverse"],
+    [*CROPPED, "Reverse"],
+    [{"UniformSample": {"num_frame": 12}}],
+]
+
+
+@pytest.mark.parametrize("sampling", FRAMES_DRAWN, ids=str)
+@pytest.mark.parametrize("others", [[], [{"normalise": "none"}], [{"normalise": "align_shoulders"}]], ids=str)
+def test_a_view_of_the_same_frames_takes_those_of_the_first(sampling, others):
+    """Whether the first, or the second, shares what it is made of with another view, or not."""
+    batch = to_batch(make_clips(LENGTHS, BODIES), gap=2)
+    first = view(sampling=sampling, augment=["Shear"], normalise="align_shoulders")
+    plain, same = (view(sampling=sampling, same_frames=same) for same in (False, True))
+    more = [view(sampling=CROPPED if sampling[:1] == RESIZE else sampling, **each) for each in others]
+    # What a view of these draws takes alone.
+    expected = plain(batch, generator(5))
+    _, found, *_ = make_views([first, same, *more], batch, generator(5))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    _, drawn, *_ = make_views([first, plain, *more], batch, generator(5))
+    assert not torch.allclose(drawn, expected, atol=1e-3)
+
+
+def test_a_view_of_the_same_frames_is_augmented_by_draws_of_its_own():
+    batch = to_batch(make_clips(LENGTHS, BODIES))
+    described = {"sampling": FRAMES_DRAWN[0], "augment": ["Shear"]}
+    first, same = view(**described), view(**described, same_frames=True)
+    made, again, third = make_views([first, same, same], batch, generator(2))
+    torch.testing.assert_close(made, first(batch, generator(2)))
+    assert not torch.allclose(made, again, atol=1e-3)
+    assert not torch.allclose(again, third, atol=1e-3)
+    # It draws no frames, and goes on where the first view stopped.
+    draws = generator(2)
+    first(batch, draws)
+    shear = view(sampling=[{"Crop": {"num_frame": 6}}], augment=["Shear"])
+    frames = generator(2)
+    torch.testing.assert_close(again, same(batch, draws, frames=frames))
+    state = draws.get_state()
+    draws = generator(2)
+    first(batch, draws)
+    shear(batch, draws)
+    assert torch.equal(draws.get_state(), state)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_view():
