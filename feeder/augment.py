@@ -363,7 +363,14 @@ class UnitBox(DirectStep):
     """Each axis moved and scaled so that the joints of the view span [-1, 1] on it (CTR-GCN's NW-UCLA feeder).
 
     One box per clip around all its bodies, empty frames left out; an axis without extent is only moved.
+
+    num_seen: frames of the view that the box is around, from the first on; None for all of them.
     """
+
+    def __init__(self, num_seen: int | None = None) -> None:
+        if num_seen is not None and num_seen < 1:
+            raise ValueError(f"num_seen is {num_seen}; give 1 frame or more, or null for all")
+        self.num_seen = num_seen
 
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
@@ -372,14 +379,15 @@ class UnitBox(DirectStep):
         of_track = send(clip, poses.device)
         track = of_track[:, None].expand(-1, poses.shape[-1])
         corner = poses.new_zeros(num_clip, poses.shape[-1])
+        seen, unseen = poses[:, : self.num_seen], absent[:, : self.num_seen]
         low = corner.scatter_reduce(
-            0, track, poses.masked_fill(absent, math.inf).amin((1, 2)), "amin", include_self=False
+            0, track, seen.masked_fill(unseen, math.inf).amin((1, 2)), "amin", include_self=False
         )
         high = corner.scatter_reduce(
-            0, track, poses.masked_fill(absent, -math.inf).amax((1, 2)), "amax", include_self=False
+            0, track, seen.masked_fill(unseen, -math.inf).amax((1, 2)), "amax", include_self=False
         )
         extent = (high - low) / 2
-        middle = (high + low) / 2
+        middle = torch.where(high < low, 0, (high + low) / 2)  # nobody may be seen in those frames
         factor = torch.where(extent > 0, 1 / extent, 1)
         boxed = (poses - middle[of_track][:, None, None]) * factor[of_track][:, None, None]
         return boxed.masked_fill_(absent, 0)

@@ -148,18 +148,30 @@ class RandomResizedCrop(SamplingStep):
 
     The ratio is drawn uniformly, and the place as well unless `center`. A drawn part has `min_frame` frames
     or more, as far as the clip has them (CTR-GCN trains with 64).
+
+    num_ahead: frames that follow the part at the same pace; empty ones where the clip has ended.
     """
 
     draws = True
 
     def __init__(
-        self, num_frame: int, min_ratio: float, max_ratio: float, *, min_frame: int = 1, center: bool = False
+        self,
+        num_frame: int,
+        min_ratio: float,
+        max_ratio: float,
+        *,
+        min_frame: int = 1,
+        center: bool = False,
+        num_ahead: int = 0,
     ) -> None:
         if not 0 < min_ratio <= max_ratio <= 1:
             raise ValueError(f"ratios are {min_ratio} to {max_ratio}; give 0 < min_ratio <= max_ratio <= 1")
         if min_frame < 1:
             raise ValueError(f"min_frame is {min_frame}; a part has 1 frame or more")
-        self.num_frame: int = _check_num_frame(num_frame)
+        if num_ahead < 0:
+            raise ValueError(f"num_ahead is {num_ahead}; give 0 frames or more")
+        self.num_frame: int = _check_num_frame(num_frame) + num_ahead
+        self.num_ahead = num_ahead
         self.min_ratio, self.max_ratio = min_ratio, max_ratio
         self.min_frame, self.center = min_frame, center
 
@@ -173,7 +185,13 @@ class RandomResizedCrop(SamplingStep):
         else:
             part = (ratio * length).long().clamp(min=self.min_frame).minimum(length)
             first = _below(length - part + 1, generator)
-        return first[:, None] + _resized(part, self.num_frame)
+        num_part = self.num_frame - self.num_ahead
+        positions = first[:, None] + _resized(part, num_part)
+        if not self.num_ahead:
+            return positions
+        step = torch.arange(1, self.num_ahead + 1) * (part / num_part)[:, None]
+        ahead = positions[:, -1:] + step
+        return torch.cat((positions, ahead.masked_fill(ahead > length[:, None] - 1, math.nan)), 1)
 
 
 class UniformSample(SamplingStep):

@@ -143,6 +143,10 @@ class Model(Backbone, MultiTask):
         bodies, present = self._split(x)
         return BodyMaps(self.maps(bodies, self.infer(bodies)), len(x), present)
 
+    def own_losses(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See `Backbone`."""
+        return self._learn_links(self._split(x)[0], wanted)[1]
+
     def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
         """See `Backbone`."""
         bodies, present = self._split(x)

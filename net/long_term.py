@@ -124,6 +124,8 @@ class LongTerm(MultiTask):
         """See `MultiTask`; the key view must show the frames of the first."""
         wanted = set(wanted)
         x = lesson.views[0]
+        if wanted <= set(self.encoder.OWN_LOSSES):
+            return Taught(self.encoder.own_losses(x, wanted))
         present = present_bodies(x)
         maps, losses = self.encoder.encode_and_learn(x, wanted)
         scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None

@@ -357,3 +357,13 @@ def test_queue_wraps_and_keeps_labels():
 def test_numbers_out_of_range_are_named(argument, value):
     with pytest.raises(ValueError, match=f"{argument} is {value}"):
         small(**{argument: value})
+
+
+def test_losses_of_the_backbone_alone_need_no_feature_maps(monkeypatch):
+    backbone = as_gcn.Model(3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0)
+    network = small(backbone).eval()
+    among = network.learn(lesson(), (CROSS_ENTROPY, "nll", "kl")).losses
+    monkeypatch.setattr(backbone, "maps", None)
+    alone = network.learn(lesson(), ("nll", "kl")).losses
+    assert set(alone) == {"nll", "kl"}
+    torch.testing.assert_close(alone, among)

@@ -63,8 +63,12 @@ class Backbone(nn.Module):
         """Feature maps of clips x (N, C, T, V, M)."""
         raise NotImplementedError
 
+    def own_losses(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """Those of the backbone's own losses that are wanted, each (), without the feature maps."""
+        return {}
+
     def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
-        """As `encode`, and those of the backbone's own losses that are wanted, each ()."""
+        """`encode` and `own_losses` at once."""
         return self.encode(x), {}
 
     @property

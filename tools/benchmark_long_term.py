@@ -1,0 +1,79 @@
+"""Benchmark: what each loss of the long-term network costs in a training step."""
+
+import statistics
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from net import st_gcn
+from net.long_term import LongTerm
+from net.multi_task import CROSS_ENTROPY, Lesson
+from tools.contest import LAYOUT, PRECISIONS, Row, autocast, take_turns
+
+NUM_CLASS = 60
+
+
+def long_term(rounds: int, device: torch.device) -> Iterator[Row]:
+    """Steps with all losses, and with all but one: the difference is what that one costs."""
+    for precision, dtype in PRECISIONS.items():
+        yield from costs(rounds, device, dtype, precision)
+
+
+def costs(
+    rounds: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    precision: str,
+    *,
+    num_clip: int = 32,
+    num_frame: int = 64,
+    hidden_channels: int = 64,
+    queue_size: int = 32_768,
+) -> Iterator[Row]:
+    """Rows of one precision: all losses, each left out, and the action alone."""
+    torch.manual_seed(0)
+    backbone = st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=hidden_channels)
+    network = LongTerm(backbone, queue_size=queue_size).to(device).train()
+    lesson = made_up_lesson(num_clip, num_frame, network.num_predict, device)
+    every = (CROSS_ENTROPY, *LongTerm.LOSSES)
+    sets = {"all losses": every}
+    sets |= {f"without {name}": tuple(n for n in every if n != name) for name in LongTerm.LOSSES}
+    sets["the action alone"] = (CROSS_ENTROPY,)
+    work = {name: step(network, lesson, wanted, dtype) for name, wanted in sets.items()}
+    seconds = take_turns(work, rounds)
+    what = f"long-term step, ST-GCN {hidden_channels} channels, {num_frame} frames, {precision}"
+    for name, each in seconds.items():
+        share = statistics.median(1 - t / whole for t, whole in zip(each, seconds["all losses"], strict=True))
+        cost = "" if name == "all losses" else f"{100 * share:.1f} % less time"
+        yield Row(f"{what}, {name}", f"{num_clip / statistics.median(each):,.1f}", time=cost)
+
+
+def made_up_lesson(num_clip: int, num_frame: int, num_predict: int, device: torch.device) -> Lesson:
+    """Noise of two bodies in the form of a batch."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, num_clip, 2, num_frame + num_predict, 25, 3)
+    views = torch.randn(shape, generator=generator).to(device).permute(0, 1, 5, 3, 4, 2)
+    label = torch.arange(num_clip, device=device) % NUM_CLASS
+    seen = views[:, :, :, :num_frame]
+    return Lesson(list(seen.unbind(0)), views[0, :, :, num_frame:], label)
+
+
+def step(
+    network: LongTerm, lesson: Lesson, wanted: tuple[str, ...], dtype: torch.dtype
+) -> Callable[[], Tensor]:
+    """A forward and backward pass with the losses that are wanted; it returns their sum."""
+
+    def run() -> Tensor:
+        with autocast(lesson.views[0].device, dtype):
+            taught = network.learn(lesson, wanted)
+        assert taught.scores is not None
+        assert lesson.label is not None
+        losses = [*taught.losses.values(), F.cross_entropy(taught.scores.float(), lesson.label)]
+        network.zero_grad(set_to_none=True)
+        total = torch.stack(losses).sum()
+        total.backward()
+        return total.detach()
+
+    return run
