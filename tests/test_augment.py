@@ -302,6 +302,19 @@ def test_unit_box_spans_each_axis_with_the_joints_of_all_bodies_of_a_clip():
     assert not found[5, ..., 2].any()
 
 
+def test_unit_box_around_the_frames_seen_is_that_of_a_shorter_view():
+    poses = make_poses()
+    poses[5, :6] = 0  # nobody is there at first: the rest stays as it is
+    later = poses.clone()
+    later[:, 6:] *= 7
+    found = run(later.clone(), UnitBox(num_seen=6))
+    torch.testing.assert_close(found[:5, :6], run(poses[:, :6].clone(), UnitBox())[:5])
+    torch.testing.assert_close(found[5], later[5])
+    assert found[:5, 6:].abs().max() > 3
+    with pytest.raises(ValueError, match="num_seen is 0"):
+        UnitBox(num_seen=0)
+
+
 def test_unit_box_leaves_an_empty_clip_empty():
     poses = make_poses()
     poses[2] = 0

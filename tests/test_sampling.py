@@ -103,6 +103,24 @@ def test_random_crop_with_a_fixed_ratio_of_one_is_resize():
     np.testing.assert_array_equal(rows([RandomResizedCrop(20, 1.0, 1.0)]), rows([Resize(20)]))
 
 
+def test_frames_ahead_follow_a_crop_at_its_pace_until_the_clip_ends():
+    lengths = [100] * 200 + [7, 1]
+    plain = rows([RandomResizedCrop(8, 0.3, 1.0)], lengths)
+    longer = rows([RandomResizedCrop(8, 0.3, 1.0, num_ahead=5)], lengths)
+    assert longer.shape[1] == 13
+    np.testing.assert_array_equal(longer[:, :8], plain)  # what is seen is what it was
+    whole = plain[:200]
+    pace = (whole[:, 7] - whole[:, 3]) / 4
+    expected = whole[:, 7:] + np.arange(1, 6) * pace[:, None]
+    ends = expected > 99
+    assert 0 < ends.mean() < 1
+    np.testing.assert_array_equal(np.isnan(longer[:200, 8:]), ends)
+    np.testing.assert_allclose(longer[:200, 8:][~ends], expected[~ends])
+    assert np.isnan(longer[-1, 8:]).all()
+    with pytest.raises(ValueError, match="num_ahead is -1"):
+        RandomResizedCrop(8, 0.3, 1.0, num_ahead=-1)
+
+
 def test_uniform_sample_takes_one_frame_of_each_part():
     size = 8
     for length, middle in zip(LENGTHS, rows([UniformSample(size, random=False)]), strict=True):
