@@ -140,7 +140,8 @@ class Prediction(Teaching):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        judgeable = replace(batch, views=[self._judgeable(batch.data), *batch.views[1:]])
+        data = self._judgeable(batch.data, self.config.train_view)
+        judgeable = replace(batch, views=[data, *batch.views[1:]])
         return self.teach(judgeable, batch.label)[1]
 
     def evaluate(self, loader: Loader) -> Evaluation:
@@ -149,7 +150,7 @@ class Prediction(Teaching):
         found: dict[str, list[Tensor]] = {}
         observe, count = self.config.observe, self.config.predict
         for batch in self.watch(loader):
-            data = self._judgeable(batch.data)
+            data = self._judgeable(batch.data, self.config.test_view)
             with self.autocast():
                 predicted = roll_out(self.model.forecast, data[:, :, :observe], count)
             # (N, M, T, V, C)
@@ -174,12 +175,12 @@ class Prediction(Teaching):
         arrays |= {"name": loader.feeder.name[clips], "label": loader.feeder.label[clips]}
         return Evaluation(self._metrics(arrays), arrays)
 
-    def _judgeable(self, data: Tensor) -> Tensor:
-        """Clips (N, C, T, V, M) without the bodies to come that lie elsewhere than those seen last.
+    def _judgeable(self, data: Tensor, view: ViewConfig) -> Tensor:
+        """Clips (N, C, T, V, M) of a view, without the bodies to come that lie elsewhere than those seen last.
 
         Where poses are relative to the first body of each frame, so are the others' only while it is there.
         """
-        if self.config.test_view.normalise not in MOVING_ORIGIN or data.shape[-1] == 1:
+        if view.normalise not in MOVING_ORIGIN or data.shape[-1] == 1:
             return data
         seen, future = data.tensor_split([self.config.observe], dim=2)
         there = (data[..., 0] != 0).any(3).any(1)[:, self.config.observe - 1 :]  # (N, 1 + P)

@@ -207,6 +207,28 @@ def test_a_trial_judges_the_clips_that_it_has_seen(config, tmp_path):
     assert found["label"].tolist() == [clip % 4 for clip in range(64, 74)]
 
 
+def test_clips_of_several_processes_are_put_in_order(finished, tmp_path, monkeypatch):
+    """As two processes have them, one the even clips, the other the odd ones."""
+    by_rank = lambda values: torch.cat((values[::2], values[1::2]))  # noqa: E731
+    monkeypatch.setattr("processor.prediction.distributed.all_gather_ragged", by_rank)
+    config, work = finished
+    assert run(config, "--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path)) == 0
+    alone, together = predictions_of(work), predictions_of(tmp_path)
+    assert alone.keys() == together.keys()
+    for name, values in alone.items():
+        np.testing.assert_array_equal(together[name], values)
+    alone, together = (pd.read_csv(folder / "mpjpe.csv") for folder in (work, tmp_path))
+    pd.testing.assert_frame_equal(alone, together)
+
+
+def test_a_model_that_predicts_by_itself_needs_no_method(config, tmp_path):
+    args = "{_delete_: true, num_class: 4, num_predict: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8}"
+    settings = ["model=net.as_gcn.Model", f"model_args={args}", "method=null", "method_args={}"]
+    crop = "train_view.sampling.0.Crop.num_frame=12"
+    assert run(config, "--debug", "test_batch_size=4", *settings, crop) == 0
+    assert np.isfinite(predictions_of(tmp_path / "work/debug")["predicted"]).all()
+
+
 def test_two_views_may_be_compared_beside_it(config, tmp_path):
     view = "{sampling: [{Crop: {num_frame: 12, where: random}}], same_frames: true, augment: [Flip]}"
     losses = "schedule=[{name: a, losses: {future: 1.0, pose_contrast: 0.1}}]"
@@ -315,6 +337,16 @@ def test_bodies_are_judged_where_they_are_there(tmp_path, normalise):
         expected[3, 1, 2:] = False
     np.testing.assert_array_equal(found["scored"], expected)
     assert result_of(tmp_path / "work/debug")["mpjpe"] < 1000
+
+
+def test_nothing_is_learnt_of_bodies_whose_origin_is_gone(tmp_path):
+    clips = [moving(2, 12, 25, 3, seed=number) for number in range(4)]
+    for clip in clips:
+        clip[0, 9:] = 0
+    config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
+    assert run(config, *WITHOUT_VAL, "predict=4", "test_view.normalise=none") == 0
+    rows = list(csv.DictReader((tmp_path / "work/debug/metrics.csv").open()))
+    assert 0 < float(rows[0]["train_loss"]) < 0.5  # the second body would be 3 m away at once
 
 
 def test_horizons_at_which_nobody_is_there_are_null(tmp_path):
