@@ -218,7 +218,10 @@ def network(rounds: int, device: torch.device) -> Iterator[Row]:
                 took = statistics.median(seconds[key])
                 who = ("ours", key) if key in PRECISIONS else ("textbook", "fp32")
                 memory = peak_memory(name, *who, train, device)
-                row = Row(f"{what}, {key}", f"{contest.shape[0] / took:,.1f}", memory=f"{memory:,.0f} MiB")
+                rate = contest.shape[0] / took
+                row = Row(
+                    f"{what}, {key}", f"{rate:,.{1 if rate >= 10 else 2}f}", memory=f"{memory:,.0f} MiB"
+                )
                 if key in PRECISIONS:
                     flops = counter.get_total_flops() / took
                     own = (
