@@ -306,13 +306,21 @@ def test_beginnings_are_the_clips_as_if_cut_by_hand(data, tmp_path, ratio, chang
 
 @pytest.mark.parametrize("normalise", WHOLE_CLIP)
 def test_what_comes_later_shows_in_no_beginning(data, tmp_path, normalise):
-    def change(tracks):
+    def late(tracks):
+        """The first body comes when all is seen, where there is a second one."""
         changed = tracks.copy()
-        later = changed[:, seen_frames(tracks.shape[1], 0.4) :]
-        later[...] = -3 * later[..., ::-1] + 1
+        changed[0, : seen_frames(tracks.shape[1], 0.4)] *= len(tracks) == 1
         return changed
 
-    other = rewritten(data, tmp_path / "other.h5", change)
+    def other_end(tracks):
+        changed = late(tracks)
+        ends = changed[:, seen_frames(tracks.shape[1], 0.4) :]
+        ends[...] = -3 * ends[..., ::-1] + 1
+        return changed
+
+    data, other = (
+        rewritten(data, tmp_path / f"{change.__name__}.h5", change) for change in (late, other_end)
+    )
     views = [
         view(normalise=normalise, augment=["UnitBox", {"TemporalBlur": {"p": 1.0}}]),
         view(normalise=normalise, sampling=[{"Resize": {"num_frame": 9}}], augment=[]),
