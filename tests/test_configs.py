@@ -8,8 +8,11 @@ import torch
 import main
 from data_gen.ntu_labels import ACTIONS as NTU_NAMES
 from feeder.feeder import read_label_map
+from net.contrast import SelfSupervised
+from net.multi_task import Lesson, MultiTask
 from net.utils.layouts import get_skeleton
-from processor.pretrain import Pretrain, PretrainConfig
+from processor.pretrain import Pretrain
+from processor.teaching import wanted_losses
 from tools import label_efficiency
 from torchlight.build import PACKAGES, build, import_class
 from torchlight.config import load_config, to_yaml
@@ -53,6 +56,12 @@ def test_leaf_begins_with_its_command_and_is_short(path):
     assert len(path.read_text().splitlines()) <= 10
 
 
+def build_method(config, model):
+    """What trains: the method around the model, or the model itself."""
+    method = getattr(config, "method", None)
+    return model if method is None else build(method, config.method_args, base_encoder=model)
+
+
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_leaf_builds(path):
     config = load(path)
@@ -61,9 +70,17 @@ def test_leaf_builds(path):
     x = torch.zeros(2, 3, 16, joints, config.data.num_body)
     with torch.no_grad():
         scores = model.eval()(x)
-        if isinstance(config, PretrainConfig):
-            method = build(config.method, config.method_args, base_encoder=model)
-            assert all(loss.isfinite() for loss in method.eval()([x] * method.num_view).losses.values())
+        network = build_method(config, model).eval()
+        losses = {}
+        if isinstance(network, SelfSupervised):
+            losses = network([x] * network.num_view).losses
+        elif isinstance(network, MultiTask):
+            future = torch.zeros(2, 3, network.num_predict, joints, config.data.num_body)
+            lesson = Lesson([x + 1, x + 1], future, torch.tensor([0, 1]))
+            wanted = wanted_losses(config) or {"future"}
+            losses = network.learn(lesson, wanted).losses
+            assert set(losses) == wanted - {"cross_entropy"}
+        assert all(loss.isfinite() for loss in losses.values())
     assert scores.shape == (2, config.data.num_class)
     assert import_class(config.model) is type(model)
     if config.data.label_map is not None:
