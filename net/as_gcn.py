@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.actional_links import ActionalLinks, Dropout
+from net.actional_links import ActionalLinks
 from net.future import body_poses, mean_squared_error, scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
 from net.st_gcn import PointwiseHead
 from net.utils.backbone import Backbone, BodyMaps, check_graph, place_bodies, present_bodies, split_bodies
+from net.utils.dropout import Dropout
 from net.utils.gcn import (
+    GraphConv,
     Neighbours,
     SpatialTemporalBlock,
     by_subset,
@@ -96,14 +98,16 @@ class Model(Backbone, MultiTask):
         width_in = in_channels
         for index, (factor, stride) in enumerate(BLOCKS):
             width = factor * hidden_channels
-            block = Block(conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0)
+            block = SpatialTemporalBlock(
+                conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0
+            )
             self.add_module(f"class_layer_{index}", block)
             width_in = width
         self.feature_dim = width_in
         width = 2 * hidden_channels
         for index, (kernel, stride) in enumerate(FUTURE_BLOCKS):
             last = index + 1 == len(FUTURE_BLOCKS)
-            block = Block(
+            block = SpatialTemporalBlock(
                 conv(width_in, width),
                 kernel_size=kernel,
                 stride=stride,
@@ -241,15 +245,7 @@ class Model(Backbone, MultiTask):
         }
 
 
-class Block(SpatialTemporalBlock):
-    """The block of ST-GCN, in training with numbers dropped as fast as elsewhere in this network."""
-
-    def __init__(self, gcn: Any, *, dropout: float, **options: Any) -> None:
-        super().__init__(gcn, **options)
-        self.tcn[-1] = Dropout(dropout, inplace=True)
-
-
-class ActionalGraphConv(nn.Module):
+class ActionalGraphConv(GraphConv):
     """Graph convolution over structural subsets, the same for all, and actional ones, each body's own (eq. 8).
 
     num_link: L; the rest as in `net.utils.gcn.SpatialGraphConv`.

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from conftest import assert_close_to_published, weights_by_formula
-from net.actional_links import Dropout, Links
+from net.actional_links import Links
 from net.as_gcn import FUTURE_BLOCKS, Model
 from net.multi_task import Lesson
+from net.utils.dropout import Dropout
 from net.utils.gcn import graph_conv_by_body
 from tools import textbook_as_gcn
 

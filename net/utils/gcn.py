@@ -11,8 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from net.utils.dropout import Dropout
 
-class SpatialGraphConv(nn.Module):
+
+class GraphConv(nn.Module):
+    """What a block does over joints: `forward(x, *graph)` takes x (B, in_channels, T, V) to (B, out_channels, T, V)."""
+
+    in_channels: int
+    out_channels: int
+
+
+class SpatialGraphConv(GraphConv):
     """Graph convolution: y[w] = sum_k sum_v A[k, v, w] (W_k x[v] + b_k)  (Yan et al., AAAI 2018, eq. 10).
 
     in_channels, out_channels: C and C'.
@@ -81,7 +90,7 @@ def _add_bias(y: Tensor, bias: Tensor) -> Tensor:
 class SpatialTemporalBlock(nn.Module):
     """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
 
-    gcn: the graph convolution, from C to C' channels: a module `gcn(x, *graph)` with `in_channels`, `out_channels`.
+    gcn: the graph convolution, from C to C' channels.
     kernel_size: frames that the temporal convolution sees; odd.
     stride: every stride-th frame is kept.
     padding: frames of zeros at either end; None for as many as keep the length.
@@ -91,7 +100,7 @@ class SpatialTemporalBlock(nn.Module):
 
     def __init__(
         self,
-        gcn: "SpatialGraphConv",
+        gcn: GraphConv,
         *,
         kernel_size: int = 9,
         stride: int = 1,
@@ -108,7 +117,7 @@ class SpatialTemporalBlock(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0)),
             nn.BatchNorm2d(out_channels),
-            nn.Dropout(dropout, inplace=True),
+            Dropout(dropout, inplace=True),
         )
         self.residual: nn.Module | None = None
         if residual and in_channels == out_channels and stride == 1:
