@@ -10,11 +10,13 @@ from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net import aimclr, as_gcn, ctr_gcn, st_gcn
+from net.long_term import LongTerm
 from net.multi_task import Lesson
 from net.utils.layouts import get_skeleton
 from tools import (
     benchmark,
     benchmark_batch,
+    benchmark_long_term,
     benchmark_network,
     benchmark_pretrain,
     contest,
@@ -335,6 +337,23 @@ def test_rows_of_a_training_step(bodies, title, more):
     assert [row.work for row in rows] == [f"{title}, {name}" for name in ("textbook", "fp32", "bf16", *more)]
     assert [bool(row.ratio) for row in rows] == [False] + [True] * (2 + len(more))
     assert min(rates(rows)) > 0
+
+
+def test_rows_of_what_each_loss_costs():
+    small = {"num_clip": 2, "num_frame": 8, "hidden_channels": 4, "queue_size": 8}
+    rows = list(benchmark_long_term.costs(1, CPU, torch.float32, "fp32", **small))
+    names = [row.work.rsplit(", ", 1)[1] for row in rows]
+    assert names[0] == "all losses" and names[-1] == "the action alone"
+    assert names[1:-1] == [f"without {name}" for name in LongTerm.LOSSES]
+    assert rows[0].time == ""
+    assert all(re.fullmatch(r"-?[\d.]+ % less time", row.time) for row in rows[1:])
+
+
+def test_rows_of_an_epoch():
+    small = {"num_clip": 12, "num_step": 2, "batch_size": 4, "hidden_channels": 4, "queue_size": 8}
+    rows = list(benchmark_long_term.epoch(1, CPU, **small))
+    assert [row.work.rsplit(", ", 1)[1] for row in rows] == ["fp32", "bf16"]
+    assert all(row.clips_per_second and row.time for row in rows)
 
 
 def test_rows_of_linear_evaluation():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.feeder import Feeder
-from feeder.loader import Loader
+from feeder.loader import Batch, Loader
 from feeder.prepared import PreparedWriter
 from feeder.views import View, make_views
 from net import st_gcn
@@ -245,11 +245,11 @@ def whole_epochs(
     with tempfile.TemporaryDirectory() as folder:
         feeder = made_up_clips(Path(folder, "clips.h5"), num_clip, (64, 105))
         loader = device_loader(feeder, aimclr_views(), device, batch_size=batch_size, shuffle=True)
-    batches = _endless(loader)
+    batches = endless(loader)
 
     def steps(dtype: torch.dtype, skip_empty_bodies: bool = False) -> Callable[[], object]:
         run = our_step(
-            lambda: next(batches),
+            lambda: next(batches).views,
             device,
             dtype,
             queue_size=queue_size,
@@ -266,12 +266,11 @@ def whole_epochs(
         yield Row(what, f"{rate:,.0f}", time=duration(300 * num_clip / rate))
 
 
-def _endless(loader: Loader) -> Iterator[list[Tensor]]:
-    """Views of the batches of one epoch after another."""
+def endless(loader: Loader) -> Iterator[Batch]:
+    """The batches of one epoch after another."""
     for epoch in count():
         loader.set_epoch(epoch)
-        for batch in loader.iterate():
-            yield batch.views
+        yield from loader.iterate()
 
 
 # -- clips -------------------------------------------------------------------------------------------
