@@ -142,7 +142,7 @@ class Pretrain(Teaching):
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
-        return {"method": self.config.method, "knn_k": self.config.knn_k}
+        return {**super().result(), "knn_k": self.config.knn_k}
 
 
 def num_view(method: type, config: PretrainConfig) -> int:

@@ -100,11 +100,16 @@ class Teaching(Processor):
         )
         return isinstance(model, Backbone) and model.varies_batch
 
+    def result(self) -> dict[str, Any]:
+        """See `Processor.result`."""
+        return {} if self.config.method is None else {"method": self.config.method}
+
     def num_future(self) -> int:
         """Frames at the end of each training view that are to be predicted, in some phase at least."""
-        needed = set(getattr(self.model, "NEED_FUTURE", ()))
+        if not isinstance(self.model, MultiTask):
+            return 0
         wanted = {name for phase in self.schedule for name, weight in phase.losses.items() if weight > 0}
-        return self.model.num_predict if needed & wanted else 0  # type: ignore[return-value]
+        return self.model.num_predict if wanted & set(self.model.NEED_FUTURE) else 0
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""

@@ -127,10 +127,9 @@ def test_each_phase_has_its_losses_and_its_rate(whole):
     assert float(rows[0]["lr"]) < 0.01 * 0.9
     assert float(rows[1]["lr"]) <= 0.02
     assert float(rows[2]["lr"]) > float(rows[3]["lr"])
-    assert json.loads((whole / "result.json").read_text())["epoch"] in (
-        3,
-        4,
-    )  # judged in the last phase alone
+    result = json.loads((whole / "result.json").read_text())
+    assert result["epoch"] in (3, 4)  # judged in the last phase alone
+    assert (result["model"], result["method"]) == ("net.st_gcn.Model", "net.long_term.LongTerm")
 
 
 @pytest.mark.parametrize(
