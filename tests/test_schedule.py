@@ -87,16 +87,19 @@ LONG_TERM = {
 STEPS = 3  # of an epoch
 
 
-@pytest.fixture(scope="module")
-def config(tiny_data, tmp_path_factory):
-    """The long-term network on tiny data: phases of 1, 1 and 2 epochs."""
-    folder = tmp_path_factory.mktemp("schedule")
-    values = yaml.safe_load(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
+def write_config(data, folder):
+    """A config of the long-term network on tiny data: phases of 1, 1 and 2 epochs; its run goes into `folder / work`."""
+    values = yaml.safe_load(TINY_CONFIG.format(data=data, work_dir=folder / "work"))
     values |= LONG_TERM
-    view = values["train_view"]
-    values["key_view"] = {**view, "same_frames": True}
+    values["key_view"] = {**values["train_view"], "same_frames": True}
     (folder / "long_term.yaml").write_text(yaml.safe_dump(values))
     return folder / "long_term.yaml"
+
+
+@pytest.fixture(scope="module")
+def config(tiny_data, tmp_path_factory):
+    """The long-term network on tiny data."""
+    return write_config(tiny_data, tmp_path_factory.mktemp("schedule"))
 
 
 def run(config, work, *args):

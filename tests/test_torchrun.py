@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_adaptation import pretrain_config
+from test_schedule import write_config
 
 import main
 from processor import io
@@ -87,6 +88,20 @@ def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path)
         alone, together = (io.load_scores(path / "scores.npz") for path in (work / "alone", work))
         assert alone["name"].tolist() == together["name"].tolist()
         assert abs(alone["scores"] - together["scores"]).max() < 1e-4
+
+
+def test_two_processes_go_through_the_phases_of_the_long_term_network(tiny_data, tmp_path):
+    config, work = write_config(tiny_data, tmp_path), tmp_path / "work"
+    status, error = finish(torchrun(config, "num_epoch=3", "batch_size=8"))
+    assert status == 0, error
+    model = torch.load(work / "last.pt", weights_only=True)["model"]
+    # The contrast of poses counts in the last epoch: 3 steps of 8 clips of each process, some with two bodies.
+    assert int((model["pose_queue.label"] >= 0).sum()) == 32
+    torch.testing.assert_close(model["pose_queue.keys"].norm(dim=1), torch.ones(32))
+    test = ["--phase", "test", "--weights", str(work / "best.pt"), "-w", str(tmp_path / "alone")]
+    assert main.main(["recognition", "-c", str(config), *test]) == 0
+    alone, together = (io.load_scores(path / "scores.npz") for path in (tmp_path / "alone", work))
+    assert abs(alone["scores"] - together["scores"]).max() < 1e-4
 
 
 def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, tmp_path):
