@@ -1,4 +1,4 @@
-# make demo   a first run from nothing: environment, synthetic data, training, both stages with few labels
+# make demo   a first run from nothing: environment, synthetic data, training, both stages with few labels, prediction
 # make test   all tests
 # make lint   style and types
 # make clean  removes the demo's data and runs, and the environment
@@ -33,8 +33,10 @@ demo: $(VENV)/installed data/demo.h5
 	  --weights $(DEMO)/stage1/best.pt data.label_fraction=0.2
 	$(RUN) tools/label_efficiency.py -c config/demo/label_efficiency.yaml -w $(DEMO)/label_efficiency --overwrite \
 	  --weights $(DEMO)/stage1/best.pt
+	$(RUN) main.py prediction -c config/demo/predict.yaml -w $(DEMO)/predict --overwrite
 	@echo "All labels: $(DEMO)/st_gcn/{curves.png,confusion.png,per_class.csv}"
 	@echo "Few labels: $(DEMO)/label_efficiency/label_efficiency.{png,md}"
+	@echo "Prediction: $(DEMO)/predict/{poses.png,mpjpe.png,mpjpe.csv}"
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal

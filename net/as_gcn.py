@@ -170,8 +170,8 @@ class Model(Backbone, MultiTask):
             target, last = body_poses(lesson.future, present), bodies[:, -1]
             predicted = self.predict(maps, links, last)
             losses["future"] = mean_squared_error(predicted, target, scored_joints(target, last))
-        feature = BodyMaps(maps, len(x), present).pool()
-        return Taught(losses, self.head(feature) if CROSS_ENTROPY in wanted else None, feature)
+        pooled = BodyMaps(maps, len(x), present).pool()
+        return Taught(losses, self.head(pooled) if CROSS_ENTROPY in wanted else None)
 
     def forecast(self, x: Tensor) -> Tensor:
         """See `MultiTask`."""

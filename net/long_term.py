@@ -132,15 +132,16 @@ class LongTerm(MultiTask):
         of_body = maps.by_clip()[present]
         own = wanted & set(self.LOSSES)
         if not len(of_body):  # nobody is there
-            return Taught(losses | dict.fromkeys(own, of_body.sum()), scores, maps.pool())
-        slow_maps = None
+            return Taught(losses | dict.fromkeys(own, of_body.sum()), scores)
+        slow_maps, embedding = None, None
         if own & set(self.NEED_KEY):
             for name, fast in self._followed().items():
                 follow(self.slow[name], fast, self.momentum)
             with torch.no_grad():
                 slow_maps = self.slow_encoder().encode(lesson.views[1]).by_clip()[present]
         if own & set(TemporalSignals.LOSSES):
-            losses |= self._signals(of_body, slow_maps, own)
+            of_signals, embedding = self._signals(of_body, slow_maps, own)
+            losses |= of_signals
         if own & {"future", "pose_contrast"}:
             bodies = body_poses(x, present)
             predicted = self.decoder(of_body, bodies)
@@ -154,10 +155,12 @@ class LongTerm(MultiTask):
                     other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], present))
                 label = None if lesson.label is None else lesson.label.repeat_interleave(present.sum(1))
                 losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
-        return Taught(losses, scores, maps.pool())
+        return Taught(losses, scores, embedding)
 
-    def _signals(self, maps: Tensor, slow_maps: Tensor | None, wanted: Collection[str]) -> dict[str, Tensor]:
-        """Losses of the signals, from maps (B, D, T', V) of the first view and the slow copy's of the other."""
+    def _signals(
+        self, maps: Tensor, slow_maps: Tensor | None, wanted: Collection[str]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other."""
         key = {}
         if slow_maps is not None:
             with torch.no_grad():

@@ -32,7 +32,7 @@ class Taught(NamedTuple):
 
     losses: named, each ().
     scores: (N, num_class), where the cross-entropy is wanted.
-    embedding: (N, D), in whose spread a collapse shows.
+    embedding: (N, D), in whose spread a collapse shows; where there is such.
     """
 
     losses: dict[str, Tensor]

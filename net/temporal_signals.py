@@ -100,8 +100,10 @@ class TemporalSignals(nn.Module):
         self.order_head = projector(2 * self.TUPLE * embedding, hidden=embedding, out=4)
         self.order_frame = nn.Linear(width, embedding)
 
-    def forward(self, frames: Tensor, key: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-        """The losses that are wanted, each ().
+    def forward(
+        self, frames: Tensor, key: dict[str, Tensor], wanted: Collection[str]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The losses that are wanted, each (); and embeddings (B, E) of the bodies' first frames, if there is a contrast.
 
         Args:
             frames: (B, T, D), means over the joints of feature maps.
@@ -112,7 +114,7 @@ class TemporalSignals(nn.Module):
         losses = {name: getattr(self, f"_{name}")(query[name], key[name]) for name in query}
         if "order" in wanted:
             losses["order"] = self._order(frames)
-        return losses
+        return losses, next((embedding[:, 0] for embedding in query.values()), None)
 
     def _inter_frame(self, query: Tensor, key: Tensor) -> Tensor:
         num_frame = query.shape[1]

@@ -16,6 +16,7 @@ from test_resume import assert_same_run, finish, start, state_of, wait_for
 import main
 from conftest import TINY_CONFIG
 from data_gen import export_numpy
+from net.long_term import LongTerm
 from net.st_gcn import Model
 from processor import io
 from processor.metrics import knn_scores, top_k_accuracy
@@ -27,7 +28,13 @@ METHODS = {
     "net.skeletonclr.SkeletonCLR": "{queue_size: 40, momentum: 0.9, temperature: 0.2}",
     "net.aimclr.AimCLR": "{queue_size: 40, momentum: 0.9, temperature: 0.2, mining_epoch: 2}",
     "net.vicreg.VICReg": "{feature_dim: 32}",
+    "net.long_term.LongTerm": "{queue_size: 40, momentum: 0.9, num_predict: 3, decoder_hidden: 8, embedding: 16}",
 }
+# What the long-term network has beside: losses that need no labels, the poses to come and their contrast among them.
+LOSSES = "{inter_frame: 1.0, intra_frame: 0.1, segment: 0.1, order: 0.1, future: 0.1, pose_contrast: 0.1}"
+SCHEDULE = (
+    f"schedule: [{{name: partial, num_epoch: 1, losses: {{future: 1.0}}}}, {{name: full, losses: {LOSSES}}}]"
+)
 
 
 def pretrain_config(data: Path, work_dir: Path, method: str) -> str:
@@ -35,7 +42,10 @@ def pretrain_config(data: Path, work_dir: Path, method: str) -> str:
     config = TINY_CONFIG.format(data=data, work_dir=work_dir)
     before, rest = config.split("train_view:")
     after = rest[rest.index("test_view:") :]
-    views = f"views: [{VIEW}, {VIEW}, {VIEW}]\nmethod: {method}\nmethod_args: {METHODS[method]}\n"
+    again, more = VIEW, ""
+    if method == "net.long_term.LongTerm":
+        again, more = f"{VIEW[:-1]}, same_frames: true}}", SCHEDULE
+    views = f"views: [{VIEW}, {again}, {VIEW}]\nmethod: {method}\nmethod_args: {METHODS[method]}\n{more}\n"
     return before + views + after
 
 
@@ -84,9 +94,12 @@ def test_pretraining_writes_every_loss_the_spread_and_what_neighbours_say(pretra
         "net.skeletonclr.SkeletonCLR": [],
         "net.aimclr.AimCLR": ["train_info_nce_loss", "train_extreme_loss", "train_dropped_loss"],
         "net.vicreg.VICReg": ["train_invariance_loss", "train_variance_loss", "train_covariance_loss"],
+        "net.long_term.LongTerm": [f"train_{name}_loss" for name in LongTerm.LOSSES],
     }[method]
     rows = rows_of(work)
     assert len(rows) == 4
+    if method == "net.long_term.LongTerm":  # its first phase is the future alone
+        rows = rows[1:]
     for name in ("train_loss", "train_spread", "val_knn_top1", *losses):
         assert all(np.isfinite(float(row[name])) for row in rows), name
     if losses:

@@ -44,7 +44,7 @@ def loss(name, query, key, **more):
     """One loss of one body whose frames are at these angles, and whose frames in the other view are at those."""
     made = signals(**more)
     given = {name: unit(*key)[None]}
-    return float(made(unit(*query)[None], given, (name,))[name])
+    return float(made(unit(*query)[None], given, (name,))[0][name])
 
 
 class TestInterFrame:
@@ -76,7 +76,9 @@ class TestIntraFrame:
     def test_bodies_do_not_see_each_other(self):
         both = torch.stack((unit(0, 50), unit(70, 20)))
         given = {"intra_frame": torch.stack((unit(10, 60), unit(80, 0)))}
-        found = float(signals()(both, given, ("intra_frame",))["intra_frame"])
+        losses, embedding = signals()(both, given, ("intra_frame",))
+        torch.testing.assert_close(embedding, both[:, 0])
+        found = float(losses["intra_frame"])
         apart = [loss("intra_frame", (0, 50), (10, 60)), loss("intra_frame", (70, 20), (80, 0))]
         assert found == pytest.approx(sum(apart) / 2, rel=1e-5)
 
@@ -138,16 +140,16 @@ class TestOrder:
 
         made.order_head = Judge()
         frames = torch.arange(10.0)[None, :, None].expand(64, -1, -1)
-        assert float(made(frames, {}, ("order",))["order"]) < 1e-6
+        assert float(made(frames, {}, ("order",))[0]["order"]) < 1e-6
         Judge.sign = -1.0
-        assert float(made(frames, {}, ("order",))["order"]) > 10
+        assert float(made(frames, {}, ("order",))[0]["order"]) > 10
 
     @pytest.mark.parametrize("num_frame", [1, 2, 7, 8, 16])
     def test_maps_of_any_length_do(self, num_frame):
         made = TemporalSignals(4, embedding=3, queue_size=2)
         frames = torch.randn(3, num_frame, 4)
         key = {name: F.normalize(torch.randn(3, num_frame, 3), dim=2) for name in made.CONTRASTS}
-        losses = made(frames, key, made.LOSSES)
+        losses = made(frames, key, made.LOSSES)[0]
         assert set(losses) == set(made.LOSSES)
         assert all(value.isfinite() for value in losses.values())
 

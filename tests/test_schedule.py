@@ -88,7 +88,7 @@ STEPS = 3  # of an epoch
 
 
 def write_config(data, folder):
-    """A config of the long-term network on tiny data: phases of 1, 1 and 2 epochs; its run goes into `folder / work`."""
+    """A config of the long-term network on tiny data, in phases of 1, 1 and 2 epochs; it runs in `folder / work`."""
     values = yaml.safe_load(TINY_CONFIG.format(data=data, work_dir=folder / "work"))
     values |= LONG_TERM
     values["key_view"] = {**values["train_view"], "same_frames": True}
