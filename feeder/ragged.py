@@ -1,8 +1,8 @@
 """Clips of different lengths in one batch, and the gather that makes frames of them.
 
 Shapes: N clips, M bodies, B tracks (the present bodies of all N clips), R rows (poses), T frames, V joints,
-C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on; if clips are seen whole, the pitch
-is their number of frames.
+C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on; if clips are seen whole, the
+pitch is their number of frames.
 """
 
 from collections.abc import Callable, Sequence

@@ -103,7 +103,7 @@ class TemporalSignals(nn.Module):
     def forward(
         self, frames: Tensor, key: dict[str, Tensor], wanted: Collection[str]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The losses that are wanted, each (); and embeddings (B, E) of the bodies' first frames, if there is a contrast.
+        """The losses that are wanted, each (); and embeddings (B, E) of first frames, if there is a contrast.
 
         Args:
             frames: (B, T, D), means over the joints of feature maps.
