@@ -56,8 +56,8 @@ class MemoryQueue(nn.Module):
 class TemporalSignals(nn.Module):
     """Losses of the frames of a body's feature map, beside the same frames in another view.
 
-    inter_frame: the first, middle and last frame are alike to the first of the other view, and unlike those of
-        other bodies in a queue.
+    inter_frame: the first, middle and last frame are each alike to the same frame of the other view, and unlike
+        frames of other bodies in a queue.
     intra_frame: each frame is alike to the same frame of the other view, and unlike the body's other frames.
     segment: the first frame of each part of the clip is alike to the last one of that part in the other view, and
         unlike those of other bodies in a queue.
@@ -118,8 +118,8 @@ class TemporalSignals(nn.Module):
 
     def _inter_frame(self, query: Tensor, key: Tensor) -> Tensor:
         num_frame = query.shape[1]
-        chosen = query[:, [0, num_frame // 2, num_frame - 1]]
-        return self._against_queue("inter_frame", chosen, key[:, :1].expand_as(chosen), key[:, :1])
+        chosen = [0, num_frame // 2, num_frame - 1]
+        return self._against_queue("inter_frame", query[:, chosen], key[:, chosen])
 
     def _intra_frame(self, query: Tensor, key: Tensor) -> Tensor:
         logits = query @ key.transpose(1, 2) / self.temperature  # (B, T, T)
@@ -130,17 +130,16 @@ class TemporalSignals(nn.Module):
         num_frame = query.shape[1]
         num_segment = max(1, min(self.num_segment, num_frame // 2))
         edge = torch.arange(num_segment + 1, device=query.device) * num_frame // num_segment
-        last = key[:, edge[1:] - 1]
-        return self._against_queue("segment", query[:, edge[:-1]], last, last)
+        return self._against_queue("segment", query[:, edge[:-1]], key[:, edge[1:] - 1])
 
-    def _against_queue(self, name: str, query: Tensor, positive: Tensor, new: Tensor) -> Tensor:
-        """InfoNCE of (B, n, E) with their positives (B, n, E) and a queue, into which `new` (B, m, E) go after that."""
+    def _against_queue(self, name: str, query: Tensor, key: Tensor) -> Tensor:
+        """InfoNCE of frames (B, n, E) with their keys (B, n, E) and a queue, into which the keys go after that."""
         queue = self.queues[name]
         assert isinstance(queue, MemoryQueue)
         # As it is now: gradients are taken after the queue has moved on.
         negative = query.flatten(0, 1) @ queue.keys.clone().T
-        logits = torch.cat(((query * positive).sum(2).flatten()[:, None], negative), 1)
-        queue.put(new.flatten(0, 1))
+        logits = torch.cat(((query * key).sum(2).flatten()[:, None], negative), 1)
+        queue.put(key.flatten(0, 1))
         return info_nce(logits / self.temperature)
 
     def _order(self, frames: Tensor) -> Tensor:

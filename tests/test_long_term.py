@@ -48,16 +48,16 @@ def loss(name, query, key, **more):
 
 
 class TestInterFrame:
-    QUERY, KEY, QUEUE = (10, 0, 20, 30), (15, 100, 100, 100), (90.0, 180.0)
+    QUERY, KEY, QUEUE = (10, 0, 20, 30), (15, 100, 50, 60), (90.0, 180.0)
 
-    def test_first_middle_and_last_against_the_key_of_the_first(self):
-        expected = sum(by_hand(angle, 15, self.QUEUE) for angle in (10, 20, 30)) / 3
+    def test_first_middle_and_last_against_themselves_in_the_other_view(self):
+        expected = sum(by_hand(query, key, self.QUEUE) for query, key in ((10, 15), (20, 50), (30, 60))) / 3
         assert loss("inter_frame", self.QUERY, self.KEY) == pytest.approx(expected, rel=1e-5)
 
     def test_a_nearer_positive_lowers_it_and_a_nearer_negative_raises_it(self):
-        before = loss("inter_frame", self.QUERY, (40, 0, 0, 0))
-        assert loss("inter_frame", self.QUERY, (20, 0, 0, 0)) < before
-        assert loss("inter_frame", self.QUERY, (40, 0, 0, 0), queue_angles=(60.0, 180.0)) > before
+        before = loss("inter_frame", self.QUERY, self.KEY)
+        assert loss("inter_frame", self.QUERY, (15, 100, 30, 60)) < before
+        assert loss("inter_frame", self.QUERY, self.KEY, queue_angles=(60.0, 180.0)) > before
 
 
 class TestIntraFrame:
@@ -101,14 +101,13 @@ class TestSegment:
         assert loss("segment", (0, 300), (300, 20), num_segment=5) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "count"), [("inter_frame", 1), ("segment", 2)])
-def test_keys_go_into_the_queue_after_they_were_compared(name, count):
-    made = signals(queue_angles=(90.0, 180.0, 270.0))
-    key = unit(10, 20, 30, 40)
+@pytest.mark.parametrize(("name", "places"), [("inter_frame", [0, 2, 3]), ("segment", [1, 3])])
+def test_keys_go_into_the_queue_after_they_were_compared(name, places):
+    made = signals(queue_angles=(90.0, 180.0, 270.0, 0.0))
+    key, count = unit(10, 20, 30, 40), len(places)
     made(unit(0, 0, 0, 0)[None], {name: key[None]}, (name,))
-    new = key[:1] if name == "inter_frame" else key[[1, 3]]
-    torch.testing.assert_close(made.queues[name].keys[:count], new)
-    torch.testing.assert_close(made.queues[name].keys[count:], unit(90, 180, 270)[count:])
+    torch.testing.assert_close(made.queues[name].keys[:count], key[places])
+    torch.testing.assert_close(made.queues[name].keys[count:], unit(90, 180, 270, 0)[count:])
     assert int(made.queues[name].pointer) == count
 
 
