@@ -21,6 +21,8 @@ from net.utils.gcn import (
     GraphConv,
     Neighbours,
     SpatialTemporalBlock,
+    add_bias,
+    bias_of_joints,
     by_subset,
     graph_conv,
     graph_conv_by_body,
@@ -300,5 +302,5 @@ def _over_both(
 ) -> Tensor:
     """Graph convolution with weight (K + L, C', C) and bias (K + L, C'), those of structural subsets first."""
     num = len(A)
-    y = graph_conv(x, A, weight[:num], bias[:num], neighbours)
-    return y + graph_conv_by_body(x, links, weight[num:], bias[num:])
+    y = graph_conv(x, A, weight[:num], neighbours) + graph_conv_by_body(x, links, weight[num:])
+    return add_bias(y, bias_of_joints(A, bias[:num]) + bias_of_joints(links, bias[num:])[:, None])

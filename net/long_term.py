@@ -46,6 +46,7 @@ class LongTerm(MultiTask):
     LOSSES: ClassVar[tuple[str, ...]] = (*TemporalSignals.LOSSES, "future", "pose_contrast")
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
     NEED_KEY: ClassVar[tuple[str, ...]] = (*TemporalSignals.CONTRASTS, "pose_contrast")
+    NEED_SAME_FRAMES: ClassVar[tuple[str, ...]] = ("intra_frame",)
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class LongTerm(MultiTask):
         return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
-        """See `MultiTask`; the key view must show the frames of the first."""
+        """See `MultiTask`; for `intra_frame` the second view must show the frames of the first."""
         wanted = set(wanted)
         x = lesson.views[0]
         if wanted <= set(self.encoder.OWN_LOSSES):

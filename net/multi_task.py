@@ -46,10 +46,12 @@ class MultiTask(nn.Module):
     A subclass gives `learn`, and the names of its losses; and where it predicts poses, `forecast` and `num_predict`.
     """
 
-    # losses beside the cross-entropy; those of them that need a future, and that need a second view of the clips
+    # losses beside the cross-entropy; those of them that need a future, that need a second view of the clips, and that
+    # need it to show the same frames
     LOSSES: ClassVar[tuple[str, ...]] = ()
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ()
     NEED_KEY: ClassVar[tuple[str, ...]] = ()
+    NEED_SAME_FRAMES: ClassVar[tuple[str, ...]] = ()
     # P, frames that `forecast` gives
     num_predict: int = 0
 

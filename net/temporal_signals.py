@@ -54,10 +54,10 @@ class MemoryQueue(nn.Module):
 
 
 class TemporalSignals(nn.Module):
-    """Losses of the frames of a body's feature map, beside the same frames in another view.
+    """Losses of the frames of a body's feature map, beside those of another view of the same clip.
 
-    inter_frame: the first, middle and last frame are each alike to the same frame of the other view, and unlike
-        frames of other bodies in a queue.
+    inter_frame: the first, middle and last frame are each alike to that of the other view, and unlike frames of other
+        bodies in a queue.
     intra_frame: each frame is alike to the same frame of the other view, and unlike the body's other frames.
     segment: the first frame of each part of the clip is alike to the last one of that part in the other view, and
         unlike those of other bodies in a queue.

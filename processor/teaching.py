@@ -137,13 +137,14 @@ def _key_problems(network: type, wanted: set[str], views: Mapping[str, ViewConfi
     (_, first), *others = views.items()
     key, second = others[0] if others else ("views", None)
     if second is None:
-        text = f"is null; losses {', '.join(comparing)} compare two views of a clip: give a second one, with "
-        return [Problem(key, text + "same_frames: true")]
+        text = f"is null; losses {', '.join(comparing)} compare two views of a clip: give a second one"
+        return [Problem(key, text)]
     problems = []
-    if not second.same_frames:
-        text = "is false; the views that are compared show the same frames: set it to true"
+    aligned = [name for name in network.NEED_SAME_FRAMES if name in wanted]  # type: ignore[attr-defined]
+    if aligned and not second.same_frames:
+        text = f"is false; {', '.join(aligned)} compares the same frames in two views: set it to true"
         problems.append(Problem(f"{key}.same_frames", text))
-    if first is not None and second.sampling != first.sampling:
+    if second.same_frames and first is not None and second.sampling != first.sampling:
         text = f"is another than {next(iter(views))}'s; the two show the same frames: make them equal"
         problems.append(Problem(f"{key}.sampling", text))
     return problems

@@ -205,6 +205,6 @@ def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(conf
         in capsys.readouterr().err
     )
     assert run(config, tmp_path, "key_view.same_frames=false") == 2
-    assert "key_view.same_frames: is false" in capsys.readouterr().err
+    assert "key_view.same_frames: is false; intra_frame compares the same frames" in capsys.readouterr().err
     assert run(config, tmp_path, "key_view.sampling=[{Resize: {num_frame: 16}}]") == 2
     assert "key_view.sampling: is another than train_view's" in capsys.readouterr().err

@@ -36,7 +36,8 @@ class SpatialGraphConv(GraphConv):
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
         """From x (B, C, T, V) and A (K, V, V), 0 but where `neighbours` says, to (B, C', T, V)."""
-        return graph_conv(x, A, *by_subset(self.conv, len(A)), self.neighbours)
+        weight, bias = by_subset(self.conv, len(A))
+        return add_bias(graph_conv(x, A, weight, self.neighbours), bias_of_joints(A, bias))
 
 
 def by_subset(conv: nn.Conv2d, num_subset: int) -> tuple[Tensor, Tensor]:
@@ -46,26 +47,25 @@ def by_subset(conv: nn.Conv2d, num_subset: int) -> tuple[Tensor, Tensor]:
     return weight, conv.bias.unflatten(0, (num_subset, -1))
 
 
-def graph_conv(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor, neighbours: "Neighbours") -> Tensor:
-    """Graph convolution with the same adjacency for all bodies: (B, C, T, V) -> (B, C', T, V).
+def graph_conv(x: Tensor, A: Tensor, weight: Tensor, neighbours: "Neighbours") -> Tensor:
+    """Graph convolution with the same adjacency for all bodies, without a bias: (B, C, T, V) -> (B, C', T, V).
 
     The adjacency is applied to whichever side of the 1x1 convolution has fewer channels.
 
-    A: (K, V, V), 0 but where `neighbours` says. weight: (K, C', C). bias: (K, C').
+    A: (K, V, V), 0 but where `neighbours` says. weight: (K, C', C).
     """
     if weight.shape[2] > weight.shape[1]:
-        return neighbours.sum(_pointwise(x, weight.flatten(0, 1), bias.flatten()), A)
-    y = _pointwise(neighbours.spread(x, A), weight.transpose(0, 1).flatten(1))
-    return _add_bias(y, A.sum(1).T @ bias)
+        return neighbours.sum(_pointwise(x, weight.flatten(0, 1)), A)
+    return _pointwise(neighbours.spread(x, A), weight.transpose(0, 1).flatten(1))
 
 
-def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Graph convolution with each body's own adjacency: (B, C, T, V) -> (B, C', T, V).
+def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor) -> Tensor:
+    """Graph convolution with each body's own adjacency, without a bias: (B, C, T, V) -> (B, C', T, V).
 
-    A: (B, K, V, V). weight: (K, C', C). bias: (K, C').
+    A: (B, K, V, V). weight: (K, C', C).
     """
     if weight.shape[2] > weight.shape[1]:
-        y = _pointwise(x, weight.flatten(0, 1), bias.flatten())
+        y = _pointwise(x, weight.flatten(0, 1))
         rows = y.permute(0, 2, 3, 1).unflatten(3, (A.shape[1], -1)).flatten(2, 3)  # (B, T, V * K, C')
         by_row = A.permute(0, 3, 2, 1).flatten(2)  # (B, V, V * K)
         return torch.matmul(by_row[:, None].to(rows.dtype), rows).permute(0, 3, 1, 2)
@@ -73,16 +73,20 @@ def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor, bias: Tensor) -> Te
     by_row = A.permute(0, 3, 1, 2).flatten(1, 2)  # (B, V * K, V)
     spread = torch.matmul(by_row[:, None].to(rows.dtype), rows)  # (B, T, V * K, C)
     spread = spread.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
-    y = _pointwise(spread, weight.transpose(0, 1).flatten(1))
-    return _add_bias(y, (A.sum(2).transpose(1, 2).to(bias.dtype) @ bias)[:, None])
+    return _pointwise(spread, weight.transpose(0, 1).flatten(1))
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
     """1x1 convolution with weight (C', C)."""
-    return F.conv2d(x, weight[..., None, None], bias)
+    return F.conv2d(x, weight[..., None, None])
 
 
-def _add_bias(y: Tensor, bias: Tensor) -> Tensor:
+def bias_of_joints(A: Tensor, bias: Tensor) -> Tensor:
+    """What a bias (K, C') of the subsets adds up to at each joint: (..., V, C') for adjacencies (..., K, V, V)."""
+    return A.sum(-2).transpose(-1, -2).to(bias.dtype) @ bias
+
+
+def add_bias(y: Tensor, bias: Tensor) -> Tensor:
     """Maps (B, C', T, V) plus a bias of each joint, (V, C') or (B, 1, V, C')."""
     return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
 
