@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 
@@ -48,7 +47,10 @@ def knn_scores(
 
 def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Counts (num_class, num_class): rows are true classes, columns the predicted ones."""
-    return confusion_matrix(label, scores.argmax(axis=1), labels=np.arange(scores.shape[1]))
+    num_class = scores.shape[1]
+    # scikit-learn's takes a second to import, in every process.
+    pairs = np.bincount(label * num_class + scores.argmax(axis=1), minlength=num_class**2)
+    return pairs.reshape(num_class, num_class)
 
 
 def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
 from processor.metrics import classification_metrics, confusion, per_class_table, top_k_accuracy
 
@@ -26,6 +26,7 @@ def test_metrics_equal_scikit_learn():
     assert metrics["top1"] == pytest.approx(top_k_accuracy_score(label, scores, k=1))
     assert metrics["top5"] == pytest.approx(top_k_accuracy_score(label, scores, k=5))
     assert metrics["mean_class"] == pytest.approx(balanced_accuracy_score(label, scores.argmax(1)))
+    np.testing.assert_array_equal(confusion(scores, label), confusion_matrix(label, scores.argmax(1)))
 
 
 def test_mean_class_leaves_out_classes_without_clips():
