@@ -1,7 +1,6 @@
 """What all processors share that learn class scores of clips from labels."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,11 +12,10 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.multi_task import CROSS_ENTROPY
 from processor.config import ProcessorConfig, Range, ViewConfig
-from processor.encoder import translate
+from processor.encoder import load_translated
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
-from torchlight.checkpoint import load_weights
 
 
 @dataclass
@@ -44,9 +42,7 @@ class Classification(Processor):
 
     def load_weights(self, path: str) -> None:
         """See `Processor.load_weights`; the encoder of a self-supervised method is taken out of it."""
-        load_weights(
-            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
-        )
+        load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`."""

@@ -66,12 +66,20 @@ def _with_linear_head(model: Backbone, state: dict[str, Tensor]) -> dict[str, Te
     return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
 
 
+def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) -> None:
+    """Load weights under whatever names other programs, or a self-supervised method, gave them.
+
+    Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
+    """
+    load_weights(model, path, ignore=ignore, translate=partial(translate, model))
+
+
 def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> None:
     """Load all but the head, which keeps its values and whose weights the file may have or not.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
-    load_weights(model, path, ignore=[*ignore, model.HEAD], translate=partial(translate, model))
+    load_translated(model, path, ignore=[*ignore, model.HEAD])
 
 
 def load_head(model: Backbone, path: str) -> None:
@@ -80,7 +88,7 @@ def load_head(model: Backbone, path: str) -> None:
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
     rest = [key for key in model.state_dict() if not key.startswith(f"{model.HEAD}.")]
-    load_weights(model, path, ignore=rest, translate=partial(translate, model))
+    load_translated(model, path, ignore=rest)
 
 
 # What decides whose labels a head has learnt from.

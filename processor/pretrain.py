@@ -16,6 +16,7 @@ from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.knn_evaluation import KNN_RANGES, by_neighbours
 from processor.processor import Evaluation, Processor
+from processor.schedule import counting_losses
 from processor.teaching import Teaching, TeachingConfig
 from torchlight import build
 from torchlight.build import Problem
@@ -150,5 +151,4 @@ def num_view(method: type, config: PretrainConfig) -> int:
     if issubclass(method, SelfSupervised):
         return method.num_view
     assert issubclass(method, MultiTask)
-    wanted = {name for phase in config.schedule for name, weight in phase.losses.items() if weight > 0}
-    return 2 if wanted & set(method.NEED_KEY) else 1
+    return 2 if counting_losses(config.schedule) & set(method.NEED_KEY) else 1

@@ -1,6 +1,6 @@
 """Phases of a run: epochs in which other losses count, or count otherwise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -37,6 +37,11 @@ def phases_of(
         phases.append(Phase(start, count, each.optim or config.optim, each.losses))
         start += count
     return phases
+
+
+def counting_losses(phases: Iterable[PhaseConfig | Phase]) -> set[str]:
+    """Names of the losses that count in some phase."""
+    return {name for phase in phases for name, weight in phase.losses.items() if weight > 0}
 
 
 def schedule_problems(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -12,12 +11,11 @@ from net.contrast import SelfSupervised
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, ViewConfig
-from processor.encoder import translate
+from processor.encoder import load_translated
 from processor.processor import Phase, Processor, check_class
-from processor.schedule import PhaseConfig, phases_of, schedule_problems
+from processor.schedule import PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
 from torchlight.build import Problem
-from torchlight.checkpoint import load_weights
 
 
 @dataclass
@@ -63,7 +61,7 @@ class Teaching(Processor):
         )
         losses = losses_of(network, model)
         problems += schedule_problems(config.schedule, config.num_epoch, losses)
-        return problems + _key_problems(network, wanted_losses(config), cls.train_views(config))
+        return problems + _key_problems(network, counting_losses(config.schedule), cls.train_views(config))
 
     @classmethod
     def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
@@ -85,9 +83,7 @@ class Teaching(Processor):
 
     def load_weights(self, path: str) -> None:
         """See `Processor.load_weights`; names of other programs are known, and those of an encoder alone."""
-        load_weights(
-            self.model, path, ignore=self.config.ignore_weights, translate=partial(translate, self.model)
-        )
+        load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
         """See `Processor.trained_network`."""
@@ -108,8 +104,8 @@ class Teaching(Processor):
         """Frames at the end of each training view that are to be predicted, in some phase at least."""
         if not isinstance(self.model, MultiTask):
             return 0
-        wanted = {name for phase in self.schedule for name, weight in phase.losses.items() if weight > 0}
-        return self.model.num_predict if wanted & set(self.model.NEED_FUTURE) else 0
+        needed = counting_losses(self.schedule) & set(self.model.NEED_FUTURE)
+        return self.model.num_predict if needed else 0
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
@@ -122,11 +118,6 @@ def losses_of(network: type, model: type) -> list[str]:
     """Names of the losses that a schedule can give a network, whose backbone is a `model`."""
     own = [*getattr(network, "LOSSES", ()), *getattr(model, "OWN_LOSSES", ())]
     return [CROSS_ENTROPY, *dict.fromkeys(own)]
-
-
-def wanted_losses(config: TeachingConfig) -> set[str]:
-    """Names of the losses that count in some phase of a schedule."""
-    return {name for phase in config.schedule for name, weight in phase.losses.items() if weight > 0}
 
 
 def _key_problems(network: type, wanted: set[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:

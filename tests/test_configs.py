@@ -12,7 +12,7 @@ from net.contrast import SelfSupervised
 from net.multi_task import Lesson, MultiTask
 from net.utils.layouts import get_skeleton
 from processor.pretrain import Pretrain
-from processor.teaching import wanted_losses
+from processor.schedule import counting_losses
 from tools import label_efficiency
 from torchlight.build import PACKAGES, build, import_class
 from torchlight.config import load_config, to_yaml
@@ -77,7 +77,7 @@ def test_leaf_builds(path):
         elif isinstance(network, MultiTask):
             future = torch.zeros(2, 3, network.num_predict, joints, config.data.num_body)
             lesson = Lesson([x + 1, x + 1], future, torch.tensor([0, 1]))
-            wanted = wanted_losses(config) or {"future"}
+            wanted = counting_losses(config.schedule) or {"future"}
             losses = network.learn(lesson, wanted).losses
             assert set(losses) == wanted - {"cross_entropy"}
         assert all(loss.isfinite() for loss in losses.values())
