@@ -25,7 +25,7 @@ from processor.forecast import (
     total_error,
 )
 from processor.processor import Evaluation, Processor
-from processor.teaching import Teaching, TeachingConfig
+from processor.teaching import PairConfig, PairTeaching
 from torchlight import build, distributed
 from torchlight.build import Problem
 
@@ -35,12 +35,9 @@ MOVING_ORIGIN = ("center_per_frame", "align_torso")
 
 
 @dataclass
-class PredictionConfig(TeachingConfig):
+class PredictionConfig(PairConfig):
     """Keys of `prediction` beside the shared ones."""
 
-    train_view: ViewConfig = field(default_factory=ViewConfig)
-    # a second view of a training clip, for methods that compare two; with `same_frames` it shows those of train_view
-    key_view: ViewConfig | None = None
     # frames that are seen, and frames that are then predicted in a test: more than the network gives at once follow
     # from those predicted before
     observe: int = 20
@@ -51,7 +48,7 @@ class PredictionConfig(TeachingConfig):
     short: Literal["leave_out", "repeat"] = "leave_out"
 
 
-class Prediction(Teaching):
+class Prediction(PairTeaching):
     """Trains a network with `forecast(x (N, C, T, V, M)) -> (N, C, P, V, M)`; no baseline learns anything."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PredictionConfig
@@ -93,18 +90,6 @@ class Prediction(Teaching):
                 text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a "
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
         return problems
-
-    @classmethod
-    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
-        """See `Teaching.train_views`."""
-        assert isinstance(config, PredictionConfig)
-        return {"train_view": config.train_view, "key_view": config.key_view}
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """See `Processor.views`."""
-        if part != "train":
-            return super().views(part)
-        return [self.config.train_view, *([self.config.key_view] if self.config.key_view else [])]
 
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`."""

@@ -6,28 +6,25 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from feeder.feeder import Part
 from feeder.loader import Batch
 from net.multi_task import CROSS_ENTROPY, MultiTask
 from processor import io
 from processor.classification import Classification, ClassificationConfig
-from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.config import ProcessorConfig, Range
 from processor.processor import Evaluation
-from processor.teaching import Teaching, TeachingConfig
+from processor.teaching import PairConfig, PairTeaching
 from torchlight import distributed
 
 
 @dataclass
-class RecognitionConfig(TeachingConfig, ClassificationConfig):
+class RecognitionConfig(PairConfig, ClassificationConfig):
     """Keys of `recognition` beside the shared ones."""
 
-    # a second view of a training clip, for methods that compare two; with `same_frames` it shows those of train_view
-    key_view: ViewConfig | None = None
     # shares of a test clip after which its action is to be told: [0.1, 0.2, ...] gives a table and a curve
     observe_ratio: list[float] = field(default_factory=list)
 
 
-class Recognition(Teaching, Classification):
+class Recognition(PairTeaching, Classification):
     """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy, and more."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
@@ -40,17 +37,6 @@ class Recognition(Teaching, Classification):
         ),
     )
     config: RecognitionConfig
-
-    @classmethod
-    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
-        """See `Teaching.train_views`."""
-        assert isinstance(config, RecognitionConfig)
-        return {"train_view": config.train_view, "key_view": config.key_view}
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """See `Processor.views`."""
-        views = super().views(part)
-        return [*views, self.config.key_view] if part == "train" and self.config.key_view else views
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from feeder.feeder import Part
 from feeder.loader import Batch
 from net.contrast import SelfSupervised
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
@@ -112,6 +113,33 @@ class Teaching(Processor):
         weights = {name: w for name, w in self.phase_of(self.epoch).losses.items() if w > 0}
         taught: Taught = self.network(lesson_of(batch.views, self.num_future(), label), tuple(weights))
         return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
+
+
+@dataclass
+class PairConfig(TeachingConfig):
+    """Keys of processors that show a training clip once, or twice to methods that compare, beside `TeachingConfig`."""
+
+    train_view: ViewConfig = field(default_factory=ViewConfig)
+    # a second view, for methods that compare two; with `same_frames` it shows those of train_view
+    key_view: ViewConfig | None = None
+
+
+class PairTeaching(Teaching):
+    """Teaching by a view of each clip, and a second one where the config has it."""
+
+    config: PairConfig
+
+    @classmethod
+    def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
+        """See `Teaching.train_views`."""
+        assert isinstance(config, PairConfig)
+        return {"train_view": config.train_view, "key_view": config.key_view}
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Processor.views`."""
+        if part != "train":
+            return super().views(part)
+        return [view for view in self.train_views(self.config).values() if view is not None]
 
 
 def losses_of(network: type, model: type) -> list[str]:
