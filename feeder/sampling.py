@@ -18,11 +18,13 @@ class SamplingStep:
     """One step. Steps of one class and the same arguments are equal.
 
     num_frame: the T it makes, or None where it keeps the length of its input.
+    num_ahead: how many of these, at the end, come after the part that is seen.
     draws: whether it takes anything from the generator.
     takes_whole_frames: whether it gives as many frames as its input has, each a whole one of them.
     """
 
     num_frame: int | None = None
+    num_ahead: int = 0
     draws: bool = False
     takes_whole_frames: ClassVar[bool] = False
 

@@ -98,6 +98,12 @@ class View:
         self.sampling = _build_steps("sampling", sampling, SAMPLING, problems)
         self.augment = _build_steps("augment", augment, AUGMENT, problems)
         self.num_frame = _num_frame(self.sampling, problems)
+        # Frames at its end that come after those that are seen.
+        self.num_ahead = self.sampling[-1].num_ahead if self.sampling else 0
+        for number, step in enumerate(self.sampling[:-1]):
+            if step.num_ahead:
+                text = "comes before another step, so that frames ahead are none of the last; put it last"
+                problems.append(Problem(f"sampling.{number}.num_ahead", text))
         if num_body < 1:
             problems.append(Problem("num_body", f"is {num_body}; a view has 1 body or more"))
         for key, name, table in (("normalise", normalise, NORMALISE), ("stream", stream, STREAMS)):

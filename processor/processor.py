@@ -171,6 +171,10 @@ class Processor:
         """The phase that an epoch is in, or the last one for an epoch past the end."""
         return [phase for phase in self.schedule if phase.start <= epoch][-1]
 
+    def num_future(self) -> int:
+        """Frames at the end of each training view that are not seen."""
+        return 0
+
     def varies_batch(self) -> bool:
         """Whether the convolutions see another batch size at every call."""
         return isinstance(self.model, Backbone) and self.model.varies_batch
@@ -240,6 +244,7 @@ class Processor:
         }
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
+        self._check_ahead()
         if config.weights is not None:
             self.load_weights(config.weights)
         if self.varies_batch():
@@ -255,6 +260,21 @@ class Processor:
             self.network = DistributedDataParallel(
                 self.network, device_ids=ids, find_unused_parameters=several
             )
+
+    def _check_ahead(self) -> None:
+        """Raise ValueError for views of frames ahead that would be seen."""
+        for part, loader in self.loaders.items():
+            for view in loader.views:
+                hidden = self.num_future() if part == "train" else 0
+                if view.num_ahead not in (0, hidden):
+                    raise ValueError(
+                        f"a view of the {part} part has num_ahead: {view.num_ahead} in its sampling, but the network "
+                        + (
+                            f"predicts {hidden} frames; make them equal"
+                            if hidden
+                            else "predicts nothing there; leave it out"
+                        )
+                    )
 
     def part_loader(self, feeder: Feeder) -> Loader:
         """Batches of a part's clips, as its training or evaluation wants them."""

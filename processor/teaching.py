@@ -102,11 +102,11 @@ class Teaching(Processor):
         return {} if self.config.method is None else {"method": self.config.method}
 
     def num_future(self) -> int:
-        """Frames at the end of each training view that are to be predicted, in some phase at least."""
+        """See `Processor.num_future`; without a loss that predicts them, frames ahead of a sampling are left out."""
         if not isinstance(self.model, MultiTask):
             return 0
         needed = counting_losses(self.schedule) & set(self.model.NEED_FUTURE)
-        return self.model.num_predict if needed else 0
+        return self.model.num_predict if needed else self.loaders["train"].views[0].num_ahead
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""

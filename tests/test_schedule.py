@@ -11,6 +11,7 @@ import yaml
 
 import main
 from conftest import TINY_CONFIG
+from net.long_term import LongTerm
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
@@ -208,3 +209,46 @@ def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(conf
     assert "key_view.same_frames: is false; intra_frame compares the same frames" in capsys.readouterr().err
     assert run(config, tmp_path, "key_view.sampling=[{Resize: {num_frame: 16}}]") == 2
     assert "key_view.sampling: is another than train_view's" in capsys.readouterr().err
+
+
+AHEAD = (
+    "train_view.sampling=[{RandomResizedCrop: {num_frame: 12, min_ratio: 0.5, max_ratio: 1.0, num_ahead: 4}}]"
+)
+
+
+@pytest.mark.parametrize("losses", [{"order": 1.0}, {"future": 1.0}, {"cross_entropy": 1.0, "order": 0.1}])
+def test_frames_ahead_are_never_seen_whatever_counts(config, tmp_path, monkeypatch, losses):
+    seen = []
+    learn = LongTerm.learn
+
+    def spy(self, lesson, wanted):
+        seen.append({view.shape[2] for view in lesson.views} | {lesson.future.shape[2] + 8})
+        return learn(self, lesson, wanted)
+
+    monkeypatch.setattr(LongTerm, "learn", spy)
+    schedule = [
+        {"name": "a", "num_epoch": 1, "losses": losses},
+        {"name": "b", "losses": {"cross_entropy": 1.0}},
+    ]
+    args = [AHEAD, "key_view=null", f"schedule={json.dumps(schedule)}"]
+    assert run(config, tmp_path / "ahead", *args) == 0
+    assert len(seen) == 4 * STEPS
+    assert all(frames == {12} for frames in seen)
+
+
+def test_frames_ahead_that_nothing_predicts_are_refused(config, tmp_path, capsys):
+    five = AHEAD.replace("ahead: 4", "ahead: 5")
+    schedule = "schedule=[{name: a, losses: {future: 1.0}}]"
+    assert run(config, tmp_path / "five", five, "key_view=null", schedule) == 1
+    assert (
+        "num_ahead: 5 in its sampling, but the network predicts 4 frames; make them equal"
+        in capsys.readouterr().err
+    )
+    plain = ["method=null", "method_args={}", "schedule=[]", "key_view=null"]
+    assert run(config, tmp_path / "plain", AHEAD, *plain) == 1
+    assert (
+        "view of the train part has num_ahead: 4 in its sampling, but the network predicts nothing there"
+        in capsys.readouterr().err
+    )
+    assert run(config, tmp_path / "test", AHEAD.replace("train_view", "test_view")) == 1
+    assert "view of the test part has num_ahead: 4" in capsys.readouterr().err

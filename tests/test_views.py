@@ -11,7 +11,7 @@ from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
 from feeder.sampling import SAMPLING
 from feeder.streams import STREAMS
-from feeder.views import Base, View, make_views
+from feeder.views import Base, View, ViewError, make_views
 from net.utils.layouts import get_skeleton
 
 NTU = get_skeleton("ntu-rgb+d")
@@ -371,6 +371,15 @@ def test_a_bad_description_is_refused_with_the_nearest_name(changes, said):
 def test_all_problems_are_told_at_once():
     with pytest.raises(ValueError, match=r"Resize.*Sheer.*center_frist.*bones"):
         view(sampling=[{"Resize": {}}], augment=["Sheer"], normalise="center_frist_frame", stream="bones")
+
+
+def test_frames_ahead_come_last():
+    ahead = {"RandomResizedCrop": {"num_frame": 8, "min_ratio": 0.5, "max_ratio": 1.0, "num_ahead": 3}}
+    described = view(sampling=[{"Pad": {"num_frame": 20}}, ahead])
+    assert (described.num_frame, described.num_ahead) == (11, 3)
+    assert view().num_ahead == 0
+    with pytest.raises(ViewError, match=r"sampling.0.num_ahead: comes before another step"):
+        view(sampling=[ahead, {"Resize": {"num_frame": 8}}])
 
 
 def test_steps_without_arguments_may_be_written_as_yaml_does():
