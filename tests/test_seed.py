@@ -67,9 +67,11 @@ def test_a_part_of_another_type_is_refused() -> None:
 @pytest.fixture
 def backends():
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     yield
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+    torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def draws() -> list[float]:
@@ -93,6 +95,7 @@ def test_deterministic_asks_for_algorithms_that_repeat(
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == "kept"
     seed_everything(3, deterministic=False)
     assert not torch.are_deterministic_algorithms_enabled()
