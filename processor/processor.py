@@ -605,6 +605,13 @@ class Processor:
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+        for phase in () if self.config.debug else self.schedule:
+            late = [step for step in phase.optim.step if step >= phase.num_epoch]
+            if phase.optim.schedule == "step" and late:
+                self.log.info(
+                    f"warning: the rate is to fall after epochs {phase.optim.step} of {phase.num_epoch}, so not at "
+                    f"{late}; change optim.step or num_epoch"
+                )
 
 
 def shortened(phases: Sequence[Phase]) -> list[Phase]:

@@ -296,6 +296,14 @@ def test_a_number_that_cannot_be_is_refused_before_anything(tiny_config, work, c
     assert not work.exists()
 
 
+def test_a_fall_of_the_rate_past_the_end_is_told(tiny_config, work, capsys):
+    steps = ["optim.schedule=step", "num_epoch=2"]
+    assert run(tiny_config, *steps, "optim.step=[1, 2, 5]") == 0
+    assert "fall after epochs [1, 2, 5] of 2, so not at [2, 5]" in (work / "log.txt").read_text()
+    assert run(tiny_config, *steps, "optim.step=[1]", "--overwrite") == 0
+    assert "the rate is to fall" not in (work / "log.txt").read_text()
+
+
 def test_nesterov_needs_momentum(tiny_config, capsys):
     assert run(tiny_config, "optim.optimizer=sgd", "optim.momentum=0") == 2
     assert "optim.nesterov: needs a momentum" in capsys.readouterr().err
