@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -41,6 +40,7 @@ from processor.config import (
     views_of,
 )
 from processor.meter import Meter, PendingLoss
+from processor.schedule import Phase, shortened
 from processor.state import changes, check_same_run
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
@@ -65,16 +65,6 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
-
-
-class Phase(NamedTuple):
-    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own."""
-
-    start: int
-    num_epoch: int
-    optim: OptimConfig
-    # weight of each loss that counts, for processors that have several
-    losses: Mapping[str, float] = MappingProxyType({})
 
 
 class Processor:
@@ -121,7 +111,7 @@ class Processor:
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
         """All that can be seen to be wrong with a config before data or device is touched."""
-        problems = check_class("model", config.model, config.model_args, packages, base=cls.model_class)
+        problems = build.check_class("model", config.model, config.model_args, packages, base=cls.model_class)
         problems += out_of_range(config, cls.ranges) + contradictions(config)
         if cls.needs_weights and config.weights is None:
             problems.append(
@@ -391,7 +381,7 @@ class Processor:
         pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
             # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
-            optim.set_lr(optimizer, lr_factor(phase, epoch + (number + 0.5) / num_batch))
+            optim.set_lr(optimizer, phase.lr_factor(epoch + (number + 0.5) / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with self.autocast():
                 losses = self.step(batch)
@@ -606,63 +596,15 @@ class Processor:
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
         for phase in () if self.config.debug else self.schedule:
-            late = [step for step in phase.optim.step if step >= phase.num_epoch]
-            if phase.optim.schedule == "step" and late:
+            if late := phase.late_steps():
                 self.log.info(
                     f"warning: the rate is to fall after epochs {phase.optim.step} of {phase.num_epoch}, so not at "
                     f"{late}; change optim.step or num_epoch"
                 )
 
 
-def shortened(phases: Sequence[Phase]) -> list[Phase]:
-    """The phases in two epochs, or in one of each where there are more."""
-    count = 1 if len(phases) > 1 else 2
-    return [phase._replace(start=number, num_epoch=count) for number, phase in enumerate(phases)]
-
-
-def lr_factor(phase: Phase, progress_epoch: float) -> float:
-    """Factor on the rate of a phase after so many epochs of the run."""
-    return optim.lr_factor(
-        progress_epoch - phase.start,
-        schedule=phase.optim.schedule,
-        num_epoch=phase.num_epoch,
-        step=phase.optim.step,
-        gamma=phase.optim.gamma,
-        warmup_epoch=phase.optim.warmup_epoch,
-        min_factor=phase.optim.min_factor,
-    )
-
-
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def check_class(
-    key: str,
-    path: str,
-    args: Mapping[str, Any],
-    packages: Sequence[str],
-    *,
-    base: type | tuple[type, ...] = object,
-    provided: Sequence[str] = (),
-) -> list[build.Problem]:
-    """Problems of a class path under `key`, whose class is to be a `base`, and of its arguments under `<key>_args`.
-
-    The program itself gives the arguments `provided`.
-    """
-    try:
-        cls = build.import_class(path, packages)
-    except build.ClassPathError as error:
-        return [build.Problem(key, str(error))]
-    problems = [
-        build.Problem(f"{key}_args.{problem.key}", problem.text)
-        for problem in build.bind(cls, args, provided)
-    ]
-    if not issubclass(cls, base):
-        wanted = base if isinstance(base, tuple) else (base,)
-        names = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in wanted)
-        problems.append(build.Problem(key, f"{path} is no {names}"))
-    return problems
 
 
 def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:

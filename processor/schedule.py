@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from omegaconf import MISSING
 
 from processor.config import OptimConfig, ProcessorConfig
-from processor.processor import Phase
+from processor.optim import lr_factor
 from torchlight.build import Problem, nearest
 
 
@@ -21,6 +23,39 @@ class PhaseConfig:
     losses: dict[str, float] = field(default_factory=dict)
     # null: the run's
     optim: OptimConfig | None = None
+
+
+class Phase(NamedTuple):
+    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own."""
+
+    start: int
+    num_epoch: int
+    optim: OptimConfig
+    # weight of each loss that counts, for processors that have several
+    losses: Mapping[str, float] = MappingProxyType({})
+
+    def lr_factor(self, progress_epoch: float) -> float:
+        """Factor on the phase's rate after so many epochs of the run."""
+        return lr_factor(
+            progress_epoch - self.start,
+            schedule=self.optim.schedule,
+            num_epoch=self.num_epoch,
+            step=self.optim.step,
+            gamma=self.optim.gamma,
+            warmup_epoch=self.optim.warmup_epoch,
+            min_factor=self.optim.min_factor,
+        )
+
+    def late_steps(self) -> list[int]:
+        """Epochs after which the rate is to fall, but which the phase does not reach."""
+        falls = self.optim.step if self.optim.schedule == "step" else []
+        return [step for step in falls if step >= self.num_epoch]
+
+
+def shortened(phases: Sequence[Phase]) -> list[Phase]:
+    """The phases in two epochs, or in one of each where there are more."""
+    count = 1 if len(phases) > 1 else 2
+    return [phase._replace(start=number, num_epoch=count) for number, phase in enumerate(phases)]
 
 
 def phases_of(

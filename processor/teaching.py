@@ -13,8 +13,8 @@ from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, ViewConfig
 from processor.encoder import load_translated
-from processor.processor import Phase, Processor, check_class
-from processor.schedule import PhaseConfig, counting_losses, phases_of, schedule_problems
+from processor.processor import Processor
+from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
 from torchlight.build import Problem
 
@@ -46,7 +46,7 @@ class Teaching(Processor):
         assert isinstance(config, TeachingConfig)
         problems = super().check(config, packages)
         if config.method is not None:
-            problems += check_class(
+            problems += build.check_class(
                 "method",
                 config.method,
                 config.method_args,
@@ -54,7 +54,7 @@ class Teaching(Processor):
                 base=cls.method_class,
                 provided=["base_encoder"],
             )
-            problems += check_class("model", config.model, config.model_args, packages, base=Backbone)
+            problems += build.check_class("model", config.model, config.model_args, packages, base=Backbone)
         if any(problem.key in ("model", "method") for problem in problems):
             return problems
         network, model = (

@@ -152,6 +152,31 @@ def _type_hints(cls: Callable) -> dict[str, Any]:
         return {}
 
 
+def check_class(
+    key: str,
+    path: str,
+    args: Mapping[str, Any],
+    packages: Sequence[str],
+    *,
+    base: type | tuple[type, ...] = object,
+    provided: Sequence[str] = (),
+) -> list[Problem]:
+    """Problems of a class path under `key`, whose class is to be a `base`, and of its arguments under `<key>_args`.
+
+    The program itself gives the arguments `provided`.
+    """
+    try:
+        cls = import_class(path, packages)
+    except ClassPathError as error:
+        return [Problem(key, str(error))]
+    problems = [Problem(f"{key}_args.{problem.key}", problem.text) for problem in bind(cls, args, provided)]
+    if not issubclass(cls, base):
+        wanted = base if isinstance(base, tuple) else (base,)
+        names = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in wanted)
+        problems.append(Problem(key, f"{path} is no {names}"))
+    return problems
+
+
 def build(
     target: str | Callable, args: Mapping[str, Any], /, *, packages: Sequence[str] = PACKAGES, **provided: Any
 ) -> Any:
