@@ -27,6 +27,7 @@ from net.utils.gcn import (
     graph_conv,
     graph_conv_by_body,
     initialise,
+    normalise_rows,
 )
 from net.utils.graph import Graph
 
@@ -211,7 +212,7 @@ class Model(Backbone, MultiTask):
         frames, num_joint = bodies.shape[1:3]
         if len(bodies) == 0:  # batch norms refuse an empty batch
             return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
-        y = self.data_bn(bodies.flatten(2).flatten(0, 1)).view(bodies.shape).permute(0, 3, 1, 2)
+        y = normalise_rows(self.data_bn, bodies).permute(0, 3, 1, 2)
         for index, importance in enumerate(self.edge_importance):
             block = self.get_submodule(f"class_layer_{index}")
             y = block(y, self.A * importance, self.link_weight * links)

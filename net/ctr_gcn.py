@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone, BodyMaps
-from net.utils.gcn import StridedPointwiseConv
+from net.utils.gcn import StridedPointwiseConv, normalise_rows
 from net.utils.graph import Graph
 
 # Width in units of base_channels, and stride, of the ten blocks.
@@ -87,7 +87,7 @@ class Model(Backbone):
                 f"{self.num_joint}, {self.num_body}): set in_channels, layout and num_body to those of the data"
             )
         rows = x.permute(0, 2, 4, 3, 1)  # (N, T, M, V, C)
-        y = self.data_bn(rows.flatten(2).flatten(0, 1)).view(rows.shape)
+        y = normalise_rows(self.data_bn, rows)
         y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         for number in range(1, len(BLOCKS) + 1):
             y = self.get_submodule(f"l{number}")(y)

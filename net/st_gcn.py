@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
-from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock, initialise
+from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock, initialise, normalise_rows
 from net.utils.graph import Graph
 
 # Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
@@ -101,7 +101,7 @@ class Model(Backbone):
         frames, num_joint = bodies.shape[1:3]
         if len(bodies) == 0:  # batch norms refuse an empty batch
             return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
-        y = self.data_bn(bodies.flatten(2).flatten(0, 1)).view(bodies.shape).permute(0, 3, 1, 2)
+        y = normalise_rows(self.data_bn, bodies).permute(0, 3, 1, 2)
         for index, block in enumerate(self.st_gcn_networks):
             y = block(y, self.A * self.edge_importance[index] if self.edge_importance else self.A)
         return y

@@ -91,6 +91,11 @@ def add_bias(y: Tensor, bias: Tensor) -> Tensor:
     return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
 
 
+def normalise_rows(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
+    """Batch norm of each coordinate of each joint: rows (N, T, ...) in, as many out."""
+    return norm(rows.flatten(2).flatten(0, 1)).view(rows.shape)
+
+
 class SpatialTemporalBlock(nn.Module):
     """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
 
