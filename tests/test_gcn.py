@@ -84,9 +84,7 @@ def test_product_of_either_kind_is_the_matrix_product(monkeypatch, entries):
 
 
 def test_sparse_product_gradcheck(monkeypatch):
-    monkeypatch.setattr(
-        "net.utils.gcn._SparseProductFunction.CHUNK", 20
-    )  # several chunks, the last a short one
+    monkeypatch.setattr("net.utils.gcn.CHUNK", 20)  # several chunks, the last a short one
     mask = torch.zeros(12, 5, dtype=torch.bool)
     mask[[0, 0, 3, 11, 7], [1, 4, 2, 0, 1]] = True
     product = _SparseProduct(mask)
@@ -95,8 +93,22 @@ def test_sparse_product_gradcheck(monkeypatch):
     x = torch.randn(5, 5, 2, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(product, (matrix, x))
     assert torch.autograd.gradcheck(product, (matrix, x.detach()))
-    monkeypatch.setattr("net.utils.gcn._SparseProductFunction.CHUNK", None)  # not needed, so not looked at
+    monkeypatch.setattr("net.utils.gcn.CHUNK", None)  # not needed, so not looked at
     assert torch.autograd.gradcheck(product, (matrix.detach(), x))
+
+
+def test_gradient_of_the_adjacency_in_half_precision(monkeypatch):
+    monkeypatch.setattr("net.utils.gcn.CHUNK", 4000)  # three chunks of 2, 2 and 1 frames
+    A = adjacency(dtype=torch.float32)
+    product = _SparseProduct(A.permute(2, 0, 1).flatten(0, 1) != 0)
+    assert product.is_sparse
+    matrix = A.permute(2, 0, 1).flatten(0, 1).requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    x, direction = (torch.randn(5, rows, 8, generator=generator).bfloat16() for rows in (25, len(matrix)))
+    (found,) = torch.autograd.grad(product(matrix, x), matrix, direction)
+    expected = torch.einsum("frc,fvc->rv", direction.double(), x.double()) * (matrix != 0)
+    # Each frame's part is rounded to 8 bits.
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2**-8 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(

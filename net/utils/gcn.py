@@ -229,8 +229,6 @@ class _SparseProduct:
 class _SparseProductFunction(torch.autograd.Function):
     """`_SparseProduct` with its derivatives, which are sums over the same pairs of rows."""
 
-    CHUNK = 2**20  # numbers gathered at a time in backward: few enough to stay in the cache
-
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, product: _SparseProduct) -> Tensor:
         """From values (P,) and x (F, V, C) to (F, R, C)."""
@@ -248,14 +246,31 @@ class _SparseProductFunction(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_x = ctx.product.transposed(values, grad)
         if ctx.needs_input_grad[0]:
-            out, source = ctx.product.entries
-            total = values.new_zeros(len(values) * x.shape[2])
-            step = max(1, _SparseProductFunction.CHUNK // len(total))
-            for x_part, grad_part in zip(x.split(step), grad.split(step), strict=True):
-                gathered = x_part.index_select(1, source).mul_(grad_part.index_select(1, out))
-                total += gathered.flatten(1).sum(0, dtype=total.dtype)
-            grad_values = total.view(len(values), -1).sum(1)
+            products = _products_all if grad.element_size() < 4 else _products_gathered
+            grad_values = products(grad, x, *ctx.product.entries).to(values.dtype)
         return grad_values, grad_x, None
+
+
+# Numbers made at a time on the way to products of rows: few enough to stay in the cache.
+CHUNK = 2**20
+
+
+def _products_gathered(left: Tensor, right: Tensor, row_left: Tensor, row_right: Tensor) -> Tensor:
+    """Of each pair of rows, the product summed over frames and channels: left (F, R, C), right (F, V, C) -> (P,)."""
+    total = left.new_zeros(len(row_left) * left.shape[2])
+    step = max(1, CHUNK // len(total))
+    for part, other in zip(left.split(step), right.split(step), strict=True):
+        total += part.index_select(1, row_left).mul_(other.index_select(1, row_right)).flatten(1).sum(0)
+    return total.view(len(row_left), -1).sum(1)
+
+
+def _products_all(left: Tensor, right: Tensor, row_left: Tensor, row_right: Tensor) -> Tensor:
+    """`_products_gathered` by way of all pairs of rows: in half precision, 1.5 to 5 times as fast."""
+    total = left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
+    step = max(1, CHUNK // total.numel())
+    for part, other in zip(left.split(step), right.split(step), strict=True):
+        total += torch.bmm(part, other.transpose(1, 2)).sum(0)
+    return total[row_left, row_right]
 
 
 class _RowSum:
