@@ -254,8 +254,8 @@ class Processor:
     def _check_ahead(self) -> None:
         """Raise ValueError for views of frames ahead that would be seen."""
         for part, loader in self.loaders.items():
+            hidden = self.num_future() if part == "train" else 0
             for view in loader.views:
-                hidden = self.num_future() if part == "train" else 0
                 if view.num_ahead not in (0, hidden):
                     raise ValueError(
                         f"a view of the {part} part has num_ahead: {view.num_ahead} in its sampling, but the network "
