@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from net.loss import at_least_float32
 from net.utils.backbone import Backbone
@@ -76,11 +77,9 @@ def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bo
     return nn.Sequential(*layers)
 
 
-@torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Move the parameters of a slow copy a step towards those of the module it is a copy of."""
-    for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
-        old.lerp_(new, 1 - momentum)
+    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
 
 
 def next_places(pointer: Tensor, count: int, size: int) -> Tensor:

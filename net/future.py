@@ -120,7 +120,10 @@ class FutureDecoder(nn.Module):
         frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)
         recent = bodies.index_select(1, frame) - last[:, None]
         recent = recent.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, R * C, 1, V)
-        seen = self.from_maps(torch.cat((maps[:, :, -1:], maps.mean(2, keepdim=True)), 1))
+        # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
+        of_frames = maps.permute(0, 2, 3, 1)
+        summary = torch.cat((of_frames[:, -1:], of_frames.mean(1, keepdim=True)), 3)
+        seen = self.from_maps(summary.permute(0, 3, 1, 2))
         y = torch.cat((seen, self.recent_bn(recent).to(seen.dtype)), 1)
         for block in self.blocks:
             y = block(y, self.A)

@@ -118,7 +118,7 @@ class LongTerm(MultiTask):
     def forecast(self, x: Tensor) -> Tensor:
         """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
         present = present_bodies(x)
-        predicted = self.decoder(self.encoder.encode(x).by_clip()[present], body_poses(x, present))
+        predicted = self.decoder(self.encoder.encode(x).of(present), body_poses(x, present))
         return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
@@ -130,7 +130,7 @@ class LongTerm(MultiTask):
         present = present_bodies(x)
         maps, losses = self.encoder.encode_and_learn(x, wanted)
         scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
-        of_body = maps.by_clip()[present]
+        of_body = maps.of(present)
         own = wanted & set(self.LOSSES)
         if not len(of_body):  # nobody is there
             return Taught(losses | dict.fromkeys(own, of_body.sum()), scores)
@@ -139,7 +139,7 @@ class LongTerm(MultiTask):
             for name, fast in self._followed().items():
                 follow(self.slow[name], fast, self.momentum)
             with torch.no_grad():
-                slow_maps = self.slow_encoder().encode(lesson.views[1]).by_clip()[present]
+                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(present)
         if own & set(TemporalSignals.LOSSES):
             of_signals, embedding = self._signals(of_body, slow_maps, own)
             losses |= of_signals
@@ -191,4 +191,5 @@ class LongTerm(MultiTask):
 
 def frames_of(maps: Tensor) -> Tensor:
     """One feature of each frame, the mean over the joints of maps (B, D, T', V): (B, T', D)."""
-    return maps.mean(3).transpose(1, 2)
+    # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
+    return maps.permute(0, 2, 3, 1).mean(2)

@@ -82,26 +82,21 @@ class Prediction(PairTeaching):
             if phase.losses.get(CROSS_ENTROPY, 0) > 0:
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY}", text))
-        if config.schedule and not any(phase.losses.get(FUTURE, 0) > 0 for phase in config.schedule):
+        if config.schedule and FUTURE not in config.counting():
             problems.append(Problem("schedule", f"has no phase that learns {FUTURE!r}; give it a weight"))
         if not any(problem.key in ("method", "model") for problem in problems):
             network = build.import_class(config.method or config.model, packages)
             if FUTURE not in getattr(network, "LOSSES", ()):
                 text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a "
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
+            else:
+                problems += _ahead_problems(config, cls.hidden_frames(config, packages))
         return problems
 
     def setup(self, phase: str = "train") -> None:
         """See `Processor.setup`."""
         self.num_short: dict[str, int] = {}
         super().setup(phase)
-        assert isinstance(self.model, MultiTask)
-        ahead = frames_of(self.config.train_view) - self.config.observe
-        if phase == "train" and ahead != self.model.num_predict:
-            raise ValueError(
-                f"train_view has {ahead} frames after the {self.config.observe} that are seen, the network predicts "
-                f"{self.model.num_predict} at once; make num_predict and train_view.sampling agree"
-            )
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
         """See `Processor.feeder`; clips too short for the part's view are counted, and left out if they are to be."""
@@ -228,6 +223,18 @@ def frames_of(view: ViewConfig) -> int:
         case [{"Crop": {"num_frame": int(count)}}]:
             return count
     return 0
+
+
+def _ahead_problems(config: PredictionConfig, predicted: Mapping[str, int] | None) -> list[Problem]:
+    """What is wrong if a training view has other frames after those that are seen than are `predicted`."""
+    ahead = frames_of(config.train_view) - config.observe
+    if predicted is None or ahead <= 0 or ahead == predicted["train_view"]:
+        return []  # no frame ahead at all is a problem of the view alone
+    text = (
+        f"has {ahead} frames after the {config.observe} that are seen, but the network predicts "
+        f"{predicted['train_view']} at once; make num_predict and this agree"
+    )
+    return [Problem("train_view.sampling", text)]
 
 
 def _view_problems(key: Literal["train_view", "test_view"], config: PredictionConfig) -> list[Problem]:

@@ -16,7 +16,6 @@ from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.knn_evaluation import KNN_RANGES, by_neighbours
 from processor.processor import Evaluation, Processor
-from processor.schedule import counting_losses
 from processor.teaching import Teaching, TeachingConfig
 from torchlight import build
 from torchlight.build import Problem
@@ -91,8 +90,7 @@ class Pretrain(Teaching):
         """See `Processor.views`."""
         if part != "train":
             return super().views(part)
-        method = build.import_class(self.config.method, self.packages)
-        return self.config.views[: num_view(method, self.config)]
+        return self.config.views[: num_view(self.network_class(), self.config)]
 
     def parts(self, phase: str) -> list[Part]:
         """See `Processor.parts`; the training clips are the neighbours of the test clips."""
@@ -151,4 +149,4 @@ def num_view(method: type, config: PretrainConfig) -> int:
     if issubclass(method, SelfSupervised):
         return method.num_view
     assert issubclass(method, MultiTask)
-    return 2 if counting_losses(config.schedule) & set(method.NEED_KEY) else 1
+    return 2 if config.counting() & set(method.NEED_KEY) else 1

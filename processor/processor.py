@@ -43,6 +43,7 @@ from processor.meter import Meter, PendingLoss
 from processor.schedule import Phase, shortened
 from processor.state import changes, check_same_run
 from torchlight import build, distributed
+from torchlight.build import Problem
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
@@ -109,26 +110,28 @@ class Processor:
         io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
 
     @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[build.Problem]:
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
         """All that can be seen to be wrong with a config before data or device is touched."""
         problems = build.check_class("model", config.model, config.model_args, packages, base=cls.model_class)
         problems += out_of_range(config, cls.ranges) + contradictions(config)
         if cls.needs_weights and config.weights is None:
-            problems.append(
-                build.Problem("weights", "is null; name those of the encoder with --weights FILE")
-            )
+            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         try:
             skeleton = get_skeleton(config.data.layout)
         except (ValueError, OSError) as error:
-            return [*problems, build.Problem("data.layout", str(error))]
+            return [*problems, Problem("data.layout", str(error))]
+        hidden = cls.hidden_frames(config, packages)
         for key, view in views_of(config).items():
             try:
-                _view(view, config, skeleton)
+                ahead = _view(view, config, skeleton).num_ahead
+                predicted = ahead if hidden is None else hidden.get(key, 0)
+                if ahead not in (0, predicted):
+                    problems.append(Problem(f"{key}.sampling", _wrong_ahead(ahead, predicted)))
             except ViewError as error:
                 for problem in error.problems:
                     # Bodies and stream are one setting for all views.
                     where = {"num_body": "data.num_body", "stream": "stream"}.get(problem.key)
-                    problems.append(build.Problem(where or f"{key}.{problem.key}", problem.text))
+                    problems.append(Problem(where or f"{key}.{problem.key}", problem.text))
         return list(dict.fromkeys(problems))
 
     def parts(self, phase: str) -> list[Part]:
@@ -160,6 +163,14 @@ class Processor:
     def phase_of(self, epoch: int) -> Phase:
         """The phase that an epoch is in, or the last one for an epoch past the end."""
         return [phase for phase in self.schedule if phase.start <= epoch][-1]
+
+    @classmethod
+    def hidden_frames(cls, config: ProcessorConfig, packages: Sequence[str]) -> dict[str, int] | None:
+        """Of each view that may end with frames that are not seen, by its dotted key, how many these then are.
+
+        None if that cannot be told, as the config names no class that there is.
+        """
+        return {}
 
     def num_future(self) -> int:
         """Frames at the end of each training view that are not seen."""
@@ -234,7 +245,6 @@ class Processor:
         }
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         self.model = self.build_model().to(self.device)
-        self._check_ahead()
         if config.weights is not None:
             self.load_weights(config.weights)
         if self.varies_batch():
@@ -250,21 +260,6 @@ class Processor:
             self.network = DistributedDataParallel(
                 self.network, device_ids=ids, find_unused_parameters=several
             )
-
-    def _check_ahead(self) -> None:
-        """Raise ValueError for views of frames ahead that would be seen."""
-        for part, loader in self.loaders.items():
-            hidden = self.num_future() if part == "train" else 0
-            for view in loader.views:
-                if view.num_ahead not in (0, hidden):
-                    raise ValueError(
-                        f"a view of the {part} part has num_ahead: {view.num_ahead} in its sampling, but the network "
-                        + (
-                            f"predicts {hidden} frames; make them equal"
-                            if hidden
-                            else "predicts nothing there; leave it out"
-                        )
-                    )
 
     def part_loader(self, feeder: Feeder) -> Loader:
         """Batches of a part's clips, as its training or evaluation wants them."""
@@ -601,6 +596,15 @@ class Processor:
                     f"warning: the rate is to fall after epochs {phase.optim.step} of {phase.num_epoch}, so not at "
                     f"{late}; change optim.step or num_epoch"
                 )
+
+
+def _wrong_ahead(ahead: int, predicted: int) -> str:
+    remedy = (
+        f"predicts {predicted} frames; make them equal"
+        if predicted
+        else "predicts nothing there; leave it out"
+    )
+    return f"has num_ahead: {ahead}, but the network {remedy}"
 
 
 def _device_name(device: torch.device) -> str:

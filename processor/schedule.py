@@ -1,6 +1,6 @@
 """Phases of a run: epochs in which other losses count, or count otherwise."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -59,31 +59,53 @@ def shortened(phases: Sequence[Phase]) -> list[Phase]:
 
 
 def phases_of(
-    schedule: Sequence[PhaseConfig], config: ProcessorConfig, default: Mapping[str, float]
+    schedule: Sequence[PhaseConfig],
+    config: ProcessorConfig,
+    default: Mapping[str, float],
+    *,
+    without: Collection[str] = (),
 ) -> list[Phase]:
-    """The phases of a run; without a schedule one, in which the `default` losses count."""
+    """The phases of a run; without a schedule one, in which the `default` losses count.
+
+    without: losses that count in no phase. A phase that is left with none is skipped, epochs and all.
+    """
     if not schedule:
         return [Phase(0, config.num_epoch, config.optim, default)]
     left = config.num_epoch - sum(each.num_epoch or 0 for each in schedule)
     phases: list[Phase] = []
     start = 0
     for each in schedule:
-        count = left if each.num_epoch is None else each.num_epoch
-        phases.append(Phase(start, count, each.optim or config.optim, each.losses))
-        start += count
+        losses = {name: weight for name, weight in each.losses.items() if weight > 0 and name not in without}
+        if losses:
+            count = left if each.num_epoch is None else each.num_epoch
+            phases.append(Phase(start, count, each.optim or config.optim, losses))
+            start += count
     return phases
 
 
-def counting_losses(phases: Iterable[PhaseConfig | Phase]) -> set[str]:
-    """Names of the losses that count in some phase."""
-    return {name for phase in phases for name, weight in phase.losses.items() if weight > 0}
+def counting_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:
+    """Names of the losses that count in some phase, but for those that are left out."""
+    return {name for phase in phases for name, weight in phase.losses.items() if weight > 0} - set(without)
 
 
 def schedule_problems(
-    schedule: Sequence[PhaseConfig], num_epoch: int, losses: Sequence[str]
+    schedule: Sequence[PhaseConfig],
+    num_epoch: int,
+    losses: Sequence[str],
+    *,
+    without: Sequence[str] = (),
 ) -> list[Problem]:
-    """What is wrong with a schedule of a run of `num_epoch` epochs, whose network has the `losses`."""
-    problems = []
+    """What is wrong with a schedule of a run of `num_epoch` epochs, whose network has the `losses`.
+
+    without: losses that are to count in no phase.
+    """
+    problems = [
+        Problem(f"without.{number}", f"the network has no loss {name!r}; {nearest(name, losses)}")
+        for number, name in enumerate(without)
+        if name not in losses
+    ]
+    if without and not counting_losses(schedule, without=without):
+        problems.append(Problem("without", "leaves the schedule no loss that counts; leave out fewer"))
     open_ended = [number for number, each in enumerate(schedule) if each.num_epoch is None]
     if len(open_ended) > 1:
         key = f"schedule.{open_ended[1]}.num_epoch"

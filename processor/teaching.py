@@ -28,6 +28,12 @@ class TeachingConfig(ProcessorConfig):
     method_args: dict[str, Any] = field(default_factory=dict)
     # which losses count when; empty: one phase with the processor's own
     schedule: list[PhaseConfig] = field(default_factory=list)
+    # losses that count in no phase, to see what they are worth; a phase of these alone is skipped
+    without: list[str] = field(default_factory=list)
+
+    def counting(self) -> set[str]:
+        """Names of the losses that count in some phase of the schedule."""
+        return counting_losses(self.schedule, without=self.without)
 
 
 class Teaching(Processor):
@@ -61,17 +67,42 @@ class Teaching(Processor):
             build.import_class(path, packages) for path in (config.method or config.model, config.model)
         )
         losses = losses_of(network, model)
-        problems += schedule_problems(config.schedule, config.num_epoch, losses)
-        return problems + _key_problems(network, counting_losses(config.schedule), cls.train_views(config))
+        problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)
+        return problems + _key_problems(network, config.counting(), cls.train_views(config))
 
     @classmethod
     def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
         """The views that a training batch can have, by dotted key: what a network sees, then what it compares."""
         raise NotImplementedError
 
+    @classmethod
+    def hidden_frames(cls, config: ProcessorConfig, packages: Sequence[str]) -> dict[str, int] | None:
+        """See `Processor.hidden_frames`: those that the network predicts, of training views."""
+        assert isinstance(config, TeachingConfig)
+        path, args = (
+            (config.model, config.model_args)
+            if config.method is None
+            else (config.method, config.method_args)
+        )
+        try:
+            network = build.import_class(path, packages)
+        except build.ClassPathError:
+            return None
+        count = build.argument(network, args, "num_predict", 0) if issubclass(network, MultiTask) else 0
+        return dict.fromkeys(cls.train_views(config), count)
+
+    def network_class(self) -> type:
+        """The class of what is trained: the method, or the model where there is none."""
+        return build.import_class(self.config.method or self.config.model, self.packages)
+
+    def compares(self) -> bool:
+        """Whether some loss that counts compares two views of a clip."""
+        return bool(self.config.counting() & set(getattr(self.network_class(), "NEED_KEY", ())))
+
     def phases(self) -> list[Phase]:
         """See `Processor.phases`."""
-        return phases_of(self.config.schedule, self.config, self.default_losses)
+        config = self.config
+        return phases_of(config.schedule, config, self.default_losses, without=config.without)
 
     def build_model(self) -> nn.Module:
         """The model, and the method around it."""
@@ -110,7 +141,7 @@ class Teaching(Processor):
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
-        weights = {name: w for name, w in self.phase_of(self.epoch).losses.items() if w > 0}
+        weights = self.phase_of(self.epoch).losses
         taught: Taught = self.network(lesson_of(batch.views, self.num_future(), label), tuple(weights))
         return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
 
@@ -139,7 +170,8 @@ class PairTeaching(Teaching):
         """See `Processor.views`."""
         if part != "train":
             return super().views(part)
-        return [view for view in self.train_views(self.config).values() if view is not None]
+        key = self.config.key_view if self.compares() else None
+        return [self.config.train_view] if key is None else [self.config.train_view, key]
 
 
 def losses_of(network: type, model: type) -> list[str]:

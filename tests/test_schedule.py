@@ -236,19 +236,77 @@ def test_frames_ahead_are_never_seen_whatever_counts(config, tmp_path, monkeypat
     assert all(frames == {12} for frames in seen)
 
 
-def test_frames_ahead_that_nothing_predicts_are_refused(config, tmp_path, capsys):
+def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(config, tmp_path, capsys):
+    nowhere = "data.path=nowhere.h5"
     five = AHEAD.replace("ahead: 4", "ahead: 5")
-    schedule = "schedule=[{name: a, losses: {future: 1.0}}]"
-    assert run(config, tmp_path / "five", five, "key_view=null", schedule) == 1
+    assert run(config, tmp_path, nowhere, five, "key_view=null", "without=[inter_frame]") == 2
+    said = capsys.readouterr().err
+    assert "train_view.sampling: has num_ahead: 5, but the network predicts 4 frames; make them equal" in said
+    # Views of a test are seen whole, and a backbone alone predicts nothing.
+    assert run(config, tmp_path, nowhere, AHEAD.replace("train_view", "test_view")) == 2
+    said = capsys.readouterr().err
     assert (
-        "num_ahead: 5 in its sampling, but the network predicts 4 frames; make them equal"
-        in capsys.readouterr().err
+        "test_view.sampling: has num_ahead: 4, but the network predicts nothing there; leave it out" in said
     )
     plain = ["method=null", "method_args={}", "schedule=[]", "key_view=null"]
-    assert run(config, tmp_path / "plain", AHEAD, *plain) == 1
+    assert run(config, tmp_path, nowhere, AHEAD, *plain) == 2
     assert (
-        "view of the train part has num_ahead: 4 in its sampling, but the network predicts nothing there"
-        in capsys.readouterr().err
+        "train_view.sampling: has num_ahead: 4, but the network predicts nothing" in capsys.readouterr().err
     )
-    assert run(config, tmp_path / "test", AHEAD.replace("train_view", "test_view")) == 1
-    assert "view of the test part has num_ahead: 4" in capsys.readouterr().err
+    # What a class that is not there would predict is not guessed.
+    assert run(config, tmp_path, nowhere, AHEAD, "method=net.long_term.LongTrem") == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'LongTerm'?" in said
+    assert "num_ahead" not in said
+
+
+# -- losses that are left out ------------------------------------------------------------------------------
+
+
+def test_losses_left_out_count_nowhere_and_phases_of_them_alone_are_skipped():
+    schedule = [
+        PhaseConfig(name="a", num_epoch=3, losses={"future": 1.0}),
+        PhaseConfig(name="b", num_epoch=2, losses={"future": 1.0, "order": 2.0}),
+        PhaseConfig(name="c", losses={"cross_entropy": 1.0, "future": 0.0}),
+    ]
+    phases = phases_of(schedule, config_of(12), {}, without=["future"])
+    assert [(phase.start, phase.num_epoch, dict(phase.losses)) for phase in phases] == [
+        (0, 2, {"order": 2.0}),
+        (2, 7, {"cross_entropy": 1.0}),
+    ]
+
+
+def test_what_is_wrong_with_losses_left_out_is_said():
+    schedule = [PhaseConfig(name="a", losses={"order": 1.0})]
+    said = [str(each) for each in schedule_problems(schedule, 3, LOSSES, without=["futur", "order"])]
+    assert said == [
+        "without.0: the network has no loss 'futur'; did you mean 'future'?",
+        "without: leaves the schedule no loss that counts; leave out fewer",
+    ]
+    (alone,) = schedule_problems([], 3, LOSSES, without=["order"])
+    assert alone.key == "without"
+
+
+def test_a_run_without_losses_is_that_of_a_schedule_that_has_not_got_them(config, tmp_path, monkeypatch):
+    seen = []
+    learn = LongTerm.learn
+
+    def spy(self, lesson, wanted):
+        seen.append(len(lesson.views))
+        return learn(self, lesson, wanted)
+
+    monkeypatch.setattr(LongTerm, "learn", spy)
+    compared = "inter_frame, intra_frame, segment, pose_contrast"
+    assert run(config, tmp_path / "without", f"without=[future, {compared}]") == 0
+    # The first phase has nothing left, and nobody compares: the second view is not made.
+    assert seen == [1] * 3 * STEPS
+    schedule = [
+        {**LONG_TERM["schedule"][1], "losses": {"order": 0.1}},
+        {"name": "joint", "losses": {"cross_entropy": 1.0}},
+    ]
+    args = [f"schedule={json.dumps(schedule)}", "num_epoch=3", "key_view=null"]
+    assert run(config, tmp_path / "written", *args) == 0
+    first, second = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("without", "written")
+    )
+    assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -152,6 +152,13 @@ def _type_hints(cls: Callable) -> dict[str, Any]:
         return {}
 
 
+def argument(cls: Callable, args: Mapping[str, Any], name: str, default: Any) -> Any:
+    """What `cls(**args)` takes for the argument `name`; `default` if it has none of that name or none is given."""
+    parameter = inspect.signature(cls).parameters.get(name)
+    own = default if parameter is None or parameter.default is parameter.empty else parameter.default
+    return own if parameter is None else args.get(name, own)
+
+
 def check_class(
     key: str,
     path: str,

@@ -38,6 +38,13 @@ class BodyMaps:
         total = total.index_add(0, self.present.nonzero()[:, 0], pooled)
         return total / self.present.sum(1, keepdim=True).clamp(min=1)
 
+    def of(self, present: Tensor) -> Tensor:
+        """Maps (B', D, T', V) of the bodies that are there, `present` (N, M), which the network ran on."""
+        if self.present is not None:  # it ran on no others
+            return self.maps
+        rows = self.maps.permute(0, 2, 3, 1)  # stays channels-last
+        return rows.index_select(0, present.flatten().nonzero()[:, 0]).permute(0, 3, 1, 2)
+
     def by_clip(self) -> Tensor:
         """Maps (N, M, D, T', V), 0 for bodies that the network did not run on."""
         return place_bodies(self.maps, self.num_clip, self.present)
