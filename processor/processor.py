@@ -1,4 +1,4 @@
-"""The only epoch loop. A subclass says what a step and an evaluation are.
+"""The only epoch loop, over what `processor.experiment` makes. A subclass says what a step and an evaluation are.
 
 A run is a pure function of its config: the order of the clips, the views and dropout are seeded from
 (seed, epoch, step, rank), never from what ran before. Killed at any moment and resumed, it ends with the same
@@ -7,7 +7,7 @@ weights as if it had not been, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
@@ -18,39 +18,20 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from feeder.arrays import open_source
-from feeder.feeder import Feeder, Part
+from feeder.feeder import Part
 from feeder.loader import Batch, Loader
-from feeder.views import View, ViewError
-from net.multi_task import Learner
-from net.utils.backbone import Backbone
-from net.utils.layouts import get_skeleton
-from net.utils.skeleton import Skeleton
 from processor import io, optim
-from processor.config import (
-    RANGES,
-    OptimConfig,
-    ProcessorConfig,
-    Range,
-    ViewConfig,
-    contradictions,
-    out_of_range,
-    views_of,
-)
+from processor.config import OptimConfig, ProcessorConfig
+from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
-from processor.schedule import Phase, shortened
 from processor.state import changes, check_same_run
 from torchlight import build, distributed
-from torchlight.build import Problem
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
-from torchlight.seed import derive_seed, seed_everything
-
-DEBUG_BATCHES = 2
+from torchlight.seed import derive_seed
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -68,30 +49,21 @@ class Evaluation(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-class Processor:
-    """Builds data and network from a config, trains, selects, tests, and writes the files of a run.
+class Processor(Experiment):
+    """Trains, selects, tests, and writes the files of a run.
 
     A subclass gives `config_class`, `step` and `evaluate`, and may replace what stands with them below.
     """
 
-    config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
-    # what `model` must be, whether there must be `weights`, and what numbers of the config must be
-    model_class: ClassVar[type] = object
-    needs_weights: ClassVar[bool] = False
-    ranges: ClassVar[tuple[Range, ...]] = RANGES
     # the metric that selects the epoch, and +1 where larger is better, else -1
     selected_by: ClassVar[tuple[str, int]] = ("top1", 1)
     # what of a config should be as it was when the weights to be tested were trained
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
 
     def __init__(self, config: ProcessorConfig, *, packages: Sequence[str] = build.PACKAGES) -> None:
-        self.config = config
-        self.packages = packages
-        self.device = distributed.device(config.device)
+        super().__init__(config, packages=packages)
         self.meter = Meter()
         self.epoch = self.batch_done = 0
-        self.schedule = shortened(self.phases()) if config.debug else self.phases()
-        self.num_epoch = sum(phase.num_epoch for phase in self.schedule)
         self.best: dict[str, float] = {}
         self.seconds = 0.0
 
@@ -108,77 +80,6 @@ class Processor:
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
         """Write the test part's arrays, tables and figures; here those of class scores."""
         io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
-
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """All that can be seen to be wrong with a config before data or device is touched."""
-        problems = build.check_class("model", config.model, config.model_args, packages, base=cls.model_class)
-        problems += out_of_range(config, cls.ranges) + contradictions(config)
-        if cls.needs_weights and config.weights is None:
-            problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
-        try:
-            skeleton = get_skeleton(config.data.layout)
-        except (ValueError, OSError) as error:
-            return [*problems, Problem("data.layout", str(error))]
-        hidden = cls.hidden_frames(config, packages)
-        for key, view in views_of(config).items():
-            try:
-                ahead = _view(view, config, skeleton).num_ahead
-                predicted = ahead if hidden is None else hidden.get(key, 0)
-                if ahead not in (0, predicted):
-                    problems.append(Problem(f"{key}.sampling", _wrong_ahead(ahead, predicted)))
-            except ViewError as error:
-                for problem in error.problems:
-                    # Bodies and stream are one setting for all views.
-                    where = {"num_body": "data.num_body", "stream": "stream"}.get(problem.key)
-                    problems.append(Problem(where or f"{key}.{problem.key}", problem.text))
-        return list(dict.fromkeys(problems))
-
-    def parts(self, phase: str) -> list[Part]:
-        """The parts of the data that a phase, "train" or "test", needs."""
-        if phase == "test":
-            return ["test"]
-        return ["test", "train", "val"] if self.config.data.val_fraction > 0 else ["test", "train"]
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """The views that a batch of a part has."""
-        return [self.config.test_view] * self.config.test_repeat
-
-    def build_model(self) -> nn.Module:
-        """The network named by the config."""
-        return build.build(self.config.model, self.config.model_args, packages=self.packages)
-
-    def load_weights(self, path: str) -> None:
-        """Put the weights that the config names into the network."""
-        load_weights(self.model, path, ignore=self.config.ignore_weights)
-
-    def trained_network(self) -> nn.Module:
-        """What a step calls and training changes."""
-        return self.model
-
-    def phases(self) -> list[Phase]:
-        """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
-        return [Phase(0, self.config.num_epoch, self.config.optim)]
-
-    def phase_of(self, epoch: int) -> Phase:
-        """The phase that an epoch is in, or the last one for an epoch past the end."""
-        return [phase for phase in self.schedule if phase.start <= epoch][-1]
-
-    @classmethod
-    def hidden_frames(cls, config: ProcessorConfig, packages: Sequence[str]) -> dict[str, int] | None:
-        """Of each view that may end with frames that are not seen, by its dotted key, how many these then are.
-
-        None if that cannot be told, as the config names no class that there is.
-        """
-        return {}
-
-    def num_future(self) -> int:
-        """Frames at the end of each training view that are not seen."""
-        return 0
-
-    def varies_batch(self) -> bool:
-        """Whether the convolutions see another batch size at every call."""
-        return isinstance(self.model, Backbone) and self.model.varies_batch
 
     def parameter_groups(self, settings: OptimConfig) -> list[optim.Group]:
         """What the optimizer changes, and how fast."""
@@ -201,119 +102,6 @@ class Processor:
 
     def review(self, row: Mapping[str, float]) -> None:
         """Called with the figures of each epoch, to warn of what they show."""
-
-    def autocast(self) -> torch.autocast:
-        """The run's precision, for what the network does; views are always made in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
-
-    def watch(self, loader: Loader) -> Iterator[Batch]:
-        """The batches of a part with a progress bar, two of them in debug mode."""
-        return islice(
-            progress(loader.iterate(), loader.feeder.part, total=len(loader)),
-            DEBUG_BATCHES if self.config.debug else None,
-        )
-
-    # -- before a run --------------------------------------------------------------------------------------
-
-    def setup(self, phase: str = "train") -> None:
-        """Open the data and build the network: everything that can fail for want of something fails here.
-
-        Args:
-            phase: "train" or "test".
-        """
-        config, self.phase = self.config, phase
-        if config.weights is not None and not Path(config.weights).is_file():
-            raise FileNotFoundError(
-                f"weights {config.weights} not found; train them first, or name others with --weights FILE"
-            )
-        seed_everything(config.seed, deterministic=self.device.type == "cpu")
-        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-        # Convolutions have a switch of their own.
-        torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-        self.source = open_source(config.data.path, config.data.layout)
-        feeders = {part: self.feeder(part) for part in self.parts(phase)}
-        for part, feeder in feeders.items():
-            if len(feeder) < distributed.world_size():
-                raise ValueError(
-                    f"the {part} part has {len(feeder)} clips for {distributed.world_size()} processes; "
-                    "start no more processes than there are clips"
-                )
-        self.class_names = feeders["test"].class_names
-        # The clips whose labels are used.
-        self.labelled: dict[Part, Feeder] = {
-            part: feeder for part, feeder in feeders.items() if part != "test"
-        }
-        self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
-        self.model = self.build_model().to(self.device)
-        if config.weights is not None:
-            self.load_weights(config.weights)
-        if self.varies_batch():
-            # cuDNN would time its algorithms anew in every step.
-            torch.backends.cudnn.benchmark = False
-        self.network: nn.Module = self.trained_network()
-        if config.compile:
-            self.network = torch.compile(self.network)  # type: ignore[assignment]
-        if distributed.world_size() > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            # Of several losses not all go through every part of a network.
-            several = isinstance(self.network, Learner)
-            self.network = DistributedDataParallel(
-                self.network, device_ids=ids, find_unused_parameters=several
-            )
-
-    def part_loader(self, feeder: Feeder) -> Loader:
-        """Batches of a part's clips, as its training or evaluation wants them."""
-        config, train = self.config, feeder.part == "train"
-        batch_size = config.batch_size if train else config.test_batch_size
-        return self.loader(
-            feeder,
-            self.views(feeder.part),
-            batch_size=batch_size,
-            shuffle=train,
-            # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
-            drop_last=train
-            and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
-            min_clip=config.min_epoch_clip,
-        )
-
-    def loader(
-        self,
-        feeder: Feeder,
-        views: Sequence[ViewConfig],
-        *,
-        batch_size: int,
-        shuffle: bool,
-        drop_last: bool = False,
-        min_clip: int = 0,
-    ) -> Loader:
-        """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
-        data = self.config.data
-        return Loader(
-            feeder,
-            [_view(view, self.config, feeder.skeleton) for view in views],
-            batch_size=batch_size,
-            device=self.device,
-            cache=data.cache,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            min_clip=min_clip,
-            seed=self.config.seed,
-            num_worker=data.num_worker,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-
-    def shown(self, loader: Loader, views: Sequence[ViewConfig]) -> Loader:
-        """A loader's clips, once each and in order, in other views."""
-        made = [_view(view, self.config, loader.feeder.skeleton) for view in views]
-        return loader.with_views(made, batch_size=self.config.test_batch_size)
-
-    def feeder(self, part: Part, **changes: Any) -> Feeder:
-        """The clips of a part by the config's `data`, of which `changes` replace some."""
-        data = {**asdict(self.config.data), **changes}
-        for key in ("path", "cache", "num_worker"):
-            del data[key]
-        return Feeder(self.source, self.config.benchmark, part=part, **data)
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -598,18 +386,5 @@ class Processor:
                 )
 
 
-def _wrong_ahead(ahead: int, predicted: int) -> str:
-    remedy = (
-        f"predicts {predicted} frames; make them equal"
-        if predicted
-        else "predicts nothing there; leave it out"
-    )
-    return f"has num_ahead: {ahead}, but the network {remedy}"
-
-
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
-    return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))

@@ -133,7 +133,7 @@ class Teaching(Processor):
         return {} if self.config.method is None else {"method": self.config.method}
 
     def num_future(self) -> int:
-        """See `Processor.num_future`; without a loss that predicts them, frames ahead of a sampling are left out."""
+        """Frames at the end of each training view that are not seen: to be predicted, or left out where nothing is."""
         if not isinstance(self.model, MultiTask):
             return 0
         needed = counting_losses(self.schedule) & set(self.model.NEED_FUTURE)
