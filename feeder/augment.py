@@ -36,6 +36,10 @@ class LinearStep:
 class DirectStep:
     """A step on the poses themselves."""
 
+    def looks_past(self, num_seen: int) -> str | None:
+        """How the first `num_seen` frames can be kept from depending on later ones; None where they do not."""
+        return None
+
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument."""
         raise NotImplementedError
@@ -340,6 +344,10 @@ class TemporalBlur(DirectStep):
         self.p, self.num_tap, self.unit_sum = _check_p(p), num_tap, unit_sum
         self.min_sigma, self.max_sigma = min_sigma, max_sigma
 
+    def looks_past(self, num_seen: int) -> str | None:
+        """See `DirectStep`."""
+        return "leave it out"
+
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
         sigma = _between(self.min_sigma, self.max_sigma, (num_clip,), generator)
@@ -371,6 +379,11 @@ class UnitBox(DirectStep):
         if num_seen is not None and num_seen < 1:
             raise ValueError(f"num_seen is {num_seen}; give 1 frame or more, or null for all")
         self.num_seen = num_seen
+
+    def looks_past(self, num_seen: int) -> str | None:
+        """See `DirectStep`."""
+        within = self.num_seen is not None and self.num_seen <= num_seen
+        return None if within else f"give num_seen: {num_seen}"
 
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""

@@ -23,10 +23,14 @@ Normalised = tuple[Tensor, Tensor | None]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """A row of the table: the function, and the fields of the skeleton that it cannot do without."""
+    """A row of the table: the function, and the fields of the skeleton that it cannot do without.
+
+    looks_past: whether what becomes of a frame depends on later ones.
+    """
 
     apply: Callable[[RaggedBatch, Tracks, Tensor, Skeleton], Normalised]
     needs: tuple[str, ...] = ()
+    looks_past: bool = False
 
 
 def none(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
@@ -159,5 +163,5 @@ NORMALISE: dict[str, Normalisation] = {
     "center_first_frame": Normalisation(center_first_frame),
     "center_per_frame": Normalisation(center_per_frame),
     "align_torso": Normalisation(align_torso, ("torso", "shoulders")),
-    "align_shoulders": Normalisation(align_shoulders, ("shoulders",)),
+    "align_shoulders": Normalisation(align_shoulders, ("shoulders",), looks_past=True),
 }

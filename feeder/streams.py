@@ -33,6 +33,9 @@ def bone_motion(poses: Tensor, parents: Sequence[int]) -> Tensor:
     return motion(bone(poses, parents), parents)
 
 
+# Streams whose frames are differences between frames.
+MOVING = (motion.__name__, bone_motion.__name__)
+
 STREAMS: dict[str, Callable[[Tensor, Sequence[int]], Tensor]] = {
     stream.__name__: stream for stream in (joint, bone, motion, bone_motion)
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from feeder.augment import AUGMENT, augment, transform
+from feeder.augment import AUGMENT, DirectStep, augment, transform
 from feeder.normalise import NORMALISE, Normalisation, Normalised
 from feeder.ragged import RaggedBatch, place, take
 from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
@@ -117,7 +117,25 @@ class View:
         if problems:
             raise ViewError(problems)
         self.stream = STREAMS[stream]
+        self.normalise = normalise
         self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise])
+        if self.num_ahead and (problems := self.looking_past(self.num_frame - self.num_ahead)):
+            raise ViewError(problems)
+
+    def looking_past(self, num_seen: int) -> list[Problem]:
+        """What makes the first `num_seen` frames depend on those after them, which are not to be seen."""
+        problems = []
+        if self.base.normalise.looks_past:
+            text = (
+                f"is {self.normalise!r}, which turns by frames that are yet to come; choose another, such as "
+            )
+            problems.append(Problem("normalise", text + "center_per_frame"))
+        for number, step in enumerate(self.augment):
+            remedy = step.looks_past(num_seen) if isinstance(step, DirectStep) else None
+            if remedy:
+                text = f"looks at the frames after the {num_seen} that are seen; {remedy}"
+                problems.append(Problem(f"augment.{number}.{type(step).__name__}", text))
+        return problems
 
     def __call__(
         self,
@@ -159,7 +177,13 @@ class View:
             generator=generator,
             matrix=matrix,
         )
-        poses = self.stream(poses, self.skeleton.parents)
+        parents = self.skeleton.parents
+        if self.num_ahead:
+            # Apart, so that no difference between frames reaches from those that are seen into those ahead.
+            parts = poses.tensor_split([self.num_frame - self.num_ahead], 1)
+            poses = torch.cat([self.stream(part, parents) for part in parts], 1)
+        else:
+            poses = self.stream(poses, parents)
         return place(poses, tracks, num_clip=len(batch), num_body=self.num_body).permute(0, 4, 2, 3, 1)
 
 

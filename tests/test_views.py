@@ -9,7 +9,7 @@ from test_normalise import clips_with_gaps, slow_align_shoulders
 from feeder.augment import AUGMENT
 from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
-from feeder.sampling import SAMPLING
+from feeder.sampling import SAMPLING, sample
 from feeder.streams import STREAMS
 from feeder.views import Base, View, ViewError, make_views
 from net.utils.layouts import get_skeleton
@@ -380,6 +380,35 @@ def test_frames_ahead_come_last():
     assert view().num_ahead == 0
     with pytest.raises(ViewError, match=r"sampling.0.num_ahead: comes before another step"):
         view(sampling=[ahead, {"Resize": {"num_frame": 8}}])
+
+
+AHEAD = {"RandomResizedCrop": {"num_frame": 8, "min_ratio": 0.2, "max_ratio": 0.3, "num_ahead": 3}}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_frames_that_are_seen_do_not_depend_on_those_ahead(stream):
+    clips = make_clips([60, 60], [1, 2])
+    described = view(sampling=[AHEAD], augment=["Rotate", {"UnitBox": {"num_seen": 8}}], stream=stream)
+    # Where the crops end, which are drawn before everything else.
+    last_seen = sample(described.sampling, torch.tensor([60, 60]), generator())[:, 7]
+    later = [clip.copy() for clip in clips]
+    for clip, last in zip(later, last_seen.tolist(), strict=True):
+        clip[:, int(np.ceil(last)) + 1 :] += 5
+    first, second = (described(to_batch(each), generator()) for each in (clips, later))
+    assert torch.equal(first[:, :, :8], second[:, :, :8])
+    assert not torch.equal(first[:, :, 8:], second[:, :, 8:])
+
+
+def test_steps_that_look_at_the_frames_ahead_are_refused():
+    steps = ["TemporalBlur", "UnitBox", {"UnitBox": {"num_seen": 9}}, {"UnitBox": {"num_seen": 8}}, "Shear"]
+    with pytest.raises(ViewError) as refused:
+        view(sampling=[AHEAD], augment=steps)
+    assert [str(problem) for problem in refused.value.problems] == [
+        "augment.0.TemporalBlur: looks at the frames after the 8 that are seen; leave it out",
+        "augment.1.UnitBox: looks at the frames after the 8 that are seen; give num_seen: 8",
+        "augment.2.UnitBox: looks at the frames after the 8 that are seen; give num_seen: 8",
+    ]
+    view(augment=steps)  # with nothing ahead
 
 
 def test_steps_without_arguments_may_be_written_as_yaml_does():
