@@ -50,7 +50,7 @@ class ActionalLinks(nn.Module):
     dropout: probability inside the MLPs and the decoder.
     temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
 
-    Raises ValueError for sizes below 1.
+    Raises ValueError for fewer than two frames, other sizes below 1, or a temperature that is not above 0.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class ActionalLinks(nn.Module):
         temperature: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, value in (("num_frame", num_frame), ("hidden", hidden), ("num_link", num_link)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; give 1 or more")
+        sizes = {"num_frame": (num_frame, 2), "hidden": (hidden, 1), "num_link": (num_link, 1)}
+        for name, (value, least) in sizes.items():
+            if value < least:
+                raise ValueError(f"{name} is {value}; give {least} or more")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; give more than 0")
         self.num_frame, self.num_link, self.temperature = num_frame, num_link, temperature

@@ -4,6 +4,7 @@ N clips, C channels, T frames, V joints, M bodies, B bodies in all, K structural
 P future frames, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
@@ -11,11 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.actional_links import ActionalLinks
+from net.actional_links import ActionalLinks, Links
 from net.future import body_poses, mean_squared_error, scored_joints
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
 from net.st_gcn import PointwiseHead
-from net.utils.backbone import Backbone, BodyMaps, check_graph, place_bodies, present_bodies, split_bodies
+from net.utils.backbone import (
+    Backbone,
+    BodyMaps,
+    check_graph,
+    place_bodies,
+    present_bodies,
+    rows_of,
+    split_bodies,
+)
 from net.utils.dropout import Dropout
 from net.utils.gcn import (
     GraphConv,
@@ -64,6 +73,7 @@ class Model(Backbone, MultiTask):
     OWN_LOSSES: ClassVar[tuple[str, ...]] = ("nll", "kl")
     LOSSES: ClassVar[tuple[str, ...]] = ("future", *OWN_LOSSES)
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
+    NEED_POSES: ClassVar[tuple[str, ...]] = ("future",)
     A: Tensor
 
     def __init__(
@@ -170,9 +180,14 @@ class Model(Backbone, MultiTask):
         maps = self.maps(bodies, links)
         if "future" in wanted:
             assert lesson.future is not None
-            target, last = body_poses(lesson.future, present), bodies[:, -1]
+            rows = None if present is None else rows_of(present)
+            target, last = body_poses(lesson.future, rows), bodies[:, -1]
             predicted = self.predict(maps, links, last)
-            losses["future"] = mean_squared_error(predicted, target, scored_joints(target, last))
+            losses["future"] = (
+                mean_squared_error(predicted, target, scored_joints(target, last))
+                if len(bodies)
+                else nothing(self)
+            )
         pooled = BodyMaps(maps, len(x), present).pool()
         return Taught(losses, self.head(pooled) if CROSS_ENTROPY in wanted else None)
 
@@ -189,13 +204,18 @@ class Model(Backbone, MultiTask):
 
     def _learn_links(self, bodies: Tensor, wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Actional links (B, L, V, V) of bodies (B, T, V, C), and those of their losses that are wanted."""
+        names = set(self.OWN_LOSSES) & set(wanted)
+        if len(bodies) == 0:
+            return self.infer(bodies), dict.fromkeys(names, nothing(self.links))
         seen = self.link_frames(bodies)
         links = self.links(seen)
-        adjacency = links.adjacency()
-        names = set(self.OWN_LOSSES) & set(wanted)
         of_links = self.links.losses(seen, links) if names else {}
-        losses = {name: loss for name, loss in of_links.items() if name in names}
-        return adjacency if self.link_gradient else adjacency.detach(), losses
+        return self._usable(links), {name: loss for name, loss in of_links.items() if name in names}
+
+    def _usable(self, links: Links) -> Tensor:
+        """The adjacency (B, L, V, V) that blocks are given of links."""
+        adjacency = links.adjacency()
+        return adjacency if self.link_gradient else adjacency.detach()
 
     def link_frames(self, bodies: Tensor) -> Tensor:
         """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C)."""
@@ -205,7 +225,10 @@ class Model(Backbone, MultiTask):
 
     def infer(self, bodies: Tensor) -> Tensor:
         """Actional links of bodies (B, T, V, C): (B, L, V, V)."""
-        return self.links(self.link_frames(bodies)).adjacency()
+        if len(bodies) == 0:  # batch norms refuse an empty batch
+            num_joint = bodies.shape[2]
+            return bodies.new_zeros(0, self.links.num_link, num_joint, num_joint)
+        return self._usable(self.links(self.link_frames(bodies)))
 
     def maps(self, bodies: Tensor, links: Tensor) -> Tensor:
         """Feature maps of bodies (B, T, V, C) with actional links (B, L, V, V): (B, D, ceil(T / 4), V)."""
@@ -223,6 +246,8 @@ class Model(Backbone, MultiTask):
 
         290 frames shrink to one on the way. Shorter clips are filled up with zeros; of longer ones the mean is taken.
         """
+        if len(maps) == 0:  # batch norms refuse an empty batch
+            return maps.new_zeros(0, self.num_predict, *last.shape[1:])
         weighted = self.link_weight * links
         y = maps
         for index, (kernel, _) in enumerate(FUTURE_BLOCKS):
@@ -242,10 +267,8 @@ class Model(Backbone, MultiTask):
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights of the links, which are a file of their own, under this network's names."""
-        return {
-            f"links.{key}" if key.split(".")[0] in ("encoder", "decoder") else key: value
-            for key, value in state.items()
-        }
+        of_links = re.compile(r"(encoder\.(mlp\d|fc_out)|decoder\.(msg_fc\d|hidden_\w|input_\w|out_fc\d))\.")
+        return {f"links.{key}" if of_links.match(key) else key: value for key, value in state.items()}
 
 
 class ActionalGraphConv(GraphConv):

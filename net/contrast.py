@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from net.loss import at_least_float32
+from net.loss import at_least_float32, similarity
 from net.utils.backbone import Backbone
 from torchlight import distributed
 
@@ -148,13 +148,11 @@ class MomentumContrast(SelfSupervised):
         """Similarities over temperature of projections (N, D) to their keys (N, D) and the queue: (N, 1 + K) each."""
         # As it is now: gradients are taken after the queue has moved on.
         queue = self.queue.clone()
-        # Autocast would round similarities to three digits before they are divided by the temperature.
-        with torch.autocast(key.device.type, enabled=False):
-            units = [F.normalize(at_least_float32(query), dim=1) for query in queries]
-            return [
-                torch.cat(((unit * key).sum(1, keepdim=True), unit @ queue), 1) / self.temperature
-                for unit in units
-            ]
+        units = [F.normalize(at_least_float32(query), dim=1) for query in queries]
+        return [
+            torch.cat(((unit * key).sum(1, keepdim=True), similarity(unit, queue.T)), 1) / self.temperature
+            for unit in units
+        ]
 
     @torch.no_grad()
     def enqueue(self, key: Tensor) -> None:

@@ -14,10 +14,10 @@ from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
 
 
-def body_poses(clips: Tensor, present: Tensor | None) -> Tensor:
-    """Poses (B, T, V, C) of clips (N, C, T, V, M): of all bodies, or of those `present` (N, M)."""
-    bodies = clips.permute(0, 4, 2, 3, 1)
-    return bodies.flatten(0, 1) if present is None else bodies[present]
+def body_poses(clips: Tensor, rows: Tensor | None) -> Tensor:
+    """Poses (B, T, V, C) of clips (N, C, T, V, M): of all bodies, or of those at `rows` (B,) among all N * M."""
+    bodies = clips.permute(0, 4, 2, 3, 1).flatten(0, 1)
+    return bodies if rows is None else bodies.index_select(0, rows)
 
 
 def scored_joints(target: Tensor, last: Tensor) -> Tensor:
@@ -34,10 +34,13 @@ def scored_joints(target: Tensor, last: Tensor) -> Tensor:
 
 
 def unit_poses(poses: Tensor) -> Tensor:
-    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told."""
+    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told.
+
+    Below a millimetre in all they are none, and stay short: to scale them up would make their gradient without bound.
+    """
     centred = at_least_float32(poses)
     centred = centred - centred.mean((1, 2), keepdim=True)
-    return F.normalize(centred.flatten(1), dim=1)
+    return F.normalize(centred.flatten(1), dim=1, eps=1e-3)
 
 
 def mean_squared_error(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:

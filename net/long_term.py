@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from net.contrast import follow, projector
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
-from net.loss import at_least_float32, supervised_contrast
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught
+from net.loss import at_least_float32, similarity, supervised_contrast
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
 from net.temporal_signals import MemoryQueue, TemporalSignals, embed
-from net.utils.backbone import Backbone, place_bodies, present_bodies
+from net.utils.backbone import Backbone, BodyMaps, place_bodies, present_bodies, rows_of
 
 
 class LongTerm(MultiTask):
@@ -45,8 +45,8 @@ class LongTerm(MultiTask):
 
     LOSSES: ClassVar[tuple[str, ...]] = (*TemporalSignals.LOSSES, "future", "pose_contrast")
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
+    NEED_POSES: ClassVar[tuple[str, ...]] = ("future", "pose_contrast")
     NEED_KEY: ClassVar[tuple[str, ...]] = (*TemporalSignals.CONTRASTS, "pose_contrast")
-    NEED_SAME_FRAMES: ClassVar[tuple[str, ...]] = ("intra_frame",)
 
     def __init__(
         self,
@@ -117,46 +117,50 @@ class LongTerm(MultiTask):
 
     def forecast(self, x: Tensor) -> Tensor:
         """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
-        present = present_bodies(x)
-        predicted = self.decoder(self.encoder.encode(x).of(present), body_poses(x, present))
+        maps = self.encoder.encode(x)
+        present = _present(maps, x)
+        rows = rows_of(present)
+        predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows))
         return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
-        """See `MultiTask`; for `intra_frame` the second view must show the frames of the first."""
+        """See `MultiTask`; the second view must show the frames of the first."""
         wanted = set(wanted)
+        # In every step: a copy that stood still while nobody compares would know nothing once somebody does.
+        self._follow()
         x = lesson.views[0]
         if wanted <= set(self.encoder.OWN_LOSSES):
             return Taught(self.encoder.own_losses(x, wanted))
-        present = present_bodies(x)
         maps, losses = self.encoder.encode_and_learn(x, wanted)
         scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
-        of_body = maps.of(present)
         own = wanted & set(self.LOSSES)
-        if not len(of_body):  # nobody is there
-            return Taught(losses | dict.fromkeys(own, of_body.sum()), scores)
+        present = _present(maps, x)
+        rows = rows_of(present)
+        of_body = _maps_at(maps, rows)
+        if not len(rows):
+            self._gather_nothing(own)
+            return Taught(losses | dict.fromkeys(own, nothing(self)), scores)
         slow_maps, embedding = None, None
         if own & set(self.NEED_KEY):
-            for name, fast in self._followed().items():
-                follow(self.slow[name], fast, self.momentum)
             with torch.no_grad():
-                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(present)
+                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(rows)
         if own & set(TemporalSignals.LOSSES):
             of_signals, embedding = self._signals(of_body, slow_maps, own)
             losses |= of_signals
         if own & {"future", "pose_contrast"}:
-            bodies = body_poses(x, present)
-            predicted = self.decoder(of_body, bodies)
-            if "future" in own:
-                assert lesson.future is not None
-                target = body_poses(lesson.future, present)
-                losses["future"] = mean_distance(predicted, target, scored_joints(target, bodies[:, -1]))
-            if "pose_contrast" in own:
-                assert slow_maps is not None
-                with torch.no_grad():
-                    other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], present))
-                label = None if lesson.label is None else lesson.label.repeat_interleave(present.sum(1))
-                losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
+            losses |= self._foresee(lesson, own, of_body, slow_maps, rows)
         return Taught(losses, scores, embedding)
+
+    def _follow(self) -> None:
+        for name, fast in self._followed().items():
+            follow(self.slow[name], fast, self.momentum)
+
+    def _gather_nothing(self, wanted: Collection[str]) -> None:
+        """Of a batch with nobody in it, take part in what other ranks put into the queues."""
+        for name, queue in (*self.signals.queues.items(), ("pose_contrast", self.pose_queue)):
+            if name in wanted:
+                assert isinstance(queue, MemoryQueue)
+                queue.put(queue.keys[:0])
 
     def _signals(
         self, maps: Tensor, slow_maps: Tensor | None, wanted: Collection[str]
@@ -168,10 +172,34 @@ class LongTerm(MultiTask):
                 key = embed(self.slow["projectors"], frames_of(slow_maps), wanted)  # type: ignore[arg-type]
         return self.signals(frames_of(maps), key, wanted)
 
-    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None) -> Tensor:
+    def _foresee(
+        self, lesson: Lesson, wanted: Collection[str], maps: Tensor, slow_maps: Tensor | None, rows: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses of predicted poses, from maps (B, D, T', V) of the bodies at `rows` (B,), and the slow copy's."""
+        x, losses = lesson.views[0], {}
+        bodies = body_poses(x, rows)
+        predicted = self.decoder(maps, bodies)
+        if "future" in wanted:
+            assert lesson.future is not None
+            target = body_poses(lesson.future, rows)
+            losses["future"] = mean_distance(predicted, target, scored_joints(target, bodies[:, -1]))
+        if "pose_contrast" in wanted:
+            assert slow_maps is not None
+            with torch.no_grad():
+                other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows))
+            label = None if lesson.label is None else lesson.label[rows // x.shape[4]]
+            losses["pose_contrast"] = self._pose_contrast(
+                predicted, other, label, (bodies[:, -1] != 0).any((1, 2))
+            )
+        return losses
+
+    def _pose_contrast(
+        self, predicted: Tensor, other: Tensor, label: Tensor | None, stays: Tensor | None = None
+    ) -> Tensor:
         """Predicted poses (B, P, V, C) are drawn to those of the same action, in the batch and in the queue.
 
-        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
+        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone. Bodies that are not
+        there in the last frame seen, where `stays` (B,) is False, have no pose to go on from, and are drawn nowhere.
         """
         query = F.normalize(at_least_float32(self.pose_projector(unit_poses(predicted))), dim=1)
         with torch.no_grad():
@@ -180,13 +208,25 @@ class LongTerm(MultiTask):
         queue = self.pose_queue
         # As they are now: gradients are taken after the queue has moved on.
         keys, labels = torch.cat((key, queue.keys)), queue.label.clone()
-        own = torch.arange(len(key), device=key.device)
         if label is None:
-            positive = own[:, None] == torch.arange(len(keys), device=key.device)
+            positive = torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
         else:
+            label = label if stays is None else torch.where(stays, label, -1)
             positive = label[:, None] == torch.cat((label, labels))
+        if stays is not None:
+            positive &= stays[:, None]
         queue.put(key, label)
-        return supervised_contrast(query @ keys.T / self.temperature, positive)
+        return supervised_contrast(similarity(query, keys) / self.temperature, positive)
+
+
+def _present(maps: BodyMaps, x: Tensor) -> Tensor:
+    """Which bodies of clips x (N, C, T, V, M) are there, (N, M) bool."""
+    return present_bodies(x) if maps.present is None else maps.present
+
+
+def _maps_at(maps: BodyMaps, rows: Tensor) -> Tensor:
+    """Maps (B, D, T', V) of the bodies that are there, at `rows` (B,); a network that skips the others has no more."""
+    return maps.of(rows) if maps.present is None else maps.maps
 
 
 def frames_of(maps: Tensor) -> Tensor:

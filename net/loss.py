@@ -13,6 +13,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def similarity(left: Tensor, right: Tensor) -> Tensor:
+    """Products of embeddings (..., n, D) and (..., m, D): (..., n, m).
+
+    Under autocast they would be rounded to three digits before they are divided by a temperature.
+    """
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right.transpose(-2, -1)
+
+
 def info_nce(logits: Tensor, positive: Tensor | None = None) -> Tensor:
     """Mean over clips of -log p(positives): InfoNCE (van den Oord et al. 2018, eq. 4), () from logits.
 

@@ -6,6 +6,7 @@ N clips, C channels, T frames, P future frames, V joints, M bodies.
 from collections.abc import Collection
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone
@@ -46,12 +47,12 @@ class MultiTask(nn.Module):
     A subclass gives `learn`, and the names of its losses; and where it predicts poses, `forecast` and `num_predict`.
     """
 
-    # losses beside the cross-entropy; those of them that need a future, that need a second view of the clips, and that
-    # need it to show the same frames
+    # losses beside the cross-entropy; those of them that need a future, that predict poses from the last one seen, and
+    # that need a second view of the same frames
     LOSSES: ClassVar[tuple[str, ...]] = ()
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ()
+    NEED_POSES: ClassVar[tuple[str, ...]] = ()
     NEED_KEY: ClassVar[tuple[str, ...]] = ()
-    NEED_SAME_FRAMES: ClassVar[tuple[str, ...]] = ()
     # P, frames that `forecast` gives
     num_predict: int = 0
 
@@ -66,6 +67,11 @@ class MultiTask(nn.Module):
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """The losses that are wanted, no others; and class scores if `CROSS_ENTROPY` is."""
         raise NotImplementedError
+
+
+def nothing(network: nn.Module) -> Tensor:
+    """A loss of 0, (), whose gradient is 0 for all that learns: what a batch teaches that nobody is in."""
+    return 0 * torch.stack([p.sum() for p in network.parameters() if p.requires_grad]).sum()
 
 
 class Learner(nn.Module):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.contrast import next_places, projector
-from net.loss import at_least_float32, info_nce
+from net.loss import at_least_float32, info_nce, similarity
 from torchlight import distributed
 
 
@@ -61,7 +61,7 @@ class TemporalSignals(nn.Module):
     intra_frame: each frame is alike to the same frame of the other view, and unlike the body's other frames.
     segment: the first frame of each part of the clip is alike to the last one of that part in the other view, and
         unlike those of other bodies in a queue.
-    order: in each half, frames are put in order or not; which of the four cases it is, is to be told.
+    order: five frames of each half are put in order or not; which of the four cases it is, is to be told.
 
     width: D.
     embedding: E.
@@ -117,12 +117,12 @@ class TemporalSignals(nn.Module):
         return losses, next((embedding[:, 0] for embedding in query.values()), None)
 
     def _inter_frame(self, query: Tensor, key: Tensor) -> Tensor:
-        num_frame = query.shape[1]
-        chosen = [0, num_frame // 2, num_frame - 1]
-        return self._against_queue("inter_frame", query[:, chosen], key[:, chosen])
+        middle = query.shape[1] // 2
+        ends = [torch.stack((each[:, 0], each[:, middle], each[:, -1]), 1) for each in (query, key)]
+        return self._against_queue("inter_frame", *ends)
 
     def _intra_frame(self, query: Tensor, key: Tensor) -> Tensor:
-        logits = query @ key.transpose(1, 2) / self.temperature  # (B, T, T)
+        logits = similarity(query, key) / self.temperature  # (B, T, T)
         frame = torch.arange(query.shape[1], device=query.device).expand(len(query), -1)
         return F.cross_entropy(logits.flatten(0, 1), frame.flatten())
 
@@ -137,7 +137,7 @@ class TemporalSignals(nn.Module):
         queue = self.queues[name]
         assert isinstance(queue, MemoryQueue)
         # As it is now: gradients are taken after the queue has moved on.
-        negative = query.flatten(0, 1) @ queue.keys.clone().T
+        negative = similarity(query.flatten(0, 1), queue.keys.clone())
         logits = torch.cat(((query * key).sum(2).flatten()[:, None], negative), 1)
         queue.put(key.flatten(0, 1))
         return info_nce(logits / self.temperature)
@@ -145,9 +145,11 @@ class TemporalSignals(nn.Module):
     def _order(self, frames: Tensor) -> Tensor:
         batch, num_frame = frames.shape[:2]
         shuffled, order = draw_orders(batch, self.TUPLE, frames.device)
-        half = torch.arange(2, device=frames.device)[:, None] * (num_frame - num_frame // 2)
-        place = half + torch.arange(self.TUPLE, device=frames.device) * max(1, num_frame // 2) // self.TUPLE
-        place = place.clamp(max=num_frame - 1).expand(batch, -1, -1).gather(2, order)
+        # Halves of short maps overlap, so that the frames of a tuple differ.
+        length = max(num_frame // 2, min(self.TUPLE, num_frame))
+        start = torch.arange(2, device=frames.device)[:, None] * (num_frame - length)
+        place = start + torch.arange(self.TUPLE, device=frames.device) * length // self.TUPLE
+        place = place.expand(batch, -1, -1).gather(2, order)
         embedded = self.order_frame(frames)
         chosen = embedded.gather(1, place.flatten(1)[..., None].expand(-1, -1, embedded.shape[2]))
         scores = at_least_float32(self.order_head(chosen.flatten(1)))
@@ -171,7 +173,7 @@ def draw_orders(count: int, size: int, device: torch.device) -> tuple[Tensor, Te
     shuffled = torch.randint(2, (count, 2), device=device)
     own = torch.arange(size, device=device)
     order = torch.rand(count, 2, size, device=device).argsort(2)
-    # The order drawn may be the tuple's own: its first two places then change.
-    swapped = torch.cat((own[:2].flip(0), own[2:]))
+    # The order drawn may be the tuple's own: its first and last place then change.
+    swapped = torch.cat((own[-1:], own[1:-1], own[:1]))
     order = torch.where((order == own).all(2, keepdim=True), swapped, order)
     return shuffled, torch.where(shuffled[..., None] == 1, order, own)

@@ -43,10 +43,10 @@ def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The probe of a linear evaluation becomes the linear head that it amounts to, unless the model has one itself.
     """
-    state = encoder_of(state, model)
     if not isinstance(model, Backbone):
-        return state
-    state = model.translate(state)
+        return encoder_of(state, model)
+    # Parts of a backbone that are a file of their own may be named as a method names its encoder.
+    state = model.translate(encoder_of(model.translate(state), model))
     return state if isinstance(model.head, Probe) else _with_linear_head(model, state)
 
 

@@ -9,13 +9,39 @@ from torch import nn
 from conftest import assert_close_to_published, weights_by_formula
 from net.actional_links import Links
 from net.as_gcn import FUTURE_BLOCKS, Model
+from net.long_term import LongTerm
 from net.multi_task import Lesson
 from net.utils.dropout import Dropout
 from net.utils.gcn import add_bias, bias_of_joints, graph_conv_by_body
+from processor.encoder import load_translated, translate
 from tools import textbook_as_gcn
 
 # Inputs are stored in float16. Rounding them moves the outputs by as much, in float64, too.
 OF_ROUNDED_INPUT = 5e-4
+
+
+def test_published_files_load_as_one_and_nothing_else_takes_their_names(tmp_path):
+    model, other = small_model(), small_model()
+    published = {
+        key.removeprefix("links."): value + 1 for key, value in other.state_dict().items() if key != "A"
+    }
+    torch.save(published, tmp_path / "published.pt")
+    load_translated(model, str(tmp_path / "published.pt"), ignore=["A"])
+    assert all(
+        torch.equal(model.state_dict()[key], value + 1)
+        for key, value in other.state_dict().items()
+        if key != "A"
+    )
+    links = {
+        key.removeprefix("links."): value for key, value in model.state_dict().items() if "links." in key
+    }
+    assert {key.split(".")[0] for key in links} == {"encoder", "decoder"}
+    found = translate(model, links)
+    assert {f"links.{key}" for key in links} == set(found)
+    # As an encoder inside a method it goes by that name itself.
+    method = LongTerm(small_model(), num_predict=4, queue_size=4)
+    assert model.translate(method.state_dict()).keys() == method.state_dict().keys()
+    assert translate(model, method.state_dict()).keys() == model.state_dict().keys()
 
 
 @pytest.fixture
@@ -246,6 +272,49 @@ def test_bodies_that_are_not_there_are_left_out():
     for name, loss in ours.learn(lesson, wanted).losses.items():
         # Those that are judged by the joints that are there do not see the others.
         assert torch.isclose(loss, found.losses[name]) == (name == "future")
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_scores_teach_the_links_only_where_they_are_to(learnt):
+    for scores_of in (
+        lambda model, x: model(x),
+        lambda model, x: model.learn(Lesson([x]), ("cross_entropy",)).scores,
+    ):
+        model = small_model(link_gradient=learnt).train()
+        scores_of(model, torch.randn(2, 3, 16, 25, 1).double()).sum().backward()
+        taught = [bool(p.grad is not None and p.grad.any()) for p in model.links.encoder.parameters()]
+        assert any(taught) == learnt
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_nobody_teaches_nothing_and_costs_no_error(train):
+    model = small_model(skip_empty_bodies=True).train(train)
+    empty = torch.zeros(2, 3, 16, 25, 2).double()
+    lesson = Lesson([empty], torch.zeros(2, 3, 10, 25, 2))
+    taught = model.learn(lesson, ("cross_entropy", "future", "nll", "kl"))
+    assert {name: float(loss) for name, loss in taught.losses.items()} == {"future": 0, "nll": 0, "kl": 0}
+    assert taught.scores.isfinite().all()
+    assert not model.forecast(empty).any()
+    for wanted in (("future",), ("nll", "kl")):
+        sum(model.learn(lesson, wanted).losses.values()).backward()
+    assert not any(p.grad.any() for p in model.links.parameters())
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_an_absent_body_stays_absent_in_what_is_foreseen(skip):
+    x = torch.randn(2, 3, 16, 25, 2).double()
+    x[1, ..., 1] = 0
+    found = small_model(skip_empty_bodies=skip).eval().forecast(x)
+    assert [bool(found[clip, ..., body].any()) for clip, body in ((0, 1), (1, 0), (1, 1))] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_one_frame_tells_no_links():
+    with pytest.raises(ValueError, match="num_frame is 1; give 2 or more"):
+        small_model(num_link_frame=1)
 
 
 def test_links_are_drawn_in_training_alone():

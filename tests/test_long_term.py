@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from net import as_gcn, st_gcn
 from net.future import unit_poses
 from net.long_term import LongTerm
-from net.loss import supervised_contrast
+from net.loss import similarity, supervised_contrast
 from net.multi_task import CROSS_ENTROPY, Lesson
 from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
 
@@ -142,6 +142,24 @@ class TestOrder:
         assert float(made(frames, {}, ("order",))[0]["order"]) < 1e-6
         Judge.sign = -1.0
         assert float(made(frames, {}, ("order",))[0]["order"]) > 10
+
+    @pytest.mark.parametrize(
+        ("num_frame", "places"),
+        [
+            (20, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]),
+            (8, [0, 1, 2, 3, 4, 3, 4, 5, 6, 7]),  # halves of four frames reach into each other
+            (4, [0, 0, 1, 2, 3, 0, 0, 1, 2, 3]),
+        ],
+    )
+    def test_each_half_gives_its_frames(self, num_frame, places):
+        made = TemporalSignals(1, embedding=1, queue_size=1)
+        made.order_frame = torch.nn.Identity()
+        seen = []
+        made.order_head.register_forward_pre_hook(lambda head, args: seen.append(args[0]))
+        made(torch.arange(float(num_frame))[None, :, None].expand(200, -1, -1), {}, ("order",))
+        assert places in seen[0].tolist()
+        for half in (slice(0, 5), slice(5, 10)):
+            assert all(sorted(row[half]) == sorted(places[half]) for row in seen[0].tolist())
 
     @pytest.mark.parametrize("num_frame", [1, 2, 7, 8, 16])
     def test_maps_of_any_length_do(self, num_frame):
@@ -296,7 +314,120 @@ def test_a_batch_without_anybody_costs_nothing():
     empty = torch.zeros(2, 3, 12, 25, 2)
     taught = network.learn(Lesson([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
     assert all(float(loss) == 0 for loss in taught.losses.values())
+    # Nor do the queues move on; others may put keys in meanwhile.
+    assert not any(int(queue.pointer) for queue in (*network.signals.queues.values(), network.pose_queue))
     (sum(taught.losses.values()) + taught.scores.sum()).backward()
+    # Without scores, too.
+    taught = network.learn(Lesson([empty, empty], empty[:, :, :4]), LongTerm.LOSSES)
+    sum(taught.losses.values()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in network.encoder.encoder_parameters())
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_a_body_that_has_left_is_drawn_nowhere(label):
+    """A fresh decoder predicts the last pose; where that is none, its direction would have no bounded gradient."""
+
+    def taught(gone):
+        network = small()
+        given = lesson(label=label)
+        if gone:
+            for view in given.views:
+                view[1, :, 8:, :, 1] = 0
+            given.views[1][1, :, 8:, :, 1] = 0
+        loss = network.learn(given, ("pose_contrast",)).losses["pose_contrast"]
+        loss.backward()
+        return network, float(torch.nn.utils.get_total_norm([p.grad for p in network.decoder.parameters()]))
+
+    stayed, left = taught(False), taught(True)
+    assert left[1] < 3 * stayed[1]
+    # Nor is anybody drawn to it.
+    labels = left[0].pose_queue.label[:8].tolist()
+    assert labels == ([0, 0, 1, -1, 0, 0, 1, 1] if label else [-1] * 8)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_each_loss_is_made_of_the_right_parts(skip):
+    """Bodies differ in number, both views and all parts of the slow copy are other ones: any mix-up shows."""
+    network = small(st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=skip), momentum=1.0)
+    with torch.no_grad():
+        for number, parameter in enumerate(network.slow.parameters()):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+        network.decoder.out.weight.normal_(std=0.1)
+    network.eval()
+    x, y, future = clips(3), clips(3, seed=1), clips(3, frames=4, seed=2)
+    x[0, ..., 1] = x[2, ..., 0] = 0
+    there = [(0, 0), (1, 0), (1, 1), (2, 1)]
+    label = torch.tensor([3, 1, 3])
+    queues = {name: queue.keys.clone() for name, queue in network.signals.queues.items()}
+    pose_queue = network.pose_queue.keys.clone()
+    wanted = ("inter_frame", "intra_frame", "segment", "future", "pose_contrast")
+    found = network.learn(Lesson([x, y], future, label), wanted).losses
+
+    def of_bodies(values):  # (N, M, ...)
+        return torch.stack([values[place] for place in there])
+
+    slow = network.slow
+    fast_maps = of_bodies(network.encoder.extract_feature(x))
+    if skip:  # what is not there in the first view is not looked at in the second, which has it
+        assert y[0, ..., 1].any()
+    slow_maps = of_bodies(slow["encoder"].extract_feature(y))
+    expected = {}
+    for name in ("inter_frame", "intra_frame", "segment"):
+        query = F.normalize(network.signals.projectors[name](fast_maps.mean(3).transpose(1, 2)), dim=2)
+        key = F.normalize(slow["projectors"][name](slow_maps.mean(3).transpose(1, 2)), dim=2)
+        if name == "intra_frame":
+            logits, right = query @ key.transpose(1, 2), torch.arange(3).expand(4, 3)
+            expected[name] = F.cross_entropy((logits / 0.1).flatten(0, 1), right.flatten())
+            continue
+        # Three frames of a map: the first, middle and last; and one part.
+        pairs = [(0, 0), (1, 1), (2, 2)] if name == "inter_frame" else [(0, 2)]
+        logits = torch.cat(
+            [
+                torch.cat(((query[:, q] * key[:, k]).sum(1, keepdim=True), query[:, q] @ queues[name].T), 1)
+                for q, k in pairs
+            ]
+        )
+        expected[name] = F.cross_entropy(logits / 0.1, torch.zeros(len(logits), dtype=torch.long))
+    bodies, others, ahead = (of_bodies(each.permute(0, 4, 2, 3, 1)) for each in (x, y, future))
+    predicted = network.decoder(fast_maps, bodies)
+    expected["future"] = (predicted - ahead).norm(dim=-1).mean()
+    query = F.normalize(network.pose_projector(unit_poses(predicted)), dim=1)
+    key = F.normalize(slow["pose_projector"](unit_poses(slow["decoder"](slow_maps, others))), dim=1)
+    log_p = (query @ torch.cat((key, pose_queue)).T / 0.1).log_softmax(1)
+    same = [[0, 3], [1, 2], [1, 2], [0, 3]]  # clips 0 and 2 show one action, both bodies of clip 1 another
+    expected["pose_contrast"] = -torch.stack([log_p[i, each].mean() for i, each in enumerate(same)]).mean()
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}")
+    assert network.pose_queue.label[:4].tolist() == [3, 1, 1, 3]
+
+
+def test_similarities_are_not_rounded_in_bfloat16():
+    left, right = F.normalize(torch.randn(5, 64), dim=1), F.normalize(torch.randn(7, 64), dim=1)
+    plain = similarity(left, right)
+    torch.testing.assert_close(plain, torch.einsum("nd,md->nm", left, right))
+    losses = []
+    for enabled in (False, True):
+        made = signals(queue_angles=(90.0, 180.0, 33.0))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert torch.equal(similarity(left, right), plain)
+            frames, key = unit(10, 20, 30, 40)[None], unit(12, 25, 31, 47)[None]
+            given = dict.fromkeys(made.CONTRASTS, key)
+            losses.append(made(frames, given, made.CONTRASTS)[0])
+    assert losses[0] == losses[1]
+
+
+def test_slow_copy_follows_in_steps_that_compare_nothing():
+    network = small()
+    with torch.no_grad():
+        for parameter in (*network.encoder.parameters(), *network.decoder.parameters()):
+            parameter += 1
+    before = [parameter.clone() for parameter in network.slow.parameters()]
+    network.learn(lesson(), ("future",))
+    fast = [parameter for part in network._followed().values() for parameter in part.parameters()]
+    assert len(fast) == len(before)
+    for old, own, new in zip(before, fast, network.slow.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * own)
 
 
 def test_slow_copy_follows_and_takes_no_gradient():

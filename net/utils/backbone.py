@@ -38,12 +38,11 @@ class BodyMaps:
         total = total.index_add(0, self.present.nonzero()[:, 0], pooled)
         return total / self.present.sum(1, keepdim=True).clamp(min=1)
 
-    def of(self, present: Tensor) -> Tensor:
-        """Maps (B', D, T', V) of the bodies that are there, `present` (N, M), which the network ran on."""
-        if self.present is not None:  # it ran on no others
-            return self.maps
-        rows = self.maps.permute(0, 2, 3, 1)  # stays channels-last
-        return rows.index_select(0, present.flatten().nonzero()[:, 0]).permute(0, 3, 1, 2)
+    def of(self, rows: Tensor) -> Tensor:
+        """Maps (B', D, T', V) of some bodies, whose `rows` (B',) among all N * M are given; 0 if skipped."""
+        # By way of (B, T', V, D), so that they, and their gradient, stay in channels-last memory.
+        by_row = self.by_clip().flatten(0, 1).permute(0, 2, 3, 1)
+        return by_row.index_select(0, rows).permute(0, 3, 1, 2)
 
     def by_clip(self) -> Tensor:
         """Maps (N, M, D, T', V), 0 for bodies that the network did not run on."""
@@ -147,6 +146,11 @@ def split_bodies(
 def present_bodies(x: Tensor) -> Tensor:
     """Which bodies of clips (N, C, T, V, M) are there, that is not 0 throughout: (N, M) bool."""
     return (x != 0).permute(0, 4, 2, 3, 1).flatten(2).any(2)
+
+
+def rows_of(present: Tensor) -> Tensor:
+    """Where, among all N * M bodies, those are that are `present` (N, M): (B,) int64. A device is waited for."""
+    return present.flatten().nonzero()[:, 0]
 
 
 def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
