@@ -37,15 +37,15 @@ class Classification(Processor):
     config: ClassificationConfig
 
     def views(self, part: Part) -> list[ViewConfig]:
-        """See `Processor.views`."""
+        """See `Experiment.views`."""
         return [self.config.train_view] if part == "train" else super().views(part)
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; the encoder of a self-supervised method is taken out of it."""
+        """See `Experiment.load_weights`; the encoder of a self-supervised method is taken out of it."""
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`."""
+        """See `Experiment.setup`."""
         super().setup(phase)
         # probabilities of classes (n, num_class) that training clips are taught, where it is not their labels
         self.targets: Tensor | None = None

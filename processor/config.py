@@ -109,22 +109,18 @@ RANGES: tuple[Range, ...] = (
             "data.num_class",
         )
     ),
-    *(
-        (key, lambda value: value >= 0, "0 or more")
-        for key in (
-            "min_epoch_clip",
-            "optim.lr",
-            "optim.weight_decay",
-            "optim.warmup_epoch",
-            "data.num_worker",
-        )
-    ),
-    ("optim.gamma", lambda value: value > 0, "above 0"),
-    ("optim.momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
-    ("optim.min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
-    ("optim.grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
+    *((key, lambda value: value >= 0, "0 or more") for key in ("min_epoch_clip", "data.num_worker")),
     ("data.val_fraction", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
+)
+
+
+OPTIM_RANGES: tuple[Range, ...] = (
+    *((key, lambda value: value >= 0, "0 or more") for key in ("lr", "weight_decay", "warmup_epoch")),
+    ("gamma", lambda value: value > 0, "above 0"),
+    ("momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
+    ("min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ("grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
 )
 
 
@@ -140,7 +136,7 @@ def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
     return {key: value for key, value in (values | listed).items() if isinstance(value, ViewConfig)}
 
 
-def out_of_range(config: ProcessorConfig, ranges: Sequence[Range]) -> list[Problem]:
+def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range]) -> list[Problem]:
     """Numbers outside their range; a part of the config that is null has none."""
     problems = []
     for key, holds, allowed in ranges:
@@ -151,11 +147,20 @@ def out_of_range(config: ProcessorConfig, ranges: Sequence[Range]) -> list[Probl
     return problems
 
 
+def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
+    """What is wrong with the settings of an optimizer under `key`."""
+    problems = [Problem(f"{key}.{name}", text) for name, text in out_of_range(settings, OPTIM_RANGES)]
+    if settings.schedule == "step" and not settings.step:
+        problems.append(Problem(f"{key}.step", "is empty; list the epochs after which the rate falls"))
+    if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:
+        text = f"needs a momentum; set {key}.momentum, or {key}.nesterov=false"
+        problems.append(Problem(f"{key}.nesterov", text))
+    return problems
+
+
 def contradictions(config: ProcessorConfig) -> list[Problem]:
     """Values that do not go together."""
     problems = []
-    if config.optim.schedule == "step" and not config.optim.step:
-        problems.append(Problem("optim.step", "is empty; list the epochs after which the rate falls"))
     if config.select == "val" and config.data.val_fraction == 0:
         problems.append(
             Problem("select", "'val' needs a validation part; set data.val_fraction above 0, or select: last")
@@ -164,10 +169,6 @@ def contradictions(config: ProcessorConfig) -> list[Problem]:
     if num_class != config.data.num_class:
         text = f"is {num_class}, but data.num_class is {config.data.num_class}; write ${{data.num_class}}"
         problems.append(Problem("model_args.num_class", text))
-    if config.optim.optimizer == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
-        problems.append(
-            Problem("optim.nesterov", "needs a momentum; set optim.momentum, or optim.nesterov=false")
-        )
     if config.data.num_worker > 0 and config.data.cache != "none":
         problems.append(
             Problem(

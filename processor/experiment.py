@@ -1,6 +1,6 @@
 """What a config makes: clips, views, batches and a network; and what is wrong with it, before any of these is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
-from net.multi_task import Learner
+from net.multi_task import MultiTask
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -24,6 +24,7 @@ from processor.config import (
     Range,
     ViewConfig,
     contradictions,
+    optim_problems,
     out_of_range,
     views_of,
 )
@@ -40,7 +41,7 @@ DEBUG_BATCHES = 2
 class Experiment:
     """The data, the network and the phases of a run, built from a config.
 
-    What stands before `setup` a subclass may replace.
+    A subclass may replace any of it, `check` and what stands between that and `setup` above all.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
@@ -61,6 +62,8 @@ class Experiment:
         """All that can be seen to be wrong with a config before data or device is touched."""
         problems = build.check_class("model", config.model, config.model_args, packages, base=cls.model_class)
         problems += out_of_range(config, cls.ranges) + contradictions(config)
+        problems += optim_problems("optim", config.optim)
+        problems += layout_problems("model", config.model, config.model_args, config, packages)
         if cls.needs_weights and config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         try:
@@ -70,7 +73,7 @@ class Experiment:
         hidden = cls.hidden_frames(config, packages)
         for key, view in views_of(config).items():
             try:
-                ahead = _view(view, config, skeleton).num_ahead
+                ahead = view_of(view, config, skeleton).num_ahead
                 predicted = ahead if hidden is None else hidden.get(key, 0)
                 if ahead not in (0, predicted):
                     problems.append(Problem(f"{key}.sampling", _wrong_ahead(ahead, predicted)))
@@ -138,6 +141,7 @@ class Experiment:
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         # Convolutions have a switch of their own.
         torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+        self.model = self.build_model().to(self.device)
         self.source = open_source(config.data.path, config.data.layout)
         feeders = {part: self.feeder(part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
@@ -152,19 +156,18 @@ class Experiment:
             part: feeder for part, feeder in feeders.items() if part != "test"
         }
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
-        self.model = self.build_model().to(self.device)
         if config.weights is not None:
             self.load_weights(config.weights)
         if self.varies_batch():
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
         self.network: nn.Module = self.trained_network()
+        # Not all parts of a network of several losses take part in every step.
+        several = any(isinstance(part, MultiTask) for part in self.model.modules())
         if config.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            # Of several losses not all go through every part of a network.
-            several = isinstance(self.network, Learner)
             self.network = DistributedDataParallel(
                 self.network, device_ids=ids, find_unused_parameters=several
             )
@@ -198,7 +201,7 @@ class Experiment:
         data = self.config.data
         return Loader(
             feeder,
-            [_view(view, self.config, feeder.skeleton) for view in views],
+            [view_of(view, self.config, feeder.skeleton) for view in views],
             batch_size=batch_size,
             device=self.device,
             cache=data.cache,
@@ -213,7 +216,7 @@ class Experiment:
 
     def shown(self, loader: Loader, views: Sequence[ViewConfig]) -> Loader:
         """A loader's clips, once each and in order, in other views."""
-        made = [_view(view, self.config, loader.feeder.skeleton) for view in views]
+        made = [view_of(view, self.config, loader.feeder.skeleton) for view in views]
         return loader.with_views(made, batch_size=self.config.test_batch_size)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
@@ -235,6 +238,22 @@ class Experiment:
         )
 
 
+def layout_problems(
+    key: str, path: str, args: Mapping[str, Any], config: ProcessorConfig, packages: Sequence[str]
+) -> list[Problem]:
+    """What is wrong with a class whose layout has other joints than the data's; nothing if that cannot be told."""
+    wanted = config.data.layout
+    try:
+        layout = build.argument(build.import_class(path, packages), args, "layout", wanted)
+        joints = [get_skeleton(each).num_joint for each in (layout, wanted)]
+    except (ValueError, OSError):  # said elsewhere
+        return []
+    if joints[0] == joints[1]:
+        return []
+    text = f"is {layout!r} ({joints[0]} joints), but data.layout is {wanted!r} ({joints[1]}); write ${{data.layout}}"
+    return [Problem(f"{key}_args.layout", text)]
+
+
 def _wrong_ahead(ahead: int, predicted: int) -> str:
     remedy = (
         f"predicts {predicted} frames; make them equal"
@@ -244,5 +263,6 @@ def _wrong_ahead(ahead: int, predicted: int) -> str:
     return f"has num_ahead: {ahead}, but the network {remedy}"
 
 
-def _view(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
+def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
+    """A view as the config describes it. Raises `feeder.views.ViewError`."""
     return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))

@@ -43,7 +43,7 @@ class FinetuneEvaluation(Classification):
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
+        """See `Experiment.check`."""
         assert isinstance(config, FinetuneConfig)
         problems = super().check(config, packages)
         for key, value in (("freeze", config.freeze), ("head_weights", config.head_weights)):
@@ -54,7 +54,7 @@ class FinetuneEvaluation(Classification):
         return problems
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network.
+        """See `Experiment.load_weights`; training takes the encoder alone, a test the whole network.
 
         From a linear evaluation of the same classes training takes the head, too: what the encoder has learnt is
         then not lost while a new head is still at random (Kumar et al., ICLR 2022).
@@ -75,7 +75,7 @@ class FinetuneEvaluation(Classification):
         self.model.encoder_requires_grad_(not config.freeze)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`; here labels spread to unlabelled clips, by the encoder that training starts from."""
+        """See `Experiment.setup`; here labels spread to unlabelled clips, by the encoder that training starts from."""
         super().setup(phase)
         config = self.config
         if phase == "test" or config.weights is None:

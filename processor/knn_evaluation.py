@@ -43,18 +43,18 @@ class KnnEvaluation(Processor):
     model: Backbone
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`."""
+        """See `Experiment.setup`."""
         super().setup(phase)
         self.whitening = Whitening(self.model.feature_dim).to(self.device)
         if self.config.whiten_view is not None:
             learn_whitening(self, self.config, self.whitening, self.model)
 
     def parts(self, phase: str) -> list[Part]:
-        """See `Processor.parts`."""
+        """See `Experiment.parts`."""
         return ["test", "train"]
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`."""
+        """See `Experiment.load_weights`."""
         load_encoder(self.model, path, ignore=self.config.ignore_weights)
 
     def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:

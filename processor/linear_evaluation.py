@@ -45,7 +45,7 @@ class LinearEvaluation(Classification):
         return model
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; training takes the encoder alone, a test the whole network."""
+        """See `Experiment.load_weights`; training takes the encoder alone, a test the whole network."""
         if self.phase == "test":
             super().load_weights(path)
         else:
@@ -53,11 +53,11 @@ class LinearEvaluation(Classification):
             self.model.encoder_requires_grad_(False)
 
     def trained_network(self) -> nn.Module:
-        """See `Processor.trained_network`."""
+        """See `Experiment.trained_network`."""
         return self.model if self.phase == "test" else self.model.head
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`; features are made here."""
+        """See `Experiment.setup`; features are made here."""
         super().setup(phase)
         if phase == "test":
             return

@@ -43,9 +43,13 @@ def build_optimizer(
     ]
     # Fused: all parameters in one go, which is 4 to 6 times as fast on a CPU.
     if name == "sgd":
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             trained, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
         )
+        # From the start, for fused steps fail where some parameters get their first gradient later than others.
+        for parameter in (p for group in optimizer.param_groups for p in group["params"] if momentum > 0):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     if name == "adamw":
         return torch.optim.AdamW(trained, weight_decay=weight_decay, fused=True)
     raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")

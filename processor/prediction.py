@@ -25,7 +25,8 @@ from processor.forecast import (
     total_error,
 )
 from processor.processor import Evaluation, Processor
-from processor.teaching import PairConfig, PairTeaching
+from processor.schedule import counting_losses
+from processor.teaching import PairConfig, PairTeaching, TeachingConfig, hidden_problems
 from torchlight import build, distributed
 from torchlight.build import Problem
 
@@ -42,7 +43,7 @@ class PredictionConfig(PairConfig):
     # from those predicted before
     observe: int = 20
     predict: int = 10
-    # frames after which the error is reported; empty: 1, 2, 4, 8, 10 and every tenth, and the last
+    # frames after which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
     horizon: list[int] = field(default_factory=list)
     # clips with fewer frames than a view has: left out, or repeated from their start until they are long enough
     short: Literal["leave_out", "repeat"] = "leave_out"
@@ -66,11 +67,11 @@ class Prediction(PairTeaching):
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
+        """See `Experiment.check`."""
         assert isinstance(config, PredictionConfig)
         problems = super().check(config, packages)
         if config.stream != "joint":
-            problems.append(Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'"))
+            problems.append(_other_stream(config))
         if config.test_view.augment:
             text = f"is {config.test_view.augment}; errors are in metres of the recording: leave it empty"
             problems.append(Problem("test_view.augment", text))
@@ -78,28 +79,37 @@ class Prediction(PairTeaching):
             text = f"is {config.horizon}, but predict is {config.predict} frames; ask for no more"
             problems.append(Problem("horizon", text))
         problems += _view_problems("train_view", config) + _view_problems("test_view", config)
+        ahead = max(0, frames_of(config.train_view) - config.observe)
+        problems += hidden_problems("train_view", config.train_view, config, ahead)
+        problems += hidden_problems("test_view", config.test_view, config, config.predict)
         for number, phase in enumerate(config.schedule):
-            if phase.losses.get(CROSS_ENTROPY, 0) > 0:
+            if CROSS_ENTROPY in counting_losses([phase], without=config.without):
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY}", text))
-        if config.schedule and FUTURE not in config.counting():
+        if FUTURE not in cls.counting(config):
             problems.append(Problem("schedule", f"has no phase that learns {FUTURE!r}; give it a weight"))
         if not any(problem.key in ("method", "model") for problem in problems):
-            network = build.import_class(config.method or config.model, packages)
+            path, _ = config.network()
+            network = build.import_class(path, packages)
             if FUTURE not in getattr(network, "LOSSES", ()):
-                text = f"{config.method or config.model} predicts no poses; use method: net.long_term.LongTerm, or a "
+                text = f"{path} predicts no poses; use method: net.long_term.LongTerm, or a "
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
             else:
                 problems += _ahead_problems(config, cls.hidden_frames(config, packages))
-        return problems
+        return list(dict.fromkeys(problems))
+
+    @classmethod
+    def moving_stream(cls, config: TeachingConfig, names: Sequence[str]) -> Problem:
+        """See `Teaching.moving_stream`; nothing can be left out here."""
+        return _other_stream(config)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`."""
+        """See `Experiment.setup`."""
         self.num_short: dict[str, int] = {}
         super().setup(phase)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
-        """See `Processor.feeder`; clips too short for the part's view are counted, and left out if they are to be."""
+        """See `Experiment.feeder`; clips too short for the part's view are counted, and left out if they are to be."""
         feeder = super().feeder(part, **changes)
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
@@ -178,7 +188,8 @@ class Prediction(PairTeaching):
         return metrics
 
     def _horizons(self) -> list[int]:
-        usual = {1, 2, 4, 8, *range(10, self.config.predict + 1, 10), self.config.predict}
+        # At 30 frames a second 33, 67, 133, 267, 333, 400, 567 and 667 ms, then every 333 ms.
+        usual = {1, 2, 4, 8, 10, 12, 17, *range(20, self.config.predict + 1, 10), self.config.predict}
         return sorted(set(self.config.horizon) or {each for each in usual if each <= self.config.predict})
 
     def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
@@ -217,6 +228,10 @@ class Prediction(PairTeaching):
         }
 
 
+def _other_stream(config: TeachingConfig) -> Problem:
+    return Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'")
+
+
 def frames_of(view: ViewConfig) -> int:
     """Frames of a view whose sampling is one Crop, or 0 for another."""
     match view.sampling:
@@ -241,9 +256,6 @@ def _view_problems(key: Literal["train_view", "test_view"], config: PredictionCo
     """What is wrong with how the clips are shown."""
     view: ViewConfig = getattr(config, key)
     problems = []
-    if view.normalise == "align_shoulders":
-        text = "is 'align_shoulders', which turns by frames that are yet to come; choose another, such as "
-        problems.append(Problem(f"{key}.normalise", text + "center_per_frame"))
     found, length = frames_of(view), f"{key}.sampling.0.Crop.num_frame"
     if not found:
         text = "is not one Crop with a num_frame; only that takes frames as they were recorded"

@@ -16,7 +16,8 @@ from net.utils.backbone import Backbone
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.knn_evaluation import KNN_RANGES, by_neighbours
 from processor.processor import Evaluation, Processor
-from processor.teaching import Teaching, TeachingConfig
+from processor.schedule import counting_losses
+from processor.teaching import Teaching, TeachingConfig, comparing
 from torchlight import build
 from torchlight.build import Problem
 from torchlight.checkpoint import load_weights
@@ -53,7 +54,7 @@ class Pretrain(Teaching):
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
+        """See `Experiment.check`."""
         assert isinstance(config, PretrainConfig)
         problems = super().check(config, packages)
         if config.data.label_fraction < 1:
@@ -75,7 +76,7 @@ class Pretrain(Teaching):
                 f"schedule.{number}.losses.{CROSS_ENTROPY}", "needs labels, which pre-training does not use"
             )
             for number, phase in enumerate(config.schedule)
-            if CROSS_ENTROPY in phase.losses
+            if CROSS_ENTROPY in counting_losses([phase], without=config.without)
         ]
         return problems
 
@@ -87,22 +88,23 @@ class Pretrain(Teaching):
         return {f"views.{number}": view for number, view in enumerate(views[: max(2, len(config.views))])}
 
     def views(self, part: Part) -> list[ViewConfig]:
-        """See `Processor.views`."""
+        """See `Experiment.views`."""
         if part != "train":
             return super().views(part)
-        return self.config.views[: num_view(self.network_class(), self.config)]
+        method = build.import_class(self.config.method, self.packages)
+        return self.config.views[: num_view(method, self.config)]
 
     def parts(self, phase: str) -> list[Part]:
-        """See `Processor.parts`; the training clips are the neighbours of the test clips."""
+        """See `Experiment.parts`; the training clips are the neighbours of the test clips."""
         return ["test", "train"] if phase == "test" else super().parts(phase)
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; the published names of AimCLR are known."""
+        """See `Experiment.load_weights`; the published names of AimCLR are known."""
         encoder = self.model.get_encoder()
         load_weights(self.model, path, ignore=self.config.ignore_weights, translate=encoder.translate)
 
     def setup(self, phase: str = "train") -> None:
-        """See `Processor.setup`."""
+        """See `Experiment.setup`."""
         super().setup(phase)
         self.labelled = {}
 
@@ -149,4 +151,4 @@ def num_view(method: type, config: PretrainConfig) -> int:
     if issubclass(method, SelfSupervised):
         return method.num_view
     assert issubclass(method, MultiTask)
-    return 2 if config.counting() & set(method.NEED_KEY) else 1
+    return 2 if comparing(method, Pretrain.counting(config)) else 1

@@ -254,6 +254,8 @@ class Processor(Experiment):
 
     @torch.no_grad()
     def _evaluate(self, part: Part) -> Evaluation:
+        # Statistics of batch norms are each rank's own; those that are saved are the first one's.
+        distributed.broadcast_buffers(self.model)
         self.network.eval()
         return self.evaluate(self.loaders[part])
 
@@ -379,10 +381,13 @@ class Processor(Experiment):
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
         for phase in () if self.config.debug else self.schedule:
-            if late := phase.late_steps():
+            # The run's own falls are those of its last phase; shorter ones before it do without.
+            meant = phase.optim is not self.config.optim or phase is self.schedule[-1]
+            if meant and (late := phase.late_steps()):
+                which = f"phase {phase.name!r}" if phase.name else "the run"
                 self.log.info(
-                    f"warning: the rate is to fall after epochs {phase.optim.step} of {phase.num_epoch}, so not at "
-                    f"{late}; change optim.step or num_epoch"
+                    f"warning: {which} has {phase.num_epoch} epochs, so that its rate does not fall after {late}; "
+                    "change optim.step or num_epoch"
                 )
 
 

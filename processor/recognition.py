@@ -1,5 +1,6 @@
 """Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from processor.config import ProcessorConfig, Range
 from processor.processor import Evaluation
 from processor.teaching import PairConfig, PairTeaching
 from torchlight import distributed
+from torchlight.build import Problem
 
 
 @dataclass
@@ -38,14 +40,24 @@ class Recognition(PairTeaching, Classification):
     )
     config: RecognitionConfig
 
+    @classmethod
+    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+        """See `Experiment.check`."""
+        assert isinstance(config, RecognitionConfig)
+        problems = super().check(config, packages)
+        if CROSS_ENTROPY not in cls.counting(config):
+            text = f"has no phase that learns the actions; give {CROSS_ENTROPY!r} a weight"
+            problems.append(Problem("schedule", text))
+        return problems
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
+        weights = self.phase_of(self.epoch).losses
         if not isinstance(self.model, MultiTask):
-            return super().step(batch)
+            return {CROSS_ENTROPY: weights[CROSS_ENTROPY] * super().step(batch)[CROSS_ENTROPY]}
         taught, losses = self.teach(batch, batch.label)
         if taught.scores is not None:
-            weight = self.phase_of(self.epoch).losses[CROSS_ENTROPY]
-            losses[CROSS_ENTROPY] = weight * self.cross_entropy(taught.scores, batch)
+            losses[CROSS_ENTROPY] = weights[CROSS_ENTROPY] * self.cross_entropy(taught.scores, batch)
         return losses
 
     def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:

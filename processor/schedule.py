@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from omegaconf import MISSING
 
-from processor.config import OptimConfig, ProcessorConfig
+from processor.config import OptimConfig, ProcessorConfig, optim_problems
 from processor.optim import lr_factor
 from torchlight.build import Problem, nearest
 
@@ -26,13 +26,17 @@ class PhaseConfig:
 
 
 class Phase(NamedTuple):
-    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own."""
+    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own.
+
+    name: as the config has it; "" for a run without phases.
+    """
 
     start: int
     num_epoch: int
     optim: OptimConfig
     # weight of each loss that counts, for processors that have several
     losses: Mapping[str, float] = MappingProxyType({})
+    name: str = ""
 
     def lr_factor(self, progress_epoch: float) -> float:
         """Factor on the phase's rate after so many epochs of the run."""
@@ -70,7 +74,8 @@ def phases_of(
     without: losses that count in no phase. A phase that is left with none is skipped, epochs and all.
     """
     if not schedule:
-        return [Phase(0, config.num_epoch, config.optim, default)]
+        losses = {name: weight for name, weight in default.items() if name not in without}
+        return [Phase(0, config.num_epoch, config.optim, losses)]
     left = config.num_epoch - sum(each.num_epoch or 0 for each in schedule)
     phases: list[Phase] = []
     start = 0
@@ -78,7 +83,7 @@ def phases_of(
         losses = {name: weight for name, weight in each.losses.items() if weight > 0 and name not in without}
         if losses:
             count = left if each.num_epoch is None else each.num_epoch
-            phases.append(Phase(start, count, each.optim or config.optim, losses))
+            phases.append(Phase(start, count, each.optim or config.optim, losses, each.name))
             start += count
     return phases
 
@@ -104,8 +109,6 @@ def schedule_problems(
         for number, name in enumerate(without)
         if name not in losses
     ]
-    if without and not counting_losses(schedule, without=without):
-        problems.append(Problem("without", "leaves the schedule no loss that counts; leave out fewer"))
     open_ended = [number for number, each in enumerate(schedule) if each.num_epoch is None]
     if len(open_ended) > 1:
         key = f"schedule.{open_ended[1]}.num_epoch"
@@ -118,6 +121,8 @@ def schedule_problems(
         text = f"has phases of {given} epochs{more}, but num_epoch is {num_epoch}; change either"
         problems.append(Problem("schedule", text))
     for number, each in enumerate(schedule):
+        if each.optim is not None:
+            problems += optim_problems(f"schedule.{number}.optim", each.optim)
         if each.num_epoch is not None and each.num_epoch < 1:
             text = f"is {each.num_epoch}; it is 1 or more, or null"
             problems.append(Problem(f"schedule.{number}.num_epoch", text))

@@ -9,6 +9,7 @@ import yaml
 from processor.config import ProcessorConfig
 from torchlight import distributed
 from torchlight.config import to_yaml
+from torchlight.schema import defaults
 
 # A run may be resumed on another device, from another place, or with other logging: none changes the result
 # beyond rounding.
@@ -49,16 +50,15 @@ def differences(earlier: str, config: ProcessorConfig) -> list[str]:
 
 def changes(earlier: str, config: ProcessorConfig) -> list[str]:
     """What differs between a run's config, as YAML, and this one: a sentence a key."""
-    before, now = _flat(earlier), _flat(to_yaml(config))
-    return [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    before, now = (_flat(yaml.safe_load(text)) for text in (earlier, to_yaml(config)))
+    # A key that there was not yet meant what its default does.
+    default = _flat(defaults(type(config)))
+    was = {key: before.get(key, default.get(key)) for key in before.keys() | now.keys()}
+    return [f"{key} was {was[key]!r}, is {now.get(key)!r}" for key in sorted(was) if was[key] != now.get(key)]
 
 
-def _flat(text: str) -> dict[str, Any]:
-    """Dotted keys and values of a YAML mapping; lists are values."""
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values of a mapping; lists are values."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -68,5 +68,5 @@ def _flat(text: str) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    walk("", yaml.safe_load(text))
+    walk("", values)
     return flat

@@ -1,6 +1,6 @@
 """What processors share that train networks of several losses: the method around the model, phases, lessons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from feeder.feeder import Part
 from feeder.loader import Batch
+from feeder.streams import MOVING
 from net.contrast import SelfSupervised
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
+from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, ViewConfig
 from processor.encoder import load_translated
+from processor.experiment import layout_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
@@ -31,9 +34,9 @@ class TeachingConfig(ProcessorConfig):
     # losses that count in no phase, to see what they are worth; a phase of these alone is skipped
     without: list[str] = field(default_factory=list)
 
-    def counting(self) -> set[str]:
-        """Names of the losses that count in some phase of the schedule."""
-        return counting_losses(self.schedule, without=self.without)
+    def network(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments of what is trained: the method, or the model where there is none."""
+        return (self.model, self.model_args) if self.method is None else (self.method, self.method_args)
 
 
 class Teaching(Processor):
@@ -48,7 +51,7 @@ class Teaching(Processor):
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Processor.check`."""
+        """See `Experiment.check`."""
         assert isinstance(config, TeachingConfig)
         problems = super().check(config, packages)
         if config.method is not None:
@@ -62,13 +65,27 @@ class Teaching(Processor):
             )
             problems += build.check_class("model", config.model, config.model_args, packages, base=Backbone)
         if any(problem.key in ("model", "method") for problem in problems):
-            return problems
-        network, model = (
-            build.import_class(path, packages) for path in (config.method or config.model, config.model)
-        )
+            return list(dict.fromkeys(problems))
+        if config.method is not None:
+            problems += layout_problems("method", config.method, config.method_args, config, packages)
+        network, model = (build.import_class(path, packages) for path in (config.network()[0], config.model))
         losses = losses_of(network, model)
         problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)
-        return problems + _key_problems(network, config.counting(), cls.train_views(config))
+        counting = cls.counting(config)
+        if config.without and not counting:
+            problems.append(Problem("without", "leaves no loss that counts; leave out fewer"))
+        compared, views = comparing(network, counting), cls.train_views(config)
+        problems += _key_problems(compared, views)
+        posing = [name for name in getattr(network, "NEED_POSES", ()) if name in counting]
+        if posing and config.stream in MOVING:
+            problems.append(cls.moving_stream(config, posing))
+        hidden = cls.hidden_frames(config, packages)
+        if hidden is not None and counting & set(getattr(network, "NEED_FUTURE", ())):
+            made = list(views)[: 2 if compared else 1]
+            problems += [
+                each for key in made for each in hidden_problems(key, views[key], config, hidden[key])
+            ]
+        return list(dict.fromkeys(problems))
 
     @classmethod
     def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
@@ -76,31 +93,41 @@ class Teaching(Processor):
         raise NotImplementedError
 
     @classmethod
+    def counting(cls, config: TeachingConfig) -> set[str]:
+        """Names of the losses that count in some phase."""
+        if config.schedule:
+            return counting_losses(config.schedule, without=config.without)
+        return set(cls.default_losses) - set(config.without)
+
+    @classmethod
+    def moving_stream(cls, config: TeachingConfig, names: Sequence[str]) -> Problem:
+        """What is wrong with a stream of movements, if losses of these `names` go on from the last pose."""
+        text = f"is {config.stream!r}, in which there is no pose for {' and '.join(names)} to go on from; choose "
+        return Problem("stream", text + f"another, or set without='[{', '.join(names)}]'")
+
+    @classmethod
     def hidden_frames(cls, config: ProcessorConfig, packages: Sequence[str]) -> dict[str, int] | None:
-        """See `Processor.hidden_frames`: those that the network predicts, of training views."""
+        """See `Experiment.hidden_frames`: those that the network predicts, of training views."""
         assert isinstance(config, TeachingConfig)
-        path, args = (
-            (config.model, config.model_args)
-            if config.method is None
-            else (config.method, config.method_args)
-        )
+        path, args = config.network()
         try:
             network = build.import_class(path, packages)
         except build.ClassPathError:
             return None
-        count = build.argument(network, args, "num_predict", 0) if issubclass(network, MultiTask) else 0
+        count = 0
+        if issubclass(network, MultiTask):
+            count = build.argument(network, args, "num_predict", network.num_predict)
+        if not isinstance(count, int):  # said elsewhere
+            return None
         return dict.fromkeys(cls.train_views(config), count)
-
-    def network_class(self) -> type:
-        """The class of what is trained: the method, or the model where there is none."""
-        return build.import_class(self.config.method or self.config.model, self.packages)
 
     def compares(self) -> bool:
         """Whether some loss that counts compares two views of a clip."""
-        return bool(self.config.counting() & set(getattr(self.network_class(), "NEED_KEY", ())))
+        network = build.import_class(self.config.network()[0], self.packages)
+        return bool(comparing(network, self.counting(self.config)))
 
     def phases(self) -> list[Phase]:
-        """See `Processor.phases`."""
+        """See `Experiment.phases`."""
         config = self.config
         return phases_of(config.schedule, config, self.default_losses, without=config.without)
 
@@ -114,15 +141,15 @@ class Teaching(Processor):
         )
 
     def load_weights(self, path: str) -> None:
-        """See `Processor.load_weights`; names of other programs are known, and those of an encoder alone."""
+        """See `Experiment.load_weights`; names of other programs are known."""
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
-        """See `Processor.trained_network`."""
+        """See `Experiment.trained_network`."""
         return Learner(self.model) if isinstance(self.model, MultiTask) else self.model
 
     def varies_batch(self) -> bool:
-        """See `Processor.varies_batch`."""
+        """See `Experiment.varies_batch`."""
         model = (
             self.model.get_encoder() if isinstance(self.model, (MultiTask, SelfSupervised)) else self.model
         )
@@ -167,7 +194,7 @@ class PairTeaching(Teaching):
         return {"train_view": config.train_view, "key_view": config.key_view}
 
     def views(self, part: Part) -> list[ViewConfig]:
-        """See `Processor.views`."""
+        """See `Experiment.views`."""
         if part != "train":
             return super().views(part)
         key = self.config.key_view if self.compares() else None
@@ -180,25 +207,46 @@ def losses_of(network: type, model: type) -> list[str]:
     return [CROSS_ENTROPY, *dict.fromkeys(own)]
 
 
-def _key_problems(network: type, wanted: set[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
-    """What is wrong with the second view, if losses that are `wanted` compare it with the first."""
-    comparing = [name for name in getattr(network, "NEED_KEY", ()) if name in wanted]
-    if not comparing:
+def comparing(network: type, counting: Collection[str]) -> list[str]:
+    """Which of the losses that count compare two views of a clip."""
+    return [name for name in getattr(network, "NEED_KEY", ()) if name in counting]
+
+
+def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
+    """What is wrong with the second view, if losses of these `names` compare it with the first."""
+    if not names:
         return []
     (_, first), *others = views.items()
     key, second = others[0] if others else ("views", None)
     if second is None:
-        text = f"is null; losses {', '.join(comparing)} compare two views of a clip: give a second one"
+        text = f"is null; losses {', '.join(names)} compare two views of a clip: give a second one"
         return [Problem(key, text)]
     problems = []
-    aligned = [name for name in network.NEED_SAME_FRAMES if name in wanted]  # type: ignore[attr-defined]
-    if aligned and not second.same_frames:
-        text = f"is false; {', '.join(aligned)} compares the same frames in two views: set it to true"
+    if not second.same_frames:
+        text = f"is false; {', '.join(names)} need the same frames in both views: set it to true"
         problems.append(Problem(f"{key}.same_frames", text))
     if second.same_frames and first is not None and second.sampling != first.sampling:
         text = f"is another than {next(iter(views))}'s; the two show the same frames: make them equal"
         problems.append(Problem(f"{key}.sampling", text))
     return problems
+
+
+def hidden_problems(
+    key: str, described: ViewConfig | None, config: ProcessorConfig, hidden: int
+) -> list[Problem]:
+    """What is wrong with a view whose last `hidden` frames are to be predicted; nothing if it cannot be made."""
+    try:
+        view = None if described is None else view_of(described, config, get_skeleton(config.data.layout))
+    except (ValueError, OSError):  # said elsewhere
+        return []
+    if view is None:
+        return []
+    if view.num_frame <= hidden:
+        text = (
+            f"takes {view.num_frame} frames, of which the last {hidden} are to be predicted: none is seen; "
+        )
+        return [Problem(f"{key}.sampling", text + "take more")]
+    return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
 
 
 def lesson_of(views: list[Tensor], num_future: int, label: Tensor | None) -> Lesson:

@@ -119,7 +119,7 @@ def test_pretraining_and_knn_evaluation_find_the_same_neighbours(pretrained):
     _, work = pretrained
     knn = work.parent / "knn"
     config = str(work / "config.yaml")
-    keys = ("method", "method_args", "views", "schedule")
+    keys = ("method", "method_args", "views", "schedule", "without")
     plain = {key: value for key, value in yaml.safe_load(Path(config).read_text()).items() if key not in keys}
     (work.parent / "knn.yaml").write_text(yaml.safe_dump({**plain, "select": "last"}))
     weights = ["--weights", str(work / "best.pt"), "-w", str(knn)]

@@ -92,6 +92,11 @@ def gather_all(rank: int, folder: Path) -> dict[str, Any]:
     # Each process minimises the same function of everything, as a loss over all clips is.
     (everything * torch.arange(4)).square().sum().backward()
     found["gathered"], found["gradient"] = everything.detach(), own.grad
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean += rank + 1
+    norm.num_batches_tracked += rank
+    distributed.broadcast_buffers(norm)
+    found["buffers"] = [norm.running_mean, norm.num_batches_tracked]
     found["objects"] = distributed.all_gather_object({"rank": rank})
     found["who"] = (distributed.rank(), distributed.world_size(), distributed.is_main())
     if rank == 0:
@@ -147,6 +152,8 @@ def test_two_processes_meet(tmp_path: Path) -> None:
         # d/dx of (k x)^2 is 2 k^2 x, once for each process: averaged by DDP, it is that of one process.
         expected = torch.tensor([[0.0, 4.0], [16.0, 36.0]])[rank] * 2
         torch.testing.assert_close(own["gradient"], expected)
+        assert own["buffers"][0].tolist() == [1, 1]
+        assert int(own["buffers"][1]) == 0
         assert own["objects"] == [{"rank": 0}, {"rank": 1}]
         assert own["barrier"]
         assert own["who"] == (rank, 2, rank == 0)

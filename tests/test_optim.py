@@ -35,6 +35,22 @@ def test_cosine_equals_torch():
         scheduler.step()
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_parameters_may_get_their_first_gradient_later_than_others(momentum):
+    def trained(optimizer, parameters):
+        for step in range(4):
+            optimizer.zero_grad()
+            used = parameters if step >= 2 else parameters[:1]
+            sum((p - 1).square().sum() for p in used).backward()
+            optimizer.step()
+        return [p.detach() for p in parameters]
+
+    settings = {"weight_decay": 0.1, "momentum": momentum, "nesterov": momentum > 0}
+    first, second = ([nn.Parameter(torch.arange(3.0)) for _ in range(2)] for _ in range(2))
+    found = trained(build_optimizer([Group(first, 0.1)], "sgd", **settings), first)
+    torch.testing.assert_close(found, trained(torch.optim.SGD(second, lr=0.1, **settings), second))
+
+
 def test_constant_schedule_still_warms_up():
     assert lr_factor(1, schedule="constant", num_epoch=9, warmup_epoch=4) == pytest.approx(0.25)
     assert lr_factor(8, schedule="constant", num_epoch=9, warmup_epoch=4) == 1

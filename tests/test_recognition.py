@@ -16,7 +16,9 @@ from feeder.prepared import PreparedWriter, open_prepared
 from processor import io
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
+from processor.state import differences
 from tools import ensemble
+from torchlight.config import to_yaml
 
 
 def run(config, *args: str) -> int:
@@ -216,6 +218,17 @@ def test_resume_with_another_config_is_refused(tiny_config, capsys):
     assert "optim.lr was 0.01, is 0.5" in message
 
 
+def test_a_key_that_a_run_did_not_have_yet_meant_its_default(tiny_config):
+    config = main.read_config(main.parse(["recognition", "-c", str(tiny_config)]))
+    earlier = yaml.safe_load(to_yaml(config))
+    del earlier["without"], earlier["optim"]["nesterov"]
+    assert differences(yaml.safe_dump(earlier), config) == []
+    config.without, config.model_args = ["order"], {}
+    found = differences(yaml.safe_dump(earlier), config)
+    assert "without was [], is ['order']" in found
+    assert "model_args.num_class was 4, is None" in found
+
+
 def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert run(tiny_config, "num_epoch=1") == 0
     first = (work / "result.json").read_text()
@@ -299,9 +312,10 @@ def test_a_number_that_cannot_be_is_refused_before_anything(tiny_config, work, c
 def test_a_fall_of_the_rate_past_the_end_is_told(tiny_config, work, capsys):
     steps = ["optim.schedule=step", "num_epoch=2"]
     assert run(tiny_config, *steps, "optim.step=[1, 2, 5]") == 0
-    assert "fall after epochs [1, 2, 5] of 2, so not at [2, 5]" in (work / "log.txt").read_text()
+    said = "warning: the run has 2 epochs, so that its rate does not fall after [2, 5]; change optim.step"
+    assert said in (work / "log.txt").read_text()
     assert run(tiny_config, *steps, "optim.step=[1]", "--overwrite") == 0
-    assert "the rate is to fall" not in (work / "log.txt").read_text()
+    assert "warning" not in (work / "log.txt").read_text()
 
 
 def test_nesterov_needs_momentum(tiny_config, capsys):

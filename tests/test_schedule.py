@@ -15,6 +15,7 @@ from net.long_term import LongTerm
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
+from torchlight.config import ConfigError
 
 RUN = OptimConfig(lr=0.3)
 LOSSES = ("cross_entropy", "future", "order")
@@ -206,7 +207,8 @@ def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(conf
         in capsys.readouterr().err
     )
     assert run(config, tmp_path, "key_view.same_frames=false") == 2
-    assert "key_view.same_frames: is false; intra_frame compares the same frames" in capsys.readouterr().err
+    compared = "inter_frame, intra_frame, segment, pose_contrast need the same frames"
+    assert f"key_view.same_frames: is false; {compared}" in capsys.readouterr().err
     assert run(config, tmp_path, "key_view.sampling=[{Resize: {num_frame: 16}}]") == 2
     assert "key_view.sampling: is another than train_view's" in capsys.readouterr().err
 
@@ -260,7 +262,114 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
     assert "num_ahead" not in said
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["stream=bone_motion"],
+            "stream: is 'bone_motion', in which there is no pose for future and pose_contrast to go on from; choose "
+            "another, or set without='[future, pose_contrast]'",
+        ),
+        (["stream=motion", "without=[future]"], "or set without='[pose_contrast]'"),
+        (
+            ["train_view.normalise=align_shoulders"],
+            "train_view.normalise: is 'align_shoulders', which turns by frames that are yet to come; choose another",
+        ),
+        (
+            ["train_view.sampling=[{Resize: {num_frame: 4}}]", "key_view.sampling=${train_view.sampling}"],
+            "train_view.sampling: takes 4 frames, of which the last 4 are to be predicted: none is seen; take more",
+        ),
+        (
+            ["train_view.augment=[UnitBox]"],
+            "train_view.augment.0.UnitBox: looks at the frames after the 12 that are seen; give num_seen: 12",
+        ),
+        (
+            ["method_args.layout=coco", "model_args.layout=kinect-v1"],
+            "model_args.layout: is 'kinect-v1' (20 joints), but data.layout is 'ntu-rgb+d' (25); write ${data.layout}\n"
+            "  command line: method_args.layout: is 'coco' (17 joints), but",
+        ),
+        (
+            ["without=[inter_frame]", "schedule=[]", "method=null", "method_args={}"],
+            "the network has no loss",
+        ),
+        (["schedule=[]", "without=[cross_entropy]"], "without: leaves no loss that counts; leave out fewer"),
+        (
+            ["schedule.2.optim={schedule: step, lr: -1, momentum: 0, grad_clip: -1}"],
+            "schedule.2.optim.lr: is -1.0; it is 0 or more\n"
+            "  command line: schedule.2.optim.grad_clip: is -1.0; it is above 0, or null\n"
+            "  command line: schedule.2.optim.step: is empty; list the epochs after which the rate falls\n"
+            "  command line: schedule.2.optim.nesterov: needs a momentum; set schedule.2.optim.momentum, or",
+        ),
+        (
+            ["without=[cross_entropy]"],
+            "schedule: has no phase that learns the actions; give 'cross_entropy' a",
+        ),
+        (["model_args.hiden_channels=3"], "long_term.yaml: 1 problem\n"),
+    ],
+)
+def test_what_would_break_off_or_be_seen_later_is_said_at_once(config, tmp_path, capsys, settings, said):
+    sixteen = "train_view.sampling=[{Resize: {num_frame: 16}}]"
+    same = ["key_view.sampling=${train_view.sampling}", "data.path=nowhere.h5"]
+    assert run(config, tmp_path, sixteen, *same, *settings) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_motions_are_learnt_without_a_future(config, tmp_path):
+    assert run(config, tmp_path, "--debug", "stream=motion", "without=[future, pose_contrast]") == 0
+
+
+def test_a_plain_network_s_loss_has_its_weight_too(config, tmp_path):
+    plain = ["method=null", "method_args={}", "key_view=null", "num_epoch=1", "optim.lr=0"]
+    losses = []
+    for weight in (1.0, 0.25):
+        work = tmp_path / str(weight)
+        schedule = f"schedule=[{{name: a, losses: {{cross_entropy: {weight}}}}}]"
+        assert run(config, work, *plain, schedule) == 0
+        losses.append(float(rows_of(work)[0]["train_loss"]))
+    assert losses[1] == pytest.approx(losses[0] / 4)
+
+
+def test_falls_of_the_rate_are_those_of_the_last_phase_or_a_phase_s_own(config, tmp_path):
+    step = ["optim.schedule=step", "optim.step=[1]"]
+    assert run(config, tmp_path / "last", *step) == 0
+    assert "warning" not in (tmp_path / "last" / "log.txt").read_text()
+    own = "schedule.0.optim={lr: 0.1, schedule: step, step: [3]}"
+    assert run(config, tmp_path / "own", *step, own) == 0
+    said = "phase 'partial' has 1 epochs, so that its rate does not fall after [3]; change optim.step or num_epoch"
+    assert said in (tmp_path / "own" / "log.txt").read_text()
+
+
+# -- several processes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["method", "backbone", "plain"])
+def test_processes_wait_only_for_parts_that_took_part(config, tmp_path, monkeypatch, network):
+    """Without `find_unused_parameters` the second step fails where a part of the network was not used."""
+    plain = ["method=null", "method_args={}", "schedule=[]", "key_view=null"]
+    as_gcn = (
+        "model_args={_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8}"
+    )
+    settings = {"method": [], "plain": plain, "backbone": [*plain, "model=net.as_gcn.Model", as_gcn]}[network]
+    asked = {}
+
+    def wrap(network, **options):
+        asked.update(options)
+        return network
+
+    words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
+    processor = Recognition(main.read_config(main.parse(words)))
+    monkeypatch.setattr("processor.experiment.DistributedDataParallel", wrap)
+    monkeypatch.setattr("torchlight.distributed.world_size", lambda: 2)
+    processor.setup()
+    assert asked["find_unused_parameters"] == (network != "plain")
+
+
 # -- losses that are left out ------------------------------------------------------------------------------
+
+
+def test_losses_left_out_of_a_run_without_phases_count_nowhere():
+    (only,) = phases_of([], config_of(4), {"future": 1.0, "order": 2.0}, without=["order"])
+    assert only.losses == {"future": 1.0}
 
 
 def test_losses_left_out_count_nowhere_and_phases_of_them_alone_are_skipped():
@@ -279,12 +388,15 @@ def test_losses_left_out_count_nowhere_and_phases_of_them_alone_are_skipped():
 def test_what_is_wrong_with_losses_left_out_is_said():
     schedule = [PhaseConfig(name="a", losses={"order": 1.0})]
     said = [str(each) for each in schedule_problems(schedule, 3, LOSSES, without=["futur", "order"])]
-    assert said == [
-        "without.0: the network has no loss 'futur'; did you mean 'future'?",
-        "without: leaves the schedule no loss that counts; leave out fewer",
-    ]
-    (alone,) = schedule_problems([], 3, LOSSES, without=["order"])
-    assert alone.key == "without"
+    assert said == ["without.0: the network has no loss 'futur'; did you mean 'future'?"]
+
+
+def test_a_second_view_that_is_not_made_may_look_anywhere(config, tmp_path):
+    compared = "without=[inter_frame, intra_frame, segment, pose_contrast]"
+    words = ["recognition", "-c", str(config), compared, "key_view.augment=[UnitBox]"]
+    main.read_config(main.parse(words))
+    with pytest.raises(ConfigError, match=r"key_view.augment.0.UnitBox: looks at the frames after"):
+        main.read_config(main.parse([word for word in words if word != compared]))
 
 
 def test_a_run_without_losses_is_that_of_a_schedule_that_has_not_got_them(config, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -125,6 +125,13 @@ def all_gather_ragged(tensor: Tensor) -> Tensor:
         for part, size in zip(received, sizes, strict=True)
     ]
     return torch.cat(parts)
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every process's module the buffers that the first one's has."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def all_gather_equal(tensor: Tensor) -> Tensor:
