@@ -94,11 +94,12 @@ def test_published_outputs_loss_and_gradients_in_training(published):
     loss.backward()
     norms = {name: parameter.grad.norm().item() for name, parameter in model.named_parameters()}
     assert norms.keys() == meta["grad_norm"].keys()
-    # In float64 the same formulas differ from these numbers by up to 2e-3: values near the kink of a ReLU fall on
-    # either side. (Exact gradients: test_equal_to_the_textbook.) Biases before a batch norm have gradient 0.
+    # In float64 the same formulas differ from these numbers by up to 2e-3, in float32 on some processors by 6e-3:
+    # values near the kink of a ReLU fall on either side. (Exact gradients: test_equal_to_the_textbook.) Biases before
+    # a batch norm have gradient 0.
     scale = max(meta["grad_norm"].values())
     for name, expected in meta["grad_norm"].items():
-        assert abs(norms[name] - expected) <= 4e-3 * expected + 1e-5 * scale, name
+        assert abs(norms[name] - expected) <= 1e-2 * expected + 1e-5 * scale, name
 
 
 def test_published_encoder_of_aimclr_has_these_names(reference):
