@@ -193,9 +193,7 @@ class LongTerm(MultiTask):
             )
         return losses
 
-    def _pose_contrast(
-        self, predicted: Tensor, other: Tensor, label: Tensor | None, stays: Tensor | None = None
-    ) -> Tensor:
+    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None, stays: Tensor) -> Tensor:
         """Predicted poses (B, P, V, C) are drawn to those of the same action, in the batch and in the queue.
 
         Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone. Bodies that are not
@@ -211,10 +209,9 @@ class LongTerm(MultiTask):
         if label is None:
             positive = torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
         else:
-            label = label if stays is None else torch.where(stays, label, -1)
+            label = torch.where(stays, label, -1)
             positive = label[:, None] == torch.cat((label, labels))
-        if stays is not None:
-            positive &= stays[:, None]
+        positive &= stays[:, None]
         queue.put(key, label)
         return supervised_contrast(similarity(query, keys) / self.temperature, positive)
 

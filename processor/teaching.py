@@ -235,11 +235,11 @@ def hidden_problems(
     key: str, described: ViewConfig | None, config: ProcessorConfig, hidden: int
 ) -> list[Problem]:
     """What is wrong with a view whose last `hidden` frames are to be predicted; nothing if it cannot be made."""
-    try:
-        view = None if described is None else view_of(described, config, get_skeleton(config.data.layout))
-    except (ValueError, OSError):  # said elsewhere
+    if described is None:
         return []
-    if view is None:
+    try:
+        view = view_of(described, config, get_skeleton(config.data.layout))
+    except (ValueError, OSError):  # said elsewhere
         return []
     if view.num_frame <= hidden:
         text = (

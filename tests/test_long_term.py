@@ -198,7 +198,8 @@ class TestPoseContrast:
     def loss(self, angles, others, label, **queue):
         poses, other = (self.rows(*each)[:, None, :, None] for each in (angles, others))
         label = None if label is None else torch.tensor(label)
-        return float(self.network(**queue)._pose_contrast(poses, other, label))
+        stays = torch.ones(len(poses), dtype=torch.bool)
+        return float(self.network(**queue)._pose_contrast(poses, other, label, stays))
 
     def test_unit_poses_forget_place_and_size(self):
         poses = torch.randn(2, 4, 5, 3)
