@@ -12,7 +12,6 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.multi_task import CROSS_ENTROPY
 from processor.config import ProcessorConfig, Range, ViewConfig
-from processor.encoder import load_translated
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
@@ -39,10 +38,6 @@ class Classification(Processor):
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Experiment.views`."""
         return [self.config.train_view] if part == "train" else super().views(part)
-
-    def load_weights(self, path: str) -> None:
-        """See `Experiment.load_weights`; the encoder of a self-supervised method is taken out of it."""
-        load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def setup(self, phase: str = "train") -> None:
         """See `Experiment.setup`."""

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from net.contrast import encoder_of
 from net.utils.backbone import Backbone
+from net.whitening import Whitening
 from processor.config import ProcessorConfig
 from processor.state import changes
-from processor.whitening import Whitening
 from torchlight.checkpoint import load_checkpoint, load_weights, state_dict_of
 
 PROBE_WEIGHT = "linear.weight"

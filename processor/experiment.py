@@ -28,10 +28,10 @@ from processor.config import (
     out_of_range,
     views_of,
 )
+from processor.encoder import load_translated
 from processor.schedule import Phase, shortened
 from torchlight import build, distributed
 from torchlight.build import Problem
-from torchlight.checkpoint import load_weights
 from torchlight.log import progress
 from torchlight.seed import seed_everything
 
@@ -107,8 +107,8 @@ class Experiment:
         return build.build(self.config.model, self.config.model_args, packages=self.packages)
 
     def load_weights(self, path: str) -> None:
-        """Put the weights that the config names into the network."""
-        load_weights(self.model, path, ignore=self.config.ignore_weights)
+        """Put the weights that the config names into the network; names of other programs are known."""
+        load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
         """What a step calls and training changes."""

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from net.utils.backbone import Backbone
+from net.whitening import Whitening
 from processor.classification import Classification, ClassificationConfig
 from processor.config import OptimConfig, ProcessorConfig, Range
 from processor.encoder import has_head_for, load_encoder, load_head
 from processor.features import extract_features, refuse_collapse
 from processor.optim import Group
 from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
-from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, draw_clips
+from processor.whitening import WHITEN_RANGES, WhitenConfig, draw_clips
 from torchlight.build import Problem
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.utils.backbone import Backbone
+from net.whitening import Whitening
 from processor.config import ProcessorConfig, Range
 from processor.encoder import load_encoder
 from processor.features import extract_features, refuse_collapse
 from processor.metrics import classification_metrics, knn_scores
 from processor.processor import Evaluation, Processor
-from processor.whitening import WHITEN_RANGES, WhitenConfig, Whitening, learn_whitening
+from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 KNN_RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
 

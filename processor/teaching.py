@@ -14,7 +14,6 @@ from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, ViewConfig
-from processor.encoder import load_translated
 from processor.experiment import layout_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
@@ -74,18 +73,26 @@ class Teaching(Processor):
         counting = cls.counting(config)
         if config.without and not counting:
             problems.append(Problem("without", "leaves no loss that counts; leave out fewer"))
+        problems += cls._problems_of_losses(config, network, counting, packages)
+        return list(dict.fromkeys(problems))
+
+    @classmethod
+    def _problems_of_losses(
+        cls, config: TeachingConfig, network: type, counting: Collection[str], packages: Sequence[str]
+    ) -> list[Problem]:
+        """What the losses that count need of views and stream, and do not find."""
         compared, views = comparing(network, counting), cls.train_views(config)
-        problems += _key_problems(compared, views)
+        problems = _key_problems(compared, views)
         posing = [name for name in getattr(network, "NEED_POSES", ()) if name in counting]
         if posing and config.stream in MOVING:
             problems.append(cls.moving_stream(config, posing))
         hidden = cls.hidden_frames(config, packages)
-        if hidden is not None and counting & set(getattr(network, "NEED_FUTURE", ())):
+        if hidden is not None and set(counting) & set(getattr(network, "NEED_FUTURE", ())):
             made = list(views)[: 2 if compared else 1]
             problems += [
                 each for key in made for each in hidden_problems(key, views[key], config, hidden[key])
             ]
-        return list(dict.fromkeys(problems))
+        return problems
 
     @classmethod
     def train_views(cls, config: ProcessorConfig) -> dict[str, ViewConfig | None]:
@@ -139,10 +146,6 @@ class Teaching(Processor):
         return build.build(
             self.config.method, self.config.method_args, packages=self.packages, base_encoder=model
         )
-
-    def load_weights(self, path: str) -> None:
-        """See `Experiment.load_weights`; names of other programs are known."""
-        load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
         """See `Experiment.trained_network`."""

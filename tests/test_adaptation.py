@@ -18,9 +18,9 @@ from conftest import TINY_CONFIG
 from data_gen import export_numpy
 from net.long_term import LongTerm
 from net.st_gcn import Model
+from net.whitening import Whitening
 from processor import io
 from processor.metrics import knn_scores, top_k_accuracy
-from processor.whitening import Whitening
 
 VIEW = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}], " \
        "normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"  # fmt: skip

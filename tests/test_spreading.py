@@ -12,12 +12,13 @@ from test_adaptation import pretrain_config, run
 from test_resume import assert_same_run
 
 import main
+from net.whitening import Whitening
 from processor import spreading
 from processor.features import extract_features
 from processor.finetune_evaluation import FinetuneEvaluation
 from processor.linear_evaluation import LinearEvaluation
 from processor.spreading import spread_labels
-from processor.whitening import Whitening, learn_whitening
+from processor.whitening import learn_whitening
 
 PROCESSORS = {"linear_evaluation": LinearEvaluation, "finetune_evaluation": FinetuneEvaluation}
 
