@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.actional_links import ActionalLinks, Links
-from net.future import body_poses, mean_squared_error, scored_joints
+from net.future import body_poses, go_on, mean_squared_error, scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
 from net.st_gcn import PointwiseHead
 from net.utils.backbone import (
@@ -21,7 +21,6 @@ from net.utils.backbone import (
     BodyMaps,
     check_graph,
     place_bodies,
-    present_bodies,
     rows_of,
     split_bodies,
 )
@@ -196,8 +195,7 @@ class Model(Backbone, MultiTask):
         bodies, present = self._split(x)
         links = self.infer(bodies)
         predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1])
-        placed = place_bodies(predicted, len(x), present)  # (N, M, P, V, C)
-        return (placed * present_bodies(x)[..., None, None, None]).permute(0, 4, 2, 3, 1)
+        return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
@@ -259,7 +257,7 @@ class Model(Backbone, MultiTask):
         moved = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
         # Channels are all frames of x, then of y, then of z.
         moved = moved.unflatten(1, (self.in_channels, -1)).permute(0, 2, 3, 1)
-        return last[:, None] + moved
+        return go_on(last, moved)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         check_graph(state_dict.get(f"{prefix}A"), self.A)

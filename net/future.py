@@ -33,6 +33,15 @@ def scored_joints(target: Tensor, last: Tensor) -> Tensor:
     return (target != 0).any(-1) & (last != 0).any(-1)[..., None, :]
 
 
+def go_on(last: Tensor, moved: Tensor) -> Tensor:
+    """Poses (B, P, V, C) that have `moved` (B, P, V, C) from the last one seen, (B, V, C).
+
+    A joint that is not there in it, or that poses are centred on, stays where it is, at 0: it is never judged, so
+    whatever was predicted for it would be free to serve other losses, and would be seen when the network goes on.
+    """
+    return (last[:, None] + moved) * (last != 0).any(-1)[:, None, :, None]
+
+
 def unit_poses(poses: Tensor) -> Tensor:
     """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told.
 
@@ -131,4 +140,4 @@ class FutureDecoder(nn.Module):
         for block in self.blocks:
             y = block(y, self.A)
         moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.in_channels))
-        return last[:, None] + moved.transpose(2, 3)
+        return go_on(last, moved.transpose(2, 3))

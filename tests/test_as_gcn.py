@@ -304,7 +304,9 @@ def test_nobody_teaches_nothing_and_costs_no_error(train):
 def test_an_absent_body_stays_absent_in_what_is_foreseen(skip):
     x = torch.randn(2, 3, 16, 25, 2).double()
     x[1, ..., 1] = 0
+    x[0, :, :, 1, 0] = 0  # what poses are centred on
     found = small_model(skip_empty_bodies=skip).eval().forecast(x)
+    assert (found == 0).all((1, 2))[0, :, 0].nonzero().tolist() == [[1]]
     assert [bool(found[clip, ..., body].any()) for clip, body in ((0, 1), (1, 0), (1, 1))] == [
         True,
         True,

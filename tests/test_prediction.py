@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import main
 from feeder.prepared import PreparedWriter, open_prepared
-from net.future import FutureDecoder, mean_distance, mean_squared_error, scored_joints
+from net.future import FutureDecoder, mean_distance, mean_squared_error, scored_joints, unit_poses
 from net.utils.layouts import get_skeleton
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
@@ -132,15 +132,24 @@ def test_a_run_beats_standing_still_and_leaves_predictions_errors_and_figures(fi
     assert (result["observe"], result["predict"], result["num_test_clip"]) == (OBSERVE, PREDICT, 32)
     assert (result["short"], result["num_short"]) == ("leave_out", {"test": 0, "train": 0, "val": 0})
     assert result["val_mpjpe"] > 0
-    assert result["distance_ratio"] == pytest.approx(
-        result["distance_same_action"] / result["distance_other_action"]
-    )
     found = predictions_of(work)
+    # In every clip the first body is judged.
+    unit = unit_poses(torch.from_numpy(found["predicted"][:, 0])).numpy()
+    alike = found["label"][:, None] == found["label"]
+    distance = np.linalg.norm(unit[:, None] - unit, axis=2)
+    same, other = distance[alike & ~np.eye(len(unit), dtype=bool)].mean(), distance[~alike].mean()
+    assert result["distance_same_action"] == pytest.approx(same, rel=1e-4)
+    assert result["distance_other_action"] == pytest.approx(other, rel=1e-4)
+    assert result["distance_ratio"] == pytest.approx(same / other, rel=1e-4)
     assert found["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
     assert found["label"].tolist() == [clip % 4 for clip in range(64, 96)]
+    moving = np.zeros_like(found["true"])
     for number, clip in enumerate(test_clips(tiny_data)):
         centred = clip - clip[:1, :, NTU.spine, None]
         there = len(clip)
+        step = np.arange(1, PREDICT + 1)[:, None, None]
+        last, before = centred[:, OBSERVE - 1 : OBSERVE], centred[:, OBSERVE - 2 : OBSERVE - 1]
+        moving[number, :there] = last + step * (last - before)
         np.testing.assert_allclose(found["last"][number, :there], centred[:, OBSERVE - 1], atol=1e-6)
         future = centred[:, OBSERVE : OBSERVE + PREDICT]
         np.testing.assert_allclose(found["true"][number, :there], future, atol=1e-6)
@@ -150,9 +159,15 @@ def test_a_run_beats_standing_still_and_leaves_predictions_errors_and_figures(fi
         assert (~found["scored"][number, 0]).nonzero()[1].tolist() == [NTU.spine] * PREDICT
     still = np.broadcast_to(found["last"][:, :, None], found["true"].shape)
     for horizon in (1, 2, 4, 6):
-        for predicted, key in ((found["predicted"], ""), (still, "zero_velocity_")):
+        for predicted, key in (
+            (found["predicted"], ""),
+            (still, "zero_velocity_"),
+            (moving, "constant_velocity_"),
+        ):
             expected = pytest.approx(error_at(found, horizon, predicted), rel=1e-5)
             assert result[f"{key}mpjpe_{horizon}"] == expected
+    # The origin moves nowhere, whatever is predicted.
+    assert not found["predicted"][:, 0, :, NTU.spine].any()
     assert not any("mpjpe_3" in key or "mpjpe_5" in key for key in result)
     assert result["mpjpe"] == pytest.approx(
         np.mean([error_at(found, horizon, found["predicted"]) for horizon in range(1, PREDICT + 1)]), rel=1e-5
@@ -724,6 +739,16 @@ def test_decoder_adds_to_the_last_pose():
     # Elsewhere the same motion follows.
     torch.testing.assert_close(made(maps, bodies + 2) - bodies[:, -1:] - 2, moved, atol=1e-4, rtol=1e-4)
     assert made(maps[:0], bodies[:0]).shape == (0, 4, 25, 3)
+
+
+def test_joints_that_are_not_there_in_the_last_pose_stay_nowhere():
+    bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
+    bodies[0, :, 1] = 0  # what poses are centred on
+    bodies[1, -1] = 0  # a body that has left
+    found = decoder()(maps, bodies)
+    nowhere = torch.zeros(2, 4, 25, dtype=torch.bool)
+    nowhere[0, :, 1] = nowhere[1] = True
+    assert ((found == 0).all(-1) == nowhere).all()
 
 
 def test_decoder_sees_the_maps_and_the_frames_seen_last():
