@@ -324,6 +324,29 @@ def test_required_values_are_named_and_an_interpolation_to_one_is_no_second_prob
         load_config(file, ["epochs=x"], Run)
 
 
+@dataclasses.dataclass
+class Source:
+    path: str = MISSING
+    count: int = 2
+
+
+@dataclasses.dataclass
+class Nested:
+    source: Source = dataclasses.field(default_factory=Source)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("source: {count: 3}", "needs a value"), ("source: {path: 3}", "is 3 (int); expected str")],
+)
+def test_nothing_is_checked_without_a_required_value_inside_a_mapping(
+    files: Files, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"source\.path: " + re.escape(said)):
+        load_config(files(a=text), [], Nested, check=lambda config: pytest.fail("was checked"))
+    assert load_config(files(a="source: {path: x}"), [], Nested).source == Source("x")
+
+
 def test_what_check_says_of_a_class_that_is_itself_wrong_is_dropped(files: Files) -> None:
     asked = []
 

@@ -133,6 +133,8 @@ def _instance(value: Any, schema: Any, key: str, report: Report) -> Any:
 def _has_default(field: dataclasses.Field) -> bool:
     if field.default is MISSING:
         return False
+    if dataclasses.is_dataclass(field.default_factory):
+        return all(_has_default(inner) for inner in dataclasses.fields(field.default_factory))
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
