@@ -61,7 +61,7 @@ def parse(
     add(
         "--debug",
         action="store_true",
-        help="two epochs of two batches of everything; errors show their trace",
+        help="two epochs (one of each phase) of two batches of everything; errors show their trace",
     )
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
     add("--print_config", action="store_true", help="print what would run, and stop")

@@ -216,7 +216,10 @@ class Model(Backbone, MultiTask):
         return adjacency if self.link_gradient else adjacency.detach()
 
     def link_frames(self, bodies: Tensor) -> Tensor:
-        """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C)."""
+        """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C).
+
+        Those in the middle of equal parts. The published feeder begins at random; here crops are drawn by the views.
+        """
         count, num_frame = self.links.num_frame, bodies.shape[1]
         middle = (torch.arange(count, device=bodies.device) + 0.5) * num_frame / count
         return bodies.index_select(1, middle.long())

@@ -33,6 +33,20 @@ def scored_joints(target: Tensor, last: Tensor) -> Tensor:
     return (target != 0).any(-1) & (last != 0).any(-1)[..., None, :]
 
 
+def beside_first(clips: Tensor, frame: int) -> Tensor:
+    """Clips (N, C, T, V, M) without the bodies that lie elsewhere than in `frame`.
+
+    Where poses are relative to the first body of each frame, the others' are that only while it is there. The others
+    are left out, that is 0, in frames without it, and throughout where it is not there in `frame`.
+    """
+    if clips.shape[-1] == 1:
+        return clips
+    there = (clips[..., 0] != 0).any(3).any(1)  # (N, T)
+    kept = there & there[:, frame, None]
+    first = torch.arange(clips.shape[-1], device=clips.device) == 0
+    return clips * (kept[..., None] | first)[:, None, :, None]
+
+
 def go_on(last: Tensor, moved: Tensor) -> Tensor:
     """Poses (B, P, V, C) that have `moved` (B, P, V, C) from the last one seen, (B, V, C).
 
@@ -78,8 +92,8 @@ class FutureDecoder(nn.Module):
     in_channels: C.
     num_predict: P.
     layout: see `net.utils.graph.Graph`.
-    hidden: width of the blocks.
-    num_block: graph convolutions with a residual connection.
+    decoder_hidden: width of the blocks.
+    decoder_block: graph convolutions with a residual connection.
     num_recent: frames seen last whose poses, relative to the last one, go in beside the maps.
 
     Raises ValueError for sizes below 1.
@@ -94,15 +108,15 @@ class FutureDecoder(nn.Module):
         *,
         num_predict: int = 10,
         layout: str = "ntu-rgb+d",
-        hidden: int = 64,
-        num_block: int = 3,
+        decoder_hidden: int = 64,
+        decoder_block: int = 3,
         num_recent: int = 10,
     ) -> None:
         super().__init__()
         sizes = {
             "num_predict": num_predict,
-            "hidden": hidden,
-            "num_block": num_block,
+            "decoder_hidden": decoder_hidden,
+            "decoder_block": decoder_block,
             "num_recent": num_recent,
         }
         for name, value in sizes.items():
@@ -111,15 +125,15 @@ class FutureDecoder(nn.Module):
         A = torch.tensor(Graph(layout).A, dtype=torch.float32)
         self.register_buffer("A", A)
         self.in_channels, self.num_predict, self.num_recent = in_channels, num_predict, num_recent
-        self.from_maps = nn.Conv2d(2 * feature_dim, hidden, 1)
+        self.from_maps = nn.Conv2d(2 * feature_dim, decoder_hidden, 1)
         self.recent_bn = nn.BatchNorm2d(num_recent * in_channels)
         neighbours = Neighbours(A != 0)
-        widths = [hidden + num_recent * in_channels] + [hidden] * num_block
+        widths = [decoder_hidden + num_recent * in_channels] + [decoder_hidden] * decoder_block
         self.blocks = nn.ModuleList(
             SpatialTemporalBlock(SpatialGraphConv(width_in, width, neighbours=neighbours), kernel_size=1)
             for width_in, width in pairwise(widths)
         )
-        self.out = nn.Conv2d(hidden, num_predict * in_channels, 1)
+        self.out = nn.Conv2d(decoder_hidden, num_predict * in_channels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 

@@ -47,13 +47,13 @@ class LongTerm(MultiTask):
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
     NEED_POSES: ClassVar[tuple[str, ...]] = ("future", "pose_contrast")
     NEED_KEY: ClassVar[tuple[str, ...]] = (*TemporalSignals.CONTRASTS, "pose_contrast")
+    USE_LABEL: ClassVar[tuple[str, ...]] = ("pose_contrast",)
 
     def __init__(
         self,
         base_encoder: Backbone,
         *,
         layout: str = "ntu-rgb+d",
-        in_channels: int = 3,
         num_predict: int = 10,
         decoder_hidden: int = 64,
         decoder_block: int = 3,
@@ -79,21 +79,21 @@ class LongTerm(MultiTask):
         )
         self.decoder = FutureDecoder(
             width,
-            in_channels,
+            base_encoder.in_channels,
             num_predict=num_predict,
             layout=layout,
-            hidden=decoder_hidden,
-            num_block=decoder_block,
+            decoder_hidden=decoder_hidden,
+            decoder_block=decoder_block,
             num_recent=num_recent,
         )
         self.pose_projector = projector(
-            num_predict * self.decoder.A.shape[1] * in_channels, hidden=width, out=embedding
+            num_predict * self.decoder.A.shape[1] * base_encoder.in_channels, hidden=width, out=embedding
         )
         self.pose_queue = MemoryQueue(embedding, queue_size)
         self.slow = nn.ModuleDict(copy.deepcopy(self._followed())).requires_grad_(False)
 
     def _followed(self) -> dict[str, nn.Module]:
-        """What the slow copy is a copy of."""
+        """What the slow copy is a copy of; the backbone whole, though keys are made of its maps alone."""
         return {
             "encoder": self.encoder,
             "projectors": self.signals.projectors,
@@ -134,9 +134,11 @@ class LongTerm(MultiTask):
         maps, losses = self.encoder.encode_and_learn(x, wanted)
         scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
         own = wanted & set(self.LOSSES)
+        if not own:
+            return Taught(losses, scores)
         present = _present(maps, x)
         rows = rows_of(present)
-        of_body = _maps_at(maps, rows)
+        of_body, bodies = _maps_at(maps, rows), body_poses(x, rows)
         if not len(rows):
             self._gather_nothing(own)
             return Taught(losses | dict.fromkeys(own, nothing(self)), scores)
@@ -145,10 +147,10 @@ class LongTerm(MultiTask):
             with torch.no_grad():
                 slow_maps = self.slow_encoder().encode(lesson.views[1]).of(rows)
         if own & set(TemporalSignals.LOSSES):
-            of_signals, embedding = self._signals(of_body, slow_maps, own)
+            of_signals, embedding = self._signals(of_body, slow_maps, bodies, own)
             losses |= of_signals
         if own & {"future", "pose_contrast"}:
-            losses |= self._foresee(lesson, own, of_body, slow_maps, rows)
+            losses |= self._foresee(lesson, own, of_body, slow_maps, bodies, rows)
         return Taught(losses, scores, embedding)
 
     def _follow(self) -> None:
@@ -163,21 +165,38 @@ class LongTerm(MultiTask):
                 queue.put(queue.keys[:0])
 
     def _signals(
-        self, maps: Tensor, slow_maps: Tensor | None, wanted: Collection[str]
+        self, maps: Tensor, slow_maps: Tensor | None, bodies: Tensor, wanted: set[str]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other."""
+        """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other.
+
+        Of `bodies` (B, T, V, C) those teach that are there in all frames: one frame without a body is as the other.
+        """
+        whole = (bodies != 0).any(3).any(2).all(1)
+        frames = frames_of(maps)[whole]
+        if not len(frames):
+            of_signals = wanted & set(TemporalSignals.LOSSES)
+            self._gather_nothing(of_signals)
+            return dict.fromkeys(of_signals, nothing(self)), None
         key = {}
         if slow_maps is not None:
             with torch.no_grad():
-                key = embed(self.slow["projectors"], frames_of(slow_maps), wanted)  # type: ignore[arg-type]
-        return self.signals(frames_of(maps), key, wanted)
+                key = embed(self.slow["projectors"], frames_of(slow_maps)[whole], wanted)  # type: ignore[arg-type]
+        return self.signals(frames, key, wanted)
 
     def _foresee(
-        self, lesson: Lesson, wanted: Collection[str], maps: Tensor, slow_maps: Tensor | None, rows: Tensor
+        self,
+        lesson: Lesson,
+        wanted: Collection[str],
+        maps: Tensor,
+        slow_maps: Tensor | None,
+        bodies: Tensor,
+        rows: Tensor,
     ) -> dict[str, Tensor]:
-        """The losses of predicted poses, from maps (B, D, T', V) of the bodies at `rows` (B,), and the slow copy's."""
-        x, losses = lesson.views[0], {}
-        bodies = body_poses(x, rows)
+        """The losses of poses predicted from maps (B, D, T', V), and the slow copy's, of `bodies` (B, T, V, C).
+
+        rows: where the bodies are among all N * M, (B,).
+        """
+        losses = {}
         predicted = self.decoder(maps, bodies)
         if "future" in wanted:
             assert lesson.future is not None
@@ -187,7 +206,7 @@ class LongTerm(MultiTask):
             assert slow_maps is not None
             with torch.no_grad():
                 other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows))
-            label = None if lesson.label is None else lesson.label[rows // x.shape[4]]
+            label = None if lesson.label is None else lesson.label[rows // lesson.views[0].shape[4]]
             losses["pose_contrast"] = self._pose_contrast(
                 predicted, other, label, (bodies[:, -1] != 0).any((1, 2))
             )

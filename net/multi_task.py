@@ -33,7 +33,7 @@ class Taught(NamedTuple):
 
     losses: named, each ().
     scores: (N, num_class), where the cross-entropy is wanted.
-    embedding: (N, D), in whose spread a collapse shows; where there is such.
+    embedding: (n, E) of clips or bodies, in whose spread a collapse shows; where there is such.
     """
 
     losses: dict[str, Tensor]
@@ -47,12 +47,13 @@ class MultiTask(nn.Module):
     A subclass gives `learn`, and the names of its losses; and where it predicts poses, `forecast` and `num_predict`.
     """
 
-    # losses beside the cross-entropy; those of them that need a future, that predict poses from the last one seen, and
-    # that need a second view of the same frames
+    # losses beside the cross-entropy; those of them that need a future, that predict poses from the last one seen,
+    # that need a second view of the same frames, and that labels change
     LOSSES: ClassVar[tuple[str, ...]] = ()
     NEED_FUTURE: ClassVar[tuple[str, ...]] = ()
     NEED_POSES: ClassVar[tuple[str, ...]] = ()
     NEED_KEY: ClassVar[tuple[str, ...]] = ()
+    USE_LABEL: ClassVar[tuple[str, ...]] = ()
     # P, frames that `forecast` gives
     num_predict: int = 0
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
-from net.future import scored_joints
+from net.future import beside_first, scored_joints
 from net.multi_task import CROSS_ENTROPY, MultiTask
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
@@ -26,13 +26,13 @@ from processor.forecast import (
 )
 from processor.processor import Evaluation, Processor
 from processor.schedule import counting_losses
-from processor.teaching import PairConfig, PairTeaching, TeachingConfig, hidden_problems
+from processor.teaching import MOVING_ORIGIN, PairConfig, PairTeaching, TeachingConfig, hidden_problems
 from torchlight import build, distributed
 from torchlight.build import Problem
 
 FUTURE = "future"
-# Normalisations whose origin is where the first body is in each frame: without it the others are somewhere else.
-MOVING_ORIGIN = ("center_per_frame", "align_torso")
+# What is less than this share apart is the same.
+ROUNDING = 1e-6
 
 
 @dataclass
@@ -96,6 +96,10 @@ class Prediction(PairTeaching):
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
             else:
                 problems += _ahead_problems(config, cls.hidden_frames(config, packages))
+            labelled = cls.counting(config) & set(getattr(network, "USE_LABEL", ()))
+            if config.data.label_fraction < 1 and not labelled:
+                text = "; no loss that counts uses labels, so all clips teach: leave it at 1"
+                problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
         return list(dict.fromkeys(problems))
 
     @classmethod
@@ -113,26 +117,27 @@ class Prediction(PairTeaching):
         feeder = super().feeder(part, **changes)
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
-        # Of a clip that is repeated, some frame at least must be new.
-        needed = wanted - self.config.observe if repeat else wanted
+        # A clip that is repeated goes on for as long as is predicted, and with one frame at least that was not seen.
+        needed = max(wanted - self.config.observe, self.config.observe + 1) if repeat else wanted
         if longest < needed:
             what, remedy = (
-                ("to be predicted", "Lower predict")
+                ("that one to be repeated has", "Lower observe or predict")
                 if repeat
                 else ("that are seen and predicted", "Lower observe or predict, or set short: repeat")
             )
             raise ValueError(
                 f"no {part} clip of {feeder.path} has the {needed} frames {what}; the longest has {longest}. {remedy}"
             )
-        enough = feeder.num_frame >= wanted
-        self.num_short[part] = int((~enough).sum())
-        return feeder if repeat else feeder.take(np.flatnonzero(enough))
+        self.num_short[part] = int((feeder.num_frame < wanted).sum())
+        shortest = self.config.observe + 1 if repeat else wanted
+        return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        data = self._judgeable(batch.data, self.config.train_view)
-        judgeable = replace(batch, views=[data, *batch.views[1:]])
-        return self.teach(judgeable, batch.label)[1]
+        views = [
+            self._judgeable(data, view) for data, view in zip(batch.views, self.views("train"), strict=True)
+        ]
+        return self.teach(replace(batch, views=views), batch.label)[1]
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
@@ -166,16 +171,8 @@ class Prediction(PairTeaching):
         return Evaluation(self._metrics(arrays), arrays)
 
     def _judgeable(self, data: Tensor, view: ViewConfig) -> Tensor:
-        """Clips (N, C, T, V, M) of a view, without the bodies to come that lie elsewhere than those seen last.
-
-        Where poses are relative to the first body of each frame, so are the others' only while it is there.
-        """
-        if view.normalise not in MOVING_ORIGIN or data.shape[-1] == 1:
-            return data
-        seen, future = data.tensor_split([self.config.observe], dim=2)
-        there = (data[..., 0] != 0).any(3).any(1)[:, self.config.observe - 1 :]  # (N, 1 + P)
-        kept = there[:, 1:] & there[:, :1]
-        return torch.cat((seen, future * kept[:, None, :, None, None]), 2)
+        """Clips (N, C, T, V, M) of a view, without the bodies that lie elsewhere than those in the last frame seen."""
+        return beside_first(data, self.config.observe - 1) if view.normalise in MOVING_ORIGIN else data
 
     def _metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
         """MPJPE in mm: the mean over all frames predicted, and at each horizon; that of the baselines beside it."""
@@ -208,7 +205,7 @@ class Prediction(PairTeaching):
     def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
         """See `Processor.examine`: whether baselines are beaten, and whether futures of one action are alike."""
         metrics, arrays = evaluation.metrics, evaluation.arrays
-        beaten = {name: metrics["mpjpe"] < metrics[f"{name}_mpjpe"] for name in BASELINES}
+        beaten = {name: metrics["mpjpe"] < metrics[f"{name}_mpjpe"] * (1 - ROUNDING) for name in BASELINES}
         for name in (name for name, is_beaten in beaten.items() if not is_beaten):
             self.log.info(f"warning: the network is no better than {name}, which learns nothing")
         # Of each clip the first body that is judged.

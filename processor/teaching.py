@@ -10,6 +10,7 @@ from feeder.feeder import Part
 from feeder.loader import Batch
 from feeder.streams import MOVING
 from net.contrast import SelfSupervised
+from net.future import beside_first
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
@@ -19,6 +20,9 @@ from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
 from torchlight.build import Problem
+
+# Normalisations whose origin is where the first body is in each frame: without it the others are somewhere else.
+MOVING_ORIGIN = ("center_per_frame", "align_torso")
 
 
 @dataclass
@@ -171,8 +175,12 @@ class Teaching(Processor):
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
-        weights = self.phase_of(self.epoch).losses
-        taught: Taught = self.network(lesson_of(batch.views, self.num_future(), label), tuple(weights))
+        weights, num_future = self.phase_of(self.epoch).losses, self.num_future()
+        lesson = lesson_of(batch.views, num_future, label)
+        if num_future and self.views("train")[0].normalise in MOVING_ORIGIN:
+            judgeable = beside_first(batch.data, -num_future - 1)
+            lesson = lesson._replace(future=judgeable[:, :, -num_future:])
+        taught: Taught = self.network(lesson, tuple(weights))
         return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
 
 

@@ -12,6 +12,7 @@ from net.long_term import LongTerm
 from net.loss import similarity, supervised_contrast
 from net.multi_task import CROSS_ENTROPY, Lesson
 from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
+from torchlight import distributed
 
 TEMPERATURE = 0.5
 
@@ -248,6 +249,7 @@ def lesson(count=4, *, label=True):
     return Lesson([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
 
 
+SIGNALS = TemporalSignals.LOSSES
 EVERY = (CROSS_ENTROPY, *LongTerm.LOSSES)
 
 
@@ -288,26 +290,78 @@ def test_future_is_the_mean_distance_in_metres_and_begins_with_bodies_that_stand
     torch.testing.assert_close(network.forecast(given.views[0]), still)
 
 
+def judging(**more):
+    """A network that treats each body for itself, and whose decoder predicts something."""
+    network = small(**more).eval()
+    torch.nn.init.normal_(network.decoder.out.weight, std=0.1)
+    return network
+
+
+def taught_of(views, future, label, wanted=LongTerm.LOSSES):
+    network = judging()
+    torch.manual_seed(1)  # of the orders
+    return network.learn(Lesson(views, future, label), wanted).losses
+
+
+def each_alone(x, places):
+    """The bodies at these places (clip, body), each a clip of its own."""
+    return torch.cat([x[clip : clip + 1, ..., body : body + 1] for clip, body in places])
+
+
 def test_absent_bodies_teach_nothing_and_stay_absent():
-    network = small().train()
-    both, alone = clips(2), clips(2)
-    both[1, ..., 1] = 0
-    future = clips(2, frames=4, seed=2)
-    future[1, ..., 1] = 7.0  # must not be looked at
-    label = torch.tensor([0, 1])
-    views = [both, torch.where(both == 0, 0, clips(2, seed=1))]
-    wanted = LongTerm.LOSSES
-    torch.manual_seed(1)
-    first = network.learn(Lesson(views, future, label), wanted).losses
-    network = small().train()
-    changed = future.clone()
-    changed[1, ..., 1] = -3.0
-    torch.manual_seed(1)
-    second = network.learn(Lesson(views, changed, label), wanted).losses
-    for name in wanted:
-        torch.testing.assert_close(first[name], second[name], msg=name)
-    assert not network.eval().forecast(both)[1, ..., 1].any()
-    assert network.forecast(alone)[1, ..., 1].any()
+    views, future = [clips(2), clips(2, seed=1)], clips(2, frames=4, seed=2)
+    for view in views:
+        view[1, ..., 1] = 0
+    places = [(0, 0), (0, 1), (1, 0)]
+    found = taught_of(views, future, torch.tensor([0, 1]))
+    alone = [each_alone(view, places) for view in (*views, future)]
+    torch.testing.assert_close(found, taught_of(alone[:2], alone[2], torch.tensor([0, 0, 1])))
+    foreseen = judging().forecast(views[0])
+    assert [bool(foreseen[clip, ..., body].any()) for clip, body in (*places, (1, 1))] == [True] * 3 + [False]
+
+
+def test_bodies_that_come_or_go_give_no_signals_of_themselves():
+    views, future = [clips(2), clips(2, seed=1)], clips(2, frames=4, seed=2)
+    for view in views:
+        view[1, :, :5, :, 0] = 0
+    found = taught_of(views, future, None)
+    expected = taught_of([each_alone(view, [(0, 0), (0, 1), (1, 1)]) for view in views], None, None, SIGNALS)
+    torch.testing.assert_close({name: found[name] for name in SIGNALS}, expected)
+    for view in views:
+        view[..., 3, :, :] = 0  # nobody is there throughout
+    found = taught_of(views, future, None)
+    assert {name: float(found[name].detach()) for name in SIGNALS} == dict.fromkeys(SIGNALS, 0)
+    assert found["future"] > 0
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_processes_hand_keys_around_whoever_is_there(monkeypatch, label):
+    """All ranks must ask for the same, in the same order, or wait for ever."""
+
+    def asked(given):
+        calls = []
+
+        def gather(each):
+            calls.append((each.dtype, each.shape[1:]))
+            return each
+
+        monkeypatch.setattr(distributed, "all_gather_ragged", gather)
+        small().learn(given, EVERY)
+        return calls
+
+    full, nobody, partly = (lesson(label=label) for _ in range(3))
+    for of_nobody, of_some in zip(nobody.views, partly.views, strict=True):
+        of_nobody[:] = 0
+        of_some[:, :, 3] = 0
+    assert len(asked(full)) == 6
+    assert asked(nobody) == asked(partly) == asked(full)
+
+
+def test_bodies_may_have_two_coordinates():
+    network = small(st_gcn.Model(2, 5, hidden_channels=4, hidden_dim=8))
+    flat = [view[:, :2] for view in lesson().views]
+    network.learn(Lesson(flat, clips(frames=4)[:, :2], torch.arange(4)), EVERY)
+    assert network.forecast(flat[0]).shape == (4, 2, 4, 25, 2)
 
 
 def test_a_batch_without_anybody_costs_nothing():
@@ -341,9 +395,22 @@ def test_a_body_that_has_left_is_drawn_nowhere(label):
 
     stayed, left = taught(False), taught(True)
     assert left[1] < 3 * stayed[1]
-    # Nor is anybody drawn to it.
+    # Nor is anybody drawn to it, or it to anybody.
     labels = left[0].pose_queue.label[:8].tolist()
     assert labels == ([0, 0, 1, -1, 0, 0, 1, 1] if label else [-1] * 8)
+
+
+@pytest.mark.parametrize("label", [None, torch.tensor([0, 0, 1, 1])])
+def test_a_body_that_has_left_draws_nothing(label):
+    poses, other = clips(4, frames=4).permute(0, 4, 2, 3, 1)[:, 0], torch.randn(4, 4, 25, 3)
+    stays = torch.tensor([True, True, False, True])
+
+    def loss(changed):
+        changed = torch.where((torch.arange(4) == changed)[:, None, None, None], -poses, poses)
+        return small()._pose_contrast(changed, other, label, stays)
+
+    torch.testing.assert_close(loss(2), loss(-1))
+    assert not torch.allclose(loss(3), loss(-1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -485,7 +552,16 @@ def test_queue_wraps_and_keeps_labels():
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("momentum", 1.5), ("temperature", 0.0), ("queue_size", 0), ("num_segment", 0), ("num_predict", 0)],
+    [
+        ("momentum", 1.5),
+        ("temperature", 0.0),
+        ("queue_size", 0),
+        ("num_segment", 0),
+        ("num_predict", 0),
+        ("decoder_hidden", 0),
+        ("decoder_block", 0),
+        ("num_recent", 0),
+    ],
 )
 def test_numbers_out_of_range_are_named(argument, value):
     with pytest.raises(ValueError, match=f"{argument} is {value}"):

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 
 import main
 from feeder.prepared import PreparedWriter, open_prepared
-from net.future import FutureDecoder, mean_distance, mean_squared_error, scored_joints, unit_poses
+from net.future import (
+    FutureDecoder,
+    beside_first,
+    mean_distance,
+    mean_squared_error,
+    scored_joints,
+    unit_poses,
+)
 from net.utils.layouts import get_skeleton
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
@@ -304,9 +311,18 @@ def test_short_clips_are_left_out_or_repeated_and_counted(tiny_data, config, tmp
     result, found = result_of(folder), predictions_of(folder)
     assert (result["short"], result["num_test_clip"]) == ("repeat", 32)
     assert result["num_short"] == {"test": 32 - len(long), "train": 0}
+    assert min(lengths) > OBSERVE
     short = int(np.argmin(lengths))
     begin = lengths[short] - OBSERVE  # from there on the clip comes again
     np.testing.assert_allclose(found["true"][short, :, begin], found_first(tiny_data, short), atol=1e-6)
+
+
+def test_clips_of_frames_that_are_all_seen_are_not_repeated(tmp_path):
+    clips = [moving(1, frames, 25, 3, seed=frames) for frames in (8, 9, 14, 20)]
+    config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
+    assert run(config, *WITHOUT_VAL, "short=repeat") == 0
+    assert predictions_of(tmp_path / "work/debug")["name"].tolist() == ["clip5", "clip6", "clip7"]
+    assert result_of(tmp_path / "work/debug")["num_short"] == {"test": 2, "train": 2}
 
 
 def found_first(data, number):
@@ -322,7 +338,7 @@ def found_first(data, number):
             ["predict=60"],
             "no test clip of {data} has the 68 frames that are seen and predicted; the longest has",
         ),
-        (["predict=60", "short=repeat"], "has the 60 frames to be predicted; the longest has 5"),
+        (["predict=60", "short=repeat"], "has the 60 frames that one to be repeated has; the longest has 5"),
         (
             ["method_args.num_predict=60"],
             "no train clip of {data} has the 68 frames that are seen and predicted; the longest has",
@@ -360,6 +376,28 @@ def test_bodies_are_judged_where_they_are_there(tmp_path, normalise):
         expected[3, 1, 2:] = False
     np.testing.assert_array_equal(found["scored"], expected)
     assert result_of(tmp_path / "work/debug")["mpjpe"] < 1000
+
+
+def test_bodies_are_not_seen_where_their_origin_is_gone(tmp_path):
+    clips = [moving(2, 14, 25, 3, seed=number) for number in range(4)]
+    for clip in clips:
+        clip[0, :7] = 0  # there in the last frame seen, not in the one before
+    config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
+    assert run(config, *WITHOUT_VAL) == 0
+    # The second body would seem to come from 3 m away in one frame.
+    result = result_of(tmp_path / "work/debug")
+    assert result["constant_velocity_mpjpe_6"] == pytest.approx(result["zero_velocity_mpjpe_6"])
+
+
+def test_others_are_left_out_where_the_first_body_is_not_there():
+    clip = torch.ones(2, 3, 5, 4, 2)
+    clip[0, :, [1, 4], :, 0] = 0
+    clip[1, :, 2, :, 0] = 0
+    expected = clip.clone()
+    expected[0, :, [1, 4], :, 1] = 0
+    expected[1, ..., 1] = 0
+    torch.testing.assert_close(beside_first(clip, 2), expected)
+    torch.testing.assert_close(beside_first(clip[..., :1], 2), clip[..., :1])
 
 
 def test_nothing_is_learnt_of_bodies_whose_origin_is_gone(tmp_path):
@@ -482,6 +520,7 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
             "schedule.0.losses.cross_entropy: is of actions, which prediction does not learn; leave it out",
         ),
         (["schedule=[{name: a, losses: {intra_frame: 1.0}}]"], "schedule: has no phase that learns 'future'"),
+        (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; no loss that counts uses labels"),
         (["select=val", "data.val_fraction=0"], "select: 'val' needs a validation part"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -723,14 +762,16 @@ def test_losses_are_means_over_judged_joints():
 
 def decoder(**changes):
     torch.manual_seed(0)
-    made = FutureDecoder(5, 3, **{"num_predict": 4, "hidden": 6, "num_block": 2, "num_recent": 3} | changes)
+    made = FutureDecoder(
+        5, 3, **{"num_predict": 4, "decoder_hidden": 6, "decoder_block": 2, "num_recent": 3} | changes
+    )
     torch.nn.init.normal_(made.out.weight)
     return made.eval()
 
 
 def test_decoder_adds_to_the_last_pose():
     bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
-    fresh = FutureDecoder(5, num_predict=4, hidden=6)
+    fresh = FutureDecoder(5, num_predict=4, decoder_hidden=6)
     torch.testing.assert_close(fresh(maps, bodies), bodies[:, -1:].expand(-1, 4, -1, -1))
     made = decoder()
     moved = made(maps, bodies) - bodies[:, -1:]
@@ -769,7 +810,7 @@ def test_decoder_sees_the_maps_and_the_frames_seen_last():
     torch.testing.assert_close(made(maps, once), made(maps, once.expand(-1, 3, -1, -1)))
 
 
-@pytest.mark.parametrize("name", ["num_predict", "hidden", "num_block", "num_recent"])
+@pytest.mark.parametrize("name", ["num_predict", "decoder_hidden", "decoder_block", "num_recent"])
 def test_sizes_of_the_decoder_are_one_or_more(name):
     with pytest.raises(ValueError, match=f"{name} is 0; give 1 or more"):
         FutureDecoder(5, **{name: 0})

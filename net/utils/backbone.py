@@ -52,12 +52,14 @@ class BodyMaps:
 class Backbone(nn.Module):
     """A network that turns a clip into one feature, with a head that turns the feature into scores.
 
-    A subclass gives `encode`, `feature_dim`, and a head under the name `HEAD`, which takes features (N, D).
+    A subclass gives `encode`, `in_channels` (C), `feature_dim` (D), and a head under the name `HEAD`, which takes
+    features (N, D).
     """
 
     HEAD: ClassVar[str]
     # losses of its own, beside those of what its features are used for
     OWN_LOSSES: ClassVar[tuple[str, ...]] = ()
+    in_channels: int
     feature_dim: int
 
     @property
