@@ -211,13 +211,17 @@ class Prediction(PairTeaching):
         # Of each clip the first body that is judged.
         judged = np.asarray(arrays["scored"].any((2, 3)))
         clip = np.flatnonzero(judged.any(1))
-        poses = arrays["predicted"][clip, judged[clip].argmax(1)]
-        same, other = distances_by_action(torch.from_numpy(poses), torch.from_numpy(arrays["label"][clip]))
+        body, label = judged[clip].argmax(1), torch.from_numpy(arrays["label"][clip])
+        (same, other), (same_true, other_true) = (
+            distances_by_action(torch.from_numpy(arrays[name][clip, body]), label)
+            for name in ("predicted", "true")
+        )
         return {
             "beats": beaten,
             "distance_same_action": same,
             "distance_other_action": other,
             "distance_ratio": same / other if other else float("nan"),
+            "true_distance_ratio": same_true / other_true if other_true else float("nan"),
             "observe": self.config.observe,
             "predict": self.config.predict,
             "short": self.config.short,

@@ -141,13 +141,17 @@ def test_a_run_beats_standing_still_and_leaves_predictions_errors_and_figures(fi
     assert result["val_mpjpe"] > 0
     found = predictions_of(work)
     # In every clip the first body is judged.
-    unit = unit_poses(torch.from_numpy(found["predicted"][:, 0])).numpy()
     alike = found["label"][:, None] == found["label"]
-    distance = np.linalg.norm(unit[:, None] - unit, axis=2)
-    same, other = distance[alike & ~np.eye(len(unit), dtype=bool)].mean(), distance[~alike].mean()
+    distances = {}
+    for name in ("predicted", "true"):
+        unit = unit_poses(torch.from_numpy(found[name][:, 0])).numpy()
+        distance = np.linalg.norm(unit[:, None] - unit, axis=2)
+        distances[name] = distance[alike & ~np.eye(len(unit), dtype=bool)].mean(), distance[~alike].mean()
+    same, other = distances["predicted"]
     assert result["distance_same_action"] == pytest.approx(same, rel=1e-4)
     assert result["distance_other_action"] == pytest.approx(other, rel=1e-4)
     assert result["distance_ratio"] == pytest.approx(same / other, rel=1e-4)
+    assert result["true_distance_ratio"] == pytest.approx(np.divide(*distances["true"]), rel=1e-4)
     assert found["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
     assert found["label"].tolist() == [clip % 4 for clip in range(64, 96)]
     moving = np.zeros_like(found["true"])
