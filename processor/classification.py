@@ -1,6 +1,6 @@
 """What all processors share that learn class scores of clips from labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,17 +11,16 @@ from torch import Tensor
 from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.multi_task import CROSS_ENTROPY
-from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.config import ProcessorConfig, Range, TrainViewConfig, ViewConfig
 from processor.metrics import classification_metrics
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
 
 
 @dataclass
-class ClassificationConfig(ProcessorConfig):
+class ClassificationConfig(TrainViewConfig):
     """Keys of processors that train on labels, beside the shared ones."""
 
-    train_view: ViewConfig = field(default_factory=ViewConfig)
     label_smoothing: float = 0.0
 
 

@@ -95,6 +95,13 @@ class ProcessorConfig:
     debug: bool = False
 
 
+@dataclass
+class TrainViewConfig(ProcessorConfig):
+    """Keys of processors that see a training clip in one view, or one before others, beside the shared ones."""
+
+    train_view: ViewConfig = field(default_factory=ViewConfig)
+
+
 # Key, what holds of its value, and how that is said.
 Range = tuple[str, Callable[[Any], bool], str]
 RANGES: tuple[Range, ...] = (

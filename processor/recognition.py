@@ -66,7 +66,8 @@ class Recognition(PairTeaching, Classification):
         if not ratios:
             return {}
         loader = self.loaders["test"]
-        top1 = [self.evaluate(loader.beginnings(ratio)).metrics["top1"] for ratio in ratios]
+        judged = [evaluation if ratio == 1 else self.evaluate(loader.beginnings(ratio)) for ratio in ratios]
+        top1 = [each.metrics["top1"] for each in judged]
         if distributed.is_main():
             io.save_anticipation(work_dir, ratios, top1)
         self.log.info(

@@ -14,7 +14,7 @@ from net.future import beside_first
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
-from processor.config import ProcessorConfig, ViewConfig
+from processor.config import ProcessorConfig, TrainViewConfig, ViewConfig
 from processor.experiment import layout_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
@@ -185,10 +185,9 @@ class Teaching(Processor):
 
 
 @dataclass
-class PairConfig(TeachingConfig):
+class PairConfig(TeachingConfig, TrainViewConfig):
     """Keys of processors that show a training clip once, or twice to methods that compare, beside `TeachingConfig`."""
 
-    train_view: ViewConfig = field(default_factory=ViewConfig)
     # a second view, for methods that compare two; with `same_frames` it shows those of train_view
     key_view: ViewConfig | None = None
 

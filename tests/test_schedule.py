@@ -12,6 +12,7 @@ import yaml
 import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
+from net.multi_task import Learner
 from processor import teaching
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
@@ -382,6 +383,16 @@ def test_processes_wait_only_for_parts_that_took_part(config, tmp_path, monkeypa
     monkeypatch.setattr("torchlight.distributed.world_size", lambda: 2)
     processor.setup()
     assert asked["find_unused_parameters"] == (network != "plain")
+
+
+def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    words = ["recognition", "-c", str(config), "-w", str(tmp_path), "compile=true"]
+    processor = Recognition(main.read_config(main.parse(words)))
+    processor.setup()
+    assert compiled == [processor.network]
+    assert isinstance(processor.network, Learner)
 
 
 # -- losses that are left out ------------------------------------------------------------------------------
