@@ -97,7 +97,12 @@ class Feeder:
             chosen = train if part == "train" else val
             self.clips = _labelled(chosen, label_of[chosen], label_fraction, label_seed)
         if len(self.clips) == 0:
-            cause = " (val_fraction is 0)" if part == "val" and val_fraction == 0 else ""
+            cause = ""
+            if part == "val" and val_fraction == 0:
+                cause = " (val_fraction is 0)"
+            elif part == "val":
+                text = "of each class is no clip; set it higher, or to 0 with select=last"
+                cause = f": data.val_fraction {val_fraction} {text}"
             raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {self.path} is empty{cause}")
         self.label = label_of[self.clips]
         self.name = self.source.name[self.clips]

@@ -146,6 +146,11 @@ class Model(Backbone, MultiTask):
         )
 
     @property
+    def needs_own_losses(self) -> bool:
+        """See `Backbone`; the links."""
+        return not self.link_gradient
+
+    @property
     def varies_batch(self) -> bool:
         """See `Backbone`."""
         return self.skip_empty_bodies

@@ -169,9 +169,10 @@ class LongTerm(MultiTask):
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other.
 
-        Of `bodies` (B, T, V, C) those teach that are there in all frames: one frame without a body is as the other.
+        Of `bodies` (B, T, V, C) those teach that are there in all frames: one frame without a body is as the other. In
+        streams of movements the last frame, from which nothing moves on, is 0 for all.
         """
-        whole = (bodies != 0).any(3).any(2).all(1)
+        whole = (bodies[:, :-1] != 0).any(3).any(2).all(1)
         frames = frames_of(maps)[whole]
         if not len(frames):
             of_signals = wanted & set(TemporalSignals.LOSSES)

@@ -110,6 +110,7 @@ class Prediction(PairTeaching):
     def setup(self, phase: str = "train") -> None:
         """See `Experiment.setup`."""
         self.num_short: dict[str, int] = {}
+        self.num_left_out: dict[str, int] = {}
         super().setup(phase)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
@@ -117,19 +118,20 @@ class Prediction(PairTeaching):
         feeder = super().feeder(part, **changes)
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
-        # A clip that is repeated goes on for as long as is predicted, and with one frame at least that was not seen.
-        needed = max(wanted - self.config.observe, self.config.observe + 1) if repeat else wanted
-        if longest < needed:
-            what, remedy = (
-                ("that one to be repeated has", "Lower observe or predict")
-                if repeat
-                else ("that are seen and predicted", "Lower observe or predict, or set short: repeat")
-            )
-            raise ValueError(
-                f"no {part} clip of {feeder.path} has the {needed} frames {what}; the longest has {longest}. {remedy}"
-            )
-        self.num_short[part] = int((feeder.num_frame < wanted).sum())
+        # A clip that is repeated has a frame at least that is not seen. None is for longer than all recordings.
         shortest = self.config.observe + 1 if repeat else wanted
+        needed = {"that are seen and predicted": (wanted, "Lower observe or predict, or set short: repeat")}
+        if repeat:
+            needed = {
+                "to be predicted": (wanted - self.config.observe, "Lower predict"),
+                "that are more than are seen": (shortest, "Lower observe"),
+            }
+        for what, (count, remedy) in needed.items():
+            if longest < count:
+                text = f"has the {count} frames {what}; the longest has {longest}. {remedy}"
+                raise ValueError(f"no {part} clip of {feeder.path} {text}")
+        self.num_short[part] = int((feeder.num_frame < wanted).sum())
+        self.num_left_out[part] = int((feeder.num_frame < shortest).sum())
         return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -208,6 +210,12 @@ class Prediction(PairTeaching):
         beaten = {name: metrics["mpjpe"] < metrics[f"{name}_mpjpe"] * (1 - ROUNDING) for name in BASELINES}
         for name in (name for name, is_beaten in beaten.items() if not is_beaten):
             self.log.info(f"warning: the network is no better than {name}, which learns nothing")
+        if short := self.num_short["test"]:
+            left_out = self.num_left_out["test"]
+            self.log.info(
+                f"{short} test clips have fewer than {self.config.observe + self.config.predict} frames: "
+                f"{left_out} left out, {short - left_out} repeated from their start"
+            )
         # Of each clip the first body that is judged.
         judged = np.asarray(arrays["scored"].any((2, 3)))
         clip = np.flatnonzero(judged.any(1))
@@ -226,6 +234,7 @@ class Prediction(PairTeaching):
             "predict": self.config.predict,
             "short": self.config.short,
             "num_short": self.num_short,
+            "num_left_out": self.num_left_out,
         }
 
 

@@ -126,7 +126,12 @@ class Pretrain(Teaching):
         return losses
 
     def review(self, row: Mapping[str, float]) -> None:
-        """Warn of a collapse; before it has learnt anything, an encoder spreads little, too."""
+        """Warn of an epoch that taught nothing, or of a collapse; before the first, an encoder spreads little, too."""
+        if row.get("train_loss") == 0:
+            self.log.info(
+                "warning: all losses were 0: the encoder has learnt nothing; clips in which nobody stays throughout "
+                "teach none of the temporal signals"
+            )
         if self.epoch > 0 and row.get("train_spread", 1.0) < COLLAPSED:
             self.log.info(
                 f"warning: the encoder collapses: embeddings spread {row['train_spread']:.3f} of 1 (all clips look "

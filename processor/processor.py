@@ -380,15 +380,22 @@ class Processor(Experiment):
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+        for text in self.cautions():
+            self.log.info(f"warning: {text}")
+
+    def cautions(self) -> list[str]:
+        """What of a training run is likely not meant."""
+        found = []
         for phase in () if self.config.debug else self.schedule:
             # The run's own falls are those of its last phase; shorter ones before it do without.
             meant = phase.optim is not self.config.optim or phase is self.schedule[-1]
             if meant and (late := phase.late_steps()):
                 which = f"phase {phase.name!r}" if phase.name else "the run"
-                self.log.info(
-                    f"warning: {which} has {phase.num_epoch} epochs, so that its rate does not fall after {late}; "
+                found.append(
+                    f"{which} has {phase.num_epoch} epochs, so that its rate does not fall after {late}; "
                     "change optim.step or num_epoch"
                 )
+        return found
 
 
 def _device_name(device: torch.device) -> str:

@@ -155,12 +155,27 @@ class Teaching(Processor):
         """See `Experiment.trained_network`."""
         return Learner(self.model) if isinstance(self.model, MultiTask) else self.model
 
+    def _backbone(self) -> nn.Module:
+        """The network inside the method, or the network."""
+        return self.model.get_encoder() if isinstance(self.model, (MultiTask, SelfSupervised)) else self.model
+
     def varies_batch(self) -> bool:
         """See `Experiment.varies_batch`."""
-        model = (
-            self.model.get_encoder() if isinstance(self.model, (MultiTask, SelfSupervised)) else self.model
-        )
-        return isinstance(model, Backbone) and model.varies_batch
+        backbone = self._backbone()
+        return isinstance(backbone, Backbone) and backbone.varies_batch
+
+    def cautions(self) -> list[str]:
+        """See `Processor.cautions`."""
+        found, backbone = super().cautions(), self._backbone()
+        # Weights may bring what was learnt before.
+        if isinstance(backbone, Backbone) and backbone.needs_own_losses and self.config.weights is None:
+            own = backbone.OWN_LOSSES
+            if not set(own) & counting_losses(self.schedule):
+                found.append(
+                    f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn: they "
+                    "stay as they were drawn; give them weights in schedule, as config/_base_/*as_gcn*.yaml does"
+                )
+        return found
 
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from net.st_gcn import Model
 from net.whitening import Whitening
 from processor import io
 from processor.metrics import knn_scores, top_k_accuracy
+from processor.pretrain import Pretrain
 
 VIEW = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}], " \
        "normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"  # fmt: skip
@@ -155,6 +157,16 @@ def test_a_collapse_is_seen_and_warned_of(tiny_data, tmp_path, capsys):
     spread = [float(row["train_spread"]) for row in rows_of(tmp_path / "work")]
     assert spread[-1] < 0.1 < spread[0]
     assert "warning: the encoder collapses: embeddings spread 0.0" in capsys.readouterr().out
+
+
+def test_an_epoch_that_taught_nothing_is_told():
+    said = []
+    processor = object.__new__(Pretrain)
+    processor.epoch, processor.log = 0, SimpleNamespace(info=said.append)
+    processor.review({"train_loss": 0.1})
+    assert not said
+    processor.review({"train_loss": 0.0})
+    assert said[0].startswith("warning: all losses were 0: the encoder has learnt nothing")
 
 
 @pytest.mark.parametrize("queue", [5, 24])

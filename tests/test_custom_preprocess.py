@@ -343,18 +343,20 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     assert open_prepared(out).attrs["num_bad"] == 1
 
 
+@pytest.mark.parametrize(("count", "said"), [(24, "data.val_by=random"), (8, "data.val_fraction=0")])
 def test_the_last_line_trains_on_what_was_made(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], count: int, said: str
 ) -> None:
     lines = []
-    for number in range(24):
+    for number in range(count):
         name = f"{number} of 24.npy"
         np.save(folder / "clips" / name, poses(10, seed=number))
-        lines.append(f"{name},{'jump' if number % 2 else 'wave'},subject {number // 6}")
+        lines.append(f"{name},{'jump' if number % 2 else 'wave'},subject {number // (count // 4)}")
     write_table(folder, "file,label,subject", *lines)
     assert run(folder)[0] == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert command[:5] == ["python", "main.py", "recognition", "-c", "config/custom/st_gcn.yaml"]
+    assert said in command
     monkeypatch.chdir(Path(recognise.__file__).parent)
     settings = [
         "model_args.hidden_channels=8",

@@ -237,6 +237,10 @@ def test_missing_data_names_the_commands_that_make_it(tmp_path):
         ({"val_by": "view"}, "val_by is 'view'"),
         ({"label_fraction": 0.0}, "label_fraction is 0.0"),
         ({"part": "val", "val_fraction": 0.0}, r"part 'val' .* is empty \(val_fraction is 0\)"),
+        (
+            {"part": "val", "val_by": "random", "val_fraction": 1e-4},
+            r"part 'val' .* is empty: data.val_fraction 0.0001 of each class is no clip; set it higher, or to 0",
+        ),
         ({"benchmark": "one_class", "part": "test"}, "part 'test' of benchmark 'one_class' .* is empty$"),
         ({"benchmark": "one_class", "part": "test", "val_fraction": 0.0}, "is empty$"),
         (

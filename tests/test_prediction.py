@@ -326,7 +326,14 @@ def test_clips_of_frames_that_are_all_seen_are_not_repeated(tmp_path):
     config = write_config(tmp_path, write_data(tmp_path / "data.h5", clips))
     assert run(config, *WITHOUT_VAL, "short=repeat") == 0
     assert predictions_of(tmp_path / "work/debug")["name"].tolist() == ["clip5", "clip6", "clip7"]
-    assert result_of(tmp_path / "work/debug")["num_short"] == {"test": 2, "train": 2}
+    result = result_of(tmp_path / "work/debug")
+    assert result["num_short"] == {"test": 2, "train": 2}
+    assert result["num_left_out"] == {"test": 1, "train": 1}
+    said = "2 test clips have fewer than 14 frames: 1 left out, 1 repeated from their start"
+    assert said in (tmp_path / "work/debug/log.txt").read_text()
+    said = "has the 21 frames that are more than are seen; the longest has 20. Lower observe"
+    with pytest.raises(ValueError, match=said):
+        run(config, *WITHOUT_VAL, "short=repeat", "observe=20", "predict=20")
 
 
 def found_first(data, number):
@@ -342,7 +349,7 @@ def found_first(data, number):
             ["predict=60"],
             "no test clip of {data} has the 68 frames that are seen and predicted; the longest has",
         ),
-        (["predict=60", "short=repeat"], "has the 60 frames that one to be repeated has; the longest has 5"),
+        (["predict=60", "short=repeat"], "has the 60 frames to be predicted; the longest has 5"),
         (
             ["method_args.num_predict=60"],
             "no train clip of {data} has the 68 frames that are seen and predicted; the longest has",

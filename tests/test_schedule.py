@@ -13,6 +13,7 @@ import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
 from net.multi_task import Learner
+from net.temporal_signals import TemporalSignals
 from processor import teaching
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
@@ -335,8 +336,11 @@ def test_what_would_break_off_or_be_seen_later_is_said_at_once(config, tmp_path,
     assert said in capsys.readouterr().err
 
 
-def test_motions_are_learnt_without_a_future(config, tmp_path):
-    assert run(config, tmp_path, "--debug", "stream=motion", "without=[future, pose_contrast]") == 0
+@pytest.mark.parametrize("stream", ["motion", "bone_motion"])
+def test_motions_are_learnt_without_a_future(config, tmp_path, stream):
+    assert run(config, tmp_path, "--debug", f"stream={stream}", "without=[future, pose_contrast]") == 0
+    first = rows_of(tmp_path / "debug")[0]
+    assert all(float(first[f"train_{name}_loss"]) > 0 for name in TemporalSignals.LOSSES)
 
 
 def test_a_plain_network_s_loss_has_its_weight_too(config, tmp_path):
@@ -383,6 +387,17 @@ def test_processes_wait_only_for_parts_that_took_part(config, tmp_path, monkeypa
     monkeypatch.setattr("torchlight.distributed.world_size", lambda: 2)
     processor.setup()
     assert asked["find_unused_parameters"] == (network != "plain")
+
+
+def test_parts_that_nothing_teaches_are_told(config, tmp_path, capsys):
+    args = ["model=net.as_gcn.Model", "--debug", "--overwrite"]
+    as_gcn = "_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8"
+    said = "warning: no phase counts nll or kl, from which parts of net.as_gcn.Model alone learn"
+    for more, told in (("", True), (", link_gradient: true", False)):
+        assert run(config, tmp_path, *args, f"model_args={{{as_gcn}{more}}}") == 0
+        assert (said in capsys.readouterr().out) == told
+    assert run(config, tmp_path, *args, f"model_args={{{as_gcn}}}", "schedule.0.losses.nll=1.0") == 0
+    assert said not in capsys.readouterr().out
 
 
 def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):

@@ -63,6 +63,11 @@ class Backbone(nn.Module):
     feature_dim: int
 
     @property
+    def needs_own_losses(self) -> bool:
+        """Whether parts of it learn from `OWN_LOSSES` alone."""
+        return False
+
+    @property
     def varies_batch(self) -> bool:
         """Whether the convolutions see another batch size at every call."""
         return False
