@@ -104,7 +104,18 @@ class Experiment:
 
     def build_model(self) -> nn.Module:
         """The network named by the config."""
-        return build.build(self.config.model, self.config.model_args, packages=self.packages)
+        return self.build_from("model")
+
+    def build_from(self, key: str, **provided: Any) -> nn.Module:
+        """The class that the config names under a key, with its arguments there and what the program provides.
+
+        Raises ValueError: an argument is out of range; the key is named.
+        """
+        args = getattr(self.config, f"{key}_args")
+        try:
+            return build.build(getattr(self.config, key), args, packages=self.packages, **provided)
+        except ValueError as error:
+            raise ValueError(f"{key}_args: {error}") from error
 
     def load_weights(self, path: str) -> None:
         """Put the weights that the config names into the network; names of other programs are known."""

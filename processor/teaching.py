@@ -147,9 +147,7 @@ class Teaching(Processor):
         model = super().build_model()
         if self.config.method is None:
             return model
-        return build.build(
-            self.config.method, self.config.method_args, packages=self.packages, base_encoder=model
-        )
+        return self.build_from("method", base_encoder=model)
 
     def trained_network(self) -> nn.Module:
         """See `Experiment.trained_network`."""

@@ -389,6 +389,18 @@ def test_processes_wait_only_for_parts_that_took_part(config, tmp_path, monkeypa
     assert asked["find_unused_parameters"] == (network != "plain")
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("method_args.temperature=0.0", "method_args: temperature is 0.0; give more than 0"),
+        ("model_args.strategy=nearest", "model_args: "),
+    ],
+)
+def test_numbers_that_a_class_refuses_are_told_with_their_key(config, tmp_path, capsys, setting, said):
+    assert run(config, tmp_path, setting) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_parts_that_nothing_teaches_are_told(config, tmp_path, capsys):
     args = ["model=net.as_gcn.Model", "--debug", "--overwrite"]
     as_gcn = "_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8"
