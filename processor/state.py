@@ -11,9 +11,17 @@ from torchlight import distributed
 from torchlight.config import to_yaml
 from torchlight.schema import defaults
 
-# A run may be resumed on another device, from another place, or with other logging: none changes the result
-# beyond rounding.
-FREE_ON_RESUME = ("work_dir", "device", "tensorboard", "data.path", "data.cache", "data.num_worker")
+# A run may be resumed on another device, from another place, with other logging, or be asked for more in the end: none
+# changes what it learns beyond rounding.
+FREE_ON_RESUME = (
+    "work_dir",
+    "device",
+    "tensorboard",
+    "data.path",
+    "data.cache",
+    "data.num_worker",
+    "observe_ratio",
+)
 
 
 class ResumeError(ValueError):
