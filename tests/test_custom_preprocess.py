@@ -350,7 +350,7 @@ def test_the_last_line_trains_on_what_was_made(
     lines = []
     for number in range(count):
         name = f"{number} of 24.npy"
-        np.save(folder / "clips" / name, poses(10, seed=number))
+        np.save(folder / "clips" / name, poses(20, seed=number))
         lines.append(f"{name},{'jump' if number % 2 else 'wave'},subject {number // (count // 4)}")
     write_table(folder, "file,label,subject", *lines)
     assert run(folder)[0] == 0
@@ -366,6 +366,10 @@ def test_the_last_line_trains_on_what_was_made(
         str(folder / "work"),
     ]
     assert recognise.main([*command[2:], *settings]) == 0
+    # The same settings fit the other configs for data of one's own.
+    for processor, name in (("recognition", "train"), ("prediction", "predict")):
+        words = [processor, "-c", f"config/custom/{name}.yaml", *command[5:], *settings, "--overwrite"]
+        assert recognise.main(words) == 0
 
 
 def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
