@@ -495,6 +495,10 @@ def test_an_action_is_told_from_the_part_that_was_seen_alone(
     whole, tenth, half = (each.arrays["scores"] for each in scores)
     assert not np.allclose(tenth, half, atol=1e-3)
     scores.clear()
+    almost = anticipated(config, tmp_path / "almost", *settings, "observe_ratio=[0.999999]")
+    assert almost["top1"] == result["top1"]
+    np.testing.assert_array_equal(whole, scores[1].arrays["scores"])
+    scores.clear()
     assert anticipated(config, tmp_path / "cut", *settings, f"data.path={cut}")["top1"] == pytest.approx(
         result["anticipation"]["0.5"]
     )
