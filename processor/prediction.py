@@ -1,7 +1,7 @@
 """Prediction: the poses that follow those seen, judged by how far each joint is off, in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from net.future import beside_first, scored_joints
-from net.multi_task import CROSS_ENTROPY, MultiTask
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.forecast import (
@@ -26,7 +26,14 @@ from processor.forecast import (
 )
 from processor.processor import Evaluation, Processor
 from processor.schedule import counting_losses
-from processor.teaching import MOVING_ORIGIN, PairConfig, PairTeaching, TeachingConfig, hidden_problems
+from processor.teaching import (
+    MOVING_ORIGIN,
+    PairConfig,
+    PairTeaching,
+    TeachingConfig,
+    hidden_problems,
+    lesson_of,
+)
 from torchlight import build, distributed
 from torchlight.build import Problem
 
@@ -136,10 +143,14 @@ class Prediction(PairTeaching):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
+        return self.teach(batch, batch.label)[1]
+
+    def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
+        """See `Teaching.lesson`; such bodies alone are seen, too, as in a test."""
         views = [
             self._judgeable(data, view) for data, view in zip(batch.views, self.views("train"), strict=True)
         ]
-        return self.teach(replace(batch, views=views), batch.label)[1]
+        return lesson_of(views, self.num_future(), label)
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""

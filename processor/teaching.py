@@ -188,13 +188,18 @@ class Teaching(Processor):
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
-        weights, num_future = self.phase_of(self.epoch).losses, self.num_future()
+        weights = self.phase_of(self.epoch).losses
+        taught: Taught = self.network(self.lesson(batch, label), tuple(weights))
+        return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
+
+    def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
+        """What a batch teaches; of the future, bodies alone that lie where those in the last frame seen do."""
+        num_future = self.num_future()
         lesson = lesson_of(batch.views, num_future, label)
         if num_future and self.views("train")[0].normalise in MOVING_ORIGIN:
             judgeable = beside_first(batch.data, -num_future - 1)
             lesson = lesson._replace(future=judgeable[:, :, -num_future:])
-        taught: Taught = self.network(lesson, tuple(weights))
-        return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
+        return lesson
 
 
 @dataclass
