@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from test_resume import assert_same_run, finish, start, state_of, wait_for
+from test_resume import assert_same_run, finish, start, state_of
 
 import main
 from conftest import TINY_CONFIG
@@ -191,7 +191,7 @@ def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(ti
     for attempt in range(3):
         resume = ["--resume"] if attempt else []
         process = start(config, killed, *settings, *resume, processor="pretrain")
-        wait_for(killed / "last.pt", process, changed_since=time.time_ns())
+        process.wait_for(killed / "last.pt", changed_since=time.time_ns())
         time.sleep(rng.uniform(0, 0.5))
         process.kill()
         assert process.wait() == -signal.SIGKILL

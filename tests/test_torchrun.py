@@ -1,4 +1,4 @@
-"""The same command under torchrun, on two CPU processes."""
+"""The same command on two CPU processes: under torchrun itself, and as torchrun would start them."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import run_two
 from test_adaptation import pretrain_config
 from test_schedule import write_config
 
@@ -26,10 +27,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def torchrun(config: Path, *args: str, processor: str = "recognition") -> subprocess.Popen:
+def torchrun(config: Path, *args: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return subprocess.Popen(
-        [*command, "main.py", processor, "-c", str(config), *args],
+        [*command, "main.py", "recognition", "-c", str(config), *args],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -76,8 +77,7 @@ def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path)
         config = tmp_path / f"{method}.yaml"
         config.write_text(pretrain_config(tiny_data, work, method))
         settings = ["num_epoch=3", "batch_size=8"]
-        status, error = finish(torchrun(config, *settings, processor="pretrain"))
-        assert status == 0, error
+        run_two(["pretrain", "-c", str(config), *settings], tmp_path)
         model = torch.load(work / "last.pt", weights_only=True)["model"]
         if "queue" in model:
             # 3 epochs of 3 steps of 8 clips of each process go round a queue of 40.
@@ -93,8 +93,7 @@ def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path)
 
 def test_two_processes_go_through_the_phases_of_the_long_term_network(tiny_data, tmp_path):
     config, work = write_config(tiny_data, tmp_path), tmp_path / "work"
-    status, error = finish(torchrun(config, "num_epoch=3", "batch_size=8"))
-    assert status == 0, error
+    run_two(["recognition", "-c", str(config), "num_epoch=3", "batch_size=8"], tmp_path)
     model = torch.load(work / "last.pt", weights_only=True)["model"]
     # The contrast of poses counts in the last epoch: 3 steps of 8 clips of each process, some with two bodies.
     assert int((model["pose_queue.label"] >= 0).sum()) == 32
@@ -126,8 +125,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
         ("finetune_evaluation", "linear_evaluation", ["spread={}"]),
     ):
         weights = ["--weights", str(tmp_path / start / "best.pt"), "-w", str(tmp_path / processor)]
-        status, error = finish(torchrun(tiny_config, *few, *weights, *more, processor=processor))
-        assert status == 0, error
+        run_two([processor, "-c", str(tiny_config), *few, *weights, *more], tmp_path)
         alone = [
             "--weights",
             str(tmp_path / processor / "best.pt"),
