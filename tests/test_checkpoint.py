@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +248,7 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded() -> None:
         "  not in the network: extra.weight (2, 3)",
         "  of another shape: fc.weight (7, 4) in the file, (5, 4) in the network",
         "  of another shape: fc.bias (7,) in the file, (5,) in the network",
-        "  name in ignore_weights what need not be loaded, e.g. ignore_weights=[bn, conv, extra, fc]",
+        "  name in ignore_weights what need not be loaded, e.g. ignore_weights=[bn.running_mean, conv.bias, extra, fc]",
     ]
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
 
@@ -270,7 +271,29 @@ def test_ignore_means_whole_names_not_their_beginnings() -> None:
         load_weights(nn.Identity(), state, ignore=["fc"])
     with pytest.raises(WeightsError, match=r"not in the network: fcn\.weight"):
         load_weights(nn.Identity(), state, ignore=["fcn.weigh", "FCN"])
-    assert load_weights(nn.Identity(), state, ignore=["fcn.weight"]) == []
+    with pytest.raises(WeightsError, match=r"but what ignore_weights=\['fcn.weight'\] leaves out"):
+        load_weights(nn.Identity(), state, ignore=["fcn.weight"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (lambda: two_heads(num_class=7), "e.g. ignore_weights=[fc, inner.fc]"),
+        (lambda: two_heads(width=3), "take model, method and their arguments from the config.yaml"),
+        (lambda: nn.Conv2d(1, 1, 1), "nothing fits: these are weights of another network"),
+    ],
+)
+def test_what_is_told_to_leave_out_leaves_out_nothing_that_fits(source: Callable, said: str) -> None:
+    """A head inside a part, parts of other sizes throughout, another network."""
+    with pytest.raises(WeightsError) as caught:
+        load_weights(two_heads(), source().state_dict())
+    assert said in str(caught.value).splitlines()[-1]
+
+
+def two_heads(num_class: int = 5, width: int = 4) -> nn.ModuleDict:
+    layers = {f"l{number}": nn.Linear(width, width) for number in range(9)}
+    inner = nn.ModuleDict({**layers, "norm": nn.BatchNorm1d(4), "fc": nn.Linear(4, num_class)})
+    return nn.ModuleDict({"inner": inner, "fc": nn.Linear(4, num_class)})
 
 
 def test_weights_of_another_project_are_translated() -> None:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 STATE_KEYS = ("model", "state_dict")
 # What wrappers (DataParallel, torch.compile) put before every key.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+# More parts than these are not left out one by one.
+NUM_NAMED = 8
 
 
 class CheckpointError(ValueError):
@@ -152,7 +154,8 @@ def load_weights(
 
     Raises:
         FileNotFoundError, CheckpointError: as `load_checkpoint`; the latter also where no state dict is.
-        WeightsError: keys are missing, unexpected or of another shape; lists all of them.
+        WeightsError: keys are missing, unexpected or of another shape (lists all of them), or `ignore` leaves
+            nothing to copy.
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
     given = state_dict_of(load_checkpoint(source) if isinstance(source, (str, Path)) else source, name)
@@ -171,15 +174,39 @@ def load_weights(
         f"of another shape: {key} {_shape(given[key])} in the file, {_shape(wanted[key])} in the network"
         for key in mismatched
     ]
+    network = f"{type(module).__module__}.{type(module).__qualname__}"
     if lines:
-        heads = sorted({key.split(".")[0] for key in (*missing, *unexpected, *mismatched)})
-        lines.append(
-            f"name in ignore_weights what need not be loaded, e.g. ignore_weights=[{', '.join(heads)}]"
-        )
-        network = f"{type(module).__module__}.{type(module).__qualname__}"
+        fitting = [key for key in common if key not in mismatched]
+        lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
         raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
+    if not common:
+        raise WeightsError(
+            f"{name} has nothing for {network} but what ignore_weights={list(ignore)} leaves out; name fewer keys"
+        )
     module.load_state_dict(given, strict=False)
     return kept
+
+
+def _remedy(failing: Sequence[str], fitting: Sequence[str]) -> str:
+    """What to do about keys that do not fit a network, beside those that do."""
+    if not fitting:
+        return "nothing fits: these are weights of another network"
+    taken = {key[:end] for key in fitting for end in _ends_of_names(key)}
+    # The least that can be named, such that nothing is lost that fits.
+    names = {
+        next((key[:end] for end in _ends_of_names(key) if key[:end] not in taken), key) for key in failing
+    }
+    if len(names) > NUM_NAMED:
+        return (
+            "so much differs that the network was built by other arguments: take model, method and their arguments "
+            "from the config.yaml beside the weights"
+        )
+    return f"name in ignore_weights what need not be loaded, e.g. ignore_weights=[{', '.join(sorted(names))}]"
+
+
+def _ends_of_names(key: str) -> list[int]:
+    """Where the names of a key's modules end, the outermost first, and the key itself."""
+    return [*(place for place, letter in enumerate(key) if letter == "."), len(key)]
 
 
 def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
