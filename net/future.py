@@ -94,7 +94,8 @@ class FutureDecoder(nn.Module):
     layout: see `net.utils.graph.Graph`.
     decoder_hidden: width of the blocks.
     decoder_block: graph convolutions with a residual connection.
-    num_recent: frames seen last whose poses, relative to the last one, go in beside the maps.
+    num_recent: frames seen last whose poses, relative to the last one, go in beside the maps; 0 for a joint that is not
+        there in both.
 
     Raises ValueError for sizes below 1.
     """
@@ -144,7 +145,10 @@ class FutureDecoder(nn.Module):
             return bodies.new_zeros(0, self.num_predict, *bodies.shape[2:])
         # Of a clip with fewer frames the first stands for those before it.
         frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)
-        recent = bodies.index_select(1, frame) - last[:, None]
+        recent = bodies.index_select(1, frame)
+        # What was not there in both did not move; the whole pose for a movement would outweigh all others' in the norm.
+        known = (recent != 0).any(-1, keepdim=True) & (last != 0).any(-1, keepdim=True)[:, None]
+        recent = (recent - last[:, None]) * known
         recent = recent.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, R * C, 1, V)
         # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
         of_frames = maps.permute(0, 2, 3, 1)

@@ -71,6 +71,12 @@ class Pretrain(Teaching):
             problems.append(
                 Problem("schedule", f"is empty; name the losses of {config.method} that are to count")
             )
+        if issubclass(method, SelfSupervised) and config.schedule:
+            problems.append(
+                Problem(
+                    "schedule", f"is of no use to {config.method}, whose losses always count: leave it empty"
+                )
+            )
         problems += [
             Problem(
                 f"schedule.{number}.losses.{CROSS_ENTROPY}", "needs labels, which pre-training does not use"

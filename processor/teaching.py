@@ -159,8 +159,9 @@ class Teaching(Processor):
 
     def varies_batch(self) -> bool:
         """See `Experiment.varies_batch`."""
+        # A method of several losses runs parts on the bodies that are there, whatever its backbone does.
         backbone = self._backbone()
-        return isinstance(backbone, Backbone) and backbone.varies_batch
+        return isinstance(self.model, MultiTask) or (isinstance(backbone, Backbone) and backbone.varies_batch)
 
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
@@ -169,10 +170,22 @@ class Teaching(Processor):
         if isinstance(backbone, Backbone) and backbone.needs_own_losses and self.config.weights is None:
             own = backbone.OWN_LOSSES
             if not set(own) & counting_losses(self.schedule):
+                remedy = "give them weights in schedule, as config/_base_/*as_gcn*.yaml does"
+                if isinstance(self.model, SelfSupervised):
+                    remedy = f"choose another model, or a method that counts them, as {self.config.method} does not"
                 found.append(
                     f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn: they "
-                    "stay as they were drawn; give them weights in schedule, as config/_base_/*as_gcn*.yaml does"
+                    f"stay as they were drawn; {remedy}"
                 )
+        labels = {CROSS_ENTROPY, *getattr(self.model, "USE_LABEL", ())}
+        unlabelled = [
+            phase.name for phase in self.schedule if phase.losses and not labels & set(phase.losses)
+        ]
+        if unlabelled and self.config.data.label_fraction < 1:
+            found.append(
+                f"phases {', '.join(unlabelled)} need no labels, and see the labelled clips alone; to learn from all "
+                "clips first, pre-train, and take these weights to finetune_evaluation"
+            )
         return found
 
     def result(self) -> dict[str, Any]:

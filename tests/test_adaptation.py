@@ -549,6 +549,10 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
             "method_args.queue_siz: net.skeletonclr.SkeletonCLR takes no such argument",
         ),
         (["method_args.base_encoder=3"], "is passed to net.skeletonclr.SkeletonCLR by the program itself"),
+        (
+            ["schedule=[{name: a, losses: {future: 1.0}}]"],
+            "schedule: is of no use to net.skeletonclr.SkeletonCLR, whose losses always count: leave it empty",
+        ),
         (["views=[]"], "views: are 0; net.skeletonclr.SkeletonCLR takes 2 views of a clip"),
         (["views.1.sampling=[Nothing]"], "views.1.sampling.0: 'Nothing' is unknown"),
         (["stream=bones"], "stream: is 'bones', which is not one of"),

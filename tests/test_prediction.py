@@ -821,6 +821,18 @@ def test_decoder_sees_the_maps_and_the_frames_seen_last():
     torch.testing.assert_close(made(maps, once), made(maps, once.expand(-1, 3, -1, -1)))
 
 
+def test_to_come_or_to_leave_is_no_movement():
+    """It would be the largest of a batch, by which all are normalised."""
+    made, bodies, maps = decoder().train(), torch.randn(4, 7, 25, 3), torch.randn(4, 5, 4, 25)
+    came, stands = bodies.clone(), bodies.clone()
+    came[0, :-1], stands[0, :-1] = 0, bodies[0, -1]
+    came[1, -3, 8], stands[1, -3, 8] = 0, bodies[1, -1, 8]  # a joint
+    torch.testing.assert_close(made(maps, came), made(maps, stands))
+    left, empty = bodies.clone(), bodies.clone()
+    left[0, -1], empty[0] = 0, 0
+    torch.testing.assert_close(made(maps, left), made(maps, empty))
+
+
 @pytest.mark.parametrize("name", ["num_predict", "decoder_hidden", "decoder_block", "num_recent"])
 def test_sizes_of_the_decoder_are_one_or_more(name):
     with pytest.raises(ValueError, match=f"{name} is 0; give 1 or more"):

@@ -416,6 +416,29 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
     assert not told("", "schedule.0.losses.nll=1.0")
 
 
+def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config, tmp_path):
+    def told(*settings):
+        words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
+        processor = Recognition(main.read_config(main.parse(words)))
+        processor.setup()
+        return [text for text in processor.cautions() if "need no labels" in text]
+
+    few = ["data.label_fraction=0.5", "schedule.1.losses.pose_contrast=1.0"]
+    (text,) = told(*few)
+    assert text.startswith("phases partial need no labels, and see the labelled clips alone")
+    assert not told(few[1])
+    assert not told(*few, "schedule.0.losses.cross_entropy=1.0")
+
+
+def test_cudnn_is_not_to_time_a_method_s_convolutions_anew_in_every_step(config, tmp_path, monkeypatch):
+    """Its decoder runs on the bodies that are there, though the backbone takes all."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    words = ["recognition", "-c", str(config), "-w", str(tmp_path), "model_args.skip_empty_bodies=false"]
+    processor = Recognition(main.read_config(main.parse(words)))
+    processor.setup()
+    assert processor.varies_batch()
+
+
 def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
