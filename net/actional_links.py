@@ -87,11 +87,15 @@ class ActionalLinks(nn.Module):
         """What the links are learnt by: `nll` of each next frame, and `kl` from the prior that links are few.
 
         Section 3.2, eq. 7: a Gaussian of `variance` (metres squared) around each predicted coordinate, without its
-        constant, summed over time and coordinates; means over bodies and joints.
+        constant, summed over time and coordinates; means over bodies and joints. A joint that comes or leaves has not
+        moved: only what is there in both frames counts.
         """
         predicted = at_least_float32(self.decoder(poses, links.edges))
         squared = (predicted - at_least_float32(poses[:, 1:])).square()
-        nll = squared.sum((1, 3)).mean() / (2 * variance)
+        there = (poses != 0).any(3)
+        counts = there[:, 1:] & there[:, :-1]
+        of_joint = (squared.sum(3) * counts).sum(1)
+        nll = of_joint.sum() / counts.any(1).sum().clamp(min=1) / (2 * variance)
         share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
         share[0] = NO_LINK
         log_p = links.logits.log_softmax(-1)

@@ -271,7 +271,24 @@ def test_bodies_that_are_not_there_are_left_out():
     ours.skip_empty_bodies = False
     for name, loss in ours.learn(lesson, wanted).losses.items():
         # Those that are judged by the joints that are there do not see the others.
-        assert torch.isclose(loss, found.losses[name]) == (name == "future")
+        assert torch.isclose(loss, found.losses[name]) == (name in ("future", "nll"))
+
+
+@torch.no_grad()
+def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
+    """One such step, of metres, would outweigh all others."""
+    links = small_model(num_link_frame=8).links
+    links.decoder.forward = lambda poses, edges: poses[:, :-1]  # what stands still is foreseen
+    poses = torch.randn(3, 1, 25, 3).double().expand(-1, 8, -1, -1).clone()
+    inferred = links(poses)
+    assert links.losses(poses, inferred)["nll"] == 0
+    poses[0, 5:], poses[1, :2], poses[2, 3, 7] = 0, 0, 0
+    assert links.losses(poses, inferred)["nll"] == 0
+    # Two of 75 joints move once, by 0.1 m; those of a body that is there for half the time count as any.
+    poses[0, 1:5, 4, 0] += 0.1
+    poses[2, 3:, 2, 1] += 0.1
+    found = links.losses(poses, inferred, variance=0.01)["nll"]
+    assert float(found) == pytest.approx(2 * 0.1**2 / (2 * 0.01) / 75)
 
 
 @pytest.mark.parametrize("learnt", [False, True])
