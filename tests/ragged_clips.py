@@ -28,13 +28,15 @@ def to_batch(clips: Sequence[np.ndarray], *, gap: int = 0) -> RaggedBatch:
 
 
 def at(track: np.ndarray, position: float) -> np.ndarray:
-    """A pose of a track (T, V, C) between two frames; empty at NaN."""
+    """A pose of a track (T, V, C) between two frames, or the nearer one if the other is empty; empty at NaN."""
     if np.isnan(position):
         return np.zeros(track.shape[1:], track.dtype)
     before = int(np.floor(position))
     weight = position - before
     if weight == 0:
         return track[before]
+    if track[before].any() != track[before + 1].any():
+        return track[before + (weight > 0.5)]
     return (1 - weight) * track[before] + weight * track[before + 1]
 
 

@@ -77,7 +77,8 @@ def slow_align_torso(clip):
 
 
 def slow_align_shoulders(clip, num_frame):
-    aligned = textbook.align_shoulders(textbook.resize(clip.transpose(3, 1, 2, 0).astype(float), num_frame))
+    made = np.stack([resized(track.astype(float), num_frame) for track in clip])
+    aligned = textbook.align_shoulders(made.transpose(3, 1, 2, 0))
     return aligned.transpose(3, 1, 2, 0)
 
 

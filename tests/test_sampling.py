@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ragged_clips import at, generator, make_clips, resized
+from ragged_clips import at, generator, make_clips, resized, to_batch
 
 from feeder.sampling import (
     SAMPLING,
@@ -18,6 +18,8 @@ from feeder.sampling import (
     fixed_part,
     sample,
 )
+from feeder.views import View
+from net.utils.layouts import get_skeleton
 
 LENGTHS = [1, 2, 7, 50, 84, 300]
 NUM_FRAME = torch.tensor(LENGTHS)
@@ -156,9 +158,9 @@ def test_reverse_turns_some_clips_round():
 def test_steps_compose_as_if_each_acted_on_the_frames_of_the_one_before():
     for length in LENGTHS:
         found = rows([Resize(40), Crop(30), Resize(21), Reverse(1.0)], [length])[0]
-        # Of a clip whose frame t shows t: making frames twice and indexing once agree on what is straight.
-        straight = np.arange(length, dtype=float)[:, None, None]
-        expected = resized(resized(straight, 40)[5:35], 21)[::-1, 0, 0]
+        # Of a clip whose frame t shows t + 1: making frames twice and indexing once agree on what is straight.
+        straight = 1 + np.arange(length, dtype=float)[:, None, None]
+        expected = resized(resized(straight, 40)[5:35], 21)[::-1, 0, 0] - 1
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
@@ -252,3 +254,13 @@ def test_the_fixed_part_ends_where_a_step_draws_and_is_none_if_not_all_others_ta
 def test_bad_arguments_are_refused_with_their_value(step, args, said):
     with pytest.raises(ValueError, match=said):
         SAMPLING[step](**args)
+
+
+def test_a_body_that_comes_or_leaves_is_whole_or_not_there():
+    still = np.ones((2, 40, 25, 3), np.float32)
+    still[0, :7] = still[1, 30:] = 0
+    steps = [{"RandomResizedCrop": {"num_frame": 16, "min_ratio": 0.5, "max_ratio": 1.0}}]
+    view = View(get_skeleton("ntu-rgb+d"), num_body=2, sampling=steps)
+    seen = view(to_batch([still] * 50), generator(0))
+    assert set(seen.unique().tolist()) == {0.0, 1.0}
+    assert all(0 < float(seen[..., body].mean()) < 1 for body in (0, 1))
