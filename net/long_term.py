@@ -10,7 +10,7 @@ are drawn together, and all bodies that are there are predicted.
 
 import copy
 from collections.abc import Collection
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -131,26 +131,25 @@ class LongTerm(MultiTask):
         x = lesson.views[0]
         if wanted <= set(self.encoder.OWN_LOSSES):
             return Taught(self.encoder.own_losses(x, wanted))
+        own = wanted & set(self.LOSSES)
+        # Whom there is to learn from is asked before a device has all of the encoder to do, since it is waited for.
+        bodies = bodies_in(x) if own else None
         maps, losses = self.encoder.encode_and_learn(x, wanted)
         scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
-        own = wanted & set(self.LOSSES)
-        if not own:
+        if bodies is None:
             return Taught(losses, scores)
-        present = _present(maps, x)
-        rows = rows_of(present)
-        of_body, bodies = _maps_at(maps, rows), body_poses(x, rows)
-        if not len(rows):
+        if not len(bodies.rows):
             self._gather_nothing(own)
             return Taught(losses | dict.fromkeys(own, nothing(self)), scores)
-        slow_maps, embedding = None, None
+        of_body, slow_maps, embedding = _maps_at(maps, bodies.rows), None, None
         if own & set(self.NEED_KEY):
             with torch.no_grad():
-                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(rows)
+                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(bodies.rows)
         if own & set(TemporalSignals.LOSSES):
-            of_signals, embedding = self._signals(of_body, slow_maps, bodies, own)
+            of_signals, embedding = self._signals(of_body, slow_maps, bodies.throughout, own)
             losses |= of_signals
         if own & {"future", "pose_contrast"}:
-            losses |= self._foresee(lesson, own, of_body, slow_maps, bodies, rows)
+            losses |= self._foresee(lesson, own, of_body, slow_maps, bodies)
         return Taught(losses, scores, embedding)
 
     def _follow(self) -> None:
@@ -165,24 +164,22 @@ class LongTerm(MultiTask):
                 queue.put(queue.keys[:0])
 
     def _signals(
-        self, maps: Tensor, slow_maps: Tensor | None, bodies: Tensor, wanted: set[str]
+        self, maps: Tensor, slow_maps: Tensor | None, throughout: Tensor, wanted: set[str]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other.
 
-        Of `bodies` (B, T, V, C) those teach that are there in all frames: one frame without a body is as the other. In
-        streams of movements the last frame, from which nothing moves on, is 0 for all.
+        throughout: which of the B bodies teach, since one frame without a body is as the other, (b,).
         """
-        whole = (bodies[:, :-1] != 0).any(3).any(2).all(1)
-        frames = frames_of(maps)[whole]
-        if not len(frames):
+        if not len(throughout):
             of_signals = wanted & set(TemporalSignals.LOSSES)
             self._gather_nothing(of_signals)
             return dict.fromkeys(of_signals, nothing(self)), None
         key = {}
         if slow_maps is not None:
             with torch.no_grad():
-                key = embed(self.slow["projectors"], frames_of(slow_maps)[whole], wanted)  # type: ignore[arg-type]
-        return self.signals(frames, key, wanted)
+                slow_frames = frames_of(slow_maps).index_select(0, throughout)
+                key = embed(self.slow["projectors"], slow_frames, wanted)  # type: ignore[arg-type]
+        return self.signals(frames_of(maps).index_select(0, throughout), key, wanted)
 
     def _foresee(
         self,
@@ -190,27 +187,21 @@ class LongTerm(MultiTask):
         wanted: Collection[str],
         maps: Tensor,
         slow_maps: Tensor | None,
-        bodies: Tensor,
-        rows: Tensor,
+        bodies: "Bodies",
     ) -> dict[str, Tensor]:
-        """The losses of poses predicted from maps (B, D, T', V), and the slow copy's, of `bodies` (B, T, V, C).
-
-        rows: where the bodies are among all N * M, (B,).
-        """
-        losses = {}
-        predicted = self.decoder(maps, bodies)
+        """The losses of poses predicted from maps (B, D, T', V), and the slow copy's, of bodies."""
+        losses, rows, last = {}, bodies.rows, bodies.poses[:, -1]
+        predicted = self.decoder(maps, bodies.poses)
         if "future" in wanted:
             assert lesson.future is not None
             target = body_poses(lesson.future, rows)
-            losses["future"] = mean_distance(predicted, target, scored_joints(target, bodies[:, -1]))
+            losses["future"] = mean_distance(predicted, target, scored_joints(target, last))
         if "pose_contrast" in wanted:
             assert slow_maps is not None
             with torch.no_grad():
                 other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows))
             label = None if lesson.label is None else lesson.label[rows // lesson.views[0].shape[4]]
-            losses["pose_contrast"] = self._pose_contrast(
-                predicted, other, label, (bodies[:, -1] != 0).any((1, 2))
-            )
+            losses["pose_contrast"] = self._pose_contrast(predicted, other, label, (last != 0).any((1, 2)))
         return losses
 
     def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None, stays: Tensor) -> Tensor:
@@ -234,6 +225,27 @@ class LongTerm(MultiTask):
         positive &= stays[:, None]
         queue.put(key, label)
         return supervised_contrast(similarity(query, keys) / self.temperature, positive)
+
+
+class Bodies(NamedTuple):
+    """The bodies that are there in a batch.
+
+    rows: where they are among all N * M, (B,) int64.
+    poses: (B, T, V, C).
+    throughout: which of the B are there in all frames, (b,) int64. In streams of movements the last frame, from which
+        nothing moves on, is 0 for all; it is not asked of any.
+    """
+
+    rows: Tensor
+    poses: Tensor
+    throughout: Tensor
+
+
+def bodies_in(x: Tensor) -> Bodies:
+    """The bodies that are there in clips x (N, C, T, V, M). A device is waited for."""
+    rows = rows_of(present_bodies(x))
+    poses = body_poses(x, rows)
+    return Bodies(rows, poses, (poses[:, :-1] != 0).any(3).any(2).all(1).nonzero()[:, 0])
 
 
 def _present(maps: BodyMaps, x: Tensor) -> Tensor:

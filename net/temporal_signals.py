@@ -46,11 +46,12 @@ class MemoryQueue(nn.Module):
         """Put keys (n, E) of all ranks, and their labels (n,), in the place of the oldest."""
         label = torch.full((len(keys),), -1, device=keys.device) if label is None else label
         size = len(self.keys)
-        keys = distributed.all_gather_ragged(keys)[-size:]
-        label = distributed.all_gather_ragged(label)[-size:]
-        places = next_places(self.pointer, len(keys), size)
-        self.keys.index_copy_(0, places, keys.to(self.keys))
-        self.label.index_copy_(0, places, label)
+        # Together, since ranks wait for each other; float32 has room for any number of classes.
+        columns = torch.cat((keys.to(self.keys), label[:, None].to(self.keys)), 1)
+        columns = distributed.all_gather_ragged(columns)[-size:]
+        places = next_places(self.pointer, len(columns), size)
+        self.keys.index_copy_(0, places, columns[:, :-1])
+        self.label.index_copy_(0, places, columns[:, -1].long())
 
 
 class TemporalSignals(nn.Module):
