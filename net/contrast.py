@@ -79,7 +79,8 @@ def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bo
 
 def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Move the parameters of a slow copy a step towards those of the module it is a copy of."""
-    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
+    if parameters := list(slow.parameters()):
+        get_ema_multi_avg_fn(momentum)(parameters, list(fast.parameters()), 0)
 
 
 def next_places(pointer: Tensor, count: int, size: int) -> Tensor:

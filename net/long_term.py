@@ -32,6 +32,8 @@ class LongTerm(MultiTask):
     num_predict: P that the decoder gives at once.
     decoder_hidden, decoder_block, num_recent: see `net.future.FutureDecoder`.
     embedding: E.
+    project_poses: whether the contrast of poses compares embeddings of predicted poses, or these themselves, which then
+        have to come near each other: an embedding can be alike where poses are not.
     queue_size: keys kept of each contrast.
     num_segment: see `net.temporal_signals.TemporalSignals`.
     temperature: by which similarities are divided.
@@ -59,6 +61,7 @@ class LongTerm(MultiTask):
         decoder_block: int = 3,
         num_recent: int = 10,
         embedding: int = 128,
+        project_poses: bool = True,
         queue_size: int = 32768,
         num_segment: int = 5,
         temperature: float = 0.1,
@@ -86,10 +89,11 @@ class LongTerm(MultiTask):
             decoder_block=decoder_block,
             num_recent=num_recent,
         )
-        self.pose_projector = projector(
-            num_predict * self.decoder.A.shape[1] * base_encoder.in_channels, hidden=width, out=embedding
+        of_poses = num_predict * self.decoder.A.shape[1] * base_encoder.in_channels
+        self.pose_projector = (
+            projector(of_poses, hidden=width, out=embedding) if project_poses else nn.Identity()
         )
-        self.pose_queue = MemoryQueue(embedding, queue_size)
+        self.pose_queue = MemoryQueue(embedding if project_poses else of_poses, queue_size)
         self.slow = nn.ModuleDict(copy.deepcopy(self._followed())).requires_grad_(False)
 
     def _followed(self) -> dict[str, nn.Module]:

@@ -413,10 +413,11 @@ def test_a_body_that_has_left_draws_nothing(label):
     assert not torch.allclose(loss(3), loss(-1), rtol=1e-3)
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_each_loss_is_made_of_the_right_parts(skip):
+@pytest.mark.parametrize(("skip", "project"), [(False, True), (True, True), (True, False)])
+def test_each_loss_is_made_of_the_right_parts(skip, project):
     """Bodies differ in number, both views and all parts of the slow copy are other ones: any mix-up shows."""
-    network = small(st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=skip), momentum=1.0)
+    backbone = st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=skip)
+    network = small(backbone, momentum=1.0, project_poses=project)
     with torch.no_grad():
         for number, parameter in enumerate(network.slow.parameters()):
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
@@ -512,6 +513,14 @@ def test_slow_copy_follows_and_takes_no_gradient():
         assert new.grad is None
     assert network.signals.projectors["segment"][0].weight.grad.any()
     assert network.pose_projector[0].weight.grad.any()
+
+
+def test_poses_themselves_are_compared_where_they_are_not_projected():
+    network = small(project_poses=False)
+    assert not list(network.pose_projector.parameters())
+    assert network.pose_queue.keys.shape == (16, 4 * 25 * 3)
+    network.learn(lesson(), ("pose_contrast",)).losses["pose_contrast"].backward()
+    assert network.decoder.out.weight.grad.any()
 
 
 def test_queues_are_in_the_checkpoint_and_the_encoder_under_its_name():
