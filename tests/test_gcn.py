@@ -49,6 +49,15 @@ def test_graph_conv_and_its_gradients_are_those_of_the_formula(channels, strateg
     )
 
 
+def test_compiled_it_is_one_graph():
+    A = adjacency(dtype=torch.float32)
+    layer, x = (
+        SpatialGraphConv(4, 8, neighbours=Neighbours(A != 0)),
+        torch.randn(2, 4, 5, 25, requires_grad=True),
+    )
+    torch.testing.assert_close(torch.compile(layer, backend="eager", fullgraph=True)(x, A), layer(x, A))
+
+
 def test_channels_last_stays_channels_last():
     A = adjacency(dtype=torch.float32)
     x = torch.randn(2, 4, 5, 25).contiguous(memory_format=torch.channels_last)
