@@ -179,8 +179,10 @@ class Experiment:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
+            # Buffers are queues of keys, alike in all ranks and of many megabytes, and statistics of batch norms, of
+            # which an evaluation takes the first rank's.
             self.network = DistributedDataParallel(
-                self.network, device_ids=ids, find_unused_parameters=several
+                self.network, device_ids=ids, find_unused_parameters=several, broadcast_buffers=False
             )
 
     def part_loader(self, feeder: Feeder) -> Loader:
