@@ -118,8 +118,8 @@ class RaggedBatch:
     def _interpolate(self, tracks: Tracks, positions: Tensor, at: Callable[[Tensor], Tensor]) -> Tensor:
         """Values (B, T, ...) that `at` gives at whole frames (B, T), at positions (N, T).
 
-        Between a frame in which a body is and one in which it is not, the nearer one counts, the earlier of two as near:
-        half-way to the origin it has never been.
+        Between a frame in which a body is and one in which it is not the nearer one counts, of two as near the earlier:
+        half-way to the origin the body has never been.
         """
         positions = positions[tracks.clip]
         empty = positions.isnan()
