@@ -398,7 +398,7 @@ def test_fine_tuning_starts_from_weights_and_lists_what_differs(finished, tiny_c
     weights = str(trained / "best.pt")
     assert run(tiny_config, "--weights", weights, "model_args.hidden_dim=8") == 1
     message = capsys.readouterr().err
-    assert "ignore_weights" in message
+    assert "e.g. ignore_weights=[fcn.weight, st_gcn_networks.9]" in message
     assert "fcn.weight" in message
     assert not (work / "last.pt").exists()
     assert run(tiny_config, "--weights", weights, "num_epoch=1", "optim.lr=0.0", "select=last") == 0

@@ -176,7 +176,9 @@ def load_weights(
     ]
     network = f"{type(module).__module__}.{type(module).__qualname__}"
     if lines:
-        fitting = [key for key in common if key not in mismatched]
+        # The count of a batch norm fits whatever its width.
+        counted = [key for key in common if not key.endswith(".num_batches_tracked")]
+        fitting = [key for key in counted if key not in mismatched]
         lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
         raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
     if not common:
