@@ -121,9 +121,9 @@ class LongTerm(MultiTask):
 
     def forecast(self, x: Tensor) -> Tensor:
         """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
-        maps = self.encoder.encode(x)
-        present = _present(maps, x)
+        present = present_bodies(x)
         rows = rows_of(present)
+        maps = self.encoder.encode(x)
         predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows))
         return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
 
@@ -250,11 +250,6 @@ def bodies_in(x: Tensor) -> Bodies:
     rows = rows_of(present_bodies(x))
     poses = body_poses(x, rows)
     return Bodies(rows, poses, (poses[:, :-1] != 0).any(3).any(2).all(1).nonzero()[:, 0])
-
-
-def _present(maps: BodyMaps, x: Tensor) -> Tensor:
-    """Which bodies of clips x (N, C, T, V, M) are there, (N, M) bool."""
-    return present_bodies(x) if maps.present is None else maps.present
 
 
 def _maps_at(maps: BodyMaps, rows: Tensor) -> Tensor:

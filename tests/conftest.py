@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def reference() -> Callable[[str], dict]:
         return arrays
 
     return load
+
+
+def free_port() -> int:
+    """A port for processes to meet at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def environment_of_two(rank: int, port: int) -> dict[str, str]:
+    """What torchrun tells one of two processes."""
+    values = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    return {name: str(value) for name, value in values.items()}
 
 
 def read_report(out: Path) -> list[list[str]]:

@@ -6,7 +6,6 @@ A start of `python main.py` takes seconds, most of them to load torch, and the s
 import multiprocessing
 import multiprocessing.connection
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 import main
+from conftest import environment_of_two, free_port
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # torch loads its compiler when a run asks for deterministic algorithms.
@@ -24,14 +24,14 @@ class MainProcess(CONTEXT.Process):
     """`python main.py` with these words, on one thread; what it says goes into the file `said`."""
 
     def __init__(
-        self, words: Sequence[str], said: Path, environment: Mapping[str, object] | None = None
+        self, words: Sequence[str], said: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         super().__init__()
         self.words, self.said, self.environment = list(words), said, dict(environment or {})
 
     def run(self) -> None:
         """In the new process."""
-        os.environ.update({name: str(value) for name, value in self.environment.items()})
+        os.environ.update(self.environment)
         out = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
@@ -55,13 +55,9 @@ class MainProcess(CONTEXT.Process):
 
 def run_two(words: Sequence[str], folder: Path) -> None:
     """The command in two processes that meet, as torchrun starts them; fails with what both said if one does."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    meeting = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    port = free_port()
     processes = [
-        MainProcess(words, folder / f"rank{rank}.txt", {**meeting, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in (0, 1)
+        MainProcess(words, folder / f"rank{rank}.txt", environment_of_two(rank, port)) for rank in (0, 1)
     ]
     for process in processes:
         process.start()

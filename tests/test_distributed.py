@@ -1,7 +1,6 @@
 """Alone everything does nothing; in two processes values, flags and ragged tensors meet."""
 
 import os
-import socket
 import time
 import traceback
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import environment_of_two, free_port
 from torchlight import distributed
 
 
@@ -108,14 +108,7 @@ def gather_all(rank: int, folder: Path) -> dict[str, Any]:
 
 
 def process(rank: int, port: int, out: str) -> None:
-    environment = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    os.environ.update({name: str(value) for name, value in environment.items()})
+    os.environ.update(environment_of_two(rank, port))
     torch.set_num_threads(1)
     try:
         distributed.init("cpu")
@@ -125,12 +118,6 @@ def process(rank: int, port: int, out: str) -> None:
     except Exception:
         Path(out, f"{rank}.txt").write_text(traceback.format_exc())
         raise
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def test_two_processes_meet(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -177,8 +178,8 @@ def load_weights(
     network = f"{type(module).__module__}.{type(module).__qualname__}"
     if lines:
         # The count of a batch norm fits whatever its width.
-        counted = [key for key in common if not key.endswith(".num_batches_tracked")]
-        fitting = [key for key in counted if key not in mismatched]
+        of_any_width = [key for key in common if key.endswith(".num_batches_tracked")]
+        fitting = [key for key in common if key not in (*mismatched, *of_any_width)]
         lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
         raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
     if not common:
@@ -193,11 +194,9 @@ def _remedy(failing: Sequence[str], fitting: Sequence[str]) -> str:
     """What to do about keys that do not fit a network, beside those that do."""
     if not fitting:
         return "nothing fits: these are weights of another network"
-    taken = {key[:end] for key in fitting for end in _ends_of_names(key)}
+    taken = {name for key in fitting for name in _names_above(key)}
     # The least that can be named, such that nothing is lost that fits.
-    names = {
-        next((key[:end] for end in _ends_of_names(key) if key[:end] not in taken), key) for key in failing
-    }
+    names = {next((name for name in _names_above(key) if name not in taken), key) for key in failing}
     if len(names) > NUM_NAMED:
         return (
             "so much differs that the network was built by other arguments: take model, method and their arguments "
@@ -206,9 +205,9 @@ def _remedy(failing: Sequence[str], fitting: Sequence[str]) -> str:
     return f"name in ignore_weights what need not be loaded, e.g. ignore_weights=[{', '.join(sorted(names))}]"
 
 
-def _ends_of_names(key: str) -> list[int]:
-    """Where the names of a key's modules end, the outermost first, and the key itself."""
-    return [*(place for place, letter in enumerate(key) if letter == "."), len(key)]
+def _names_above(key: str) -> list[str]:
+    """Names of the modules that a key lies in, the outermost first, and the key itself: a, a.b, a.b.c."""
+    return list(accumulate(key.split("."), lambda above, word: f"{above}.{word}"))
 
 
 def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
