@@ -105,13 +105,13 @@ class FutureDecoder(nn.Module):
     def __init__(
         self,
         feature_dim: int,
-        in_channels: int = 3,
+        in_channels: int,
         *,
-        num_predict: int = 10,
-        layout: str = "ntu-rgb+d",
-        decoder_hidden: int = 64,
-        decoder_block: int = 3,
-        num_recent: int = 10,
+        num_predict: int,
+        layout: str,
+        decoder_hidden: int,
+        decoder_block: int,
+        num_recent: int,
     ) -> None:
         super().__init__()
         sizes = {

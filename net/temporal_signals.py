@@ -53,6 +53,10 @@ class MemoryQueue(nn.Module):
         self.keys.index_copy_(0, places, columns[:, :-1])
         self.label.index_copy_(0, places, columns[:, -1].long())
 
+    def forget_labels(self) -> None:
+        """Take the keys for those of unknown actions, as where they were learnt from other classes."""
+        self.label.fill_(-1)
+
 
 class TemporalSignals(nn.Module):
     """Losses of the frames of a body's feature map, beside those of another view of the same clip.
@@ -81,10 +85,10 @@ class TemporalSignals(nn.Module):
         self,
         width: int,
         *,
-        embedding: int = 128,
-        queue_size: int = 32768,
-        num_segment: int = 5,
-        temperature: float = 0.1,
+        embedding: int,
+        queue_size: int,
+        num_segment: int,
+        temperature: float,
     ) -> None:
         super().__init__()
         if num_segment < 1 or embedding < 1:

@@ -12,6 +12,7 @@ from feeder.streams import MOVING
 from net.contrast import SelfSupervised
 from net.future import beside_first
 from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
+from net.temporal_signals import MemoryQueue
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, TrainViewConfig, ViewConfig
@@ -148,6 +149,13 @@ class Teaching(Processor):
         if self.config.method is None:
             return model
         return self.build_from("method", base_encoder=model)
+
+    def load_weights(self, path: str) -> None:
+        """See `Experiment.load_weights`; labels in their queues may be of other classes, and are dropped."""
+        super().load_weights(path)
+        for part in self.model.modules():
+            if isinstance(part, MemoryQueue):
+                part.forget_labels()
 
     def trained_network(self) -> nn.Module:
         """See `Experiment.trained_network`."""

@@ -23,11 +23,15 @@ def unit(*angles):
     return torch.stack((turned.cos(), turned.sin()), 1)
 
 
+def fresh_signals(width, *, embedding=1, queue_size=2, num_segment=2):
+    return TemporalSignals(
+        width, embedding=embedding, queue_size=queue_size, num_segment=num_segment, temperature=TEMPERATURE
+    )
+
+
 def signals(*, queue_angles=(90.0, 180.0), num_segment=2):
     """Signals on frames that are their own embeddings, against a queue of two keys."""
-    made = TemporalSignals(
-        2, embedding=2, queue_size=len(queue_angles), num_segment=num_segment, temperature=TEMPERATURE
-    )
+    made = fresh_signals(2, embedding=2, queue_size=len(queue_angles), num_segment=num_segment)
     for name in made.projectors:
         made.projectors[name] = torch.nn.Identity()
     for queue in made.queues.values():
@@ -126,7 +130,7 @@ class TestOrder:
 
     def test_the_right_answer_costs_nothing_and_the_wrong_one_much(self):
         torch.manual_seed(0)
-        made = TemporalSignals(1, embedding=1, queue_size=1)
+        made = fresh_signals(1)
         made.order_frame = torch.nn.Identity()
 
         class Judge(torch.nn.Module):
@@ -153,7 +157,7 @@ class TestOrder:
         ],
     )
     def test_each_half_gives_its_frames(self, num_frame, places):
-        made = TemporalSignals(1, embedding=1, queue_size=1)
+        made = fresh_signals(1)
         made.order_frame = torch.nn.Identity()
         seen = []
         made.order_head.register_forward_pre_hook(lambda head, args: seen.append(args[0]))
@@ -164,7 +168,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("num_frame", [1, 2, 7, 8, 16])
     def test_maps_of_any_length_do(self, num_frame):
-        made = TemporalSignals(4, embedding=3, queue_size=2)
+        made = fresh_signals(4, embedding=3, num_segment=5)
         frames = torch.randn(3, num_frame, 4)
         key = {name: F.normalize(torch.randn(3, num_frame, 3), dim=2) for name in made.CONTRASTS}
         losses = made(frames, key, made.LOSSES)[0]

@@ -771,19 +771,21 @@ def test_losses_are_means_over_judged_joints():
         assert loss(predicted.bfloat16(), target, scored).dtype == torch.float32
 
 
-def decoder(**changes):
+def fresh_decoder(**changes):
+    sizes = {"num_predict": 4, "decoder_hidden": 6, "decoder_block": 2, "num_recent": 3}
+    return FutureDecoder(5, 3, layout="ntu-rgb+d", **sizes | changes)
+
+
+def decoder():
     torch.manual_seed(0)
-    made = FutureDecoder(
-        5, 3, **{"num_predict": 4, "decoder_hidden": 6, "decoder_block": 2, "num_recent": 3} | changes
-    )
+    made = fresh_decoder()
     torch.nn.init.normal_(made.out.weight)
     return made.eval()
 
 
 def test_decoder_adds_to_the_last_pose():
     bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
-    fresh = FutureDecoder(5, num_predict=4, decoder_hidden=6)
-    torch.testing.assert_close(fresh(maps, bodies), bodies[:, -1:].expand(-1, 4, -1, -1))
+    torch.testing.assert_close(fresh_decoder()(maps, bodies), bodies[:, -1:].expand(-1, 4, -1, -1))
     made = decoder()
     moved = made(maps, bodies) - bodies[:, -1:]
     assert moved.shape == (2, 4, 25, 3)
@@ -836,4 +838,4 @@ def test_to_come_or_to_leave_is_no_movement():
 @pytest.mark.parametrize("name", ["num_predict", "decoder_hidden", "decoder_block", "num_recent"])
 def test_sizes_of_the_decoder_are_one_or_more(name):
     with pytest.raises(ValueError, match=f"{name} is 0; give 1 or more"):
-        FutureDecoder(5, **{name: 0})
+        fresh_decoder(**{name: 0})

@@ -191,6 +191,23 @@ def test_encoder_of_the_network_serves_the_evaluations(config, whole, tmp_path):
     assert top1[0] == top1[1]
 
 
+def test_weights_bring_keys_without_the_actions_they_were_of(config, whole, tmp_path, monkeypatch):
+    given = torch.load(whole / "best.pt", weights_only=True)["model"]
+    assert (given["pose_queue.label"] >= 0).any()
+    found, real = [], Recognition.step
+
+    def looking(self, batch):
+        queue = self.model.pose_queue
+        found.append((queue.keys.clone(), queue.label.clone()))
+        return real(self, batch)
+
+    monkeypatch.setattr(Recognition, "step", looking)
+    assert run(config, tmp_path, "--debug", "--weights", str(whole / "best.pt")) == 0
+    keys, label = found[0]
+    torch.testing.assert_close(keys, given["pose_queue.keys"])
+    assert (label == -1).all()
+
+
 def test_problems_of_method_and_schedule_are_found_before_data_is_touched(config, tmp_path, capsys):
     args = ["method_args.layouts=a", "schedule.1.losses.segmen=1.0", "data.path=nowhere.h5"]
     assert run(config, tmp_path, *args) == 2
