@@ -135,3 +135,23 @@ def test_whitening_can_be_left_out_and_views_are_those_meant(name):
     assert turns == [3.14]
     seen = [step["Rotate"]["max_angle"][1] for step in config.test_view.augment if "Rotate" in step]
     assert seen == ([1.0] if name == "finetune" else [3.14])
+
+
+@pytest.mark.parametrize("name", ["ntu60/xsub/train.yaml", "ntu60/xsub/as_gcn.yaml", "nw_ucla/train.yaml"])
+def test_phases_train_at_their_full_rates(name, tiny_data, tmp_path):
+    """Losses of very different sizes share a phase's rate; a run that came to one too high would stop there."""
+    path = CONFIG / name
+    narrow = ["model_args.hidden_channels=4"]
+    if "as_gcn" in load(path).model:
+        narrow.append("model_args.link_hidden=8")
+    if load(path).method is not None:
+        narrow += ["method_args.queue_size=32", "method_args.embedding=8", "method_args.decoder_hidden=8"]
+    epochs = [f"schedule.{number}.num_epoch=1" for number in range(len(load(path).schedule))]
+    settings = [
+        *(f"data.path={tiny_data}", "data.layout=ntu-rgb+d", "data.num_body=2", "benchmark=xsub"),
+        *("data.num_class=4", "data.val_fraction=0", "select=last", "test_repeat=1", "min_epoch_clip=0"),
+        *("batch_size=8", "optim.warmup_epoch=0", "tensorboard=false", "device=cpu"),
+        *epochs,
+        f"num_epoch={len(epochs)}",
+    ]
+    assert main.main(["recognition", "-c", str(path), "-w", str(tmp_path), *settings, *narrow]) == 0
