@@ -86,9 +86,9 @@ class ActionalLinks(nn.Module):
     def losses(self, poses: Tensor, links: Links, *, variance: float = 5e-4) -> dict[str, Tensor]:
         """What the links are learnt by: `nll` of each next frame, and `kl` from the prior that links are few.
 
-        Section 3.2, eq. 7: a Gaussian of `variance` (metres squared) around each predicted coordinate, without its
-        constant, summed over time and coordinates; means over bodies and joints. A joint that comes or leaves has not
-        moved: only what is there in both frames counts.
+        Section 3.2, eq. 7: a Gaussian of `variance` (the view's unit, squared) around each predicted coordinate,
+        without its constant, summed over time and coordinates; means over bodies and joints that are there. A joint
+        that comes or leaves has not moved: only what is there in both frames counts.
         """
         predicted = at_least_float32(self.decoder(poses, links.edges))
         squared = (predicted - at_least_float32(poses[:, 1:])).square()
@@ -99,7 +99,9 @@ class ActionalLinks(nn.Module):
         share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
         share[0] = NO_LINK
         log_p = links.logits.log_softmax(-1)
-        kl = (log_p.exp() * (log_p - share.log())).sum((1, 2)).mean() / poses.shape[2]
+        of_body = (log_p.exp() * (log_p - share.log())).sum((1, 2)) / poses.shape[2]
+        present = there.any((1, 2))
+        kl = (of_body * present).sum() / present.sum().clamp(min=1)
         return {"nll": nll, "kl": kl}
 
 

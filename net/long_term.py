@@ -39,8 +39,8 @@ class LongTerm(MultiTask):
     temperature: by which similarities are divided.
     momentum: how much of itself the slow copy, which makes the keys, keeps in a step.
 
-    Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints (metres);
-    `pose_contrast`, see there; and those of the backbone, if it has any.
+    Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints, in metres where
+    the view leaves them so (`UnitBox` does not); `pose_contrast`, see there; and those of the backbone, if it has any.
 
     Raises ValueError for sizes, a momentum or a temperature out of range.
     """
@@ -204,15 +204,16 @@ class LongTerm(MultiTask):
             assert slow_maps is not None
             with torch.no_grad():
                 other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows))
+            # Bodies that are not there in the last frame seen have no pose to go on from: they are drawn nowhere.
+            predicted, other, rows = (each.index_select(0, bodies.stay) for each in (predicted, other, rows))
             label = None if lesson.label is None else lesson.label[rows // lesson.views[0].shape[4]]
-            losses["pose_contrast"] = self._pose_contrast(predicted, other, label, (last != 0).any((1, 2)))
+            losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
         return losses
 
-    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None, stays: Tensor) -> Tensor:
-        """Predicted poses (B, P, V, C) are drawn to those of the same action, in the batch and in the queue.
+    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None) -> Tensor:
+        """Predicted poses (B, P, V, C) are drawn to those of the same action (B,), in the batch and in the queue.
 
-        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone. Bodies that are not
-        there in the last frame seen, where `stays` (B,) is False, have no pose to go on from, and are drawn nowhere.
+        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
         """
         query = F.normalize(at_least_float32(self.pose_projector(unit_poses(predicted))), dim=1)
         with torch.no_grad():
@@ -224,9 +225,7 @@ class LongTerm(MultiTask):
         if label is None:
             positive = torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
         else:
-            label = torch.where(stays, label, -1)
             positive = label[:, None] == torch.cat((label, labels))
-        positive &= stays[:, None]
         queue.put(key, label)
         return supervised_contrast(similarity(query, keys) / self.temperature, positive)
 
@@ -238,18 +237,22 @@ class Bodies(NamedTuple):
     poses: (B, T, V, C).
     throughout: which of the B are there in all frames, (b,) int64. In streams of movements the last frame, from which
         nothing moves on, is 0 for all; it is not asked of any.
+    stay: which of the B are there in the last frame, (b',) int64.
     """
 
     rows: Tensor
     poses: Tensor
     throughout: Tensor
+    stay: Tensor
 
 
 def bodies_in(x: Tensor) -> Bodies:
     """The bodies that are there in clips x (N, C, T, V, M). A device is waited for."""
     rows = rows_of(present_bodies(x))
     poses = body_poses(x, rows)
-    return Bodies(rows, poses, (poses[:, :-1] != 0).any(3).any(2).all(1).nonzero()[:, 0])
+    there = (poses != 0).any(3).any(2)  # (B, T)
+    throughout, stay = (each.nonzero()[:, 0] for each in (there[:, :-1].all(1), there[:, -1]))
+    return Bodies(rows, poses, throughout, stay)
 
 
 def _maps_at(maps: BodyMaps, rows: Tensor) -> Tensor:

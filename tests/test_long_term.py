@@ -1,5 +1,6 @@
 """The long-term network: each signal on a case worked by hand, and what goes into which loss."""
 
+import copy
 import math
 
 import pytest
@@ -203,8 +204,7 @@ class TestPoseContrast:
     def loss(self, angles, others, label, **queue):
         poses, other = (self.rows(*each)[:, None, :, None] for each in (angles, others))
         label = None if label is None else torch.tensor(label)
-        stays = torch.ones(len(poses), dtype=torch.bool)
-        return float(self.network(**queue)._pose_contrast(poses, other, label, stays))
+        return float(self.network(**queue)._pose_contrast(poses, other, label))
 
     def test_unit_poses_forget_place_and_size(self):
         poses = torch.randn(2, 4, 5, 3)
@@ -399,22 +399,39 @@ def test_a_body_that_has_left_is_drawn_nowhere(label):
 
     stayed, left = taught(False), taught(True)
     assert left[1] < 3 * stayed[1]
-    # Nor is anybody drawn to it, or it to anybody.
-    labels = left[0].pose_queue.label[:8].tolist()
-    assert labels == ([0, 0, 1, -1, 0, 0, 1, 1] if label else [-1] * 8)
+    # Nor is anybody drawn to it later, or away from it.
+    queue = left[0].pose_queue
+    assert int(queue.pointer) == 7
+    assert queue.label[:7].tolist() == ([0, 0, 1, 0, 0, 1, 1] if label else [-1] * 7)
+    torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(16))
 
 
-@pytest.mark.parametrize("label", [None, torch.tensor([0, 0, 1, 1])])
+@pytest.mark.parametrize("label", [False, True])
 def test_a_body_that_has_left_draws_nothing(label):
-    poses, other = clips(4, frames=4).permute(0, 4, 2, 3, 1)[:, 0], torch.randn(4, 4, 25, 3)
-    stays = torch.tensor([True, True, False, True])
+    network = small().eval()
+    given = lesson(label=label)
+    for view in given.views:
+        view[1, :, 8:, :, 1] = 0
 
-    def loss(changed):
-        changed = torch.where((torch.arange(4) == changed)[:, None, None, None], -poses, poses)
-        return small()._pose_contrast(changed, other, label, stays)
+    def loss(changed=None):
+        fresh, views = copy.deepcopy(network), [view.clone() for view in given.views]
+        if changed is not None:
+            views[0][1, ..., changed] = -views[0][1, ..., changed]
+        return fresh.learn(given._replace(views=views), ("pose_contrast",)).losses["pose_contrast"]
 
-    torch.testing.assert_close(loss(2), loss(-1))
-    assert not torch.allclose(loss(3), loss(-1), rtol=1e-3)
+    torch.testing.assert_close(loss(changed=1), loss())
+    assert not torch.allclose(loss(changed=0), loss(), rtol=1e-3)
+
+
+def test_where_all_have_left_nobody_is_drawn():
+    network, given = small(), lesson()
+    for view in given.views:
+        view[:, :, 8:] = 0
+    loss = network.learn(given, ("pose_contrast",)).losses["pose_contrast"]
+    loss.backward()
+    assert float(loss) == 0
+    assert not any(p.grad.any() for p in network.parameters() if p.grad is not None)
+    assert int(network.pose_queue.pointer) == 0
 
 
 @pytest.mark.parametrize(("skip", "project"), [(False, True), (True, True), (True, False)])
