@@ -67,13 +67,13 @@ def unit_poses(poses: Tensor) -> Tensor:
 
 
 def mean_squared_error(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    """Mean over the coordinates (B, P, V, C) of the joints `scored` (B, P, V), in metres squared: ()."""
+    """Mean over the coordinates (B, P, V, C) of the joints `scored` (B, P, V), in the poses' unit, squared: ()."""
     squared = (at_least_float32(predicted) - at_least_float32(target)).square().mean(-1)
     return _masked_mean(squared, scored)
 
 
 def mean_distance(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    """Mean distance of the joints (B, P, V, C) that are `scored` (B, P, V), in metres: MPJPE, ()."""
+    """Mean distance of the joints (B, P, V, C) that are `scored` (B, P, V), in the poses' unit: MPJPE, ()."""
     # The norm has no derivative at 0.
     squared = (at_least_float32(predicted) - at_least_float32(target)).square().sum(-1)
     return _masked_mean((squared + 1e-12).sqrt(), scored)

@@ -70,6 +70,11 @@ class MultiTask(nn.Module):
         raise NotImplementedError
 
 
+def tasks_of(network: type) -> type[MultiTask]:
+    """The class whose names of losses hold for a network: `MultiTask` itself, which names none, for a plain one."""
+    return network if issubclass(network, MultiTask) else MultiTask
+
+
 def nothing(network: nn.Module) -> Tensor:
     """A loss of 0, (), whose gradient is 0 for all that learns: what a batch teaches that nobody is in."""
     return 0 * torch.stack([p.sum() for p in network.parameters() if p.requires_grad]).sum()

@@ -1,5 +1,6 @@
 """What a config makes: clips, views, batches and a network; and what is wrong with it, before any of these is."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -179,11 +180,14 @@ class Experiment:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            # Buffers are queues of keys, alike in all ranks and of many megabytes, and statistics of batch norms, of
-            # which an evaluation takes the first rank's.
-            self.network = DistributedDataParallel(
-                self.network, device_ids=ids, find_unused_parameters=several, broadcast_buffers=False
-            )
+            # Buffers are queues of keys, of many megabytes and alike in all ranks, which draw them by one seed, and
+            # statistics of batch norms, of which an evaluation takes the first rank's.
+            with warnings.catch_warnings():
+                # torch 2.13 has another name for it, which earlier ones do not know.
+                warnings.simplefilter("ignore", FutureWarning)
+                self.network = DistributedDataParallel(
+                    self.network, device_ids=ids, find_unused_parameters=several, broadcast_buffers=False
+                )
 
     def part_loader(self, feeder: Feeder) -> Loader:
         """Batches of a part's clips, as its training or evaluation wants them."""

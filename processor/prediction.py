@@ -12,7 +12,7 @@ from torch import Tensor
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from net.future import beside_first, scored_joints
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask
+from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, tasks_of
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.forecast import (
@@ -98,12 +98,12 @@ class Prediction(PairTeaching):
         if not any(problem.key in ("method", "model") for problem in problems):
             path, _ = config.network()
             network = build.import_class(path, packages)
-            if FUTURE not in getattr(network, "LOSSES", ()):
+            if FUTURE not in tasks_of(network).LOSSES:
                 text = f"{path} predicts no poses; use method: net.long_term.LongTerm, or a "
                 problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
             else:
                 problems += _ahead_problems(config, cls.hidden_frames(config, packages))
-            labelled = cls.counting(config) & set(getattr(network, "USE_LABEL", ()))
+            labelled = cls.counting(config) & set(tasks_of(network).USE_LABEL)
             if config.data.label_fraction < 1 and not labelled:
                 text = "; no loss that counts uses labels, so all clips teach: leave it at 1"
                 problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
@@ -285,6 +285,8 @@ def _view_problems(key: Literal["train_view", "test_view"], config: PredictionCo
         text = f"takes {found} frames, but observe is {config.observe}; a view holds "
         problems.append(Problem(length, text + "those and the ones to come"))
     elif key == "test_view" and found != config.observe + config.predict:
-        text = f"takes {found} frames, but observe + predict are {config.observe + config.predict}; write "
-        problems.append(Problem(length, text + '"${add:${observe},${predict}}"'))
+        text = (
+            f"takes {found} frames, but observe + predict are {config.observe + config.predict}; set it to "
+        )
+        problems.append(Problem(length, text + 'that, or in a file to "${add:${observe},${predict}}"'))
     return problems

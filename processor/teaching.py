@@ -11,7 +11,7 @@ from feeder.loader import Batch
 from feeder.streams import MOVING
 from net.contrast import SelfSupervised
 from net.future import beside_first
-from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught
+from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught, tasks_of
 from net.temporal_signals import MemoryQueue
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
@@ -88,11 +88,11 @@ class Teaching(Processor):
         """What the losses that count need of views and stream, and do not find."""
         compared, views = comparing(network, counting), cls.train_views(config)
         problems = _key_problems(compared, views)
-        posing = [name for name in getattr(network, "NEED_POSES", ()) if name in counting]
+        posing = [name for name in tasks_of(network).NEED_POSES if name in counting]
         if posing and config.stream in MOVING:
             problems.append(cls.moving_stream(config, posing))
         hidden = cls.hidden_frames(config, packages)
-        if hidden is not None and set(counting) & set(getattr(network, "NEED_FUTURE", ())):
+        if hidden is not None and set(counting) & set(tasks_of(network).NEED_FUTURE):
             made = list(views)[: 2 if compared else 1]
             problems += [
                 each for key in made for each in hidden_problems(key, views[key], config, hidden[key])
@@ -173,23 +173,33 @@ class Teaching(Processor):
 
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
-        found, backbone = super().cautions(), self._backbone()
+        found, backbone, config = super().cautions(), self._backbone(), self.config
+        if config.method is None and config.method_args:
+            found.append(
+                f"method is null, so method_args ({', '.join(config.method_args)}) are given to nothing; "
+                f"{config.model} takes model_args"
+            )
         # Weights may bring what was learnt before.
-        if isinstance(backbone, Backbone) and backbone.needs_own_losses and self.config.weights is None:
+        if isinstance(backbone, Backbone) and backbone.needs_own_losses and config.weights is None:
             own = backbone.OWN_LOSSES
             if not set(own) & counting_losses(self.schedule):
-                remedy = "give them weights in schedule, as config/_base_/*as_gcn*.yaml does"
+                remedy = (
+                    "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes "
+                    "nll infinite), as config/_base_/*as_gcn*.yaml does"
+                )
                 if isinstance(self.model, SelfSupervised):
-                    remedy = f"choose another model, or a method that counts them, as {self.config.method} does not"
+                    remedy = (
+                        f"choose another model, or a method that counts them, as {config.method} does not"
+                    )
                 found.append(
-                    f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn: they "
+                    f"no phase counts {' or '.join(own)}, from which parts of {config.model} alone learn: they "
                     f"stay as they were drawn; {remedy}"
                 )
-        labels = {CROSS_ENTROPY, *getattr(self.model, "USE_LABEL", ())}
+        labels = {CROSS_ENTROPY, *tasks_of(type(self.model)).USE_LABEL}
         unlabelled = [
             phase.name for phase in self.schedule if phase.losses and not labels & set(phase.losses)
         ]
-        if unlabelled and self.config.data.label_fraction < 1:
+        if unlabelled and config.data.label_fraction < 1:
             found.append(
                 f"phases {', '.join(unlabelled)} need no labels, and see the labelled clips alone; to learn from all "
                 "clips first, pre-train, and take these weights to finetune_evaluation"
@@ -252,13 +262,13 @@ class PairTeaching(Teaching):
 
 def losses_of(network: type, model: type) -> list[str]:
     """Names of the losses that a schedule can give a network, whose backbone is a `model`."""
-    own = [*getattr(network, "LOSSES", ()), *getattr(model, "OWN_LOSSES", ())]
+    own = [*tasks_of(network).LOSSES, *(model.OWN_LOSSES if issubclass(model, Backbone) else ())]
     return [CROSS_ENTROPY, *dict.fromkeys(own)]
 
 
 def comparing(network: type, counting: Collection[str]) -> list[str]:
     """Which of the losses that count compare two views of a clip."""
-    return [name for name in getattr(network, "NEED_KEY", ()) if name in counting]
+    return [name for name in tasks_of(network).NEED_KEY if name in counting]
 
 
 def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:

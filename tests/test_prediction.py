@@ -514,7 +514,8 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
         (["test_view.sampling=[Crop]"], "test_view.sampling.0.Crop.num_frame:"),
         (
             ["test_view.sampling.0.Crop.num_frame=20"],
-            "test_view.sampling.0.Crop.num_frame: takes 20 frames, but observe + predict are 14; write",
+            "test_view.sampling.0.Crop.num_frame: takes 20 frames, but observe + predict are 14; set it to "
+            'that, or in a file to "${add:',
         ),
         (
             ["train_view.sampling.0.Crop.num_frame=8"],

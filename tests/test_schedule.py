@@ -433,6 +433,21 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
     assert not told("", "schedule.0.losses.nll=1.0")
 
 
+def test_arguments_that_nothing_takes_are_told(config, tmp_path):
+    def told(*settings):
+        words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
+        processor = Recognition(main.read_config(main.parse(words)))
+        processor.setup()
+        return [text for text in processor.cautions() if "method_args" in text]
+
+    (text,) = told("method=null", "method_args={_delete_: true, hop: 1}", "schedule=[]")
+    assert (
+        text == "method is null, so method_args (hop) are given to nothing; net.st_gcn.Model takes model_args"
+    )
+    assert not told("method=null", "method_args={_delete_: true}", "schedule=[]")
+    assert not told()
+
+
 def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config, tmp_path):
     def told(*settings):
         words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]

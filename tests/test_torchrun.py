@@ -58,6 +58,7 @@ def worker(launcher: subprocess.Popen, rank: int) -> int:
 def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, tmp_path):
     status, error = finish(torchrun(tiny_config, "num_epoch=2", "batch_size=8"))
     assert status == 0, error
+    assert "FutureWarning" not in error
     work = tmp_path / "work"
     saved = io.load_scores(work / "scores.npz")
     assert saved["name"].tolist() == [f"clip{clip:03d}" for clip in range(64, 96)]
