@@ -137,7 +137,13 @@ def test_whitening_can_be_left_out_and_views_are_those_meant(name):
     assert seen == ([1.0] if name == "finetune" else [3.14])
 
 
-@pytest.mark.parametrize("name", ["ntu60/xsub/train.yaml", "ntu60/xsub/as_gcn.yaml", "nw_ucla/train.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ntu60/xsub/train.yaml", "ntu60/xsub/as_gcn.yaml", "nw_ucla/train.yaml"),
+        *("ntu60/xsub/pretrain_long_term.yaml", "ntu60/xsub/predict_contrast.yaml"),
+    ],
+)
 def test_phases_train_at_their_full_rates(name, tiny_data, tmp_path):
     """Losses of very different sizes share a phase's rate; a run that came to one too high would stop there."""
     path = CONFIG / name
@@ -154,4 +160,5 @@ def test_phases_train_at_their_full_rates(name, tiny_data, tmp_path):
         *epochs,
         f"num_epoch={len(epochs)}",
     ]
-    assert main.main(["recognition", "-c", str(path), "-w", str(tmp_path), *settings, *narrow]) == 0
+    command = COMMANDS[path][3]
+    assert main.main([command, "-c", str(path), "-w", str(tmp_path), *settings, *narrow]) == 0
