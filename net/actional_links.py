@@ -27,7 +27,7 @@ class Links(NamedTuple):
     """Links of B bodies.
 
     logits: (B, P, 1 + L) of each pair's type, "no link" first.
-    edges: (B, P, 1 + L), 1 at the type that was drawn; gradients are those of the softmax.
+    edges: (B, P, 1 + L), 1 at the type that was drawn, with the softmax's gradients; or each type's share.
     """
 
     logits: Tensor
@@ -49,6 +49,9 @@ class ActionalLinks(nn.Module):
     num_link: L.
     dropout: probability inside the MLPs and the decoder.
     temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
+    likeliest: whether in eval mode each pair has its likeliest type, as with the published code's noise at 0, and not
+        the mean of what training draws. By the prior "no link" soon is the likeliest of all pairs, though links are
+        drawn for a sixth of them: what was trained with links would be tested with none.
 
     Raises ValueError for fewer than two frames, other sizes below 1, or a temperature that is not above 0.
     """
@@ -62,6 +65,7 @@ class ActionalLinks(nn.Module):
         num_link: int = 2,
         dropout: float = 0.5,
         temperature: float = 0.5,
+        likeliest: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"num_frame": (num_frame, 2), "hidden": (hidden, 1), "num_link": (num_link, 1)}
@@ -70,15 +74,18 @@ class ActionalLinks(nn.Module):
                 raise ValueError(f"{name} is {value}; give {least} or more")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; give more than 0")
-        self.num_frame, self.num_link, self.temperature = num_frame, num_link, temperature
+        self.num_frame, self.num_link = num_frame, num_link
+        self.temperature, self.likeliest = temperature, likeliest
         self.encoder = InteractionEncoder(in_channels * num_frame, hidden, 1 + num_link, dropout)
         self.decoder = InteractionDecoder(in_channels, hidden, 1 + num_link, dropout)
 
     def forward(self, poses: Tensor) -> Links:
-        """Links of bodies (B, T, V, C): drawn at random in training, the likeliest in eval mode."""
+        """Links of bodies (B, T, V, C): drawn at random in training, their mean in eval mode, or the likeliest."""
         logits = at_least_float32(self.encoder(poses.transpose(1, 2).flatten(2)))
         if self.training:
             return Links(logits, F.gumbel_softmax(logits, self.temperature, hard=True))
+        if not self.likeliest:
+            return Links(logits, logits.softmax(-1))
         soft = (logits / self.temperature).softmax(-1)
         hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
         return Links(logits, hard - soft.detach() + soft)

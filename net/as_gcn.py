@@ -58,7 +58,7 @@ class Model(Backbone, MultiTask):
     hidden_channels: width of the first blocks, doubled at the fourth and seventh.
     num_predict: P.
     dropout: probability in all blocks.
-    num_link_frame, link_hidden, num_link, link_dropout: see `net.actional_links.ActionalLinks`.
+    num_link_frame, link_hidden, num_link, link_dropout, likeliest_links: see `net.actional_links.ActionalLinks`.
     link_weight: of what actional links bring, beside the structural ones.
     link_gradient: whether class scores and future poses change the links, too. As published they do not: links
         learn from `nll` and `kl` alone.
@@ -90,6 +90,7 @@ class Model(Backbone, MultiTask):
         link_hidden: int = 128,
         num_link: int = 2,
         link_dropout: float = 0.5,
+        likeliest_links: bool = False,
         link_weight: float = 0.5,
         link_gradient: bool = False,
         skip_empty_bodies: bool = False,
@@ -142,7 +143,12 @@ class Model(Backbone, MultiTask):
         self.fcn = PointwiseHead(self.feature_dim, num_class, 1)
         self.apply(initialise)
         self.links = ActionalLinks(
-            in_channels, num_link_frame, hidden=link_hidden, num_link=num_link, dropout=link_dropout
+            in_channels,
+            num_link_frame,
+            hidden=link_hidden,
+            num_link=num_link,
+            dropout=link_dropout,
+            likeliest=likeliest_links,
         )
 
     @property

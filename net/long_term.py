@@ -215,10 +215,9 @@ class LongTerm(MultiTask):
 
         Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
         """
-        query = F.normalize(at_least_float32(self.pose_projector(unit_poses(predicted))), dim=1)
+        query = _embed_poses(self.pose_projector, predicted)
         with torch.no_grad():
-            slow = self.slow["pose_projector"](unit_poses(other))
-            key = F.normalize(at_least_float32(slow), dim=1)
+            key = _embed_poses(self.slow["pose_projector"], other)
         queue = self.pose_queue
         # As they are now: gradients are taken after the queue has moved on.
         keys, labels = torch.cat((key, queue.keys)), queue.label.clone()
@@ -253,6 +252,13 @@ def bodies_in(x: Tensor) -> Bodies:
     there = (poses != 0).any(3).any(2)  # (B, T)
     throughout, stay = (each.nonzero()[:, 0] for each in (there[:, :-1].all(1), there[:, -1]))
     return Bodies(rows, poses, throughout, stay)
+
+
+def _embed_poses(projector: nn.Module, poses: Tensor) -> Tensor:
+    """Embeddings (B, E) of poses (B, P, V, C), of length 1."""
+    unit = unit_poses(poses)
+    # With entries of size 1: beside smaller ones the projector's biases make all poses alike, and little is learnt.
+    return F.normalize(at_least_float32(projector(unit * unit.shape[1] ** 0.5)), dim=1)
 
 
 def _maps_at(maps: BodyMaps, rows: Tensor) -> Tensor:

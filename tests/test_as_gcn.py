@@ -50,7 +50,7 @@ def published(reference):
     meta = outputs["meta"]
     model = Model(
         3, 60, max_hop=meta["max_hop"], link_hidden=meta["n_hid"], link_weight=meta["lamda_act"], dropout=0.0,
-        link_dropout=0.0,
+        link_dropout=0.0, likeliest_links=True,
     )  # fmt: skip
     made = {"seed_offset": meta["seed_offset"], "gain": meta["gain"]}
     weights = weights_by_formula(meta["keys_model"], **made)
@@ -107,7 +107,7 @@ def small_model(**options):
 
 def beside_textbook(**options):
     """Ours and the textbook's with the same weights; batch norms are those of training, the links are not drawn."""
-    ours = small_model(**options)
+    ours = small_model(**options, likeliest_links=True)
     usual = textbook_as_gcn.ASGCN(ours.A, 5, hidden_channels=4, hidden=8, dropout=0.0).double()
     usual.load_state_dict(ours.state_dict())
     for model in (ours, usual):
@@ -356,9 +356,30 @@ def test_links_are_drawn_in_training_alone():
     assert not torch.equal(links, draw(True, 1)[0])
 
 
+def test_links_are_tested_by_the_mean_of_what_training_draws():
+    """The likeliest types may be "no link" everywhere, though training draws many links."""
+    links = small_model().links
+    with torch.no_grad():
+        links.encoder.fc_out.bias.copy_(torch.tensor([2.0, 0.5, -0.5]))
+        links.encoder.fc_out.weight.mul_(0.1)
+    poses = torch.randn(2, 50, 25, 3).double()
+    mean = links.eval()(poses)
+    links.encoder.eval()
+    links.training = True
+    torch.manual_seed(0)
+    drawn = torch.stack([links(poses).edges for _ in range(400)]).mean(0)
+    assert (drawn - mean.edges).abs().max() < 0.12
+    assert (drawn - mean.edges).mean((0, 1)).abs().max() < 0.005
+    assert mean.edges.argmax(-1).eq(0).float().mean() > 0.9
+    adjacency = mean.adjacency()
+    eye = torch.eye(25, dtype=torch.bool)
+    assert adjacency[:, :, ~eye].min() > 0
+    torch.testing.assert_close(adjacency.sum(2), torch.full_like(adjacency[:, :, 0], 0.1))
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_gradients_of_edges_are_those_of_the_softmax(train):
-    ours = small_model().train(train)
+    ours = small_model(likeliest_links=True).train(train)
     torch.manual_seed(2)
     links = ours.links(torch.randn(2, 50, 25, 3).double())
     assert_same(links.edges.detach().sort(-1).values, torch.eye(3).double()[2].expand(2, 600, 3))
