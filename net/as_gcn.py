@@ -28,6 +28,7 @@ from net.utils.dropout import Dropout
 from net.utils.gcn import (
     GraphConv,
     Neighbours,
+    PaddingMode,
     SpatialTemporalBlock,
     add_bias,
     bias_of_joints,
@@ -57,6 +58,7 @@ class Model(Backbone, MultiTask):
     layout, strategy, max_hop: of the structural links, see `net.utils.graph.Graph`.
     hidden_channels: width of the first blocks, doubled at the fourth and seventh.
     num_predict: P.
+    padding_mode: of the encoder's blocks, see `net.st_gcn.Model`.
     dropout: probability in all blocks.
     num_link_frame, link_hidden, num_link, link_dropout, likeliest_links: see `net.actional_links.ActionalLinks`.
     link_weight: of what actional links bring, beside the structural ones.
@@ -85,6 +87,7 @@ class Model(Backbone, MultiTask):
         max_hop: int = 4,
         hidden_channels: int = 64,
         num_predict: int = 10,
+        padding_mode: PaddingMode = "zeros",
         dropout: float = 0.5,
         num_link_frame: int = 50,
         link_hidden: int = 128,
@@ -112,7 +115,11 @@ class Model(Backbone, MultiTask):
         for index, (factor, stride) in enumerate(BLOCKS):
             width = factor * hidden_channels
             block = SpatialTemporalBlock(
-                conv(width_in, width), stride=stride, dropout=dropout, residual=index > 0
+                conv(width_in, width),
+                stride=stride,
+                padding_mode=padding_mode,
+                dropout=dropout,
+                residual=index > 0,
             )
             self.add_module(f"class_layer_{index}", block)
             width_in = width

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
-from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock, initialise, normalise_rows
+from net.utils.gcn import (
+    Neighbours,
+    PaddingMode,
+    SpatialGraphConv,
+    SpatialTemporalBlock,
+    initialise,
+    normalise_rows,
+)
 from net.utils.graph import Graph
 
 # Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
@@ -31,6 +38,8 @@ class Model(Backbone):
     hidden_dim: D, width of the last block.
     edge_importance_weighting: whether every block learns a factor for each entry of the adjacency.
     temporal_kernel_size: frames a block sees at once; odd.
+    padding_mode: what a block sees before the first frame and after the last: "zeros", as published, or "replicate"
+        for these frames themselves, see `net.utils.gcn.SpatialTemporalBlock`.
     dropout: probability in all blocks but the first; ST-GCN trained with 0.5.
     skip_empty_bodies: run the network on the bodies that are there (any value other than 0) and average over
         those; a clip without a body has the feature 0. If False, absent bodies are convolved as zeros and
@@ -54,6 +63,7 @@ class Model(Backbone):
         hidden_dim: int = 256,
         edge_importance_weighting: bool = True,
         temporal_kernel_size: int = 9,
+        padding_mode: PaddingMode = "zeros",
         dropout: float = 0.0,
         skip_empty_bodies: bool = False,
     ) -> None:
@@ -72,6 +82,7 @@ class Model(Backbone):
                 SpatialGraphConv(width_in, width, neighbours=neighbours),
                 kernel_size=temporal_kernel_size,
                 stride=stride,
+                padding_mode=padding_mode,
                 dropout=dropout if index > 0 else 0.0,
                 residual=index > 0,
             )

@@ -293,7 +293,8 @@ class Processor(Experiment):
         except yaml.YAMLError:  # another program's
             return
         for change in changed:
-            if change.startswith(keys):
+            # The mode has no weights of its own, by which it would be known.
+            if change.startswith((*keys, "model_args.padding_mode ")):
                 self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:

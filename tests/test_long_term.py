@@ -233,6 +233,21 @@ class TestPoseContrast:
         assert self.loss((0,), (30,), (3,), **{**queue, "queue_angles": (50.0, 340.0)}) > before
 
 
+@pytest.mark.parametrize("backbone", [st_gcn.Model, as_gcn.Model])
+def test_without_zeros_around_it_a_clip_that_stands_still_tells_nothing(backbone):
+    """Zeros before and after tell where a frame is: which one it is, and in what order, is then known unseen."""
+    for mode in ("zeros", "replicate"):
+        torch.manual_seed(0)
+        encoder = backbone(3, 5, hidden_channels=4, dropout=0.0, padding_mode=mode)
+        network = small(encoder).eval()
+        still = clips(4)[:, :, :1].expand(-1, -1, 32, -1, -1)
+        maps = encoder.encode(still).maps
+        difference = (maps - maps[:, :, :1]).abs().max() / maps.abs().max()
+        assert bool(difference > 1e-3) == (mode == "zeros")
+    loss = network.learn(Lesson([still, still]), ("intra_frame",)).losses["intra_frame"]
+    assert float(loss) == pytest.approx(math.log(8), abs=1e-4)
+
+
 def test_a_fresh_projector_tells_poses_apart():
     """Where all begin alike, no gradient parts them: a contrast then stays at chance for hundreds of steps."""
     torch.manual_seed(0)

@@ -104,8 +104,10 @@ def test_weights_scored_on_another_input_say_so(finished, tmp_path, capsys):
     assert run(config, *test) == 0
     assert "warning" not in capsys.readouterr().out
     assert run(config, *test, "stream=bone", "--overwrite") == 0
-    said = "warning: these weights were trained with another input: stream was 'joint', is 'bone'"
-    assert said in capsys.readouterr().out
+    said = "warning: these weights were trained with another input: "
+    assert f"{said}stream was 'joint', is 'bone'" in capsys.readouterr().out
+    assert run(config, *test, "model_args.padding_mode=replicate", "--overwrite") == 0
+    assert f"{said}model_args.padding_mode was None, is 'replicate'" in capsys.readouterr().out
 
 
 def files_of(folder) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ B bodies (N clips x M), C channels, T frames, V joints, K adjacency subsets, F =
 neighbouring numbers, and no convolution has to change the layout.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -96,13 +96,19 @@ def normalise_rows(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
     return norm(rows.flatten(2).flatten(0, 1)).view(rows.shape)
 
 
+# What a temporal convolution sees before the first frame and after the last.
+PaddingMode = Literal["zeros", "replicate"]
+
+
 class SpatialTemporalBlock(nn.Module):
     """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
 
     gcn: the graph convolution, from C to C' channels.
     kernel_size: frames that the temporal convolution sees; odd.
     stride: every stride-th frame is kept.
-    padding: frames of zeros at either end; None for as many as keep the length.
+    padding: frames at either end; None for as many as keep the length.
+    padding_mode: what these hold, see `torch.nn.Conv2d`. With "zeros" a map tells where in the clip its frames are;
+        with "replicate" that of a clip that stands still is the same throughout.
     dropout: probability.
     residual: whether the input is added to the output (through a 1x1 convolution where their shapes differ).
     """
@@ -114,6 +120,7 @@ class SpatialTemporalBlock(nn.Module):
         kernel_size: int = 9,
         stride: int = 1,
         padding: int | None = None,
+        padding_mode: PaddingMode = "zeros",
         dropout: float = 0.0,
         residual: bool = True,
     ) -> None:
@@ -124,7 +131,14 @@ class SpatialTemporalBlock(nn.Module):
         self.tcn = nn.Sequential(
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0)),
+            nn.Conv2d(
+                out_channels,
+                out_channels,
+                (kernel_size, 1),
+                (stride, 1),
+                (padding, 0),
+                padding_mode=padding_mode,
+            ),
             nn.BatchNorm2d(out_channels),
             Dropout(dropout, inplace=True),
         )
