@@ -290,7 +290,8 @@ def test_as_gcn_s_contests_compare_the_same_losses_and_scores():
     """Small networks with the same weights, nothing drawn, one body: the textbook's future is of the first."""
     torch.manual_seed(0)
     names = [name for name in benchmark_network.CONTESTS if name.startswith("AS-GCN")]
-    ours = as_gcn.Model(3, 60, hidden_channels=4, link_hidden=8, dropout=0.0).double().eval()
+    sizes = {"hidden_channels": 4, "link_hidden": 8}
+    ours = as_gcn.Model(3, 60, **sizes, dropout=0.0, likeliest_links=True).double().eval()
     for parameter in ours.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
     A = benchmark_network.CONTESTS[names[0]].textbook.make().A
