@@ -233,6 +233,26 @@ class TestPoseContrast:
         assert self.loss((0,), (30,), (3,), **{**queue, "queue_angles": (50.0, 340.0)}) > before
 
 
+# -- the network -------------------------------------------------------------------------------------------
+
+
+def small(backbone=None, **more):
+    torch.manual_seed(0)
+    backbone = backbone or st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8)
+    arguments = {"num_predict": 4, "decoder_hidden": 8, "decoder_block": 1, "num_recent": 3, "embedding": 6}
+    return LongTerm(backbone, **{**arguments, "queue_size": 16, "momentum": 0.75, **more})
+
+
+def clips(count=4, *, frames=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 2, frames, 25, 3, generator=generator).permute(0, 4, 2, 3, 1)
+
+
+def lesson(count=4, *, label=True):
+    labels = torch.arange(count) % 2 if label else None
+    return Lesson([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
+
+
 @pytest.mark.parametrize("backbone", [st_gcn.Model, as_gcn.Model])
 def test_without_zeros_around_it_a_clip_that_stands_still_tells_nothing(backbone):
     """Zeros before and after tell where a frame is: which one it is, and in what order, is then known unseen."""
@@ -260,26 +280,6 @@ def test_a_fresh_projector_tells_poses_apart():
     network.pose_queue = MemoryQueue(128, 1)
     loss = network.learn(Lesson([x, x]), ("pose_contrast",)).losses["pose_contrast"]
     assert float(loss) < 0.3 * math.log(17)
-
-
-# -- the network -------------------------------------------------------------------------------------------
-
-
-def small(backbone=None, **more):
-    torch.manual_seed(0)
-    backbone = backbone or st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8)
-    arguments = {"num_predict": 4, "decoder_hidden": 8, "decoder_block": 1, "num_recent": 3, "embedding": 6}
-    return LongTerm(backbone, **{**arguments, "queue_size": 16, "momentum": 0.75, **more})
-
-
-def clips(count=4, *, frames=12, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 2, frames, 25, 3, generator=generator).permute(0, 4, 2, 3, 1)
-
-
-def lesson(count=4, *, label=True):
-    labels = torch.arange(count) % 2 if label else None
-    return Lesson([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
 
 
 SIGNALS = TemporalSignals.LOSSES

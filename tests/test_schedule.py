@@ -107,6 +107,14 @@ def config(tiny_data, tmp_path_factory):
     return write_config(tiny_data, tmp_path_factory.mktemp("schedule"))
 
 
+def set_up(config, work, *settings):
+    """A processor that has its data and network."""
+    words = ["recognition", "-c", str(config), "-w", str(work), *settings]
+    processor = Recognition(main.read_config(main.parse(words)))
+    processor.setup()
+    return processor
+
+
 def run(config, work, *args):
     return main.main(["recognition", "-c", str(config), "-w", str(work), *args])
 
@@ -422,9 +430,7 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
     def told(more, *settings):
         as_gcn = "_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8"
         args = ["model=net.as_gcn.Model", f"model_args={{{as_gcn}{more}}}", *settings]
-        words = ["recognition", "-c", str(config), "-w", str(tmp_path), *args]
-        processor = Recognition(main.read_config(main.parse(words)))
-        processor.setup()
+        processor = set_up(config, tmp_path, *args)
         said = "no phase counts nll or kl, from which parts of net.as_gcn.Model alone learn"
         return any(said in text for text in processor.cautions())
 
@@ -435,9 +441,7 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
 
 def test_arguments_that_nothing_takes_are_told(config, tmp_path):
     def told(*settings):
-        words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
-        processor = Recognition(main.read_config(main.parse(words)))
-        processor.setup()
+        processor = set_up(config, tmp_path, *settings)
         return [text for text in processor.cautions() if "method_args" in text]
 
     (text,) = told("method=null", "method_args={_delete_: true, hop: 1}", "schedule=[]")
@@ -450,9 +454,7 @@ def test_arguments_that_nothing_takes_are_told(config, tmp_path):
 
 def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config, tmp_path):
     def told(*settings):
-        words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
-        processor = Recognition(main.read_config(main.parse(words)))
-        processor.setup()
+        processor = set_up(config, tmp_path, *settings)
         return [text for text in processor.cautions() if "need no labels" in text]
 
     few = ["data.label_fraction=0.5", "schedule.1.losses.pose_contrast=1.0"]
@@ -465,18 +467,14 @@ def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config
 def test_cudnn_is_not_to_time_a_method_s_convolutions_anew_in_every_step(config, tmp_path, monkeypatch):
     """Its decoder runs on the bodies that are there, though the backbone takes all."""
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    words = ["recognition", "-c", str(config), "-w", str(tmp_path), "model_args.skip_empty_bodies=false"]
-    processor = Recognition(main.read_config(main.parse(words)))
-    processor.setup()
+    processor = set_up(config, tmp_path, "model_args.skip_empty_bodies=false")
     assert processor.varies_batch()
 
 
 def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
-    words = ["recognition", "-c", str(config), "-w", str(tmp_path), "compile=true"]
-    processor = Recognition(main.read_config(main.parse(words)))
-    processor.setup()
+    processor = set_up(config, tmp_path, "compile=true")
     assert compiled == [processor.network]
     assert isinstance(processor.network, Learner)
 
