@@ -9,7 +9,7 @@ those named after cross-subject (benchmark xsub) and cross-view (xview), cross_s
 are; without one, its benchmark is left out.
 
 A clip is called after its sequence and the line of its label: 0002-L_001. Frames of a label count from 1, and the
-last one belongs to the clip. Part I does not say who acts; there, draw the validation part with data.val_by=random.
+last one belongs to the clip. Part I does not say who acts; there, draw the validation part with data.val_by=sequence.
 
 What cannot be used is skipped and listed in OUT.report.csv, as are labels that run past their sequence, which are
 cut short, and sequences that the split files and the folders do not agree on.

@@ -33,8 +33,9 @@ class Feeder:
         num_class: of the labels after `label_map`; the data must agree.
         num_body: M; a clip's bodies beyond it are left out.
         val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
-        val_by: `subject` holds out whole subjects, as many as come nearest to the fraction; `random` holds out
-            the same fraction of every class. Every class keeps a training clip.
+        val_by: a key of the data, such as `subject` or `sequence`, whose values are held out whole, as many as come
+            nearest to the fraction; or `random`, by which the same fraction of every class is held out. Every class
+            keeps a training clip.
         val_seed: draws the validation part.
         label_fraction: of the clips of each class, as many are kept, rounded, and one at the least, in `train` and
             in `val`, whose labels choose the epoch and are as dear. With one seed, the clips of a smaller
@@ -65,13 +66,13 @@ class Feeder:
         num_class: int,
         num_body: int = 2,
         val_fraction: float = 0.1,
-        val_by: Literal["subject", "random"] = "subject",
+        val_by: str = "subject",
         val_seed: int = 0,
         label_fraction: float = 1.0,
         label_seed: int = 0,
         label_map: str | None = None,
     ) -> None:
-        _check_arguments(part, num_body, val_fraction, val_by, label_fraction)
+        _check_arguments(part, num_body, val_fraction, label_fraction)
         self.benchmark, self.part = benchmark, part
         self.num_class, self.num_body = num_class, num_body
         self.source = open_source(data, layout) if isinstance(data, (str, Path)) else data
@@ -91,7 +92,7 @@ class Feeder:
                     self._groups(train, val_by),
                     val_fraction,
                     val_seed,
-                    str(self.path),
+                    f"{val_by} of {self.path}",
                 )
             self._check_classes(label_of[train], label_of)
             chosen = train if part == "train" else val
@@ -184,11 +185,13 @@ class Feeder:
     def _groups(self, clips: np.ndarray, val_by: str) -> np.ndarray | None:
         if val_by == "random":
             return None
-        if "subject" not in self.source.keys:
+        keys = self.source.keys
+        if val_by not in keys:
             raise ValueError(
-                f"{self.path} does not tell subjects apart; set data.val_by: random (or data.val_fraction: 0)"
+                f"{self.path} has no key {val_by!r}, which data.val_by holds clips out by; "
+                f"{nearest(val_by, [*keys, 'random'])} (or set data.val_fraction: 0)"
             )
-        return self.source.keys["subject"][clips]
+        return keys[val_by][clips]
 
     def _check_classes(self, trained: np.ndarray, all_labels: np.ndarray) -> None:
         # A class that no clip of the data has (a subset of NTU, say) is never tested either: no harm.
@@ -202,17 +205,13 @@ class Feeder:
             )
 
 
-def _check_arguments(
-    part: str, num_body: int, val_fraction: float, val_by: str, label_fraction: float
-) -> None:
+def _check_arguments(part: str, num_body: int, val_fraction: float, label_fraction: float) -> None:
     if part not in ("train", "val", "test"):
         raise ValueError(f"part is {part!r}; give 'train', 'val' or 'test'")
     if num_body < 1:
         raise ValueError(f"num_body is {num_body}; give 1 or more")
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; give 0 to below 1")
-    if val_by not in ("subject", "random"):
-        raise ValueError(f"val_by is {val_by!r}; give 'subject' or 'random'")
     if not 0 < label_fraction <= 1:
         raise ValueError(f"label_fraction is {label_fraction}; give more than 0, up to 1 for all labels")
 
@@ -223,11 +222,11 @@ def _hold_out(
     group: np.ndarray | None,
     fraction: float,
     seed: int,
-    path: str,
+    group_name: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide clips (n,) into those to train on and those held out, in their order.
 
-    group: (n,) subjects that are held out whole, or None to draw from each class.
+    group: (n,) whose values are held out whole, such as subjects, or None to draw from each class.
     """
     held = np.zeros(len(clips), bool)
     if group is None:
@@ -237,15 +236,15 @@ def _hold_out(
         return clips[~held], clips[held]
 
     wanted = fraction * len(clips)
-    for subject in _shuffled(np.unique(group), "validation", seed):
-        more = held | (group == subject)
+    for value in _shuffled(np.unique(group), "validation", seed):
+        more = held | (group == value)
         nearer = abs(more.sum() - wanted) < abs(held.sum() - wanted)
         if nearer and np.isin(label, label[~more]).all():
             held = more
     if not held.any():
         raise ValueError(
-            f"no subject of {path} can be held out: {len(np.unique(group))} subjects train, and without any one "
-            f"of them a class has no clip left, or more than twice val_fraction {fraction} is held out; set "
+            f"no {group_name} can be held out: there are {len(np.unique(group))} to train on, and without any one of "
+            f"them a class has no clip left, or more than twice val_fraction {fraction} is held out; set "
             "data.val_by: random, or another data.val_fraction"
         )
     return clips[~held], clips[held]

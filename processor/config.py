@@ -20,7 +20,7 @@ class DataConfig:
     num_body: int = 2
     # validation part, drawn from the training clips; 0 trains on all of them
     val_fraction: float = 0.1
-    val_by: Literal["subject", "random"] = "subject"
+    val_by: str = "subject"
     val_seed: int = 0
     # labelled part of the training clips
     label_fraction: float = 1.0

@@ -35,7 +35,8 @@ def write(path, train, held_out, *, subjects=10, keys=True, classes=CLASSES):
     with open_writer(path, classes) as writer:
         for clip, label in enumerate([*train, *held_out]):
             tracks = rng.standard_normal((1 + clip % 3, 2 + clip % 5, 20, 3)).astype(np.float32)
-            writer.append(f"clip{clip}", label, tracks, **({"subject": clip % subjects} if keys else {}))
+            of_clip = {"subject": clip % subjects, "sequence": clip // 3} if keys else {}
+            writer.append(f"clip{clip}", label, tracks, **of_clip)
         boundary = len(train)
         writer.finish(
             {
@@ -106,6 +107,12 @@ def test_by_subject_holds_out_whole_subjects_nearest_to_the_fraction(data):
     assert len(seen) > 5
 
 
+def test_by_sequence_holds_out_whole_sequences(data):
+    train, val = (feeder(data, part, val_by="sequence", val_fraction=0.1) for part in ("train", "val"))
+    assert not set(val.clips // 3) & set(train.clips // 3)
+    assert len(val) == 12
+
+
 def test_a_subject_that_a_class_needs_is_kept(tmp_path):
     # Only subject 0 jumps; it may not be held out, whatever the seed.
     path = tmp_path / "data.h5"
@@ -119,14 +126,14 @@ def test_a_subject_that_a_class_needs_is_kept(tmp_path):
 def test_when_no_subject_can_be_held_out_it_says_so(tmp_path):
     path = tmp_path / "data.h5"
     write(path, [clip % 4 for clip in range(40)], [0], subjects=4)
-    with pytest.raises(ValueError, match=r"no subject of .* can be held out: 4 subjects.*val_by: random"):
+    with pytest.raises(ValueError, match=r"no subject of .* can be held out: there are 4 .*val_by: random"):
         feeder(path, val_by="subject", val_fraction=0.25)
 
 
 def test_data_that_does_not_know_subjects_says_so(tmp_path):
     path = tmp_path / "data.h5"
     write(path, [0, 1, 2, 3] * 4, [0], keys=False)
-    with pytest.raises(ValueError, match=r"does not tell subjects apart; set data\.val_by: random"):
+    with pytest.raises(ValueError, match=r"no key 'subject', which data\.val_by .*; choose from random"):
         feeder(path, val_by="subject")
     assert len(feeder(path, val_by="subject", val_fraction=0.0)) == 16
     assert len(feeder(path, "test", val_by="subject")) == 1
@@ -234,7 +241,7 @@ def test_missing_data_names_the_commands_that_make_it(tmp_path):
         ({"part": "valid"}, "part is 'valid'"),
         ({"num_body": 0}, "num_body is 0"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
-        ({"val_by": "view"}, "val_by is 'view'"),
+        ({"val_by": "subjects"}, "no key 'subjects', .* did you mean 'subject'"),
         ({"label_fraction": 0.0}, "label_fraction is 0.0"),
         ({"part": "val", "val_fraction": 0.0}, r"part 'val' .* is empty \(val_fraction is 0\)"),
         (
