@@ -149,7 +149,7 @@ class RandomResizedCrop(SamplingStep):
     """A part of the clip, `min_ratio` to `max_ratio` of its frames, resized to `num_frame` (CTR-GCN).
 
     The ratio is drawn uniformly, and the place as well unless `center`. A drawn part has `min_frame` frames
-    or more, as far as the clip has them (CTR-GCN trains with 64).
+    or more, as far as the clip has them and those ahead (CTR-GCN trains with 64).
 
     num_ahead: frames that follow the part at the same pace; empty ones where the clip has ended.
     """
@@ -179,15 +179,17 @@ class RandomResizedCrop(SamplingStep):
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""
+        num_part = self.num_frame - self.num_ahead
         ratio = self.min_ratio + (self.max_ratio - self.min_ratio) * _uniform(len(length), generator)
         if self.center:
             # Cut alike at both ends, so that the middle stays the middle.
             first = ((1 - ratio) * length / 2).long().minimum((length - self.min_frame).clamp(min=0) // 2)
             part = length - 2 * first
         else:
-            part = (ratio * length).long().clamp(min=self.min_frame).minimum(length)
+            # Short clips leave room for the frames ahead, which they would never have beside a part of min_frame.
+            least = (length * num_part // self.num_frame).clamp(min=1, max=self.min_frame)
+            part = (ratio * length).long().maximum(least)
             first = _below(length - part + 1, generator)
-        num_part = self.num_frame - self.num_ahead
         positions = first[:, None] + _resized(part, num_part)
         if not self.num_ahead:
             return positions

@@ -101,6 +101,17 @@ def test_random_crop_keeps_min_frame_where_the_clip_has_them():
     np.testing.assert_allclose(first + last, [99, 299, 39])  # about the middle
 
 
+def test_min_frame_leaves_a_short_clip_room_for_the_frames_ahead():
+    # 12 of 16 frames are shown: where a clip has no 64 and as many again ahead, three quarters of it are enough.
+    step = RandomResizedCrop(12, 0.5, 0.5, min_frame=64, num_ahead=4)
+    for length, part in ((40, 30), (80, 60), (100, 64), (300, 150), (1, 1)):
+        positions = rows([step], [length] * 60)
+        pace = (positions[:, 1] - positions[:, 0])[0]
+        assert pace * 12 == pytest.approx(part if part > 1 else 0)
+        present = set((~np.isnan(positions[:, 12:])).sum(1))
+        assert present == ({0} if length == 1 else {0, 1, 2, 3, 4})
+
+
 def test_random_crop_with_a_fixed_ratio_of_one_is_resize():
     np.testing.assert_array_equal(rows([RandomResizedCrop(20, 1.0, 1.0)]), rows([Resize(20)]))
 
