@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from ragged_clips import generator, make_clips, to_batch
 
 import main
 from data_gen.ntu_labels import ACTIONS as NTU_NAMES
 from feeder.feeder import read_label_map
 from net.contrast import SelfSupervised
+from net.long_term import bodies_in
 from net.multi_task import Lesson, MultiTask
 from net.utils.layouts import get_skeleton
+from processor.experiment import view_of
 from processor.pretrain import Pretrain
 from processor.schedule import counting_losses
 from tools import label_efficiency
@@ -135,6 +138,17 @@ def test_whitening_can_be_left_out_and_views_are_those_meant(name):
     assert turns == [3.14]
     seen = [step["Rotate"]["max_angle"][1] for step in config.test_view.augment if "Rotate" in step]
     assert seen == ([1.0] if name == "finetune" else [3.14])
+
+
+@pytest.mark.parametrize("name", ["ntu60/xsub", "pku_part1/xview", "nw_ucla"])
+@pytest.mark.parametrize("stream", ["joint", "motion", "bone_motion"])
+def test_whoever_stays_teaches_the_signals_of_the_pretext_in_every_stream(name, stream):
+    config = replace(load(CONFIG / name / "pretrain_long_term.yaml"), stream=stream)
+    skeleton = get_skeleton(config.data.layout)
+    lengths = [40, 60, 90] * 10
+    clips = to_batch(make_clips(lengths, [1] * len(lengths), num_joint=skeleton.num_joint))
+    seen = view_of(config.views[0], config, skeleton)(clips, generator())
+    assert len(bodies_in(seen).throughout) == len(lengths)
 
 
 @pytest.mark.parametrize(
