@@ -90,8 +90,8 @@ class ActionalLinks(nn.Module):
         hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
         return Links(logits, hard - soft.detach() + soft)
 
-    def losses(self, poses: Tensor, links: Links, *, variance: float = 5e-4) -> dict[str, Tensor]:
-        """What the links are learnt by: `nll` of each next frame, and `kl` from the prior that links are few.
+    def nll(self, poses: Tensor, links: Links, *, variance: float = 5e-4) -> Tensor:
+        """Negative log-likelihood of each next frame of bodies (B, T, V, C), (), by which the links are learnt.
 
         Section 3.2, eq. 7: a Gaussian of `variance` (the view's unit, squared) around each predicted coordinate,
         without its constant, summed over time and coordinates; means over bodies and joints that are there. A joint
@@ -102,14 +102,16 @@ class ActionalLinks(nn.Module):
         there = (poses != 0).any(3)
         counts = there[:, 1:] & there[:, :-1]
         of_joint = (squared.sum(3) * counts).sum(1)
-        nll = of_joint.sum() / counts.any(1).sum().clamp(min=1) / (2 * variance)
+        return of_joint.sum() / counts.any(1).sum().clamp(min=1) / (2 * variance)
+
+    def kl(self, poses: Tensor, links: Links) -> Tensor:
+        """Divergence of the links of bodies (B, T, V, C) from the prior that links are few, (); see eq. 7."""
         share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
         share[0] = NO_LINK
         log_p = links.logits.log_softmax(-1)
         of_body = (log_p.exp() * (log_p - share.log())).sum((1, 2)) / poses.shape[2]
-        present = there.any((1, 2))
-        kl = (of_body * present).sum() / present.sum().clamp(min=1)
-        return {"nll": nll, "kl": kl}
+        present = (poses != 0).flatten(1).any(1)
+        return (of_body * present).sum() / present.sum().clamp(min=1)
 
 
 class InteractionEncoder(nn.Module):

@@ -65,9 +65,9 @@ class AimCLR(MomentumContrast):
         view, key_view, extreme_view = views
         query = self.encoder_q(view)
         extreme_maps = self.encoder_q.encode(extreme_view)
-        extreme = self.encoder_q.head(extreme_maps.pool())
+        extreme = self.encoder_q.apply_head(extreme_maps.pool())
         dropped_maps = extreme_maps.with_maps(attention_drop(extreme_maps.maps, self.drop_threshold))
-        dropped = self.encoder_q.head(dropped_maps.pool())
+        dropped = self.encoder_q.apply_head(dropped_maps.pool())
         key = self.key(key_view)
 
         logits = self.logits(key, query, extreme, dropped)

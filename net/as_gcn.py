@@ -67,7 +67,7 @@ class Model(Backbone, MultiTask):
     skip_empty_bodies: see `net.st_gcn.Model`.
 
     Losses: `future` (mean squared error of the P frames, all bodies that are there), `nll` and `kl` (see
-    `ActionalLinks.losses`).
+    `ActionalLinks`).
     """
 
     HEAD = "fcn"
@@ -206,7 +206,7 @@ class Model(Backbone, MultiTask):
                 else nothing(self)
             )
         pooled = BodyMaps(maps, len(x), present).pool()
-        return Taught(losses, self.head(pooled) if CROSS_ENTROPY in wanted else None)
+        return Taught(losses, self.apply_head(pooled) if CROSS_ENTROPY in wanted else None)
 
     def forecast(self, x: Tensor) -> Tensor:
         """See `MultiTask`."""
@@ -220,13 +220,12 @@ class Model(Backbone, MultiTask):
 
     def _learn_links(self, bodies: Tensor, wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Actional links (B, L, V, V) of bodies (B, T, V, C), and those of their losses that are wanted."""
-        names = set(self.OWN_LOSSES) & set(wanted)
+        names = [name for name in self.OWN_LOSSES if name in wanted]
         if len(bodies) == 0:
             return self.infer(bodies), dict.fromkeys(names, nothing(self.links))
         seen = self.link_frames(bodies)
         links = self.links(seen)
-        of_links = self.links.losses(seen, links) if names else {}
-        return self._usable(links), {name: loss for name, loss in of_links.items() if name in names}
+        return self._usable(links), {name: getattr(self.links, name)(seen, links) for name in names}
 
     def _usable(self, links: Links) -> Tensor:
         """The adjacency (B, L, V, V) that blocks are given of links."""

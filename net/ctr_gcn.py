@@ -74,9 +74,9 @@ class Model(Backbone):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From x (N, C, T, V, M) to class scores (N, num_class)."""
-        return self.head(self.drop_out(self.embed(x)))
+    def apply_head(self, features: Tensor) -> Tensor:
+        """See `Backbone`; dropout."""
+        return self.head(self.drop_out(features))
 
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""

@@ -139,7 +139,7 @@ class LongTerm(MultiTask):
         # Whom there is to learn from is asked before a device has all of the encoder to do, since it is waited for.
         bodies = bodies_in(x) if own else None
         maps, losses = self.encoder.encode_and_learn(x, wanted)
-        scores = self.encoder.head(maps.pool()) if CROSS_ENTROPY in wanted else None
+        scores = self.encoder.apply_head(maps.pool()) if CROSS_ENTROPY in wanted else None
         if bodies is None:
             return Taught(losses, scores)
         if not len(bodies.rows):

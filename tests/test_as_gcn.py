@@ -281,13 +281,13 @@ def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
     links.decoder.forward = lambda poses, edges: poses[:, :-1]  # what stands still is foreseen
     poses = torch.randn(3, 1, 25, 3).double().expand(-1, 8, -1, -1).clone()
     inferred = links(poses)
-    assert links.losses(poses, inferred)["nll"] == 0
+    assert links.nll(poses, inferred) == 0
     poses[0, 5:], poses[1, :2], poses[2, 3, 7] = 0, 0, 0
-    assert links.losses(poses, inferred)["nll"] == 0
+    assert links.nll(poses, inferred) == 0
     # Two of 75 joints move once, by 0.1 m; those of a body that is there for half the time count as any.
     poses[0, 1:5, 4, 0] += 0.1
     poses[2, 3:, 2, 1] += 0.1
-    found = links.losses(poses, inferred, variance=0.01)["nll"]
+    found = links.nll(poses, inferred, variance=0.01)
     assert float(found) == pytest.approx(2 * 0.1**2 / (2 * 0.01) / 75)
 
 
@@ -407,11 +407,11 @@ def test_bfloat16_is_near_float32():
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             maps = ours.maps(bodies, links.adjacency())
             future = ours.predict(maps, links.adjacency(), bodies[:, -1])
-            losses = ours.links.losses(seen, links)
+            nll, kl = ours.links.nll(seen, links), ours.links.kl(seen, links)
             logits = ours.links(seen).logits
         assert maps.dtype == (torch.bfloat16 if enabled else torch.float32)
-        found.append([each.detach().float() for each in (maps, future, losses["nll"], losses["kl"], logits)])
-        assert all(grad is None or grad.isfinite().all() for grad in gradients(ours, losses["nll"]).values())
+        found.append([each.detach().float() for each in (maps, future, nll, kl, logits)])
+        assert all(grad is None or grad.isfinite().all() for grad in gradients(ours, nll).values())
     for exact, near in zip(*found, strict=True):
         assert (near - exact).norm() / exact.norm() < 0.1
 

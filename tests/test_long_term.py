@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from net import as_gcn, st_gcn
+from net import as_gcn, ctr_gcn, st_gcn
 from net.future import unit_poses
 from net.long_term import LongTerm
 from net.loss import similarity, supervised_contrast
@@ -265,7 +265,7 @@ def test_without_zeros_around_it_a_clip_that_stands_still_tells_nothing(backbone
         difference = (maps - maps[:, :, :1]).abs().max() / maps.abs().max()
         assert bool(difference > 1e-3) == (mode == "zeros")
     loss = network.learn(Lesson([still, still]), ("intra_frame",)).losses["intra_frame"]
-    assert float(loss) == pytest.approx(math.log(8), abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(math.log(8), abs=1e-4)
 
 
 def test_a_fresh_projector_tells_poses_apart():
@@ -636,3 +636,18 @@ def test_losses_of_the_backbone_alone_need_no_feature_maps(monkeypatch):
     alone = network.learn(lesson(), ("nll", "kl")).losses
     assert set(alone) == {"nll", "kl"}
     torch.testing.assert_close(alone, among)
+    monkeypatch.setattr(backbone.links.decoder, "forward", None)
+    torch.testing.assert_close(network.learn(lesson(), ("kl",)).losses, {"kl": among["kl"]})
+    with pytest.raises(TypeError):
+        network.learn(lesson(), ("nll",))
+
+
+def test_what_stands_before_the_head_acts_within_the_network_too():
+    network = small(ctr_gcn.Model(3, 5, base_channels=8, dropout=0.9)).train()
+
+    def scores():
+        return network.learn(lesson(), (CROSS_ENTROPY,)).scores
+
+    assert not torch.equal(scores(), scores())
+    network.encoder.drop_out.eval()
+    assert torch.equal(scores(), scores())

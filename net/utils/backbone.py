@@ -95,7 +95,11 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The head's output for clips x (N, C, T, V, M): class scores (N, num_class)."""
-        return self.head(self.embed(x))
+        return self.apply_head(self.embed(x))
+
+    def apply_head(self, features: Tensor) -> Tensor:
+        """The head's output for features (N, D), by way of what stands before the head in training."""
+        return self.head(features)
 
     def embed(self, x: Tensor) -> Tensor:
         """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
