@@ -50,8 +50,9 @@ class ActionalLinks(nn.Module):
     dropout: probability inside the MLPs and the decoder.
     temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
     likeliest: whether in eval mode each pair has its likeliest type, as with the published code's noise at 0, and not
-        the mean of what training draws. By the prior "no link" soon is the likeliest of all pairs, though links are
-        drawn for a sixth of them: what was trained with links would be tested with none.
+        each type by its probability, the mean of what training draws. By the prior "no link" soon is the likeliest of
+        all pairs, though links are drawn for a sixth of them: what was trained with links would be tested with none.
+        (Normalised, the mean is not quite that of normalised draws: on NW-UCLA, scores by the exact one are no better.)
 
     Raises ValueError for fewer than two frames, other sizes below 1, or a temperature that is not above 0.
     """
