@@ -224,9 +224,11 @@ class Processor(Experiment):
             return
         names = self.loaders["train"].feeder.name[loss.clips.cpu().numpy()]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        phase = self.phase_of(self.epoch)
+        whose = "" if phase.optim is self.config.optim else f" of phase {phase.name!r} in the schedule"
         raise NonFiniteLoss(
             f"the loss is {value} in epoch {self.epoch + 1}, on the batch of {shown}. "
-            "The last checkpoint is untouched; lower optim.lr, set optim.grad_clip, or look at these clips"
+            f"The last checkpoint is untouched; lower optim.lr or set optim.grad_clip{whose}, or look at these clips"
         )
 
     def _watched(self, epoch: int) -> list[Part]:
@@ -244,7 +246,8 @@ class Processor(Experiment):
             row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         metric, sign = self.selected_by
         value = row.get(f"{config.select}_{metric}")
-        better = value is not None and (not self.best or sign * (value - self.best["value"]) > 0)
+        # Where there is nothing to judge by, values are NaN, and the latest weights are as good as any.
+        better = value is not None and not (self.best and sign * (value - self.best["value"]) <= 0)
         if better or (config.select == "last" and last):
             self.best = {"epoch": epoch + 1, **({} if value is None else {"value": value})}
             if distributed.is_main():

@@ -301,6 +301,16 @@ def test_encoder_and_head_have_their_own_rates(encoder, labelled, tmp_path):
     assert [group["base_lr"] for group in state["optimizer"]["param_groups"]] == [0.1, 0.1]
 
 
+def test_from_scratch_parts_that_nothing_teaches_are_told(labelled, tmp_path):
+    as_gcn = "{_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8}"
+    settings = ["model=net.as_gcn.Model", f"model_args={as_gcn}", "--debug"]
+    assert run("finetune_evaluation", labelled, *settings) == 0
+    log = tmp_path / "work" / "debug" / "log.txt"
+    assert "counts neither nll nor kl, from which parts of net.as_gcn.Model alone learn" in log.read_text()
+    assert run("finetune_evaluation", labelled, "--debug", "--overwrite") == 0
+    assert "alone learn" not in log.read_text()
+
+
 def test_fine_tuning_is_in_train_mode_and_a_frozen_encoder_in_eval_mode(encoder, labelled, tmp_path):
     weights = str(encoder / "best.pt")
     before = torch.load(weights, weights_only=True)["model"]

@@ -238,8 +238,13 @@ def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert (work / "result.json").read_text() == first
 
 
-def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(tiny_config, work, capsys, monkeypatch):
+@pytest.mark.parametrize("own", [False, True])
+def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(
+    tiny_config, work, capsys, monkeypatch, own
+):
     step = Recognition.step
+    phase = "{name: first, losses: {cross_entropy: 1.0}, optim: {optimizer: adamw, lr: 0.01}}"
+    settings = [f"schedule=[{phase}]"] if own else []
 
     def overflow(self, batch):
         losses = step(self, batch)
@@ -248,15 +253,16 @@ def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(tiny_config,
 
     with monkeypatch.context() as patched:
         patched.setattr(Recognition, "step", overflow)
-        assert run(tiny_config) == 1
+        assert run(tiny_config, *settings) == 1
     message = capsys.readouterr().err
     assert "the loss is inf in epoch 2" in message
+    assert ("of phase 'first' in the schedule" in message) == own
     assert "clip0" in message
     # The state after the first epoch is whole: the run goes on from there.
     state = torch.load(work / "last.pt", weights_only=True)
     assert (state["epoch"], state["batch_done"]) == (1, 0)
     assert all(value.isfinite().all() for value in state["model"].values())
-    assert run(tiny_config, "--resume") == 0
+    assert run(tiny_config, *settings, "--resume") == 0
 
 
 @pytest.mark.parametrize("moment", ["killed", "stopped"])
