@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import signal
 
@@ -236,6 +237,18 @@ def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     first = (work / "result.json").read_text()
     assert run(tiny_config, "num_epoch=1", "--resume") == 0
     assert (work / "result.json").read_text() == first
+
+
+def test_where_nothing_judges_an_epoch_the_latest_weights_are_kept(tiny_config, work, monkeypatch):
+    evaluate = Recognition.evaluate
+
+    def unjudged(self, loader):
+        found = evaluate(self, loader)
+        return found._replace(metrics=dict.fromkeys(found.metrics, math.nan))
+
+    monkeypatch.setattr(Recognition, "evaluate", unjudged)
+    assert run(tiny_config, "num_epoch=2") == 0
+    assert torch.load(work / "best.pt", weights_only=True)["epoch"] == 2
 
 
 @pytest.mark.parametrize("own", [False, True])
