@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 
+from feeder.arrays import NTU_NAME
+
 FRAME_RATE = 30.0
-KEYS = ("setup", "camera", "subject", "replication", "action")
-NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+NAME = re.compile(NTU_NAME)
+KEYS = tuple(NAME.groupindex)
 
 
 @dataclass(frozen=True)

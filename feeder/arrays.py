@@ -7,9 +7,10 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from feeder.prepared import PARTS, Prepared, open_prepared
 from net.utils.layouts import get_skeleton
@@ -18,6 +19,8 @@ from net.utils.skeleton import Skeleton
 # What the array's file is called, and whether its last frames may be padding.
 KINDS = {"position": False, "data": True, "data_joint_pad": False}
 SCAN_BYTES = 64 << 20
+# Clips of NTU RGB+D, as most such folders have them: S001C002P003R002A013.
+NTU_NAME = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
 
 
 class ArrayFolder:
@@ -28,7 +31,7 @@ class ArrayFolder:
 
     Offers what `Prepared` offers but `joints` and `start`. Its one benchmark is named as the folder. Arrays
     are memory-mapped; opening one reads a third of it (the first channel), to see which bodies and frames
-    are there.
+    are there. Its `keys` are those of NTU RGB+D's names, where all clips have such names; else there are none.
 
     Args:
         path: the folder.
@@ -41,7 +44,6 @@ class ArrayFolder:
     """
 
     frame_rate = float("nan")
-    keys: ClassVar[dict[str, np.ndarray]] = {}
 
     def __init__(self, path: str | Path, layout: str | Skeleton) -> None:
         self.path = Path(path).absolute()
@@ -59,6 +61,10 @@ class ArrayFolder:
             num_frame.append(frames)
             num_body.append(bodies)
         self.name = np.array(names)
+        numbers = pd.Series(names).str.extract(rf"^{NTU_NAME}(?:\.skeleton)?$")
+        self.keys: dict[str, np.ndarray] = {}
+        if numbers.notna().all(axis=None):
+            self.keys = {str(key): numbers[key].to_numpy(np.int64) for key in numbers}
         self.label = np.array(labels, np.int64)
         self.num_frame, self.num_body = np.concatenate(num_frame), np.concatenate(num_body)
         self.class_names = [str(label) for label in range(self.label.max() + 1)]

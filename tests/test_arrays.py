@@ -34,6 +34,22 @@ def write_folder(folder, kind="data", *, num_frame=20, dtype=np.float32):
     return arrays
 
 
+@pytest.mark.parametrize("suffix", ["", ".skeleton"])
+def test_names_of_ntu_tell_who_acts(tmp_path, suffix):
+    write_folder(tmp_path / "xsub")
+    assert open_source(tmp_path / "xsub", LAYOUT).keys == {}
+    for part, subjects in (("train", (1, 2, 104)), ("val", (3, 6))):
+        names = [f"S017C00{part == 'val':d}P{subject:03d}R002A060{suffix}" for subject in subjects]
+        (tmp_path / "xsub" / f"{part}_label.pkl").write_bytes(pickle.dumps((names, [0] * len(names))))
+    found = {key: values.tolist() for key, values in open_source(tmp_path / "xsub", LAYOUT).keys.items()}
+    assert found["subject"] == [1, 2, 104, 3, 6] and found["camera"] == [0, 0, 0, 1, 1]
+    assert found["setup"] == [17] * 5 and found["replication"] == [2] * 5 and found["action"] == [60] * 5
+    # One other name, and nothing is known.
+    names[0] = "S017C001"
+    (tmp_path / "xsub" / "val_label.pkl").write_bytes(pickle.dumps((names, [0, 0])))
+    assert open_source(tmp_path / "xsub", LAYOUT).keys == {}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_padded_arrays_are_read_as_clips_of_their_true_length(tmp_path, dtype):
     arrays = write_folder(tmp_path / "xsub", dtype=dtype)
