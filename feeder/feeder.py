@@ -187,9 +187,13 @@ class Feeder:
             return None
         keys = self.source.keys
         if val_by not in keys:
+            # Of a folder of arrays, a single name of another form is enough.
+            hint = (
+                "" if keys else " Names of arrays' clips give keys where all are like S001C002P003R002A013."
+            )
             raise ValueError(
                 f"{self.path} has no key {val_by!r}, which data.val_by holds clips out by; "
-                f"{nearest(val_by, [*keys, 'random'])} (or set data.val_fraction: 0)"
+                f"{nearest(val_by, [*keys, 'random'])} (or set data.val_fraction: 0).{hint}"
             )
         return keys[val_by][clips]
 

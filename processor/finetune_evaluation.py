@@ -108,14 +108,8 @@ class FinetuneEvaluation(Classification):
 
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
-        found, model = super().cautions(), self.model
-        if self.config.weights is None and model.needs_own_losses:
-            found.append(
-                f"fine-tuning counts neither {' nor '.join(model.OWN_LOSSES)}, from which parts of {self.config.model} "
-                "alone learn: from scratch they stay as they were drawn; begin with --weights of a recognition run "
-                "that counts them, or choose another model"
-            )
-        return found
+        remedy = "begin with --weights of a recognition run that counts them, or choose another model"
+        return super().cautions() + self.untaught(self.model, remedy)
 
     def train_mode(self) -> None:
         """See `Processor.train_mode`."""

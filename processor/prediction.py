@@ -127,12 +127,14 @@ class Prediction(PairTeaching):
         repeat = self.config.short == "repeat"
         # A clip that is repeated has a frame at least that is not seen. None is for longer than all recordings.
         shortest = self.config.observe + 1 if repeat else wanted
-        needed = {"that are seen and predicted": (wanted, "Lower observe or predict, or set short: repeat")}
-        if repeat:
-            needed = {
-                "to be predicted": (wanted - self.config.observe, "Lower predict"),
-                "that are more than are seen": (shortest, "Lower observe"),
-            }
+        repeated = {
+            "to be predicted": (wanted - self.config.observe, "Lower predict"),
+            "that are more than are seen": (self.config.observe + 1, "Lower observe"),
+        }
+        remedy = "Lower observe or predict"
+        if longest >= max(count for count, _ in repeated.values()):
+            remedy += ", or set short: repeat"
+        needed = repeated if repeat else {"that are seen and predicted": (wanted, remedy)}
         for what, (count, remedy) in needed.items():
             if longest < count:
                 text = f"has the {count} frames {what}; the longest has {longest}. {remedy}"

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from feeder.feeder import Part
 from feeder.loader import Batch, Loader
+from net.utils.backbone import Backbone
 from processor import io, optim
 from processor.config import OptimConfig, ProcessorConfig
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
+from processor.schedule import counting_losses
 from processor.state import changes, check_same_run
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
@@ -246,8 +248,10 @@ class Processor(Experiment):
             row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         metric, sign = self.selected_by
         value = row.get(f"{config.select}_{metric}")
-        # Where there is nothing to judge by, values are NaN, and the latest weights are as good as any.
-        better = value is not None and not (self.best and sign * (value - self.best["value"]) <= 0)
+        # Where there is nothing to judge by, values are NaN: the latest weights are as good as others of the kind.
+        better = value is not None and (
+            not self.best or math.isnan(self.best["value"]) or sign * (value - self.best["value"]) > 0
+        )
         if better or (config.select == "last" and last):
             self.best = {"epoch": epoch + 1, **({} if value is None else {"value": value})}
             if distributed.is_main():
@@ -400,6 +404,21 @@ class Processor(Experiment):
                     "change optim.step or num_epoch"
                 )
         return found
+
+    def untaught(self, backbone: nn.Module, remedy: str) -> list[str]:
+        """The caution, if it is due, that parts of a backbone learn from losses alone which no phase counts."""
+        # Weights may bring what was learnt before.
+        if (
+            self.config.weights is not None
+            or not isinstance(backbone, Backbone)
+            or not backbone.needs_own_losses
+        ):
+            return []
+        own = backbone.OWN_LOSSES
+        if set(own) & counting_losses(self.schedule):
+            return []
+        text = f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn"
+        return [f"{text}: they stay as they were drawn; {remedy}"]
 
 
 def _device_name(device: torch.device) -> str:

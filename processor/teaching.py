@@ -173,28 +173,19 @@ class Teaching(Processor):
 
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
-        found, backbone, config = super().cautions(), self._backbone(), self.config
+        found, config = super().cautions(), self.config
         if config.method is None and config.method_args:
             found.append(
                 f"method is null, so method_args ({', '.join(config.method_args)}) are given to nothing; "
                 f"{config.model} takes model_args"
             )
-        # Weights may bring what was learnt before.
-        if isinstance(backbone, Backbone) and backbone.needs_own_losses and config.weights is None:
-            own = backbone.OWN_LOSSES
-            if not set(own) & counting_losses(self.schedule):
-                remedy = (
-                    "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes "
-                    "nll infinite), as config/_base_/*as_gcn*.yaml does"
-                )
-                if isinstance(self.model, SelfSupervised):
-                    remedy = (
-                        f"choose another model, or a method that counts them, as {config.method} does not"
-                    )
-                found.append(
-                    f"no phase counts {' or '.join(own)}, from which parts of {config.model} alone learn: they "
-                    f"stay as they were drawn; {remedy}"
-                )
+        remedy = (
+            "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes nll "
+            "infinite), as config/_base_/*as_gcn*.yaml does"
+        )
+        if isinstance(self.model, SelfSupervised):
+            remedy = f"choose another model, or a method that counts them, as {config.method} does not"
+        found += self.untaught(self._backbone(), remedy)
         labels = {CROSS_ENTROPY, *tasks_of(type(self.model)).USE_LABEL}
         unlabelled = [
             phase.name for phase in self.schedule if phase.losses and not labels & set(phase.losses)

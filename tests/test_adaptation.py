@@ -306,7 +306,7 @@ def test_from_scratch_parts_that_nothing_teaches_are_told(labelled, tmp_path):
     settings = ["model=net.as_gcn.Model", f"model_args={as_gcn}", "--debug"]
     assert run("finetune_evaluation", labelled, *settings) == 0
     log = tmp_path / "work" / "debug" / "log.txt"
-    assert "counts neither nll nor kl, from which parts of net.as_gcn.Model alone learn" in log.read_text()
+    assert "no phase counts nll or kl, from which parts of net.as_gcn.Model alone learn" in log.read_text()
     assert run("finetune_evaluation", labelled, "--debug", "--overwrite") == 0
     assert "alone learn" not in log.read_text()
 

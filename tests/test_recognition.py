@@ -239,16 +239,22 @@ def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert (work / "result.json").read_text() == first
 
 
-def test_where_nothing_judges_an_epoch_the_latest_weights_are_kept(tiny_config, work, monkeypatch):
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [((math.nan, math.nan), 2), ((0.5, math.nan), 1), ((math.nan, 0.5), 2), ((0.5, 0.5), 1), ((0.2, 0.5), 2)],
+)
+def test_the_best_epoch_is_the_first_of_the_highest_and_nan_is_below_all(
+    tiny_config, work, monkeypatch, values, kept
+):
     evaluate = Recognition.evaluate
 
-    def unjudged(self, loader):
+    def judged(self, loader):
         found = evaluate(self, loader)
-        return found._replace(metrics=dict.fromkeys(found.metrics, math.nan))
+        return found._replace(metrics={**found.metrics, "top1": values[min(self.epoch, 1)]})
 
-    monkeypatch.setattr(Recognition, "evaluate", unjudged)
+    monkeypatch.setattr(Recognition, "evaluate", judged)
     assert run(tiny_config, "num_epoch=2") == 0
-    assert torch.load(work / "best.pt", weights_only=True)["epoch"] == 2
+    assert torch.load(work / "best.pt", weights_only=True)["epoch"] == kept
 
 
 @pytest.mark.parametrize("own", [False, True])
