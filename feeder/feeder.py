@@ -187,10 +187,9 @@ class Feeder:
             return None
         keys = self.source.keys
         if val_by not in keys:
-            # Of a folder of arrays, a single name of another form is enough.
-            hint = (
-                "" if keys else " Names of arrays' clips give keys where all are like S001C002P003R002A013."
-            )
+            # A single name of another form is enough to know nothing.
+            of_names = " Names of arrays' clips give keys where all are like S001C002P003R002A013."
+            hint = of_names if isinstance(self.source, ArrayFolder) and not keys else ""
             raise ValueError(
                 f"{self.path} has no key {val_by!r}, which data.val_by holds clips out by; "
                 f"{nearest(val_by, [*keys, 'random'])} (or set data.val_fraction: 0).{hint}"

@@ -126,15 +126,15 @@ class Prediction(PairTeaching):
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
         # A clip that is repeated has a frame at least that is not seen. None is for longer than all recordings.
-        shortest = self.config.observe + 1 if repeat else wanted
+        least = self.config.observe + 1
+        shortest = least if repeat else wanted
         repeated = {
             "to be predicted": (wanted - self.config.observe, "Lower predict"),
-            "that are more than are seen": (self.config.observe + 1, "Lower observe"),
+            "that are more than are seen": (least, "Lower observe"),
         }
-        remedy = "Lower observe or predict"
-        if longest >= max(count for count, _ in repeated.values()):
-            remedy += ", or set short: repeat"
-        needed = repeated if repeat else {"that are seen and predicted": (wanted, remedy)}
+        helps = longest >= max(count for count, _ in repeated.values())
+        lower = "Lower observe or predict" + (", or set short: repeat" if helps else "")
+        needed = repeated if repeat else {"that are seen and predicted": (wanted, lower)}
         for what, (count, remedy) in needed.items():
             if longest < count:
                 text = f"has the {count} frames {what}; the longest has {longest}. {remedy}"

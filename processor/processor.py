@@ -407,15 +407,11 @@ class Processor(Experiment):
 
     def untaught(self, backbone: nn.Module, remedy: str) -> list[str]:
         """The caution, if it is due, that parts of a backbone learn from losses alone which no phase counts."""
-        # Weights may bring what was learnt before.
-        if (
-            self.config.weights is not None
-            or not isinstance(backbone, Backbone)
-            or not backbone.needs_own_losses
-        ):
+        if not isinstance(backbone, Backbone) or not backbone.needs_own_losses:
             return []
         own = backbone.OWN_LOSSES
-        if set(own) & counting_losses(self.schedule):
+        # Weights may bring what was learnt before.
+        if self.config.weights is not None or set(own) & counting_losses(self.schedule):
             return []
         text = f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn"
         return [f"{text}: they stay as they were drawn; {remedy}"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from feeder.arrays import ArrayFolder, load_plain_pickle, open_source
+from feeder.feeder import Feeder
 from feeder.prepared import Prepared
 
 LAYOUT = "ntu-rgb+d"
@@ -48,6 +49,8 @@ def test_names_of_ntu_tell_who_acts(tmp_path, suffix):
     names[0] = "S017C001"
     (tmp_path / "xsub" / "val_label.pkl").write_bytes(pickle.dumps((names, [0, 0])))
     assert open_source(tmp_path / "xsub", LAYOUT).keys == {}
+    with pytest.raises(ValueError, match=r"no key 'subject'.* where all are like S001C002P003R002A013"):
+        Feeder(tmp_path / "xsub", "xsub", part="train", layout=LAYOUT, num_class=1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -361,7 +361,8 @@ def found_first(data, number):
         ),
         (
             ["method_args.num_predict=60"],
-            "no train clip of {data} has the 68 frames that are seen and predicted; the longest has 59",
+            "no train clip of {data} has the 68 frames that are seen and predicted; the longest has 59. "
+            "Lower observe or predict\n",
         ),
     ],
 )
