@@ -21,6 +21,7 @@ from torchlight import distributed
 class ClassificationConfig(TrainViewConfig):
     """Keys of processors that train on labels, beside the shared ones."""
 
+    # share of the label that is spread over all classes
     label_smoothing: float = 0.0
 
 
