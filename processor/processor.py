@@ -334,7 +334,7 @@ class Processor(Experiment):
             "stream": self.config.stream,
             "benchmark": self.config.benchmark,
             "seed": self.config.seed,
-            "precision": self.config.precision,
+            "precision": self.precision,
             "device": _device_name(self.device),
         }
         if distributed.is_main():
@@ -388,6 +388,10 @@ class Processor(Experiment):
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+        if self.precision != self.config.precision:
+            self.log.info(
+                f"this CPU has no instructions for {self.config.precision}: {self.precision} is used"
+            )
         for text in self.cautions():
             self.log.info(f"warning: {text}")
 
