@@ -98,18 +98,20 @@ def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
     return as_tracks(values, num_joint=num_joint, scale=scale)
 
 
-def as_tracks(values: np.ndarray, *, num_joint: int, scale: float = 1.0) -> np.ndarray:
-    """Poses (T, V, 3) or (M, T, V, 3) as tracks (M, T, V, 3) float32, times `scale`, without empty bodies at the end.
+def as_tracks(
+    values: np.ndarray, *, num_joint: int, num_channel: int = NUM_CHANNEL, scale: float = 1.0
+) -> np.ndarray:
+    """Poses (T, V, C) or (M, T, V, C) as tracks (M, T, V, C) float32, times `scale`, without empty bodies at the end.
 
     Raises:
         RecordingError: another shape or unit, no numbers, NaN, infinity, or zeros only.
     """
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise RecordingError(None, "not an array of numbers")
-    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, NUM_CHANNEL) or 0 in values.shape:
+    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, num_channel) or 0 in values.shape:
         raise RecordingError(
             None,
-            f"shape {values.shape}; needed is (frames, {num_joint}, {NUM_CHANNEL}), or that for each body",
+            f"shape {values.shape}; needed is (frames, {num_joint}, {num_channel}), or that for each body",
         )
     with np.errstate(over="ignore"):
         tracks = (values.reshape(-1, *values.shape[-3:]) * scale).astype(np.float32)

@@ -173,11 +173,11 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
         yield Recorded(name, tracks, recording, bodies.as_given, prepared.skeleton, prepared.frame_rate)
 
 
-def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton) -> Recorded:
+def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton, num_channel: int) -> Recorded:
     """A recording of poses (T, V, C) or (M, T, V, C) in memory, in metres.
 
     Raises:
         RecordingError: they are not that.
     """
-    tracks = as_tracks(np.asarray(poses), num_joint=skeleton.num_joint)
+    tracks = as_tracks(poses, num_joint=skeleton.num_joint, num_channel=num_channel)
     return Recorded(name, tracks, Recording.of_tracks(tracks), bodies.as_given, None, None)
