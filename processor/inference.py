@@ -164,6 +164,10 @@ class Recogniser:
                 run's seed and the window's last frame.
         """
         self.members[0].refuse_other_joints(recorded)
+        if any(not 0 <= end < recorded.recording.num_frame for end in ends):
+            raise ValueError(
+                f"windows end at {list(ends)}; frames are 0 to {recorded.recording.num_frame - 1}"
+            )
         size = self.window_of(recorded.frame_rate) if num_frame is None else num_frame
         found = np.zeros((len(ends), len(self.class_names)), np.float32)
         for start in range(0, len(ends), WINDOW_BATCH):
