@@ -23,13 +23,13 @@ from omegaconf import MISSING
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import main as command
 from feeder.augment import AUGMENT
 from feeder.normalise import NORMALISE
 from feeder.sampling import SAMPLING
 from processor.config import DataConfig, OptimConfig, ProcessorConfig, ViewConfig
 from processor.schedule import PhaseConfig
 from processor.spreading import SpreadConfig
+from processor.table import PROCESSORS, processor_class
 from tools.label_efficiency import GridConfig
 from torchlight.checkpoint import atomic_write
 
@@ -151,9 +151,8 @@ def sections() -> Iterator[tuple[str, str]]:
 
     shared = set(keys_of(ProcessorConfig))
     yield "Keys of every processor", keys(ProcessorConfig)
-    for name in command.PROCESSORS:
-        processor = command.processor_of(argparse.Namespace(processor=name))
-        yield f"Further keys of `{name}`", keys(processor.config_class, but=shared)
+    for name in PROCESSORS:
+        yield f"Further keys of `{name}`", keys(processor_class(name).config_class, but=shared)
     for part, title in PARTS.items():
         yield title, keys(part)
     yield "Steps of `sampling`", steps(SAMPLING)
