@@ -38,6 +38,7 @@ from feeder.prepared import PARTS, Prepared, open_prepared, refuse_existing
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from torchlight.build import nearest
+from torchlight.files import naming
 
 NUM_BODY = 2
 NUM_CHANNEL = 3
@@ -133,11 +134,12 @@ def replacing(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = [path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in paths]
     try:
-        yield temporary
-        for source, path in zip(temporary, paths, strict=True):
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(source, path)
+        with naming(paths[0] if len(paths) == 1 else paths[0].parent):
+            yield temporary
+            for source, path in zip(temporary, paths, strict=True):
+                with source.open("r+b") as file:  # Windows syncs no file that is open to read
+                    os.fsync(file.fileno())
+                os.replace(source, path)
     finally:
         for source in temporary:
             source.unlink(missing_ok=True)

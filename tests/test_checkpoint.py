@@ -4,9 +4,6 @@ import collections
 import os
 import pickle
 import random
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import full_disk
 from torchlight.checkpoint import (
     CheckpointError,
     WeightsError,
-    atomic_write,
     load_checkpoint,
     load_weights,
     rng_state,
@@ -32,69 +29,11 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-# ---- files
-
-
-def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    with atomic_write(path) as file:
-        file.write(b"new")
-        assert not path.exists()
-    assert path.read_bytes() == b"new"
-    with atomic_write(str(path)) as file:
-        file.write(b"newer")
-        assert path.read_bytes() == b"new"
-    assert path.read_bytes() == b"newer"
-    assert names_in(tmp_path) == {"a.bin"}
-    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(error), atomic_write(path) as file:
-        file.write(b"half")
-        raise error
-    assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == {"a.bin"}
-
-
-def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\nfrom torchlight.checkpoint import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as file:\n"
-        "    file.write(b'half'); file.flush(); print('writing', flush=True); time.sleep(60)"
-    )
-    path = tmp_path / "a.bin"
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.kill()
-    process.wait()
-    assert not path.exists()
-    with atomic_write(path) as file:
-        file.write(b"whole")
-    assert path.read_bytes() == b"whole"
-    assert names_in(tmp_path) == {"a.bin"}
-
-
 def test_a_full_disk_is_an_os_error_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"epoch": 1})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            save_checkpoint(path, {"big": torch.zeros(100_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(100_000), pytest.raises(OSError, match=r"last.pt was not written: File too large"):
+        save_checkpoint(path, {"big": torch.zeros(100_000)})
     assert load_checkpoint(path) == {"epoch": 1}
     assert names_in(tmp_path) == {"last.pt"}
 

@@ -23,11 +23,16 @@ MAY_IMPORT = {
 # Of a package below, only these modules.
 ONLY = {
     ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton"},
-    ("feeder", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
+    ("feeder", "torchlight"): {
+        "torchlight.build",
+        "torchlight.seed",
+        "torchlight.distributed",
+        "torchlight.files",
+    },
     ("net", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
 }
 # torchlight's own order: a module imports only what stands before it.
-TORCHLIGHT = ["seed", "build", "schema", "config", "checkpoint", "interrupt", "distributed", "log"]
+TORCHLIGHT = ["seed", "files", "build", "schema", "config", "checkpoint", "interrupt", "distributed", "log"]
 
 
 def sources(package: str) -> list[Path]:

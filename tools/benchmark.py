@@ -28,7 +28,7 @@ from tools.benchmark_network import network
 from tools.benchmark_preparation import preparation
 from tools.benchmark_pretrain import pretrain
 from tools.contest import ROOT, Row
-from torchlight.checkpoint import atomic_write
+from torchlight.files import atomic_write
 
 REPORT = ROOT / "docs" / "BENCHMARKS.md"
 PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {

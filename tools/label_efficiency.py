@@ -23,6 +23,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main as command
+from processor.figures import save_figure
 from processor.io import write_text
 from processor.state import differences
 from torchlight.config import ConfigError, load_config
@@ -248,7 +249,7 @@ def draw(means: pd.DataFrame, path: Path) -> None:
     axes.set(xlabel="labels used (%)", ylabel="test top-1 (%)")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,20 +1,20 @@
-"""Files that are whole or not there, states that load without running code, weights that fit or say why."""
+"""States that are saved whole and load without running code; weights that fit or say why."""
 
 import fnmatch
 import io
-import os
 import random
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from torchlight.files import atomic_write
 
 # Where a file of weights keeps them, if not at its top: this project's and others' checkpoints.
 STATE_KEYS = ("model", "state_dict")
@@ -32,31 +32,6 @@ class WeightsError(ValueError):
     """Weights do not fit a network; all keys that are missing, unexpected or of another shape are listed."""
 
 
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only once all of it is on the disk.
-
-    It is written beside `path`, synced and renamed. On any error, an interrupt included, what was written is
-    removed and an older file at `path` stays as it was. Two processes must not write the same path at once.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
-
-
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a state atomically, in a form that `load_checkpoint` takes.
 
@@ -67,7 +42,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: the state holds anything else; names its place.
-        OSError: the disk is full, …; an older file stays as it was.
+        OSError: the disk is full, …; names the file, and an older one stays as it was.
     """
     # By way of memory: torch's writer hides the cause when a disk fills.
     buffer = io.BytesIO()
