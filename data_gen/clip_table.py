@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from feeder.prepared import PARTS
+from feeder.prepared import MAX_CLASS, PARTS
 from torchlight.build import nearest
 
 REQUIRED = ("file", "label", "subject")
 SPLIT = "split_"
 WORDS = ("train", "val", "test")
 MAX_DIGIT = 18  # what int64 holds for sure
-MAX_CLASS = 10_000
 
 Split = dict[str, list[int]]
 

@@ -26,6 +26,8 @@ PARTS = ("train", "val")
 PER_CLIP = ("start", "num_frame", "num_body", "label")
 ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
+# Numbers of classes from this on are taken for a mistake, not for so many classes.
+MAX_CLASS = 10_000
 
 IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
 
