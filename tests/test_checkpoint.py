@@ -4,6 +4,7 @@ import collections
 import os
 import pickle
 import random
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -237,18 +238,63 @@ def two_heads(num_class: int = 5, width: int = 4) -> nn.ModuleDict:
 
 def test_weights_of_another_project_are_translated() -> None:
     source, target = network(), network()
-    state = {"backbone." + key: value for key, value in source.state_dict().items()}
+    state = {key.replace("fc.", "classifier."): value for key, value in source.state_dict().items()}
     asked = []
 
     def translate(given: dict) -> dict:
         asked.append(sorted(given) == sorted(state))
-        return {key.removeprefix("backbone."): value for key, value in given.items()}
+        return {key.replace("classifier.", "fc."): value for key, value in given.items()}
 
     load_weights(target, state, translate=translate)
     assert equal(source, target)
     assert asked == [True]
-    with pytest.raises(WeightsError, match="not in the network: backbone"):
+    with pytest.raises(WeightsError, match="not in the network: classifier"):
         load_weights(target, state)
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "net", "model_state_dict", "weights", None])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "module.", "net.model."])
+def test_a_prefix_of_all_keys_that_keeps_them_from_fitting_is_dropped(key: str | None, prefix: str) -> None:
+    source, target = network(), network()
+    state = {prefix + name: value for name, value in source.state_dict().items()}
+    load_weights(target, state if key is None else {key: state, "epoch": 3})
+    assert equal(source, target)
+
+
+def test_a_prefix_that_the_network_has_is_never_dropped() -> None:
+    state = {f"inner.more.{name}": value for name, value in two_heads().state_dict().items()}
+    with pytest.raises(WeightsError, match=r"not in the network: inner\.more\.fc\.weight"):
+        load_weights(two_heads(), state)
+
+
+def test_a_prefix_is_dropped_before_names_are_translated_and_of_what_else_differs() -> None:
+    source, target = network(), network()
+    state = {f"backbone.{name}".replace("fc.", "classifier."): v for name, v in source.state_dict().items()}
+
+    def translate(given: dict) -> dict:
+        return {re.sub(r"^classifier\.", "fc.", key): value for key, value in given.items()}
+
+    load_weights(target, state, translate=translate)
+    assert equal(source, target)
+    # The list of what differs has the network's names.
+    state["backbone.classifier.bias"] = torch.zeros(7)
+    with pytest.raises(WeightsError, match=r"of another shape: fc.bias \(7,\) in the file"):
+        load_weights(target, state, translate=translate)
+    # What fits with no prefix dropped is listed as it is named.
+    other = {f"backbone.x.{name}": value for name, value in source.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"not in the network: other.fc.bias"):
+        load_weights(target, {"other.fc.bias": torch.zeros(3), "fc.weight": torch.zeros(3, 4)})
+    with pytest.raises(WeightsError, match=r"not in the network: y.0.weight"):
+        load_weights(target, {"y.0.weight": torch.zeros(3)})
+    load_weights(target, other)
+
+
+def test_weights_of_a_head_alone_keep_its_name() -> None:
+    source, target = network(), network()
+    head = {key: value for key, value in source.state_dict().items() if key.startswith("fc.")}
+    rest = [key for key in source.state_dict() if not key.startswith("fc.")]
+    assert load_weights(target, head, ignore=rest) == rest
+    assert torch.equal(target.state_dict()["fc.bias"], head["fc.bias"])
 
 
 @pytest.mark.parametrize(
@@ -256,7 +302,7 @@ def test_weights_of_another_project_are_translated() -> None:
     [({}, "it is empty"), ({"epoch": 3}, "'epoch' is no tensor"), ({"model": {"a": 1}}, "'a' is no tensor")],
 )
 def test_a_file_without_a_state_dict(content: dict, message: str) -> None:
-    with pytest.raises(CheckpointError, match=f"bare or under model or state_dict: {message}"):
+    with pytest.raises(CheckpointError, match=f"bare or under model, .* or weights: {message}"):
         load_weights(network(), content)
 
 
