@@ -26,12 +26,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import numpy as np
 import torch
 from tqdm import tqdm
-
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_gen.report import run_command
 from feeder.prepared import PARTS, Prepared, open_prepared, refuse_existing

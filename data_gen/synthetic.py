@@ -19,11 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+from tqdm import tqdm
 
 from data_gen.actions import ACTIONS
 from data_gen.kinematics import NODE, SIDES, SKELETON, Body, rotation

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top: what each may import of this project, itself included.
 MAY_IMPORT = {
-    "stage1": {"main"},
-    "stage2": {"main"},
+    "stage1": {"main", "torchlight"},
+    "stage2": {"main", "torchlight"},
     "tools": {"tools", "main", "processor", "data_gen", "feeder", "net", "torchlight"},
     "main": {"processor", "feeder", "net", "torchlight"},
     "data_gen": {"data_gen", "feeder", "net", "torchlight"},
@@ -32,7 +32,18 @@ ONLY = {
     ("net", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
 }
 # torchlight's own order: a module imports only what stands before it.
-TORCHLIGHT = ["seed", "files", "build", "schema", "config", "checkpoint", "interrupt", "distributed", "log"]
+TORCHLIGHT = [
+    "seed",
+    "threads",
+    "files",
+    "build",
+    "schema",
+    "config",
+    "checkpoint",
+    "interrupt",
+    "distributed",
+    "log",
+]
 
 
 def sources(package: str) -> list[Path]:

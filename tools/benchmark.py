@@ -16,11 +16,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import torch
+from tqdm import tqdm
 
 from tools.benchmark_batch import batch
 from tools.benchmark_long_term import long_term

@@ -11,14 +11,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
-
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main as command
 from processor.features import extract_features

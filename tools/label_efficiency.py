@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import MISSING
-
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main as command
 from processor.figures import save_figure
