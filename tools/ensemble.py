@@ -58,7 +58,7 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
 def default_weights(work_dirs: Sequence[Path]) -> list[float]:
     """AimCLR's weights for its three streams if these are runs of them with an encoder's weights, else all 1."""
     results = [work_dir / "result.json" for work_dir in work_dirs]
-    about = [json.loads(path.read_text()) if path.exists() else {} for path in results]
+    about = [json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in results]
     streams = [result.get("stream") for result in about]
     pretrained = all(result.get("protocol") in ("linear", "finetune") for result in about)
     if pretrained and sorted(map(str, streams)) == sorted(PRETRAINED):

@@ -142,7 +142,7 @@ class Grid:
         if self.overwrite or not (folder / "result.json").exists():
             return False
         would_run = command.read_config(command.parse(self.words(cell)))
-        changed = differences((folder / "config.yaml").read_text(), would_run)
+        changed = differences((folder / "config.yaml").read_text(encoding="utf-8"), would_run)
         remedy = "choose another work_dir with -w, or run all cells again with --overwrite"
         if changed:
             raise ValueError(f"{folder} was run with another config ({'; '.join(changed)}); {remedy}")
@@ -172,7 +172,9 @@ class Grid:
         """One row a cell: protocol, fraction, seed, labels used, figures."""
         rows = []
         for cell in self.cells:
-            result: dict[str, Any] = json.loads((self.work_dir(cell) / "result.json").read_text())
+            result: dict[str, Any] = json.loads(
+                (self.work_dir(cell) / "result.json").read_text(encoding="utf-8")
+            )
             names = ("num_label", "top1", "top5", "mean_class", "train_minutes")
             rows.append({**cell._asdict(), **{name: result[name] for name in names}})
         return pd.DataFrame(rows)
