@@ -12,7 +12,7 @@ from torchlight.build import Problem
 
 @dataclass
 class DataConfig:
-    """Which clips. The fields are the arguments of `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
+    """Which clips. The fields are the arguments of `open_source`, `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
 
     # prepared file, or folder of arrays
     path: str = MISSING
@@ -34,6 +34,8 @@ class DataConfig:
     label_seed: int = 0
     # CSV or YAML file that maps the data's classes to others
     label_map: str | None = None
+    # for arrays of other projects: number of the first class; null: 0, and labels from 1 are refused
+    first_label: int | None = None
     # where the frames are kept: on the training device, in main memory, or on disk, read by workers
     cache: Literal["device", "memory", "none"] = "device"
     # processes that read the clips; only with `cache: none`
@@ -161,6 +163,7 @@ RANGES: tuple[Range, ...] = (
     *((key, lambda value: value >= 0, "0 or more") for key in ("min_epoch_clip", "data.num_worker")),
     ("data.val_fraction", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
+    ("data.first_label", lambda value: value is None or value >= 0, "0 or more, or null"),
 )
 
 

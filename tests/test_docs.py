@@ -82,7 +82,9 @@ def test_commands_name_files_that_exist(page: str, command: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), RUNS)
-def test_runs_have_configs_that_load(page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_runs_have_configs_that_load(
+    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.chdir(ROOT)
     program, *words = words_of(command)
     if "…" in command or "FILE" in words:
@@ -127,7 +129,9 @@ def test_a_key_s_row_has_type_default_and_meaning() -> None:
 def write_example(folder: Path) -> list[str]:
     """Write the files that docs/extending.md shows; returns the commands that it gives."""
     page = ROOT / "docs" / "extending.md"
-    files = re.findall(r"^`([\w/]+\.\w+)`[^\n]*:\n\n```\w+\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    files = re.findall(
+        r"^`([\w/]+\.\w+)`[^\n]*:\n\n```\w+\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+    )
     assert len(files) == 7
     for name, text in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
