@@ -1,9 +1,9 @@
 """What the documents say holds: links lead somewhere, commands parse, tables are those of the code, examples run."""
 
-import argparse
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The commands of a page: lines of indented blocks and code in text that begin with python, continued by a backslash."""
+    """The commands of a page that begin with python or torchrun, in indented blocks and in code within text."""
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^ {4}(?:torchrun --nproc_per_node \d+ |python )(.+)$", text, re.MULTILINE)
     return [re.sub(r"\s+#.*$", "", line) for line in [*blocks, *re.findall(r"`python ([^`]+)`", text)]]
@@ -81,20 +81,47 @@ def test_commands_name_files_that_exist(page: str, command: str) -> None:
                 assert (ROOT / word).is_file(), word
 
 
+def assert_loads(program: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The config of a run that main.py or a stage names loads, with the settings given."""
+    if program in STAGES:
+        module = __import__(program.removesuffix(".py"))
+        status = main.main([*words, "--print_config"], processor=STAGES[program], config=module.CONFIG)
+    else:
+        status = main.main([*words, "--print_config"])
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert "work_dir:" in printed.out
+
+
 @pytest.mark.parametrize(("page", "command"), RUNS)
 def test_runs_have_configs_that_load(
-    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys
+    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
     program, *words = words_of(command)
-    if "…" in command or "FILE" in words:
-        return
-    if program in STAGES:
-        module = __import__(program.removesuffix(".py"))
-        assert main.main([*words, "--print_config"], processor=STAGES[program], config=module.CONFIG) == 0
-    else:
-        assert main.main([*words, "--print_config"]) == 0
-    assert "work_dir:" in capsys.readouterr().out
+    if "…" not in command and "FILE" not in words:
+        assert_loads(program, words, capsys)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("target", "least"), [("demo", 3), ("tour", 9)])
+def test_runs_of_the_demo_and_the_tour_load(
+    target: str,
+    least: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    listed = subprocess.run(
+        ["make", "-n", target, f"VENV={tmp_path}"], capture_output=True, text=True, check=True
+    )
+    text = listed.stdout.replace("\\\n", " ").replace("$stream", "joint")
+    runs = re.findall(rf"{tmp_path}/bin/python ((?:main|stage\d)\.py [^|;\n]+)", text)
+    assert len(runs) >= least
+    for run in runs:
+        program, *words = shlex.split(run)
+        assert_loads(program, words, capsys)
 
 
 @pytest.mark.parametrize(
