@@ -5,7 +5,9 @@ from setuptools import find_packages, setup
 setup(
     name="longskel",
     version="0.1.0",
-    description="Recognise human actions and foresee the next poses from skeleton sequences",
+    description="Recognise human actions in skeleton sequences, and predict the next poses",
+    author="LongSkel contributors",
+    license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["torchlight*", "net*", "feeder*", "processor*", "data_gen*", "tools*"]),
     py_modules=["main"],
