@@ -55,9 +55,9 @@ tour: $(VENV)/installed data/tour.h5
 	$(RUN) main.py recognition -c config/demo/ctr_gcn.yaml -w $(TOUR)/ctr_gcn --overwrite data.path=data/tour.h5
 	$(RUN) main.py recognition -c config/demo/train.yaml -w $(TOUR)/train --overwrite $(LARGE) \
 	  observe_ratio='[0.2, 0.4, 0.6, 0.8, 1.0]'
-	$(RUN) stage1.py -c config/demo/stage1.yaml -w $(TOUR)/stage1 --overwrite $(LARGE) num_epoch=30 method=net.aimclr.AimCLR
+	$(RUN) stage1.py -c config/demo/stage1.yaml -w $(TOUR)/stage1 --overwrite $(LARGE) num_epoch=30
 	$(RUN) stage2.py -c config/demo/stage2.yaml -w $(TOUR)/stage2 --overwrite $(LARGE) \
-	  --weights $(TOUR)/stage1/best.pt data.label_fraction=0.2
+	  --weights $(TOUR)/stage1/best.pt data.label_fraction=0.2 spread={}
 	$(RUN) tools/label_efficiency.py -c config/demo/label_efficiency.yaml -w $(TOUR)/label_efficiency --overwrite \
 	  --weights $(TOUR)/stage1/best.pt --fractions 0.05 0.2 1 settings='[$(shell echo $(LARGE) | tr ' ' ',')]'
 	$(RUN) main.py knn_evaluation -c config/demo/knn.yaml -w $(TOUR)/knn --overwrite $(LARGE) --weights $(TOUR)/stage1/best.pt

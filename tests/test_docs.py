@@ -71,6 +71,12 @@ def test_readme_is_short_and_leads_to_every_page() -> None:
         assert page.name == "README.md" or f"]({name_of(page)})" in text, page
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_is_python(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        compile(block, name_of(page), "exec")
+
+
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_commands_name_files_that_exist(page: str, command: str) -> None:
     words = words_of(command)
