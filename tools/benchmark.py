@@ -1,6 +1,6 @@
-"""Speed and memory of preparation, batches, networks and pre-training, beside the same work the textbook way.
+"""Speed and memory of preparation, batches, networks and what is made of them, beside the same work the textbook way.
 
-    python tools/benchmark.py [--only preparation batch network pretrain long_term] [--device cuda] [--rounds 7]
+    python tools/benchmark.py [--only preparation batch network inference pretrain long_term] [--rounds 7]
 
 Contestants take turns inside one process, so a change of the machine's speed hits all of them; medians are
 quoted, and a ratio is the median of the ratios of the turns. The table is printed and written into
@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from tools.benchmark_batch import batch
+from tools.benchmark_inference import inference
 from tools.benchmark_long_term import long_term
 from tools.benchmark_network import network
 from tools.benchmark_preparation import preparation
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {
     "preparation": lambda rounds, device: preparation(rounds),
     "batch": batch,
     "network": network,
+    "inference": inference,
     "pretrain": pretrain,
     "long_term": long_term,
 }
