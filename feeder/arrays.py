@@ -11,6 +11,7 @@ import pandas as pd
 
 from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import MAX_CLASS, PARTS, Prepared, open_prepared
+from feeder.recordings.array import map_npy
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -176,14 +177,9 @@ def _find_arrays(folder: Path) -> dict[str, Path]:
 
 def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
     try:
-        array = np.lib.format.open_memmap(file, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header can fail anywhere in NumPy and Python's tokenizer
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{file} is no plain NumPy array, or damaged ({said}); copy it again, or save it anew with numpy.save"
-        ) from None
+        array = map_npy(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; copy it again, or save it anew with numpy.save") from None
     if array.ndim != 5 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; needed are floats (N, C, T, V, M)")
     if array.shape[3] != skeleton.num_joint:

@@ -235,7 +235,7 @@ def test_a_damaged_header_is_refused(tmp_path, header):
     content = bytearray(file.read_bytes())
     content[10 : 10 + len(header)] = header
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"val_data.npy is no plain NumPy array, or damaged"):
+    with pytest.raises(ValueError, match=r"val_data.npy: no plain NumPy array, or damaged"):
         ArrayFolder(tmp_path, LAYOUT)
 
 

@@ -32,9 +32,11 @@ def map_npy(path: Path) -> np.ndarray:
         OSError: it cannot be read.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        # Not np.load, which takes an archive for an array, too.
+        return np.lib.format.open_memmap(path, mode="r")
     except DAMAGE as error:
-        raise ValueError(f"no plain NumPy array: {error}") from None
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"no plain NumPy array, or damaged ({said})") from None
 
 
 def _read_npy(path: Path, num_joint: int) -> np.ndarray:
