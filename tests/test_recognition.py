@@ -433,6 +433,16 @@ def test_precision_is_that_of_products_and_convolutions(tiny_config, precision, 
     assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
 
 
+@pytest.mark.parametrize(("supported", "used"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_used_where_the_cpu_has_it(tiny_config, work, monkeypatch, supported, used):
+    monkeypatch.setattr("processor.experiment.cpu_has_bf16", lambda: supported)
+    assert run(tiny_config, "precision=bf16", "num_epoch=1") == 0
+    assert json.loads((work / "result.json").read_text())["precision"] == used
+    assert ("no instructions for bf16" in (work / "log.txt").read_text()) == (not supported)
+    # The config stays as it was given, so that another machine may resume the run.
+    assert "precision: bf16" in (work / "config.yaml").read_text()
+
+
 def test_select_last_and_select_test_say_so(tiny_config, tmp_path):
     last = tmp_path / "last"
     assert run(tiny_config, "-w", str(last), "select=last", "num_epoch=2", "data.val_fraction=0") == 0
@@ -460,7 +470,8 @@ def test_debug_runs_two_batches_beside_the_real_run(tiny_config, work):
     assert len(rows) == 2
 
 
-def test_bf16_sgd_clipping_and_smoothing_train(tiny_config, work):
+def test_bf16_sgd_clipping_and_smoothing_train(tiny_config, work, monkeypatch):
+    monkeypatch.setattr("processor.experiment.cpu_has_bf16", lambda: True)
     settings = ["precision=bf16", "optim.optimizer=sgd", "optim.lr=0.05", "optim.grad_clip=1.0"]
     # Alignment multiplies by matrices, which must stay in float32 in training and in evaluation.
     settings += ["train_view.normalise=align_torso", "test_view.normalise=align_torso"]
