@@ -109,6 +109,15 @@ def test_runs_have_configs_that_load(
         assert_loads(program, words, capsys)
 
 
+def test_the_config_that_is_shown_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "configs.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    path = tmp_path / "my.yaml"
+    path.write_text(shown.replace("config/", f"{ROOT}/config/"))
+    assert_loads("main.py", ["recognition", "-c", str(path)], capsys)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize(("target", "least"), [("demo", 3), ("tour", 9)])
 def test_runs_of_the_demo_and_the_tour_load(
