@@ -42,7 +42,7 @@ demo: $(VENV)/installed data/demo.h5
 	@echo "All labels: $(DEMO)/st_gcn/{curves.png,confusion.png,per_class.csv}"
 	@echo "Few labels: $(DEMO)/label_efficiency/label_efficiency.{png,md}"
 	@echo "Prediction: $(DEMO)/predict/{poses.png,mpjpe.png,mpjpe.csv}"
-	@echo "Answer:     $(DEMO)/answer/{answers.csv,demo_recording.gif}, about a person whom no network has seen:"
+	@echo "Answer:     $(DEMO)/answer/{answers.csv,demo_recording.gif} (the person is in no training data):"
 	@echo
 	$(RUN) data_gen/synthetic.py --out data/demo_recording.skeleton --action 24 --overwrite
 	$(RUN) tools/infer.py data/demo_recording.skeleton --weights $(DEMO)/st_gcn/best.pt --top 3 \
