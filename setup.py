@@ -12,7 +12,7 @@ setup(
     packages=find_packages(include=["torchlight*", "net*", "feeder*", "processor*", "data_gen*", "tools*"]),
     py_modules=["main"],
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.7",
         "numpy>=1.26",
         "pandas>=2.1",
         "h5py>=3.10",
@@ -24,4 +24,6 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.15",
     ],
+    # tools/export.py
+    extras_require={"export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"]},
 )
