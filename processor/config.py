@@ -26,6 +26,8 @@ class DataConfig:
     label_fraction: float = 1.0
     label_seed: int = 0
     label_map: str | None = None
+    # an epoch has equally many training clips of each class, so that rare classes are learnt, too
+    balanced: bool = False
     # where the frames are held; workers read only when nothing is held
     cache: Literal["device", "memory", "none"] = "device"
     num_worker: int = 0
