@@ -1,26 +1,16 @@
 """LongSkel's command: `python main.py PROCESSOR -c CONFIG [key=value …]`."""
 
 import argparse
-import importlib
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from processor.table import PROCESSORS, processor_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
 from torchlight.config import ConfigError, load_config, to_yaml
-
-# Imported when chosen, so that a processor's own needs burden no other.
-PROCESSORS = {
-    "recognition": "processor.recognition.Recognition",
-    "prediction": "processor.prediction.Prediction",
-    "pretrain": "processor.pretrain.Pretrain",
-    "linear_evaluation": "processor.linear_evaluation.LinearEvaluation",
-    "finetune_evaluation": "processor.finetune_evaluation.FinetuneEvaluation",
-    "knn_evaluation": "processor.knn_evaluation.KnnEvaluation",
-}
 
 # What a user can put right; anything else is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
@@ -80,29 +70,23 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     return [*settings, ("debug", True)] if args.debug else settings
 
 
-def processor_of(args: argparse.Namespace) -> Any:
-    """The class of the processor that a command line names."""
-    module, name = PROCESSORS[args.processor].rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)
-
-
 def read_config(args: argparse.Namespace) -> Any:
     """The config that a command line names, checked.
 
     Raises:
         ConfigError: something is wrong with it.
     """
-    processor_class = processor_of(args)
+    chosen = processor_class(args.processor)
 
     def check(config: object) -> list[Problem]:
-        problems = processor_class.check(config, (*PACKAGES, *args.plugin))
+        problems = chosen.check(config, (*PACKAGES, *args.plugin))
         if args.phase == "test" and config.weights is None:  # type: ignore[attr-defined]
             problems.append(
                 Problem("weights", "--phase test scores given weights; name them with --weights FILE")
             )
         return problems
 
-    config = load_config(args.config, settings_of(args), processor_class.config_class, check=check)
+    config = load_config(args.config, settings_of(args), chosen.config_class, check=check)
     # Neither a trial nor a test may touch the files of a training run.
     if args.debug:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
@@ -118,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         print(to_yaml(config), end="")
         return
     distributed.init(config.device)
-    processor = processor_of(args)(config, packages=(*PACKAGES, *args.plugin))
+    processor = processor_class(args.processor)(config, packages=(*PACKAGES, *args.plugin))
     processor.setup(args.phase)
     if args.phase == "train":
         processor.train(resume=args.resume, overwrite=args.overwrite or args.debug)

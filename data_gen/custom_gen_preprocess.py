@@ -30,8 +30,6 @@ Clips that cannot be used are skipped and listed in OUT.report.csv.
 """
 
 import argparse
-import csv
-import json
 import os
 import shlex
 import sys
@@ -61,87 +59,18 @@ from data_gen.parallel import ordered_map
 from data_gen.report import Report, add_output_arguments, existing_file, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
+from feeder.recordings.array import METRES, read_tracks
+from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 
-METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-NUM_CHANNEL = 3
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 
 
-class ClipError(ValueError):
-    """A clip's file that cannot be used."""
-
-
-def _read_npy(path: Path, num_joint: int) -> np.ndarray:
-    # Mapped, so that a header cannot ask for more memory than the file has.
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _read_json(path: Path, num_joint: int) -> np.ndarray:
-    return np.array(json.loads(path.read_bytes()), np.float64)
-
-
-def _is_number(cell: str) -> bool:
+def prepare_file(path: Path, *, num_joint: int, scale: float) -> np.ndarray | RecordingError:
+    """`read_tracks`, or why the file cannot be used."""
     try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _read_csv(path: Path, num_joint: int) -> np.ndarray:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and not any(map(_is_number, rows[0])):
-        rows = rows[1:]  # names of columns
-    values = np.array(rows, np.float64)
-    width = num_joint * NUM_CHANNEL
-    if values.ndim != 2 or values.shape[1] % width:
-        raise ClipError(f"rows of {values.shape[-1]} numbers; needed are {width} for each body")
-    return values.reshape(len(values), -1, num_joint, NUM_CHANNEL).swapaxes(0, 1)
-
-
-READERS = {".npy": _read_npy, ".json": _read_json, ".csv": _read_csv}
-
-
-def read_clip(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
-    """Tracks (M, T, V, 3) float32 of a clip's file, times `scale`, without empty bodies at the end.
-
-    Raises:
-        ClipError: it is missing, not of its kind, of another shape, or holds NaN, infinity or zeros only.
-    """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ClipError(f"{path.suffix!r} is not one of {', '.join(READERS)}")
-    try:
-        values = reader(path, num_joint)
-    except ClipError:
-        raise
-    except OSError as error:
-        raise ClipError(error.strerror or str(error)) from None
-    except (ValueError, TypeError, OverflowError, RecursionError, EOFError, csv.Error) as error:
-        raise ClipError(f"not an array of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise ClipError("not an array of numbers")
-    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, NUM_CHANNEL) or 0 in values.shape:
-        raise ClipError(
-            f"shape {values.shape}; needed is (frames, {num_joint}, {NUM_CHANNEL}), or that for each body"
-        )
-    with np.errstate(over="ignore"):
-        tracks = (values.reshape(-1, *values.shape[-3:]) * scale).astype(np.float32)
-    if not np.isfinite(tracks).all():
-        raise ClipError("a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0")
-    present = np.flatnonzero(tracks.any((1, 2, 3)))
-    if len(present) == 0:
-        raise ClipError("every joint is at the origin")
-    return tracks[: present[-1] + 1]
-
-
-def prepare_file(path: Path, *, num_joint: int, scale: float) -> np.ndarray | ClipError:
-    """`read_clip`, or why the file cannot be used."""
-    try:
-        return read_clip(path, num_joint=num_joint, scale=scale)
-    except ClipError as error:
+        return read_tracks(path, num_joint=num_joint, scale=scale)
+    except RecordingError as error:
         return error
 
 
@@ -174,8 +103,8 @@ def prepare(args: argparse.Namespace) -> int:
     kept, num_body = [], 1
     with writer, closing(clips):
         for row, tracks in enumerate(tqdm(clips, total=len(paths), unit="clip", disable=None)):
-            if isinstance(tracks, ClipError):
-                report.add(paths[row], None, str(tracks))
+            if isinstance(tracks, RecordingError):
+                report.add(paths[row], tracks.line, tracks.reason)
             else:
                 writer.append(table.file[row], label[row], tracks, subject=subject[row])
                 kept.append(row)

@@ -22,12 +22,13 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_gen.ntu_labels import DATA_SETS, FRAME_RATE, NAME, DataSet, parse_name
-from data_gen.ntu_skeleton import SkeletonError, parse_skeleton
 from data_gen.parallel import ordered_map
 from data_gen.report import Report, existing_file, parse_preparation, run_command
 from data_gen.summary import count_splits
-from data_gen.tracks import CHOICES
 from feeder.prepared import PreparedWriter, refuse_existing
+from feeder.recordings.bodies import CHOICES
+from feeder.recordings.ntu import parse_skeleton
+from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 
 LAYOUT = "ntu-rgb+d"
@@ -78,19 +79,19 @@ def smallest_data_set(names: Sequence[str]) -> str:
     return next(name for name, facts in DATA_SETS.items() if all(map(facts.has, clips)))
 
 
-def prepare_file(path: Path, *, bodies: str) -> np.ndarray | SkeletonError:
-    """Tracks (M, T, V, 3) of a raw file, or why there are none; see `data_gen.tracks`."""
+def prepare_file(path: Path, *, bodies: str) -> np.ndarray | RecordingError:
+    """Tracks (M, T, V, 3) of a raw file, or why there are none; see `feeder.recordings.bodies`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return SkeletonError(None, "not a regular file")
+            return RecordingError(None, "not a regular file")
         if status.st_size > MAX_BYTES:
-            return SkeletonError(None, f"larger than {MAX_BYTES >> 20} MiB")
+            return RecordingError(None, f"larger than {MAX_BYTES >> 20} MiB")
         return CHOICES[bodies](parse_skeleton(path.read_bytes()))
-    except SkeletonError as error:
+    except RecordingError as error:
         return error
     except OSError as error:
-        return SkeletonError(None, error.strerror or str(error))
+        return RecordingError(None, error.strerror or str(error))
 
 
 def make_splits(names: Sequence[str], facts: DataSet) -> dict[str, dict[str, list[int]]]:
@@ -134,7 +135,7 @@ def prepare(args: argparse.Namespace) -> int:
     with writer, closing(results):
         progress = tqdm(results, total=len(paths), unit="clip", disable=None)
         for name, tracks in zip(members, progress, strict=True):
-            if isinstance(tracks, SkeletonError):
+            if isinstance(tracks, RecordingError):
                 report.add(clips[name], tracks.line, tracks.reason)
             else:
                 numbers = parse_name(name)

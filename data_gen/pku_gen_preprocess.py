@@ -33,10 +33,11 @@ if not __package__:
 
 from data_gen.parallel import ordered_map
 from data_gen.pku_labels import ACTIONS, FRAME_RATE, NAMES, parse_name, part_of
-from data_gen.pku_sequence import CHOICES, read_sequence
+from data_gen.pku_sequence import read_sequence
 from data_gen.report import Report, parse_preparation, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PARTS, PreparedWriter
+from feeder.recordings.pku import CHOICES
 from net.utils.layouts import get_skeleton
 
 LAYOUT = "ntu-rgb+d"

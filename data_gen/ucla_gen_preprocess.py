@@ -9,7 +9,6 @@ Files that cannot be used are skipped and listed in OUT.report.csv.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -26,9 +25,10 @@ from data_gen.parallel import ordered_map
 from data_gen.report import Report, parse_preparation, run_command
 from data_gen.summary import count_splits
 from feeder.prepared import PreparedWriter
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.ucla import LAYOUT, parse_json, poses_of
 from net.utils.layouts import get_skeleton
 
-LAYOUT = "kinect-v1"
 FRAME_RATE = 30.0
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 KEYS = ("action", "subject", "sequence", "view")
@@ -50,30 +50,22 @@ VIEWS = {"train": (1, 2), "val": (3,)}
 OFFICIAL = {"xview": (1020, 464)}
 
 
-class ClipError(ValueError):
-    """A file that cannot be used; `line` is where, if one line is to blame."""
-
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        super().__init__(reason, line)
-        self.reason, self.line = reason, line
-
-
 def parse_name(name: str) -> dict[str, int]:
     """The numbers in a clip's name, such as a01_s02_e03_v01, by `KEYS`.
 
     Raises:
-        ClipError: it is not of that form, or the action or view is none of the data set's.
+        RecordingError: it is not of that form, or the action or view is none of the data set's.
     """
     match = NAME.fullmatch(name)
     if match is None:
-        raise ClipError(f"{name!r} is not a clip's name like a01_s02_e03_v01")
+        raise RecordingError(None, f"{name!r} is not a clip's name like a01_s02_e03_v01")
     numbers = dict(zip(KEYS, map(int, match.groups()), strict=True))
     if numbers["action"] not in ACTIONS:
-        raise ClipError(
-            f"{name!r} is of action {numbers['action']}; actions are {', '.join(map(str, ACTIONS))}"
+        raise RecordingError(
+            None, f"{name!r} is of action {numbers['action']}; actions are {', '.join(map(str, ACTIONS))}"
         )
     if not any(numbers["view"] in views for views in VIEWS.values()):
-        raise ClipError(f"{name!r} is of view {numbers['view']}; views are 1 to 3")
+        raise RecordingError(None, f"{name!r} is of view {numbers['view']}; views are 1 to 3")
     return numbers
 
 
@@ -81,49 +73,27 @@ def parse_clip(name: str, data: bytes) -> np.ndarray:
     """Poses (1, T, 20, 3) float32 of the content of a file, zero in frames without a skeleton.
 
     Raises:
-        ClipError: it is not of the format, is of another clip, or holds no skeleton.
+        RecordingError: it is not of the format, is of another clip, or holds no skeleton.
     """
-    try:
-        content = json.loads(data)
-    except json.JSONDecodeError as error:
-        raise ClipError(f"not JSON: {error.msg}", error.lineno) from None
-    except (UnicodeDecodeError, RecursionError):
-        raise ClipError("not JSON") from None
-    if not isinstance(content, dict) or not isinstance(content.get("skeletons"), list):
-        raise ClipError('not an object with a list "skeletons"')
+    content = parse_json(data)
+    poses = poses_of(content)
     expected = {"file_name": name, "label": 1 + LABEL[parse_name(name)["action"]]}
     for key, value in expected.items():
         if content.get(key) != value:
-            raise ClipError(f"{key} is {content.get(key)!r}, but the file's name stands for {value!r}")
-    if not content["skeletons"]:
-        raise ClipError("no frames")
-    num_joint = get_skeleton(LAYOUT).num_joint
-    empty = [[0.0, 0.0, 0.0]] * num_joint
-    frames = [frame or empty for frame in content["skeletons"]]
-    for number, frame in enumerate(frames, 1):
-        if not isinstance(frame, list) or len(frame) != num_joint:
-            raise ClipError(f"frame {number} of {len(frames)} does not hold {num_joint} joints")
-    try:
-        poses = np.array(frames, np.float32)
-    except (ValueError, TypeError, OverflowError):
-        raise ClipError("a joint is not three numbers") from None
-    if poses.shape != (len(frames), num_joint, 3):
-        raise ClipError("a joint is not three numbers")
-    if not np.isfinite(poses).all():
-        raise ClipError("a coordinate is NaN, infinite or missing")
-    if not poses.any():
-        raise ClipError(f"none of the {len(frames)} frames has a skeleton")
+            raise RecordingError(
+                None, f"{key} is {content.get(key)!r}, but the file's name stands for {value!r}"
+            )
     return poses[None]
 
 
-def prepare_file(path: Path) -> np.ndarray | ClipError:
+def prepare_file(path: Path) -> np.ndarray | RecordingError:
     """`parse_clip` of a file, or why it cannot be used."""
     try:
         return parse_clip(path.stem, path.read_bytes())
-    except ClipError as error:
+    except RecordingError as error:
         return error
     except OSError as error:
-        return ClipError(error.strerror or str(error))
+        return RecordingError(None, error.strerror or str(error))
 
 
 def find_clips(data_path: Path) -> list[Path]:
@@ -156,7 +126,7 @@ def prepare(args: argparse.Namespace) -> int:
     with writer, closing(clips):
         progress = tqdm(clips, total=len(paths), unit="clip", disable=None)
         for path, poses in zip(paths, progress, strict=True):
-            if isinstance(poses, ClipError):
+            if isinstance(poses, RecordingError):
                 report.add(path, poses.line, poses.reason)
                 continue
             numbers = parse_name(path.stem)

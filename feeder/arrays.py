@@ -78,6 +78,11 @@ class ArrayFolder:
         """Name of the skeleton's layout."""
         return self.skeleton.name
 
+    @property
+    def num_channel(self) -> int:
+        """C."""
+        return self._arrays["train"].shape[1]
+
     def __len__(self) -> int:
         return len(self.label)
 

@@ -26,7 +26,12 @@ class Drawn(NamedTuple):
 
 
 class LinearStep:
-    """A step that is a matrix per clip, the left-right permutation, or both."""
+    """A step that is a matrix per clip, the left-right permutation, or both.
+
+    draws: whether it takes anything from the generator that matters.
+    """
+
+    draws: bool = True
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """Draw the parameters of `num_clip` clips."""
@@ -34,7 +39,9 @@ class LinearStep:
 
 
 class DirectStep:
-    """A step on the poses themselves."""
+    """A step on the poses themselves; `draws` as for `LinearStep`."""
+
+    draws: bool = True
 
     def looks_past(self, num_seen: int) -> str | None:
         """How the first `num_seen` frames can be kept from depending on later ones; None where they do not."""
@@ -246,6 +253,7 @@ class Scale(LinearStep):
         if not 0 < min_factor <= max_factor:
             raise ValueError(f"factors are {min_factor} to {max_factor}; give 0 < min_factor <= max_factor")
         self.min_factor, self.max_factor, self.per_axis = min_factor, max_factor, per_axis
+        self.draws = min_factor < max_factor
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """See `LinearStep`."""
@@ -374,6 +382,8 @@ class UnitBox(DirectStep):
 
     num_seen: frames of the view that the box is around, from the first on; None for all of them.
     """
+
+    draws = False
 
     def __init__(self, num_seen: int | None = None) -> None:
         if num_seen is not None and num_seen < 1:

@@ -12,6 +12,7 @@ import yaml
 from feeder.arrays import ArrayFolder, open_source
 from feeder.prepared import Prepared
 from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 from torchlight.build import nearest
 from torchlight.seed import derive_seed
 
@@ -62,7 +63,7 @@ class Feeder:
         benchmark: str,
         *,
         part: Part,
-        layout: str,
+        layout: str | Skeleton,
         num_class: int,
         num_body: int = 2,
         val_fraction: float = 0.1,

@@ -258,6 +258,11 @@ class Prepared:
         """Name of the skeleton's layout."""
         return self.skeleton.name
 
+    @property
+    def num_channel(self) -> int:
+        """C."""
+        return self.joints.shape[2]
+
     def __len__(self) -> int:
         return len(self.start)
 
@@ -273,6 +278,36 @@ class Prepared:
         for source, target, length in zip(start.tolist(), (end - size).tolist(), size.tolist(), strict=True):
             rows[target : target + length] = self.joints[source : source + length]
         return rows
+
+
+def prepared_in_memory(
+    tracks: Sequence[np.ndarray], names: Sequence[str], *, skeleton: Skeleton, class_names: Sequence[str]
+) -> Prepared:
+    """Clips in memory as a prepared file has them, without labels: all are held out in benchmark `all`.
+
+    Args:
+        tracks: of each clip (M, T, V, C) float32, metres; one clip or more.
+        names: one per clip.
+        skeleton: layout of the V joints.
+        class_names: one per class.
+    """
+    num_body, num_frame = np.array([each.shape[:2] for each in tracks], np.int64).T
+    size = num_body * num_frame
+    return Prepared(
+        path=Path("memory"),
+        skeleton=skeleton,
+        class_names=list(class_names),
+        frame_rate=float("nan"),
+        attrs={},
+        joints=np.concatenate([each.reshape(-1, *each.shape[2:]) for each in tracks]),
+        start=np.cumsum(size) - size,
+        num_frame=num_frame,
+        num_body=num_body,
+        label=np.zeros(len(size), np.int64),
+        name=np.array(names),
+        keys={},
+        splits={"all": {"train": np.arange(0), "val": np.arange(len(size))}},
+    )
 
 
 def open_prepared(path: str | Path) -> Prepared:

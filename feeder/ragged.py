@@ -61,6 +61,14 @@ class RaggedBatch:
                 clip = int((count < 1).nonzero()[0])
                 raise ValueError(f"clip {clip} of the batch has no {what}; prepare the data without it")
 
+    @classmethod
+    def of_tracks(cls, tracks: Sequence[Tensor]) -> "RaggedBatch":
+        """A batch of clips, each tracks (M, T, V, C) float32 on one device; M and T may differ."""
+        num_body, num_frame = (torch.tensor([each.shape[axis] for each in tracks]) for axis in (0, 1))
+        size = num_body * num_frame
+        rows = torch.cat([each.flatten(0, 1) for each in tracks])
+        return cls(rows, size.cumsum(0) - size, num_frame, num_body)
+
     def __len__(self) -> int:
         return len(self.start)
 

@@ -28,6 +28,10 @@ class SamplingStep:
     draws: bool = False
     takes_whole_frames: ClassVar[bool] = False
 
+    def deterministic(self) -> "SamplingStep | None":
+        """The step that stands for what this one draws: the centred, largest part; None if it is to be left out."""
+        return None if self.draws else self
+
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """Positions (N, T) float64 in inputs of `length` (N,) frames, int64; all alike if T is kept."""
         raise NotImplementedError
@@ -133,6 +137,10 @@ class Crop(SamplingStep):
         self.num_frame: int = _check_num_frame(num_frame)
         self.where, self.draws = where, where == "random"
 
+    def deterministic(self) -> "Crop":
+        """See `SamplingStep`."""
+        return Crop(self.num_frame) if self.draws else self
+
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""
         free = (length - self.num_frame).clamp(min=0)
@@ -177,6 +185,13 @@ class RandomResizedCrop(SamplingStep):
         self.min_ratio, self.max_ratio = min_ratio, max_ratio
         self.min_frame, self.center = min_frame, center
 
+    def deterministic(self) -> "RandomResizedCrop":
+        """See `SamplingStep`."""
+        num_part, ratio = self.num_frame - self.num_ahead, self.max_ratio
+        return RandomResizedCrop(
+            num_part, ratio, ratio, min_frame=self.min_frame, center=True, num_ahead=self.num_ahead
+        )
+
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""
         num_part = self.num_frame - self.num_ahead
@@ -207,6 +222,10 @@ class UniformSample(SamplingStep):
     def __init__(self, num_frame: int, random: bool = True) -> None:
         self.num_frame: int = _check_num_frame(num_frame)
         self.random = self.draws = random
+
+    def deterministic(self) -> "UniformSample":
+        """See `SamplingStep`."""
+        return UniformSample(self.num_frame, random=False)
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
         """See `SamplingStep`."""

@@ -3,6 +3,7 @@
 Shapes: N clips, C channels, T frames, V joints, M bodies.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -121,6 +122,18 @@ class View:
         self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise])
         if self.num_ahead and (problems := self.looking_past(self.num_frame - self.num_ahead)):
             raise ViewError(problems)
+
+    def deterministic(self) -> "View":
+        """The view that stands for all that this one can draw.
+
+        It takes the centred part of the largest ratio, and leaves out the steps in space that draw.
+        """
+        other = copy.copy(self)
+        steps = (step.deterministic() for step in self.sampling)
+        other.sampling = [step for step in steps if step is not None]
+        other.augment = [step for step in self.augment if not step.draws]
+        other.base = self.base._replace(sampling=fixed_part(other.sampling))
+        return other
 
     def looking_past(self, num_seen: int) -> list[Problem]:
         """What makes the first `num_seen` frames depend on those after them, which are not to be seen."""

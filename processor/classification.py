@@ -107,7 +107,17 @@ class Classification(Processor):
         return float(guess), float(weight @ torch.special.entr(smoothed).sum(1))
 
     def evaluate(self, loader: Loader) -> Evaluation:
-        """Scores of all clips of a part in the order of its feeder, the mean over a clip's views, and their worth."""
+        """Scores of all clips of a part in the order of its feeder, and their worth."""
+        order, scores = self.score(loader)
+        label = loader.feeder.label[order]
+        metrics = classification_metrics(scores.numpy(), label)
+        metrics["loss"] = float(F.cross_entropy(scores, torch.from_numpy(label)))
+        by_clip = np.argsort(order)
+        arrays = {"name": loader.feeder.name[order], "label": label, "scores": scores.numpy()}
+        return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
+
+    def score(self, loader: Loader) -> tuple[np.ndarray, Tensor]:
+        """Places in the feeder (n,), and scores (n, num_class) of the clips there: the mean over a clip's views."""
         index = [torch.empty(0, dtype=torch.int64, device=self.device)]
         scores = [torch.empty(0, self.config.data.num_class, device=self.device)]
         for batch in self.watch(loader):
@@ -117,13 +127,7 @@ class Classification(Processor):
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
-        gathered = distributed.all_gather_ragged(torch.cat(scores)).cpu()
-        label = loader.feeder.label[order]
-        metrics = classification_metrics(gathered.numpy(), label)
-        metrics["loss"] = float(F.cross_entropy(gathered, torch.from_numpy(label)))
-        by_clip = np.argsort(order)
-        arrays = {"name": loader.feeder.name[order], "label": label, "scores": gathered.numpy()}
-        return Evaluation(metrics, {key: value[by_clip] for key, value in arrays.items()})
+        return order, distributed.all_gather_ragged(torch.cat(scores)).cpu()
 
     def _scores(self, data: Tensor) -> Tensor:
         """`scores_of`; raises ValueError where the network gives another shape."""

@@ -108,10 +108,9 @@ def draw_poses(
     clips = judged[np.unique(arrays["label"][judged], return_index=True)[1]][:num_clip]
     horizons = np.unique(np.linspace(0, arrays["true"].shape[2], num_column).round().astype(int))
     last = arrays["last"][judged]
-    plane = _picture_plane(last[:, 0], skeleton)
+    plane = picture_plane(last[:, 0], skeleton)
     # Poses that are centred on a joint have it at 0, where others have one that is not there.
     centred = not last[:, 0, skeleton.spine].any()
-    bones = np.array(skeleton.bones, int).reshape(-1, 2)
     num_row = max(len(clips), 1)
     figure = Figure(figsize=(2 * len(horizons), 2.4 * num_row + 0.3), layout="constrained")
     grid = figure.subplots(num_row, len(horizons), squeeze=False, sharex="row", sharey="row")
@@ -126,8 +125,8 @@ def draw_poses(
             poses = {name: arrays[name][clip, :, horizon - 1] for name in POSE_COLOURS}
             for name, bodies in poses.items() if horizon else [("true", arrays["last"][clip])]:
                 for pose, joints in zip(bodies[..., plane], there, strict=True):
-                    ends = pose[bones[joints[bones].all(1)]]  # (bones, 2, 2)
-                    axes.add_collection(LineCollection(ends, colors=POSE_COLOURS[name], linewidths=1.2))
+                    ends = seen_bones(pose, joints, skeleton)
+                    axes.add_collection(LineCollection(list(ends), colors=POSE_COLOURS[name], linewidths=1.2))
             axes.autoscale_view()
             axes.set_aspect("equal")
             axes.set_xticks([])
@@ -137,7 +136,82 @@ def draw_poses(
     figure.savefig(path, dpi=120)
 
 
-def _picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
+def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, path: Path) -> None:
+    """The last pose seen (grey) and some of those predicted (red), side by side.
+
+    Args:
+        last: (M, V, C), a joint at 0 is not drawn.
+        predicted: (M, P, V, C).
+        skeleton: whose bones are drawn.
+        path: the picture.
+    """
+    horizons = np.unique(np.linspace(0, predicted.shape[1], 6).round().astype(int))
+    plane = picture_plane(last, skeleton)
+    figure = Figure(figsize=(2 * len(horizons), 2.7), layout="constrained")
+    for axes, horizon in zip(
+        figure.subplots(1, len(horizons), sharex=True, sharey=True, squeeze=False)[0], horizons, strict=True
+    ):
+        axes.set_title("last seen" if horizon == 0 else f"+{horizon} frames", fontsize=8)
+        shown = {"true": last} | ({"predicted": predicted[:, horizon - 1]} if horizon else {})
+        for name, bodies in shown.items():
+            for body in bodies:
+                ends = seen_bones(body[:, plane], (body != 0).any(1), skeleton)
+                axes.add_collection(LineCollection(list(ends), colors=POSE_COLOURS[name], linewidths=1.4))
+        axes.autoscale_view()
+        axes.set_aspect("equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if plane == [0, 1] and last.shape[-1] == 3:
+        axes.invert_xaxis()  # shared: x points to the picture's left
+    figure.savefig(path, dpi=120)
+
+
+def draw_timeline(
+    probability: np.ndarray,
+    class_names: Sequence[str],
+    seconds: np.ndarray,
+    path: Path,
+    *,
+    title: str,
+    xlabel: str = "seconds",
+    num_class: int = 8,
+) -> None:
+    """Probabilities of classes over the frames of a recording; a colour below tells the likeliest one.
+
+    Args:
+        probability: (T, K).
+        class_names: K.
+        seconds: (T,) times of the frames.
+        path: the picture.
+        title: above it.
+        xlabel: of the times.
+        num_class: of the classes, those that are likeliest at some time.
+    """
+    best = probability.argmax(1)
+    often = np.bincount(best, minlength=probability.shape[1])
+    shown = np.lexsort((-probability.max(0), -often))[:num_class]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    colours = {int(k): f"C{number}" for number, k in enumerate(shown)}
+    for k, colour in colours.items():
+        axes.plot(seconds, probability[:, k], color=colour, label=class_names[k], linewidth=1.4)
+        axes.fill_between(
+            seconds, -0.08, -0.02, where=best == k, color=colour, step="mid", linewidth=0, alpha=0.9
+        )
+    axes.set(xlabel=xlabel, ylabel="probability", ylim=(-0.1, 1.02), title=title)
+    axes.set_xlim(float(seconds[0]), max(float(seconds[-1]), float(seconds[0]) + 1e-3))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=120)
+
+
+def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Ends (bones, 2, 2) of the bones of a pose (V, 2) whose joints are both `there` (V,)."""
+    bones = np.array(skeleton.bones, int).reshape(-1, 2)
+    return pose[bones[there[bones].all(1)]]
+
+
+def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
     """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand."""
     up = 1
     if skeleton.torso is not None and len(poses):

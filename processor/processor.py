@@ -28,12 +28,16 @@ from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
 from processor.schedule import Phase, counting_losses
 from processor.state import changes, check_same_run
+from processor.table import processor_name
 from torchlight import build, distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
 from torchlight.seed import derive_seed
+
+# What the coordinates of a joint are, by their number.
+CHANNELS = {2: "xy", 3: "xyz"}
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -258,7 +262,7 @@ class Processor(Experiment):
         if better or (config.select == "last" and last):
             self.best = {"epoch": epoch + 1, **({} if value is None else {"value": value})}
             if distributed.is_main():
-                state = {"model": self.model.state_dict(), **self.best, "config": to_yaml(config)}
+                state = {"model": self.model.state_dict(), **self.best, **self.identity()}
                 save_checkpoint(Path(config.work_dir) / "best.pt", state)
         return row
 
@@ -337,7 +341,7 @@ class Processor(Experiment):
             "stream": self.config.stream,
             "benchmark": self.config.benchmark,
             "seed": self.config.seed,
-            "precision": self.config.precision,
+            "precision": self.precision,
             "device": _device_name(self.device),
         }
         if distributed.is_main():
@@ -347,6 +351,19 @@ class Processor(Experiment):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
         self.log.info(f"test part, {result['num_test_clip']} clips: {shown}; files in {work_dir}")
         return result
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint holds beside its weights, so that it is enough to use them; `load_trained` reads it."""
+        frame_rate, source = float(self.source.frame_rate), self.source
+        return {
+            "config": to_yaml(self.config),
+            "processor": processor_name(type(self)),
+            "class_names": list(self.class_names),
+            "skeleton": source.skeleton.to_dict(),
+            "channels": CHANNELS.get(source.num_channel, str(source.num_channel)),
+            "frame_rate": frame_rate if math.isfinite(frame_rate) else None,
+            "bodies": source.attrs["bodies"],
+        }
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -364,7 +381,7 @@ class Processor(Experiment):
             "seconds": self.seconds,
             "world_size": distributed.world_size(),
             "rng": rng_state(),
-            "config": to_yaml(self.config),
+            **self.identity(),
         }
         save_checkpoint(Path(self.config.work_dir) / "last.pt", state)
 
@@ -391,6 +408,10 @@ class Processor(Experiment):
         self.log.info(
             f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
         )
+        if self.precision != self.config.precision:
+            self.log.info(
+                f"this CPU has no instructions for {self.config.precision}: {self.precision} is used"
+            )
         for text in self.cautions():
             self.log.info(f"warning: {text}")
 

@@ -13,8 +13,10 @@ import main as recognise
 from conftest import read_report
 from data_gen import custom_gen_preprocess
 from data_gen.clip_table import draw_split, given_splits, number_labels, number_subjects, read_table
-from data_gen.custom_gen_preprocess import ClipError, main, read_clip
+from data_gen.custom_gen_preprocess import main
 from feeder.prepared import Prepared, open_prepared
+from feeder.recordings.array import read_tracks
+from feeder.recordings.recording import RecordingError
 
 SCRIPT = Path(custom_gen_preprocess.__file__)
 LAYOUT = """\
@@ -262,8 +264,8 @@ class Touch:
 
 def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
     def bad(name: str, reason: str) -> None:
-        with pytest.raises(ClipError) as error:
-            read_clip(tmp_path / name, num_joint=V, scale=1.0)
+        with pytest.raises(RecordingError) as error:
+            read_tracks(tmp_path / name, num_joint=V, scale=1.0)
         assert reason in str(error.value)
 
     bad("none.npy", "No such file")
@@ -298,11 +300,12 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
     np.savez(tmp_path / "archive.npz", one)
     (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     bad("archive.npy", "not an array of numbers")
+    for name, text in (("text", "hello"), ("deep", "[" * 100_000)):
+        (tmp_path / f"{name}.json").write_text(text)
+        bad(f"{name}.json", "not JSON")
     for name, text in (
-        ("text", "hello"),
         ("object", "{}"),
         ("ragged", "[[[1, 2, 3]], []]"),
-        ("deep", "[" * 100_000),
     ):
         (tmp_path / f"{name}.json").write_text(text)
         bad(f"{name}.json", "not an array of numbers")
@@ -321,12 +324,12 @@ def test_a_header_in_a_csv_and_absent_bodies(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         ",".join(f"joint {n}" for n in range(24)) + "\n" + ",".join(map(str, row + [0] * 12)) + "\n"
     )
-    tracks = read_clip(tmp_path / "a.csv", num_joint=V, scale=0.5)
+    tracks = read_tracks(tmp_path / "a.csv", num_joint=V, scale=0.5)
     np.testing.assert_array_equal(tracks, np.array(row, float).reshape(1, 1, V, 3) / 2)
     first_absent = np.zeros((3, 2, V, 3))
     first_absent[1] = 1
     np.save(tmp_path / "b.npy", first_absent)
-    np.testing.assert_array_equal(read_clip(tmp_path / "b.npy", num_joint=V, scale=1.0), first_absent[:2])
+    np.testing.assert_array_equal(read_tracks(tmp_path / "b.npy", num_joint=V, scale=1.0), first_absent[:2])
 
 
 def test_bad_clips_are_reported_and_the_rest_prepared(

@@ -15,9 +15,9 @@ from raw_skeleton import make_frames, to_text
 from conftest import REFERENCE
 from data_gen import ntu_gen_preprocess, parallel
 from data_gen.ntu_labels import ACTIONS, DATA_SETS, SUBJECTS_60, SUBJECTS_120
-from data_gen.ntu_skeleton import parse_skeleton
-from data_gen.tracks import CHOICES
 from feeder.prepared import open_prepared
+from feeder.recordings.bodies import CHOICES
+from feeder.recordings.ntu import parse_skeleton
 
 SCRIPT = Path(ntu_gen_preprocess.__file__)
 NAMES = ("S001C001P001R001A001", "S001C002P003R002A060", "S017C003P002R001A050", "S002C003P040R001A002")

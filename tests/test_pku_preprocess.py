@@ -13,12 +13,13 @@ import pytest
 from conftest import REFERENCE, read_report
 from data_gen import parallel, pku_gen_preprocess
 from data_gen.ntu_labels import DATA_SETS
-from data_gen.ntu_skeleton import SkeletonError
 from data_gen.pku_gen_preprocess import main, read_split
 from data_gen.pku_labels import ACTIONS, parse_name, part_of
-from data_gen.pku_sequence import CHOICES, Label, cut, parse_label, parse_poses, read_sequence
+from data_gen.pku_sequence import Label, cut, parse_label, read_sequence
 from feeder.feeder import read_label_map
 from feeder.prepared import open_prepared
+from feeder.recordings.pku import CHOICES, parse_poses
+from feeder.recordings.recording import RecordingError
 
 SCRIPT = Path(pku_gen_preprocess.__file__)
 LABEL_MAP = SCRIPT.parents[1] / "config" / "label_map" / "ntu60_to_pku51.csv"
@@ -252,7 +253,7 @@ ROWS = GOOD.splitlines()
     ],
 )
 def test_bad_poses_say_where(data: bytes, line: int | None, reason: str) -> None:
-    with pytest.raises(SkeletonError) as error:
+    with pytest.raises(RecordingError) as error:
         parse_poses(data)
     assert error.value.line == line and reason in error.value.reason
 
@@ -280,7 +281,7 @@ def test_reads_a_label(row: bytes) -> None:
     ],
 )
 def test_a_bad_label_says_why(row: bytes, reason: str) -> None:
-    with pytest.raises(SkeletonError) as error:
+    with pytest.raises(RecordingError) as error:
         parse_label(row, 4)
     assert error.value.line == 4 and reason in error.value.reason
 
@@ -296,7 +297,7 @@ def test_a_bad_label_says_why(row: bytes, reason: str) -> None:
 def test_a_cut_without_a_frame_or_a_body_is_refused(first: int, last: int, reason: str) -> None:
     poses = make_poses(6).astype(np.float32)
     poses[4:] = 0
-    with pytest.raises(SkeletonError) as error:
+    with pytest.raises(RecordingError) as error:
         cut(poses, Label(2, 1, first, last), bodies="energy")
     assert error.value.line == 2 and reason in error.value.reason
 

@@ -11,10 +11,10 @@ from data_gen import performance
 from data_gen.actions import ACTIONS
 from data_gen.kinematics import BONE_GROUPS, CHAIN, CHANNELS, NODE, SHIFTS, SKELETON, Body, forward_kinematics
 from data_gen.ntu_labels import DATA_SETS, parse_name
-from data_gen.ntu_skeleton import parse_skeleton
 from data_gen.performance import draw_subject, perform, sided
 from data_gen.synthetic import MARK, Take, film, main, make, takes
-from data_gen.tracks import first
+from feeder.recordings.bodies import first
+from feeder.recordings.ntu import parse_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 AVERAGE = dict.fromkeys(BONE_GROUPS, 1.0)

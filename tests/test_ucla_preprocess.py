@@ -11,8 +11,9 @@ import pytest
 
 from conftest import read_report
 from data_gen import ucla_gen_preprocess
-from data_gen.ucla_gen_preprocess import ACTIONS, ClipError, main, parse_clip, parse_name
+from data_gen.ucla_gen_preprocess import ACTIONS, main, parse_clip, parse_name
 from feeder.prepared import open_prepared
+from feeder.recordings.recording import RecordingError
 
 SCRIPT = Path(ucla_gen_preprocess.__file__)
 
@@ -105,7 +106,7 @@ BAD = {
 
 @pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_file_says_what_is_wrong(data: bytes, reason: str) -> None:
-    with pytest.raises(ClipError) as error:
+    with pytest.raises(RecordingError) as error:
         parse_clip(NAME, data)
     assert reason in error.value.reason
 
@@ -115,7 +116,7 @@ def test_a_bad_file_says_what_is_wrong(data: bytes, reason: str) -> None:
     [("a1_s01_e00_v01", "not a clip's name"), ("a07_s01_e00_v01", "action 7"), ("a01_s01_e00_v04", "view 4")],
 )
 def test_a_bad_name_says_what_is_wrong(name: str, reason: str) -> None:
-    with pytest.raises(ClipError) as error:
+    with pytest.raises(RecordingError) as error:
         parse_name(name)
     assert reason in error.value.reason
 

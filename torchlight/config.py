@@ -61,20 +61,42 @@ def load_config(
             nearest valid name.
     """
     report = Report(dotted_keys(schema))
+    layers = [*_file_layers(Path(file), report, ()), *_override_layers(overrides, report)]
+    return _built(layers, file, report, schema, check)
+
+
+def parse_config(text: str, name: str, schema: type[Config]) -> Config:
+    """An instance of `schema` from YAML that `to_yaml` made, called `name` in messages; see `load_config`.
+
+    Raises:
+        ConfigError: anything is wrong with it; lists all problems.
+    """
+    report = Report(dotted_keys(schema))
+    return _built([_parse(text, name, report)], name, report, schema)
+
+
+def _built(
+    layers: "Iterable[_Layer]",
+    name: str | Path,
+    report: Report,
+    schema: type[Config],
+    check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
+) -> Config:
+    """An instance of `schema` from layers, later ones on top; raises ConfigError, see `load_config`."""
     values = defaults(schema)
-    for layer in [*_file_layers(Path(file), report, ()), *_override_layers(overrides, report)]:
+    for layer in layers:
         report.sources.update(layer.sources)
         values = _merge(values, layer.values, "", report, layer.sources)
     try:
         config = typed(_resolve(values, report), schema, "", report)
     except UnusableError:
-        raise ConfigError(file, report.problems) from None
+        raise ConfigError(name, report.problems) from None
     if check is not None and not report.broken:
         for key, text in check(config):
             if not report.is_unusable(key):
                 report.add(key, text)
     if report.problems:
-        raise ConfigError(file, report.problems)
+        raise ConfigError(name, report.problems)
     return config
 
 
@@ -96,7 +118,7 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
         report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
         return
     try:
-        layer = _read(file, report)
+        layer = _parse(file.read_text(encoding="utf-8"), file, report)
     except FileNotFoundError:
         there = [other.name for other in file.parent.glob("*" + file.suffix)]
         hint = f"; {nearest(file.name, there)}" if there else ""
@@ -120,9 +142,8 @@ def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterato
     yield layer
 
 
-def _read(file: Path, report: Report) -> _Layer:
-    """What one file sets; nothing where it is not what OmegaConf takes, which is reported."""
-    text = file.read_text(encoding="utf-8")
+def _parse(text: str, file: str | Path, report: Report) -> _Layer:
+    """What the text of a file sets; nothing where it is not what OmegaConf takes, which is reported."""
     values: Any = {}
     refused = None
     try:

@@ -5,9 +5,11 @@ values whose first is the body's id, the number of joints (25), and 25 lines of 
 which are x, y, z in metres.
 """
 
-from dataclasses import dataclass
+import codecs
 
 import numpy as np
+
+from feeder.recordings.recording import Recording, RecordingError
 
 NUM_JOINT = 25
 MAX_BODY = 6
@@ -24,66 +26,21 @@ class _IrregularError(Exception):
     """The quick reader does not take this file; the thorough one may, or can say what is wrong."""
 
 
-class SkeletonError(ValueError):
-    """A file that is not of the format, or holds no body.
-
-    Attributes:
-        line: where, counted from 1; None if no one line is to blame.
-        reason: what is wrong.
-    """
-
-    def __init__(self, line: int | None, reason: str) -> None:
-        super().__init__(line, reason)
-        self.line = line
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason if self.line is None else f"line {self.line}: {self.reason}"
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One file. B counts the bodies of all T frames, in the order of the file.
-
-    num_body: (T,) int64, bodies per frame.
-    body: (B,) int64, who it is: ids numbered by first appearance.
-    joints: (B, 25, 3) float32, metres.
-    """
-
-    num_body: np.ndarray
-    body: np.ndarray
-    joints: np.ndarray
-
-    @property
-    def num_frame(self) -> int:
-        """T."""
-        return len(self.num_body)
-
-    @property
-    def frame(self) -> np.ndarray:
-        """(B,) int64, the frame each body is in."""
-        return np.repeat(np.arange(self.num_frame), self.num_body)
-
-    @property
-    def slot(self) -> np.ndarray:
-        """(B,) int64, place of each body among those of its frame."""
-        before = np.cumsum(self.num_body) - self.num_body
-        return np.arange(len(self.body)) - np.repeat(before, self.num_body)
-
-
 def parse_skeleton(data: bytes) -> Recording:
     """Read the content of a file.
 
     Every coordinate is the float32 nearest to the float64 nearest to the text, as `float` reads it. Frames
-    without bodies are kept. Other columns are counted, and checked for letters, but not used.
+    without bodies are kept. Other columns are counted, and must be numbers; they may be NaN or infinite, since
+    they are not used.
 
     Raises:
-        SkeletonError: the file is not of the format (cut short, other counts, not numbers, NaN, infinite,
-            more text behind), or no frame has a body.
+        RecordingError: the file is not of the format (cut short, other counts, not numbers, NaN or infinite
+            coordinates, more text behind), or no frame has a body.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return _parse_at_once(data)
-    except (_IrregularError, SkeletonError):
+    except (_IrregularError, RecordingError):
         return _parse_by_line(data)
 
 
@@ -95,21 +52,23 @@ def _parse_by_line(data: bytes) -> Recording:
     def values(what: str) -> list[bytes]:
         nonlocal at
         if at == len(lines):
-            raise SkeletonError(at or None, f"the file ends where {what} should follow")
+            raise RecordingError(at or None, f"the file ends where {what} should follow")
         at += 1
         return lines[at - 1].split()
 
     def count(what: str) -> int:
         words = values(what)
         if len(words) != 1 or not words[0].isdigit() or len(words[0]) > 9:
-            raise SkeletonError(at, f"{_show(lines[at - 1])} is not {what}")
+            raise RecordingError(at, f"{_show(lines[at - 1])} is not {what}")
         return int(words[0])
 
-    def numbers(what: str, expected: int) -> list[float]:
+    def numbers(what: str, expected: int, *, used: int) -> list[float]:
         words = values(what)
         if len(words) != expected:
-            raise SkeletonError(at, f"{len(words)} values, but {what} has {expected}")
-        return [read_number(word, at) for word in words]
+            raise RecordingError(at, f"{len(words)} values, but {what} has {expected}")
+        for word in words[used:]:
+            check_number(word, at)
+        return [read_number(word, at) for word in words[:used]]
 
     num_body: list[int] = []
     body: list[int] = []
@@ -120,31 +79,39 @@ def _parse_by_line(data: bytes) -> Recording:
         where = f"of frame {frame + 1} of {num_frame}"
         num_body.append(count(f"the number of bodies {where}"))
         if num_body[-1] > MAX_BODY:
-            raise SkeletonError(at, f"{num_body[-1]} bodies {where}; the sensor follows {MAX_BODY} at most")
+            raise RecordingError(at, f"{num_body[-1]} bodies {where}; the sensor follows {MAX_BODY} at most")
         for _ in range(num_body[-1]):
-            numbers(f"the header of a body {where}", HEADER_VALUES)
+            numbers(f"the header of a body {where}", HEADER_VALUES, used=0)
             body.append(ids.setdefault(lines[at - 1].split()[0], len(ids)))
             num_joint = count(f"the number of joints of a body {where}")
             if num_joint != NUM_JOINT:
-                raise SkeletonError(at, f"{num_joint} joints in a body {where}; needed are {NUM_JOINT}")
-            joints += [numbers(f"a joint {where}", JOINT_VALUES)[:3] for _ in range(NUM_JOINT)]
+                raise RecordingError(at, f"{num_joint} joints in a body {where}; needed are {NUM_JOINT}")
+            joints += [numbers(f"a joint {where}", JOINT_VALUES, used=3) for _ in range(NUM_JOINT)]
     if at < len(lines):
-        raise SkeletonError(at + 1, f"more text after the last of {num_frame} frames")
+        raise RecordingError(at + 1, f"more text after the last of {num_frame} frames")
     if not body:
-        raise SkeletonError(None, f"none of the {num_frame} frames has a body")
+        raise RecordingError(None, f"none of the {num_frame} frames has a body")
     return Recording(
         np.array(num_body), np.array(body), np.array(joints, np.float32).reshape(-1, NUM_JOINT, 3)
     )
 
 
-def read_number(word: bytes, line: int) -> float:
-    """A number that float32 can hold."""
+def check_number(word: bytes, line: int) -> float:
+    """A number, which may be NaN or infinite. Raises RecordingError for any other word."""
     try:
         number = float(word)
     except ValueError:
-        raise SkeletonError(line, f"{_show(word)} is not a number") from None
-    if b"_" in word or not abs(number) <= FLOAT32_MAX:
-        raise SkeletonError(line, f"{_show(word)} is not a finite number")
+        raise RecordingError(line, f"{_show(word)} is not a number") from None
+    if b"_" in word:  # Python's, not the format's
+        raise RecordingError(line, f"{_show(word)} is not a number")
+    return number
+
+
+def read_number(word: bytes, line: int) -> float:
+    """A number that float32 can hold. Raises RecordingError for any other word."""
+    number = check_number(word, line)
+    if not abs(number) <= FLOAT32_MAX:
+        raise RecordingError(line, f"{_show(word)} is not a finite number")
     return number
 
 
@@ -161,7 +128,7 @@ def _require(regular: bool | np.bool_) -> None:
 def _parse_at_once(data: bytes) -> Recording:
     """`parse_skeleton` for files with single blanks between values and one kind of line end.
 
-    Raises _IrregularError or SkeletonError for others. L lines, B bodies.
+    Raises _IrregularError or RecordingError for others. L lines, B bodies.
     """
     _require(data.endswith(b"\n"))
     text = np.frombuffer(data, np.uint8)
@@ -193,13 +160,13 @@ def _parse_at_once(data: bytes) -> Recording:
 
 
 def _check_letters(data: bytes, positions: np.ndarray) -> None:
-    """Lines with letters hold finite numbers all the same (1e-05)."""
+    """Lines with letters hold numbers all the same (1e-05, nan)."""
     checked = -1
     for position in positions.tolist():
         if position > checked:
             start, checked = data.rfind(b"\n", 0, position) + 1, data.index(b"\n", position)
             for word in data[start:checked].split():
-                read_number(word, 0)
+                check_number(word, 0)
 
 
 def _count_bodies(

@@ -1,8 +1,8 @@
 """Which bodies of a recording make a clip: up to two tracks out of all that the sensor saw.
 
-Each choice takes a `Recording` of T frames to tracks (M, T', V, 3), float32, metres, M 1 or 2, V = 25, zero
-in the frames that a body is absent from. The sensor now and then takes furniture for a body, or one actor
-for several.
+Each choice takes a `Recording` of T frames to tracks (M, T', V, C), float32, metres, zero in the frames that a body
+is absent from. `energy`, `first` and `denoise` give one or two tracks, `as_given` all. A sensor now and then takes
+furniture for a body, or one actor for several.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_gen.ntu_skeleton import NUM_JOINT, Recording, SkeletonError
+from feeder.recordings.recording import Recording, RecordingError
 
 MAX_TRACK = 2
 ENERGY_SLOTS = 4
@@ -63,6 +63,14 @@ def denoise(recording: Recording) -> np.ndarray:
     return _present(_merge(bodies, num_frame))
 
 
+def as_given(recording: Recording) -> np.ndarray:
+    """All bodies by their ids, in the order of first appearance; T' = T."""
+    num_body = int(recording.body.max()) + 1
+    tracks = np.zeros((num_body, recording.num_frame, *recording.joints.shape[1:]), np.float32)
+    tracks[recording.body, recording.frame] = recording.joints
+    return _present(tracks)
+
+
 @dataclass(frozen=True, eq=False)
 class _Body:
     """Poses (n, V, 3) of one id, in the frames from `start` on."""
@@ -98,7 +106,7 @@ def _by_motion(bodies: list[_Body]) -> list[_Body]:
 
 def _merge(bodies: list[_Body], num_frame: int) -> np.ndarray:
     """Put each body into the first track (2, T', V, 3) whose span so far it shares at most one frame with."""
-    tracks = np.zeros((MAX_TRACK, num_frame, NUM_JOINT, 3), np.float32)
+    tracks = np.zeros((MAX_TRACK, num_frame, *bodies[0].poses.shape[1:]), np.float32)
     spans = [(bodies[0].start, bodies[0].start), (0, 0)]
     for body in bodies:
         for track, (start, last) in enumerate(spans):
@@ -114,7 +122,7 @@ def _by_slot(recording: Recording, num_slot: int) -> np.ndarray:
     slot = recording.slot
     used = slot < num_slot
     num_track = min(int(recording.num_body.max()), num_slot)
-    tracks = np.zeros((num_track, recording.num_frame, NUM_JOINT, 3), np.float32)
+    tracks = np.zeros((num_track, recording.num_frame, *recording.joints.shape[1:]), np.float32)
     tracks[slot[used], recording.frame[used]] = recording.joints[used]
     return tracks
 
@@ -123,7 +131,7 @@ def _present(tracks: np.ndarray) -> np.ndarray:
     """The tracks up to the last that is not all zero."""
     present = np.flatnonzero(tracks.any((1, 2, 3)))
     if present.size == 0:
-        raise SkeletonError(None, "every joint of every body is at the origin")
+        raise RecordingError(None, "every joint of every body is at the origin")
     return tracks[: present[-1] + 1]
 
 
@@ -132,4 +140,5 @@ def _variance(poses: np.ndarray) -> np.ndarray:
     return poses.reshape(-1, 3).var(0, dtype=np.float64) if len(poses) else np.zeros(3)
 
 
-CHOICES: dict[str, Callable[[Recording], np.ndarray]] = {"energy": energy, "first": first, "denoise": denoise}
+Choice = Callable[[Recording], np.ndarray]
+CHOICES: dict[str, Choice] = {"energy": energy, "first": first, "denoise": denoise}

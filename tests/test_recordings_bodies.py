@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from raw_skeleton import Frames, make_frames, textbook_read, to_text
 
-from data_gen.ntu_skeleton import Recording, SkeletonError, parse_skeleton
-from data_gen.tracks import CHOICES, denoise, energy, first
+from feeder.recordings.bodies import CHOICES, denoise, energy, first
+from feeder.recordings.ntu import parse_skeleton
+from feeder.recordings.recording import Recording, RecordingError
 
 NTU = {"spine": 1, "torso": (0, 1), "shoulders": (8, 4)}
 
@@ -157,7 +158,7 @@ def test_one_body_is_one_track(choice) -> None:
 
 @pytest.mark.parametrize("choice", CHOICES.values())
 def test_bodies_of_zeros_are_no_clip(choice) -> None:
-    with pytest.raises(SkeletonError, match="every joint of every body is at the origin"):
+    with pytest.raises(RecordingError, match="every joint of every body is at the origin"):
         choice(record([[("1", np.zeros((25, 3), np.float32))] * 2] * 12))
 
 

@@ -1,0 +1,126 @@
+"""Reads arrays of poses: `.npy`, nested lists in `.json`, and `.csv` with a row per frame.
+
+An array is (T frames, V joints, x y z) or (M bodies, T, V, x y z), zero where a body is absent.
+"""
+
+import csv
+import io
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feeder.recordings.recording import RecordingError, refuse_other_units
+from feeder.recordings.ucla import parse_json
+
+METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+NUM_CHANNEL = 3
+# What a damaged file can raise in the libraries that read it.
+DAMAGE = (
+    *(ValueError, TypeError, OverflowError, RecursionError, EOFError, SyntaxError, MemoryError),
+    *(csv.Error, tokenize.TokenError),
+)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array in a `.npy` file, memory-mapped, so that a header cannot ask for more memory than the file has.
+
+    Raises:
+        ValueError: it holds no plain array, or its header is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except DAMAGE as error:
+        raise ValueError(f"no plain NumPy array: {error}") from None
+
+
+def _read_npy(path: Path, num_joint: int) -> np.ndarray:
+    return map_npy(path)
+
+
+def _read_json(path: Path, num_joint: int) -> np.ndarray:
+    return array_of(parse_json(path.read_bytes()))
+
+
+def array_of(content: Any) -> np.ndarray:
+    """Nested lists of numbers as an array. Raises ValueError or TypeError for anything else."""
+    return np.array(content, np.float64)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_csv(path: Path, num_joint: int) -> np.ndarray:
+    text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+    rows = [row for row in csv.reader(text) if row]
+    if rows and not any(map(_is_number, rows[0])):
+        rows = rows[1:]  # names of columns
+    values = np.array(rows, np.float64)
+    width = num_joint * NUM_CHANNEL
+    if values.ndim != 2 or values.shape[1] % width:
+        raise RecordingError(None, f"rows of {values.shape[-1]} numbers; needed are {width} for each body")
+    return values.reshape(len(values), -1, num_joint, NUM_CHANNEL).swapaxes(0, 1)
+
+
+READERS: dict[str, Callable[[Path, int], np.ndarray]] = {
+    ".npy": _read_npy,
+    ".json": _read_json,
+    ".csv": _read_csv,
+}
+
+
+def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
+    """Tracks (M, T, V, 3) float32 of a file, times `scale`, without empty bodies at the end.
+
+    Raises:
+        RecordingError: it is missing, not of its kind, of another shape, in another unit, or holds NaN, infinity or
+            zeros only.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RecordingError(None, f"{path.suffix!r} is not one of {', '.join(READERS)}")
+    try:
+        values = reader(path, num_joint)
+    except RecordingError:
+        raise
+    except OSError as error:
+        raise RecordingError(None, error.strerror or str(error)) from None
+    except DAMAGE as error:
+        raise RecordingError(None, f"not an array of numbers: {error}") from None
+    return as_tracks(values, num_joint=num_joint, scale=scale)
+
+
+def as_tracks(
+    values: np.ndarray, *, num_joint: int, num_channel: int = NUM_CHANNEL, scale: float = 1.0
+) -> np.ndarray:
+    """Poses (T, V, C) or (M, T, V, C) as tracks (M, T, V, C) float32, times `scale`, without empty bodies at the end.
+
+    Raises:
+        RecordingError: another shape or unit, no numbers, NaN, infinity, or zeros only.
+    """
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise RecordingError(None, "not an array of numbers")
+    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, num_channel) or 0 in values.shape:
+        raise RecordingError(
+            None,
+            f"shape {values.shape}; needed is (frames, {num_joint}, {num_channel}), or that for each body",
+        )
+    with np.errstate(over="ignore"):
+        tracks = (values.reshape(-1, *values.shape[-3:]) * scale).astype(np.float32)
+    if not np.isfinite(tracks).all():
+        raise RecordingError(
+            None, "a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0"
+        )
+    present = np.flatnonzero(tracks.any((1, 2, 3)))
+    if len(present) == 0:
+        raise RecordingError(None, "every joint is at the origin")
+    refuse_other_units(tracks)
+    return tracks[: present[-1] + 1]

@@ -1,0 +1,62 @@
+"""Frames as lines of JSON, as a pose estimator can pipe them in.
+
+V joints, M bodies, C coordinates.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.ucla import parse_json
+
+
+def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) -> np.ndarray:
+    """The bodies (M, V, C) float32 of a frame, in metres; M may be 0.
+
+    A line is one body, `[[x, y, z], ...]` with an item for each joint, or a list of bodies; `[]` is an empty frame. A
+    joint that was not seen is `null`, and becomes 0.
+
+    Args:
+        line: the text.
+        num_joint: V.
+        num_channel: C.
+        scale: the unit in metres.
+
+    Raises:
+        RecordingError: the line is anything else, or a coordinate is NaN or infinite.
+    """
+    content = parse_json(line)
+    if not isinstance(content, list):
+        raise RecordingError(None, f"a frame is a list of joints or of bodies, not {_kind(content)}")
+    bodies = [content] if content and all(map(_is_joint, content)) else content
+    unseen = [0.0] * num_channel
+    frame = np.zeros((len(bodies), num_joint, num_channel), np.float64)
+    for number, body in enumerate(bodies):
+        if not isinstance(body, list) or len(body) != num_joint:
+            found = f"{len(body)} joints" if isinstance(body, list) else _kind(body)
+            raise RecordingError(None, f"body {number} has {found}; needed are {num_joint}")
+        for joint, place in enumerate(body):
+            values = unseen if place is None else place
+            if not _is_joint(values) or len(values) != num_channel:
+                raise RecordingError(
+                    None,
+                    f"joint {joint} of body {number} is not {num_channel} numbers, or null where it was not seen",
+                )
+            frame[number, joint] = values
+    with np.errstate(over="ignore"):
+        poses = (frame * scale).astype(np.float32)
+    if not np.isfinite(poses).all():
+        raise RecordingError(None, "a coordinate is NaN, infinite or too large; write null for a joint")
+    return poses
+
+
+def _is_joint(value: Any) -> bool:
+    numbers = isinstance(value, list) and value and all(type(each) in (int, float) for each in value)
+    return value is None or bool(numbers)
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", str: "text", bool: "a truth value", type(None): "null"}.get(
+        type(value), "a number"
+    )

@@ -1,0 +1,106 @@
+"""One recording: the poses of all bodies that a sensor saw, frame by frame.
+
+T frames, V joints, M bodies, B poses of all bodies in all frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# More metres than any body spans; coordinates that span more are in another unit.
+MAX_SPAN = 20.0
+
+
+class RecordingError(ValueError):
+    """A recording that cannot be used.
+
+    Attributes:
+        line: where in the file, counted from 1; None if no one line is to blame.
+        reason: what is wrong.
+    """
+
+    def __init__(self, line: int | None, reason: str) -> None:
+        super().__init__(line, reason)
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason if self.line is None else f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Poses in the order of frames, and within a frame in the order that the sensor gave.
+
+    num_body: (T,) int64, poses in each frame.
+    body: (B,) int64, whose pose it is: ids numbered by first appearance.
+    joints: (B, V, C) float32, metres.
+    """
+
+    num_body: np.ndarray
+    body: np.ndarray
+    joints: np.ndarray
+
+    @classmethod
+    def of_tracks(cls, tracks: np.ndarray) -> "Recording":
+        """The recording of tracks (M, T, V, C), in each frame of which all M bodies stand, absent ones as zeros."""
+        num_body, num_frame = tracks.shape[:2]
+        joints = np.ascontiguousarray(tracks.swapaxes(0, 1)).reshape(-1, *tracks.shape[2:])
+        return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints)
+
+    @property
+    def num_frame(self) -> int:
+        """T."""
+        return len(self.num_body)
+
+    @property
+    def frame(self) -> np.ndarray:
+        """(B,) int64, the frame each pose is in."""
+        return np.repeat(np.arange(self.num_frame), self.num_body)
+
+    @property
+    def slot(self) -> np.ndarray:
+        """(B,) int64, place of each pose among those of its frame."""
+        before = np.cumsum(self.num_body) - self.num_body
+        return np.arange(len(self.body)) - np.repeat(before, self.num_body)
+
+    def part(self, first: int, last: int) -> "Recording":
+        """Frames `first` up to, not including, `last`; bodies that are absent from all of them are left out.
+
+        Raises:
+            RecordingError: no body is in these frames.
+        """
+        begin, end = (int(self.num_body[:frame].sum()) for frame in (first, last))
+        body, joints = self.body[begin:end], self.joints[begin:end]
+        seen = np.unique(body[joints.any((1, 2))])
+        kept = np.isin(body, seen)
+        if not kept.any():
+            raise RecordingError(None, f"no body in frames {first} to {last - 1}")
+        frame = np.repeat(np.arange(last - first), self.num_body[first:last])[kept]
+        # Ids are numbered by first appearance again.
+        _, index, inverse = np.unique(body[kept], return_index=True, return_inverse=True)
+        number = np.empty(len(index), np.int64)
+        number[np.argsort(index)] = np.arange(len(index))
+        return Recording(np.bincount(frame, minlength=last - first), number[inverse], joints[kept])
+
+
+def refuse_other_units(poses: np.ndarray) -> None:
+    """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres: a body spans more than `MAX_SPAN`.
+
+    The median over bodies decides, so that single frames may be wrong. Joints at 0 0 0 are not there.
+    """
+    bodies = poses.reshape(-1, *poses.shape[-2:])
+    present = (bodies != 0).any(2)
+    low = np.where(present[..., None], bodies, np.inf).min(1)
+    high = np.where(present[..., None], bodies, -np.inf).max(1)
+    span = (high - low)[present.any(1)].max(1)
+    if not len(span) or np.median(span) <= MAX_SPAN:
+        return
+    third = bodies[present][:, 2:3]
+    confidence = third.size > 0 and ((third >= 0) & (third <= 1)).all()
+    beside = ", and the third number of each joint is from 0 to 1, like a confidence" if confidence else ""
+    raise RecordingError(
+        None,
+        f"bodies span {np.median(span):.0f} in the file's unit, which would be metres{beside}; coordinates look like "
+        "pixels or another unit: give 3-D coordinates (x y z), and --unit mm or --unit cm if they are not in metres",
+    )

@@ -1,0 +1,83 @@
+"""A moving picture of a recording: its skeletons, what they do, and how they go on.
+
+T frames, P frames to come, V joints, M bodies, C coordinates.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from net.utils.skeleton import Skeleton
+from processor.figures import picture_plane, seen_bones
+
+# Pictures a second, and in all: a longer recording is shown in fewer of its frames.
+RATE = 15.0
+MOST_PICTURES = 300
+SEEN, PREDICTED = "tab:blue", "tab:red"
+# Of the height of the picture, on every side.
+MARGIN = 0.08
+
+
+def animate(
+    tracks: np.ndarray,
+    skeleton: Skeleton,
+    captions: Sequence[str],
+    path: Path,
+    *,
+    frame_rate: float | None,
+    future: np.ndarray | None = None,
+) -> list[Path]:
+    """Write a GIF, and where ffmpeg is installed an MP4 beside it; returns the files.
+
+    Args:
+        tracks: (M, T, V, C), a joint at 0 is not drawn.
+        skeleton: whose bones are drawn.
+        captions: T + P lines above the picture.
+        path: of the GIF.
+        frame_rate: frames a second; None for 30.
+        future: (M, P, V, C), poses that follow, drawn in another colour.
+    """
+    poses = tracks if future is None else np.concatenate((tracks[: len(future)], future), 1)
+    num_seen, num_frame = tracks.shape[1], poses.shape[1]
+    rate = 30.0 if frame_rate is None else frame_rate
+    step = max(1, round(rate / RATE), -(-num_frame // MOST_PICTURES))
+    shown = range(0, num_frame, step)
+    plane = picture_plane(tracks[0], skeleton)
+    there = (poses != 0).any(3)
+    figure = Figure(figsize=(4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    low, high = (bound(poses[there][:, plane], axis=0) for bound in (np.min, np.max))
+    margin = MARGIN * (high - low).max()
+    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+    axes.set_aspect("equal")
+    # x points to the picture's left where the camera looks along z, and y down in the plane of a picture.
+    if tracks.shape[3] == 2:
+        axes.invert_yaxis()
+    elif plane == [0, 1]:
+        axes.invert_xaxis()
+    bones = LineCollection([], linewidths=2.5, capstyle="round")
+    axes.add_collection(bones)
+    title = axes.set_title(captions[0], fontsize=11)
+
+    def draw(frame: int) -> list[object]:
+        pairs = zip(poses[:, frame], there[:, frame], strict=True)
+        bones.set_segments(
+            [ends for body, seen in pairs for ends in seen_bones(body[:, plane], seen, skeleton)]
+        )
+        bones.set_color(SEEN if frame < num_seen else PREDICTED)
+        title.set_text(captions[frame])
+        return [bones, title]
+
+    film = FuncAnimation(figure, draw, frames=shown, interval=1000 * step / rate)  # type: ignore[arg-type]
+    written = [path]
+    film.save(str(path), PillowWriter(fps=rate / step), dpi=80)
+    if shutil.which("ffmpeg"):
+        written.append(path.with_suffix(".mp4"))
+        film.save(str(written[-1]), FFMpegWriter(fps=rate / step), dpi=160)
+    return written

@@ -1,0 +1,234 @@
+"""The answers about recordings, as a person reads them and as files.
+
+T frames, V joints, M bodies, C coordinates, K classes, P frames to come.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feeder.recordings.files import Recorded
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.resample import resample
+from net.utils.skeleton import Skeleton
+from processor.animation import animate
+from processor.figures import draw_future, draw_timeline
+from processor.io import write_text
+from processor.timeline import frame_labels, segments
+from torchlight.checkpoint import atomic_write
+
+TABLES = ("answers.csv", "answers.json")
+NONE = "none"
+# Of the table on the terminal.
+HEADING = ("recording", "frames", "answer", "p", "next")
+WIDTHS = (24, 6, 24, 4, 0)
+
+
+class AnswersExist(FileExistsError):
+    """A folder holds earlier answers, and nothing was said about them."""
+
+
+def prepare_answers(folder: Path, *, overwrite: bool) -> None:
+    """Make a folder for answers.
+
+    Raises:
+        AnswersExist: it holds answers, and `overwrite` was not asked for.
+        NotADirectoryError: a file is in its place.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder} is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    held = [name for name in TABLES if (folder / name).exists()]
+    if held and not overwrite:
+        raise AnswersExist(
+            f"{folder} holds earlier answers ({', '.join(held)}): replace them with --overwrite, or name another folder"
+        )
+
+
+class Answers:
+    """Prints each answer, and writes its files.
+
+    Args:
+        class_names: K.
+        skeleton: of the joints.
+        out: the folder for files; None to print alone.
+        top: classes that are shown.
+        threshold: below this probability the answer is none.
+        animated: write a moving picture of each recording.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        skeleton: Skeleton,
+        *,
+        out: Path | None,
+        top: int,
+        threshold: float,
+        animated: bool,
+    ) -> None:
+        self.class_names, self.skeleton = list(class_names), skeleton
+        self.out, self.top, self.threshold, self.animated = out, top, threshold, animated
+        self.rows: list[dict[str, Any]] = []
+        self._stems: set[str] = set()
+
+    def add_error(self, name: str, error: RecordingError) -> None:
+        """A recording that cannot be answered, and why."""
+        self._print(name, "", "no answer", "", str(error))
+        self.rows.append({"recording": name, "error": str(error)})
+
+    def add(self, recorded: Recorded, probability: np.ndarray, of_frames: np.ndarray | None) -> None:
+        """The class probabilities (K,) of a recording, and those of its frames (T, K) where it was looked at so."""
+        order = np.argsort(-probability, kind="stable")
+        label = int(order[0]) if probability[order[0]] >= self.threshold else -1
+        top = [[self.class_names[k], round(float(probability[k]), 6)] for k in order[: self.top]]
+        frames = recorded.recording.num_frame
+        others = ", ".join(f"{name} {value:.2f}" for name, value in top[label >= 0 :])
+        best = f"{probability[label]:.2f}" if label >= 0 else ""
+        self._print(recorded.name, str(frames), self._name(label), best, others)
+        row: dict[str, Any] = {
+            "recording": recorded.name,
+            "frames": frames,
+            "frame_rate": recorded.frame_rate,
+            "answer": self._name(label),
+            "top": top,
+            "probability": dict(zip(self.class_names, map(float, probability), strict=True)),
+        }
+        stem = self._stem(recorded.name)
+        labels = np.full(frames, label)
+        if of_frames is not None:
+            labels = frame_labels(of_frames, self.threshold)
+            row["segments"] = self._segments(labels, of_frames, recorded.frame_rate)
+            if self.out is not None:
+                self._save_timeline(stem, recorded, labels, of_frames)
+        if self.animated:
+            values = np.tile(probability, (frames, 1)) if of_frames is None else of_frames
+            best = values[np.arange(frames), np.maximum(labels, 0)]
+            self._animate(
+                stem,
+                recorded.tracks,
+                [
+                    f"{self._name(k)} {p:.2f}" if k >= 0 else NONE
+                    for k, p in zip(labels.tolist(), best, strict=True)
+                ],
+                recorded.frame_rate,
+            )
+        self.rows.append(row)
+
+    def add_poses(self, recorded: Recorded, future: np.ndarray, frame_rate: float | None) -> None:
+        """The next poses (M, P, V, C) of a recording, at a frame rate."""
+        count = future.shape[1]
+        ahead = "" if frame_rate is None else f"{1000 * count / frame_rate:.0f} ms"
+        frames = recorded.recording.num_frame
+        self._print(recorded.name, str(frames), f"{count} frames predicted", "", ahead)
+        row: dict[str, Any] = {"recording": recorded.name, "frames": frames}
+        row |= {"frame_rate": frame_rate, "predicted": count}
+        if self.out is not None:
+            stem = self._stem(recorded.name)
+            with atomic_write(self.out / f"{stem}.future.npy") as file:
+                np.save(file, future, allow_pickle=False)
+            row["future"] = f"{stem}.future.npy"
+            last = recorded.tracks[: len(future), -1]
+            draw_future(last, future, self.skeleton, self.out / f"{stem}.future.png")
+            if self.animated:
+                seen = resample(recorded.tracks, recorded.frame_rate, frame_rate)
+                captions = ["seen"] * seen.shape[1] + [f"predicted +{k}" for k in range(1, count + 1)]
+                self._animate(stem, seen, captions, frame_rate, future)
+        self.rows.append(row)
+
+    def finish(self) -> int:
+        """Write the tables; returns the exit status: 1 if a recording could not be answered, or there was none."""
+        failed = sum("error" in row for row in self.rows)
+        if self.out is not None:
+            write_text(self.out / "answers.json", json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.out / "answers.csv", self._table().to_csv(index=False))
+            print(f"{len(self.rows) - failed} answered, {failed} not; files in {self.out}", flush=True)
+        return int(failed > 0 or not self.rows)
+
+    def _print(self, *cells: str) -> None:
+        """A row of the table on the terminal; the first one after a heading."""
+        for each in (cells,) if self.rows else (HEADING, cells):
+            print(
+                "  ".join(cell.ljust(width) for cell, width in zip(each, WIDTHS, strict=True)).rstrip(),
+                flush=True,
+            )
+
+    def _name(self, label: int) -> str:
+        return NONE if label < 0 else self.class_names[label]
+
+    def _stem(self, name: str) -> str:
+        """A file's name for a recording: letters, digits, and _ in place of anything else."""
+        plain = re.sub(r"[^\w.-]+", "_", name).strip(".") or "recording"
+        stem, number = plain, 1
+        while stem in self._stems:
+            number += 1
+            stem = f"{plain}_{number}"
+        self._stems.add(stem)
+        return stem
+
+    def _table(self) -> pd.DataFrame:
+        """A row a recording: what it is, the answer, the probability of each class, or the error."""
+        rows = []
+        for row in self.rows:
+            flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
+            rows.append(flat | row.get("probability", {}))
+        return pd.DataFrame(rows)
+
+    def _segments(
+        self, labels: np.ndarray, of_frames: np.ndarray, frame_rate: float | None
+    ) -> list[dict[str, Any]]:
+        """The runs of equal labels, printed."""
+        found = []
+        for part in segments(labels, of_frames):
+            each: dict[str, Any] = {
+                "first": part.first,
+                "last": part.last,
+                "answer": self._name(part.label),
+                "probability": round(part.probability, 6),
+            }
+            when = f"frames {part.first}-{part.last}"
+            if frame_rate is not None:
+                each |= {"begin": part.first / frame_rate, "end": (part.last + 1) / frame_rate}
+                when = f"{each['begin']:7.2f} - {each['end']:.2f} s"
+            print(f"  {when}  {each['answer']} {part.probability:.2f}", flush=True)
+            found.append(each)
+        return found
+
+    def _save_timeline(
+        self, stem: str, recorded: Recorded, labels: np.ndarray, of_frames: np.ndarray
+    ) -> None:
+        assert self.out is not None
+        frame = np.arange(len(labels))
+        seconds = frame / (np.nan if recorded.frame_rate is None else recorded.frame_rate)
+        table = pd.DataFrame(of_frames, columns=self.class_names).round(6)
+        table.insert(0, "answer", [self._name(k) for k in labels.tolist()])
+        table.insert(0, "seconds", pd.Series(seconds.round(4)))
+        table.insert(0, "frame", pd.Series(frame))
+        write_text(self.out / f"{stem}.timeline.csv", table.to_csv(index=False))
+        known = recorded.frame_rate is not None
+        draw_timeline(
+            of_frames,
+            self.class_names,
+            seconds if known else frame,
+            self.out / f"{stem}.timeline.png",
+            title=recorded.name,
+            xlabel="seconds" if known else "frames",
+        )
+
+    def _animate(
+        self,
+        stem: str,
+        tracks: np.ndarray,
+        captions: Sequence[str],
+        frame_rate: float | None,
+        future: np.ndarray | None = None,
+    ) -> None:
+        assert self.out is not None
+        path = self.out / f"{stem}.gif"
+        # Bodies that were chosen may have fewer frames than the recording, where it has some without any.
+        animate(tracks, self.skeleton, captions, path, frame_rate=frame_rate, future=future)

@@ -1,0 +1,113 @@
+"""The next poses of a recording, by a network that `prediction` trained, in the recording's own coordinates.
+
+T frames, V joints, M bodies, C coordinates, P frames to come.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feeder.normalise import NORMALISE
+from feeder.ragged import RaggedBatch, place
+from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.resample import resample
+from net.future import beside_first
+from net.multi_task import MultiTask
+from processor.forecast import roll_out
+from processor.prediction import PredictionConfig
+from processor.teaching import MOVING_ORIGIN
+from processor.trained import Trained, load_trained
+
+
+class PosePredictor:
+    """Predicts how the bodies of a recording go on.
+
+    Attributes:
+        observe: frames that the network sees, the last ones of a recording.
+        predict: P, by default: frames that its run predicted.
+        frame_rate: frames a second, of what it sees and of what it predicts; None where that is not known.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        """Raises ValueError for weights of another processor than `prediction`."""
+        config = trained.config
+        if not isinstance(config, PredictionConfig):
+            raise ValueError(f"{trained.path} are weights of {trained.name}, which predicts no poses")
+        self.trained = trained
+        self.skeleton, self.frame_rate = trained.skeleton, trained.frame_rate
+        self.observe, self.predict = config.observe, config.predict
+        self._num_body, self._view = config.data.num_body, config.test_view
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto", **how: object) -> "PosePredictor":
+        """The predictor of a checkpoint; see `load_trained` for the arguments and what is raised."""
+        return cls(load_trained(path, device=device, **how))  # type: ignore[arg-type]
+
+    def __call__(
+        self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, count: int | None = None
+    ) -> np.ndarray:
+        """The next poses (M, P, V, C) of poses (T, V, C) or (M, T, V, C), metres; see `next_poses`."""
+        recorded = recorded_poses("poses", np.asarray(poses), self.skeleton, len(self.trained.channels))
+        return self.next_poses(recorded._replace(frame_rate=frame_rate), count=count)
+
+    @torch.inference_mode()
+    def next_poses(self, recorded: Recorded, *, count: int | None = None) -> np.ndarray:
+        """The next poses (M, P, V, C) float32 of a recording, at the network's frame rate, in its coordinates.
+
+        Where the view centres every frame on the first body, that body's place is not predicted: it stays where it
+        was last. A body or joint that is not there in the last frame has zeros.
+
+        Args:
+            recorded: the recording.
+            count: P; None for as many as the run predicted.
+
+        Raises:
+            RecordingError: other joints, fewer frames than the network sees, or no body in the last frame.
+        """
+        self.trained.refuse_other_joints(recorded)
+        tracks = resample(recorded.tracks, recorded.frame_rate, self.frame_rate)[: self._num_body]
+        num_frame = tracks.shape[1]
+        if num_frame < self.observe:
+            at = "" if self.frame_rate is None else f" at {self.frame_rate:g} frames a second"
+            raise RecordingError(
+                None, f"{num_frame} frames{at}, and the network sees {self.observe}; give a longer recording"
+            )
+        last = torch.from_numpy(tracks[:, -1])
+        if not last.any():
+            raise RecordingError(None, "no body in the last frame, so there is none to go on from")
+        device = self.trained.experiment.device
+        batch = RaggedBatch.of_tracks([torch.from_numpy(tracks).to(device)])
+        bodies = batch.tracks(len(tracks))
+        positions = torch.arange(num_frame - self.observe, num_frame, dtype=torch.float64)[None]
+        seen, matrix = NORMALISE[self._view.normalise].apply(batch, bodies, positions, self.skeleton)
+        turn = _last_turn(matrix, len(tracks), seen)
+        if matrix is not None:
+            seen = torch.einsum("btij,btvj->btvi", matrix.expand(-1, self.observe, -1, -1), seen)
+        origin = _origin(last.to(device), seen[:, -1], turn)
+        x = place(seen, bodies, num_clip=1, num_body=len(tracks)).permute(0, 4, 2, 3, 1)
+        if self._view.normalise in MOVING_ORIGIN:
+            x = beside_first(x, self.observe - 1)
+        model = self.trained.model
+        assert isinstance(model, MultiTask)
+        future = roll_out(model.forecast, x, self.predict if count is None else count)
+        moved = future[0].permute(3, 1, 2, 0)  # (M, P, V, C)
+        poses = torch.einsum("bji,bpvj->bpvi", turn, moved) + origin[:, None, None]
+        there = (last != 0).any(-1).to(device) & (x[0, :, -1] != 0).any(0).any(0)[:, None]
+        return (poses * there[:, None, :, None]).cpu().numpy()
+
+
+def _last_turn(matrix: Tensor | None, num_body: int, like: Tensor) -> Tensor:
+    """The matrix (M, C, C) that normalisation applies to the last frame."""
+    if matrix is None:
+        return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device).expand(num_body, -1, -1)
+    return matrix[:, -1]
+
+
+def _origin(last: Tensor, normalised: Tensor, turn: Tensor) -> Tensor:
+    """Where the origin of normalised poses (M, V, C) is in the recording, (M, C), by the recorded ones (M, V, C)."""
+    there = (last != 0).any(-1, keepdim=True)
+    back = torch.einsum("bji,bvj->bvi", turn, normalised)
+    return ((last - back) * there).sum(1) / there.sum(1).clamp(min=1)

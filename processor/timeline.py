@@ -1,0 +1,70 @@
+"""What a long recording shows when: from the answers about its windows to an answer for each frame.
+
+T frames, K classes, W windows.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Segment(NamedTuple):
+    """Frames `first` to `last` of one class, or of none (-1), and its mean probability in them."""
+
+    first: int
+    last: int
+    label: int
+    probability: float
+
+
+def window_ends(num_frame: int, window: int, stride: int) -> list[int]:
+    """Last frames of the windows of a recording: the first full window, every `stride` frames, the last frame.
+
+    A stream answers at these frames, and at those before its first full window.
+    """
+    first = min(window, num_frame) - 1
+    ends = {first, *range(stride - 1, num_frame, stride), num_frame - 1}
+    return sorted(end for end in ends if end >= first)
+
+
+def frame_probabilities(
+    ends: Sequence[int], probability: np.ndarray, *, num_frame: int, window: int
+) -> np.ndarray:
+    """Probabilities (T, K) of each frame: the mean over the windows that cover it; 0 where none does.
+
+    Args:
+        ends: last frame of each window.
+        probability: (W, K) of the windows.
+        num_frame: T.
+        window: frames of a window.
+    """
+    last = np.asarray(ends)
+    change = np.zeros((num_frame + 1, probability.shape[1] + 1))
+    # The last column counts the windows.
+    values = np.concatenate((probability, np.ones((len(last), 1))), 1)
+    np.add.at(change, np.maximum(last + 1 - window, 0), values)
+    np.subtract.at(change, last + 1, values)
+    covered = change.cumsum(0)[:num_frame].round(12)
+    return covered[:, :-1] / np.maximum(covered[:, -1:], 1)
+
+
+def frame_labels(probability: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """The likeliest class of each frame (T,) int64; -1 where it is not likelier than 0, or below the threshold."""
+    best = probability.max(1)
+    return np.where((best > 0) & (best >= threshold), probability.argmax(1), -1)
+
+
+def segments(label: np.ndarray, probability: np.ndarray) -> list[Segment]:
+    """The runs of equal labels (T,) of frames, with the mean of their class's probabilities (T, K)."""
+    starts = np.flatnonzero(np.diff(label, prepend=label[0] - 1))
+    ends = [*starts[1:], len(label)]
+    return [
+        Segment(
+            first=int(start),
+            last=int(end) - 1,
+            label=int(label[start]),
+            probability=float(probability[start:end, label[start]].mean()) if label[start] >= 0 else 0.0,
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]

@@ -1,0 +1,176 @@
+"""A trained network, from a checkpoint alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from feeder.recordings.files import Recorded
+from feeder.recordings.recording import RecordingError
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
+from processor.config import ProcessorConfig
+from processor.experiment import Experiment
+from processor.table import PROCESSORS, processor_class
+from torchlight import build
+from torchlight.checkpoint import load_checkpoint
+from torchlight.config import ConfigError, load_config, parse_config
+
+# Those whose weights give an answer, in the order in which a config that does not say is tried: a later one takes keys
+# that an earlier one refuses.
+ANSWERING = ("recognition", "prediction", "finetune_evaluation", "linear_evaluation")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network in eval mode, and what it was trained on.
+
+    path: the checkpoint.
+    name: of the processor that trained it, one of `ANSWERING`.
+    experiment: that processor, without data.
+    class_names: one per class.
+    skeleton: of the joints.
+    channels: of a joint, a letter each: "xyz".
+    frame_rate: frames a second of its data; None where that is not known.
+    bodies: how its data chose bodies; see `feeder.recordings.files`.
+    unknown: what the checkpoint does not say, and what is taken instead: a sentence each.
+    """
+
+    path: Path
+    name: str
+    experiment: Experiment
+    class_names: tuple[str, ...]
+    skeleton: Skeleton
+    channels: str
+    frame_rate: float | None
+    bodies: str
+    unknown: tuple[str, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.experiment.model
+
+    @property
+    def config(self) -> ProcessorConfig:
+        """The config of its run."""
+        return self.experiment.config
+
+    def refuse_other_joints(self, recorded: Recorded) -> None:
+        """Raise RecordingError if a recording has other joints or channels than the network takes."""
+        found, num_channel = recorded.skeleton, recorded.tracks.shape[3]
+        if found is not None and found != self.skeleton:
+            raise RecordingError(
+                None,
+                f"layout {found.name!r} ({found.num_joint} joints), but {self.path} was trained on "
+                f"{self.skeleton.name!r} ({self.skeleton.num_joint} joints); use weights of the recording's layout",
+            )
+        if num_channel != len(self.channels):
+            raise RecordingError(
+                None,
+                f"{num_channel} channels, but {self.path} was trained on {len(self.channels)} ({self.channels}); "
+                "use weights of the recording's kind",
+            )
+
+
+def load_trained(
+    path: str | Path,
+    *,
+    config: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    device: str = "auto",
+    plugins: Sequence[str] = (),
+) -> Trained:
+    """The network of a checkpoint, built and loaded.
+
+    Args:
+        path: `best.pt` of a run, or weights of another program.
+        config: the YAML file of the run, for weights that hold none.
+        class_names: one per class, for weights that hold none.
+        device: as the config's key.
+        plugins: packages beside the project's whose models may be built.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: the file is damaged, or no checkpoint.
+        ConfigError: its config is wrong.
+        ValueError: it holds no config and none is given; its network gives no answer; its weights do not fit.
+    """
+    content = load_checkpoint(path)
+    name, settings = _read_config(content, path, config)
+    # The files of the run, and workers for its data, are not there.
+    settings.device = device
+    settings.data.cache, settings.data.num_worker = "memory", 0
+    experiment = processor_class(name)(settings, packages=(*build.PACKAGES, *plugins))
+    experiment.phase = "test"
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+        experiment.model = experiment.build_model().to(experiment.device)
+    experiment.load_weights(str(path))
+    experiment.network = experiment.model.eval()
+    unknown = []
+    skeleton = get_skeleton(settings.data.layout)
+    if isinstance(content.get("skeleton"), dict):
+        skeleton = Skeleton.from_dict(content["skeleton"])
+    names = content.get("class_names") if class_names is None else list(class_names)
+    if names is None:
+        names = [str(number) for number in range(settings.data.num_class)]
+        unknown.append("names of classes, so their numbers are shown (--class_names FILE gives them)")
+    elif len(names) != settings.data.num_class:
+        raise ValueError(f"{len(names)} class names, but {path} has {settings.data.num_class} classes")
+    if content.get("frame_rate") is None:
+        unknown.append("its frame rate, so recordings are taken at their own")
+    return Trained(
+        path=Path(path),
+        name=name,
+        experiment=experiment,
+        class_names=tuple(names),
+        skeleton=skeleton,
+        channels=content.get("channels", "xyz"),
+        frame_rate=content.get("frame_rate"),
+        bodies=content.get("bodies", "as given"),
+        unknown=tuple(unknown),
+    )
+
+
+def _read_config(
+    content: dict[str, Any], path: str | Path, file: str | Path | None
+) -> tuple[str, ProcessorConfig]:
+    """Name of the processor and config of a checkpoint's content, or of the config `file` where one is given."""
+    text = content.get("config")
+    if file is None and not isinstance(text, str):
+        raise ValueError(
+            f"{path} holds weights without a config; name the YAML file that they were trained with by --config FILE"
+        )
+    said = content.get("processor") if file is None else None
+    answers = said in ANSWERING if said in PROCESSORS else not _is_pretraining(text, file)
+    if not answers:
+        raise ValueError(
+            f"{path} holds an encoder of pre-training, which has not learnt to name actions; train one on top of it "
+            f"with main.py finetune_evaluation or linear_evaluation --weights {path}"
+        )
+    errors = []
+    for name in (said,) if said in PROCESSORS else ANSWERING:
+        schema = processor_class(name).config_class
+        try:
+            if file is not None:
+                return name, load_config(file, [], schema)
+            return name, parse_config(text or "", f"config in {path}", schema)
+        except ConfigError as error:
+            errors.append(error)
+    # The one that comes nearest.
+    raise min(errors, key=lambda error: len(error.problems))
+
+
+def _is_pretraining(text: str | None, file: str | Path | None) -> bool:
+    schema = processor_class("pretrain").config_class
+    try:
+        if file is not None:
+            load_config(file, [], schema)
+        else:
+            parse_config(text or "", "", schema)
+    except ConfigError:
+        return False
+    return True

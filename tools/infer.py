@@ -1,0 +1,315 @@
+"""Say what recordings show: the action and its probability, a timeline of long ones, the next poses.
+
+    python tools/infer.py clip.skeleton --weights work_dir/ntu60/xsub/st_gcn/joint/best.pt --out answers --animate
+    pose_estimator | python tools/infer.py - --weights best.pt
+
+A recording is a file or a folder of .skeleton (NTU RGB+D), .txt (PKU-MMD), .json (NW-UCLA, or nested lists), .npy or
+.csv (frames, joints, x y z), or a prepared .h5 file. No label is needed.
+
+A recording as a whole is scored as the test part of the weights' run is. A long one, or any with --window or --stride,
+is also scored window by window; a frame has the class of the highest mean probability over the windows that cover it.
+
+With weights of `prediction` the answer is the next poses, in the recording's own coordinates.
+
+With - frames are read from standard input, a line of JSON each: [[x, y, z], ...] with an item for each joint, or a list
+of such bodies; [] is an empty frame, null a joint that was not seen. Each answer is a line of JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from feeder.recordings.array import METRES
+from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
+from feeder.recordings.lines import parse_frame
+from feeder.recordings.recording import RecordingError
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
+from processor.answers import Answers, prepare_answers
+from processor.inference import Answer, Ranking, Recogniser
+from processor.pose_inference import PosePredictor
+from processor.timeline import frame_probabilities, window_ends
+from processor.trained import Trained, load_trained
+from torchlight.config import ConfigError
+
+# A recording of more windows than these is long.
+LONG = 4
+# Characters of the longest line of a stream: more than 100 bodies of 25 joints need.
+LONGEST_LINE = 1 << 20
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="infer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("recordings", nargs="+", metavar="RECORDING", help="files or folders; - for standard input")
+    add(
+        "--weights",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="best.pt of a run; scores of several are averaged",
+    )
+    add("--top", type=int, default=5, metavar="N", help="classes that are shown (default %(default)s)")
+    add("--window", type=int, metavar="T", help="frames of a window (default: those of the weights' view)")
+    add(
+        "--stride",
+        type=int,
+        metavar="S",
+        help="frames from window to window (default: a quarter of a window)",
+    )
+    add(
+        "--repeat",
+        type=int,
+        metavar="N",
+        help="views that are averaged (default: of a recording as many as in the "
+        "run's test, of a window one that draws nothing)",
+    )
+    add("--threshold", type=float, default=0.0, metavar="P", help="below this probability the answer is none")
+    add("--out", type=Path, metavar="DIR", help="write answers.csv, answers.json and timelines here")
+    add("--overwrite", action="store_true", help="replace answers that --out holds")
+    add("--animate", action="store_true", help="write a GIF of each recording (and an MP4 where ffmpeg is)")
+    add("--layout", metavar="NAME", help="joints of files that do not say (default: the weights')")
+    add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
+    add("--frame_rate", type=float, metavar="F", help="of files that do not say (default: the weights')")
+    add(
+        "--predict",
+        type=int,
+        metavar="P",
+        help="frames to predict, with weights of prediction (default: its run's)",
+    )
+    add("--config", type=Path, metavar="FILE", help="config of the run, for weights that hold none")
+    add("--class_names", type=Path, metavar="FILE", help="a name a line, for weights that hold none")
+    add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, ...")
+    add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit models of this package")
+    args = parser.parse_args(argv)
+    for name in ("top", "window", "stride", "repeat", "predict"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            parser.error(f"--{name} is {value}; give 1 or more")
+    if not 0 <= args.threshold <= 1:
+        parser.error(f"--threshold is {args.threshold}; give a probability, 0 to 1")
+    if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
+        parser.error(f"--frame_rate is {args.frame_rate}; give a number above 0")
+    if args.animate and args.out is None:
+        parser.error("--animate needs --out DIR, where the GIF goes")
+    if "-" in args.recordings and (len(args.recordings) > 1 or args.out is not None):
+        parser.error(
+            "- reads standard input alone, and answers on standard output: give neither files nor --out"
+        )
+    return args
+
+
+def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
+    """What answers, by the weights that the command line names."""
+    names = None if args.class_names is None else args.class_names.read_text(encoding="utf-8-sig").split("\n")
+    class_names = None if names is None else [name.strip() for name in names if name.strip()]
+    members = [
+        load_trained(
+            path, config=args.config, class_names=class_names, device=args.device, plugins=args.plugin
+        )
+        for path in args.weights
+    ]
+    for member in members:
+        for what in member.unknown:
+            say(f"{member.path} does not say {what}")
+    if members[0].name != "prediction":
+        return Recogniser(members)
+    if len(members) > 1:
+        raise ValueError("weights of prediction are used one at a time; name one file with --weights")
+    return PosePredictor(members[0])
+
+
+def say(text: str) -> None:
+    """A line for the user that is no answer."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Recorded | RecordingError]]:
+    """Name of each recording, and the recording or why there is none."""
+    stated = None if args.layout is None else get_skeleton(args.layout)
+    unstated = Unstated(stated or trained.skeleton, METRES[args.unit])
+    assumed: dict[str, None] = {}
+    for argument in args.recordings:
+        try:
+            files = find_recordings(Path(argument))
+        except OSError as error:
+            yield argument, RecordingError(None, str(error))
+            continue
+        for name, path in files.items():
+            for found in read_recordings(name, path, unstated, bodies=trained.bodies):
+                if isinstance(found, RecordingError):
+                    yield str(path), found
+                    continue
+                yield found.name, _with_stated(found, args, trained, stated, assumed)
+    for text in assumed:
+        say(text)
+
+
+def _with_stated(
+    found: Recorded,
+    args: argparse.Namespace,
+    trained: Trained,
+    stated: Skeleton | None,
+    assumed: dict[str, None],
+) -> Recorded:
+    """A recording with what the command line says of it; what is then taken for granted is noted in `assumed`."""
+    if found.skeleton is None:
+        found = found._replace(skeleton=stated)
+        if stated is None:
+            assumed[f"layout is not stated: taken to be the weights', {trained.skeleton.name}"] = None
+    if found.frame_rate is None:
+        found = found._replace(frame_rate=args.frame_rate or trained.frame_rate)
+        if args.frame_rate is None and trained.frame_rate is not None:
+            assumed[
+                f"frame rate is not stated: taken to be the weights', {trained.frame_rate:g} a second"
+            ] = None
+    rates = found.frame_rate, trained.frame_rate
+    if None not in rates and rates[0] != rates[1]:
+        assumed[f"recordings of {rates[0]:g} frames a second are resampled to the weights' {rates[1]:g}"] = (
+            None
+        )
+    return found
+
+
+def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers) -> None:
+    """Answer about all recordings."""
+    trained = recogniser.members[0]
+    entries: list[tuple[str, Recorded | RecordingError]] = []
+    for name, found in read(args, trained):
+        try:
+            if isinstance(found, Recorded):
+                trained.refuse_other_joints(found)
+            entries.append((name, found))
+        except RecordingError as error:
+            entries.append((name, error))
+    good = [found for _, found in entries if isinstance(found, Recorded)]
+    whole = iter(recogniser.probabilities(good, repeat=args.repeat))
+    for name, recorded in entries:
+        if isinstance(recorded, RecordingError):
+            answers.add_error(name, recorded)
+            continue
+        probability = next(whole)
+        num_frame = recorded.recording.num_frame
+        window = args.window or recogniser.window_of(recorded.frame_rate)
+        of_frames = None
+        if args.window or args.stride or num_frame > LONG * window:
+            ends = window_ends(num_frame, window, args.stride or max(1, window // 4))
+            found_in = recogniser.windows(recorded, ends, num_frame=window, repeat=args.repeat or 1)
+            of_frames = frame_probabilities(ends, found_in, num_frame=num_frame, window=window)
+        answers.add(recorded, probability, of_frames)
+
+
+def predict(args: argparse.Namespace, predictor: PosePredictor, answers: Answers) -> None:
+    """Predict the next poses of all recordings."""
+    for name, found in read(args, predictor.trained):
+        try:
+            if isinstance(found, RecordingError):
+                raise found
+            answers.add_poses(found, predictor.next_poses(found, count=args.predict), predictor.frame_rate)
+        except RecordingError as error:
+            answers.add_error(name, error)
+
+
+def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: BinaryIO, out: TextIO) -> int:
+    """Answer about frames that come line by line; returns how many came."""
+    if args.layout is not None and get_skeleton(args.layout) != recogniser.skeleton:
+        raise ValueError(f"--layout is {args.layout}, the weights have {recogniser.skeleton.name!r}")
+    stream = recogniser.stream(
+        window=args.window, stride=args.stride, frame_rate=args.frame_rate, repeat=args.repeat or 1
+    )
+    num_channel = len(recogniser.members[0].channels)
+
+    def tell(content: dict[str, Any]) -> None:
+        print(json.dumps(content, ensure_ascii=False), file=out, flush=True)
+
+    number = 0
+    while line := lines.readline(LONGEST_LINE):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = lines.readline(LONGEST_LINE)
+                raise RecordingError(None, f"longer than {LONGEST_LINE} bytes")
+            bodies = parse_frame(
+                line,
+                num_joint=recogniser.skeleton.num_joint,
+                num_channel=num_channel,
+                scale=METRES[args.unit],
+            )
+            answer = stream.push(bodies)
+        except ValueError as error:
+            tell({"error": error.reason if isinstance(error, RecordingError) else str(error), "line": number})
+            continue
+        if answer is not None:
+            tell(as_object(answer, args))
+    if (answer := stream.finish()) is not None:
+        tell(as_object(answer, args))
+    return stream.num_frame
+
+
+def as_object(answer: Answer, args: argparse.Namespace) -> dict[str, Any]:
+    """A stream's answer as JSON has it."""
+    top: Ranking = answer.top if answer.top and answer.top[0][1] >= args.threshold else []
+    seconds = None if np.isnan(answer.seconds) else round(answer.seconds, 3)
+    return {"frame": answer.frame, "seconds": seconds, "top": [[k, round(p, 6)] for k, p in top[: args.top]]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 all answered, 1 not all or none, 2 wrong usage or config."""
+    args = parse(argv)
+    try:
+        if args.out is not None:
+            prepare_answers(args.out, overwrite=args.overwrite)
+        model = load(args)
+        if args.recordings == ["-"]:
+            if isinstance(model, PosePredictor):
+                raise ValueError(
+                    "a stream is answered by weights that name actions, not by those of prediction"
+                )
+            if not answer_lines(args, model, sys.stdin.buffer, sys.stdout):
+                raise ValueError("standard input held no frame")
+            return 0
+        trained = model.trained if isinstance(model, PosePredictor) else model.members[0]
+        answers = Answers(
+            trained.class_names,
+            trained.skeleton,
+            out=args.out,
+            top=args.top,
+            threshold=args.threshold,
+            animated=args.animate,
+        )
+        if isinstance(model, PosePredictor):
+            predict(args, model, answers)
+        else:
+            recognise(args, model, answers)
+        return answers.finish()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (
+        BrokenPipeError
+    ):  # nothing reads the answers any longer; without this, Python says so once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
