@@ -159,12 +159,14 @@ def prepare(folder: Path, layout: str, root: Path) -> list[str]:
     return shlex.split(log.read_text().splitlines()[-1])[1:]
 
 
-def nearest_neighbour(words: Sequence[str]) -> float:
+def nearest_neighbour(words: Sequence[str], root: Path) -> float:
     """Top-1 of the nearest training clip by Euclidean distance, in the test view without what it draws.
 
     Each clip is seen whole, and is not turned.
     """
-    config = command.read_config(command.parse(words[1:]))
+    args = command.parse(words[1:])
+    args.config = str(root / args.config)
+    config = command.read_config(args)
     config.test_view.sampling = [{"Resize": {"num_frame": 32}}]
     config.test_view.augment = [step for step in config.test_view.augment if step == "UnitBox"]
     source, found = open_prepared(config.data.path), []
@@ -200,6 +202,7 @@ def measure(folder: Path, clips: Iterator[Clip], layout: str, settings: Sequence
     """Make a set, train on it, and write `measured.json` into its folder."""
     write_set(folder, clips)
     words = prepare(folder, layout, root)
+    nearest = nearest_neighbour(words, root)
     work_dir = folder / "run"
     run(
         [*words, *settings, "tensorboard=false", "-w", str(work_dir), "--overwrite"],
@@ -211,7 +214,7 @@ def measure(folder: Path, clips: Iterator[Clip], layout: str, settings: Sequence
     right = scores["scores"].argmax(1) == scores["label"]
     recall = [float(right[scores["label"] == each].mean()) for each in np.unique(scores["label"])]
     kept = {"command": shlex.join(["python", *words, *settings]), "top1": result["top1"]}
-    kept |= {"least_recall": min(recall), "nearest": nearest_neighbour(words)}
+    kept |= {"least_recall": min(recall), "nearest": nearest}
     kept |= {"minutes": result["train_minutes"], "num_train_clip": result["num_train_clip"]}
     (folder / "measured.json").write_text(json.dumps(kept, indent=1) + "\n")
 
