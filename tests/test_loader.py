@@ -15,6 +15,7 @@ from feeder.prepared import PreparedWriter, open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.views import Base, View
 from net.utils.layouts import get_skeleton
+from torchlight.seed import derive_seed
 
 NTU = get_skeleton("ntu-rgb+d")
 
@@ -170,6 +171,13 @@ def test_ranks_share_the_clips(data, world_size):
         for rank in range(world_size)
     ]
     assert sorted(chain(*evaluation)) == list(range(45))
+
+
+def test_without_balance_an_epoch_is_one_permutation_after_another(data):
+    """The order that earlier runs had, which a resumed one must go on with."""
+    generator = torch.Generator().manual_seed(derive_seed(3, "order", 5))
+    expected = torch.cat([torch.randperm(45, generator=generator) for _ in range(3)])[:100]
+    assert order(collect(make_loader(make_feeder(data), min_clip=100), 5)) == expected.tolist()
 
 
 def uneven_feeder(data):
