@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 from processor.table import PROCESSORS, processor_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem

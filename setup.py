@@ -17,6 +17,7 @@ setup(
         "pyyaml>=6.0",
         "omegaconf>=2.4",
         "tqdm>=4.66",
+        "filelock>=4.1",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
         "tensorboard>=2.15",

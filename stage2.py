@@ -2,6 +2,11 @@
 
 import sys
 
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 from main import main
 
 CONFIG = "config/adaptation/stage2.yaml"

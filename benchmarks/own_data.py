@@ -21,7 +21,6 @@ other people are tested, because a few clips measure an accuracy to a few points
 import argparse
 import csv
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -30,11 +29,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+import torch
 
 import main as command
 from data_gen.clip_table import draw_split
@@ -249,7 +252,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if "nw_ucla" in args.kind and (args.nw_ucla is None or not args.nw_ucla.is_dir()):
         parser.error("--kind nw_ucla needs --nw_ucla DIR, the folder of its JSON files")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     measured: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for kind in args.kind:
         for size in args.size:

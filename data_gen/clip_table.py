@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from feeder.prepared import PARTS
+from feeder.prepared import MAX_CLASS, PARTS
 from torchlight.build import nearest
 
 REQUIRED = ("file", "label", "subject")
 SPLIT = "split_"
+# Spreadsheets write semicolons where a comma is the decimal point.
+SEPARATORS = (",", ";", "\t")
 WORDS = ("train", "val", "test")
 MAX_DIGIT = 18  # what int64 holds for sure
-MAX_CLASS = 10_000
 
 Split = dict[str, list[int]]
 
@@ -52,17 +53,21 @@ def read_table(path: Path) -> Table:
     for line, row in rows:
         where = f"--table {path}, line {line}"
         if len(row) != len(header):
-            raise ValueError(f"{where}: {len(row)} cells, but {len(header)} columns")
+            raise ValueError(
+                f"{where}: {len(row)} cells, but {len(header)} columns; put a cell that holds the separator in "
+                "double quotes"
+            )
         cells = dict(zip(header, row, strict=True))
         for name in REQUIRED:
             if not cells[name]:
-                raise ValueError(f"{where}: {name} is empty")
+                raise ValueError(f"{where}: {name} is empty; fill it in, or remove the line")
         for name in benchmarks:
             if cells[name] not in ("", *WORDS):
                 raise ValueError(f"{where}: {name} is {cells[name]!r}; write {', '.join(WORDS)}, or nothing")
-        file = Path(os.path.normpath(cells["file"])).as_posix()
+        # As a program on Windows writes it, too.
+        file = Path(os.path.normpath(cells["file"].replace("\\", "/"))).as_posix()
         if file in seen:
-            raise ValueError(f"{where}: file {file} is also in line {seen[file]}")
+            raise ValueError(f"{where}: file {file} is also in line {seen[file]}; remove one of the two")
         seen[file] = line
         for name, cell in cells.items():
             columns[name].append(cell)
@@ -79,24 +84,44 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and the other rows with their lines."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            header = [name.lower() if name.lower() in REQUIRED else name for name in header]
+            first = file.readline()
+            file.seek(0)
+            lines = csv.reader(file, strict=True, delimiter=_separator(first))
+            header = _column_names(next(lines, []))
             rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"--table {path} is not a CSV in UTF-8: {error}") from None
+        raise ValueError(
+            f"--table {path} is no table in UTF-8 with columns set apart by commas, semicolons or tabs: {error}"
+        ) from None
     if not rows:
         raise ValueError(f"--table {path} lists no clip")
     return header, rows
+
+
+def _separator(first: str) -> str:
+    """What sets the columns apart: of `SEPARATORS`, the first by which a table's first line names most of them."""
+
+    def num_known(separator: str) -> int:
+        return len({*_column_names(next(csv.reader([first], delimiter=separator), []))} & {*REQUIRED})
+
+    return max(SEPARATORS, key=num_known)
+
+
+def _column_names(cells: Sequence[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    return [name.lower() if name.lower() in REQUIRED else name for name in names]
 
 
 def _check_header(path: Path, header: Sequence[str]) -> dict[str, str]:
     """Split columns and their benchmarks."""
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        raise ValueError(f"--table {path} has no column {', '.join(missing)}; its columns are {header}")
+        raise ValueError(
+            f"--table {path} has no column {', '.join(missing)}; its columns are {header}. Name them in the first "
+            "line, set apart by commas, semicolons or tabs"
+        )
     if len(set(header)) < len(header):
-        raise ValueError(f"--table {path} has two columns of one name; its columns are {header}")
+        raise ValueError(f"--table {path} has two columns of one name; its columns are {header}; rename one")
     benchmarks = {}
     for name in header:
         if name.lower().startswith("split"):
@@ -117,19 +142,25 @@ def read_class_names(path: Path) -> list[str]:
     """
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ")
+        raise ValueError(
+            f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ; write one a "
+            "line, each once"
+        )
     return names
 
 
-def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+def number_labels(
+    cells: Sequence[str], names: Sequence[str] | None, *, first_label: int = 0
+) -> tuple[list[int], list[str]]:
     """Class index per clip, and the name of each class.
 
     Args:
-        cells: whole numbers from 0 on, or names.
+        cells: whole numbers from `first_label` on, or names.
         names: of the classes, in order; without them, the cells' own in sorted order.
+        first_label: the number of the first class.
 
     Raises:
-        ValueError: numbers that do not begin with 0, or a number or name that is not among the names.
+        ValueError: numbers that do not begin with `first_label`, or a number or name that is not among the names.
     """
     numbers = _whole_numbers(cells)
     if numbers is None:
@@ -139,6 +170,8 @@ def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[li
                 f"label {strange!r}: labels are all whole numbers from 0 on, or all names; "
                 "if the number is a name, list the names in --class_names"
             )
+        if first_label:
+            raise ValueError(f"--first_label {first_label} is for labels that are numbers; leave it out")
         known = list(names or sorted(set(cells)))
         for cell in cells:
             if cell not in known:
@@ -146,15 +179,22 @@ def number_labels(cells: Sequence[str], names: Sequence[str] | None) -> tuple[li
         index = {name: label for label, name in enumerate(known)}
         return [index[cell] for cell in cells], known
     low, high = min(numbers), max(numbers)
-    if names is None and (low > 0 or high >= MAX_CLASS):
+    if low < first_label:
         raise ValueError(
-            f"labels are whole numbers from {low} to {high}; number the classes 0, 1, 2, ..., "
-            "or name all of them in --class_names"
+            f"label {low}, but --first_label is {first_label}; set it to the number of the first class"
         )
-    known = list(names or map(str, range(high + 1)))
-    if high >= len(known):
-        raise ValueError(f"label {high}, but --class_names names 0 to {len(known) - 1} only")
-    return numbers, known
+    if names is None and (low > first_label or high >= MAX_CLASS):
+        hint = f"if {low} is the first class, give --first_label {low}; else " if low > first_label else ""
+        raise ValueError(
+            f"labels are whole numbers from {low} to {high}, and classes count from {first_label}; {hint}number the "
+            "classes 0, 1, 2, ..., or name all of them in --class_names"
+        )
+    known = list(names or map(str, range(first_label, high + 1)))
+    last = first_label + len(known) - 1
+    if high > last:
+        hint = "; give --first_label 1 if 1 is the first class" if (low, high) == (1, last + 1) else ""
+        raise ValueError(f"label {high}, but --class_names names {first_label} to {last} only{hint}")
+    return [number - first_label for number in numbers], known
 
 
 def number_subjects(cells: Sequence[str]) -> list[int]:
@@ -164,9 +204,9 @@ def number_subjects(cells: Sequence[str]) -> list[int]:
 
 
 def _whole_numbers(cells: Sequence[str]) -> list[int] | None:
-    """The numbers, if all cells are whole numbers of a size to count with."""
-    whole = all(cell.isascii() and cell.isdigit() and len(cell) <= MAX_DIGIT for cell in cells)
-    return [int(cell) for cell in cells] if whole else None
+    """The numbers, if all cells are whole numbers of a size to count with; 3.0 is one, as some programs write 3."""
+    found = [re.fullmatch(rf"([0-9]{{1,{MAX_DIGIT}}})([.]0+)?", cell) for cell in cells]
+    return None if None in found else [int(match[1]) for match in found if match]
 
 
 def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dict[str, Split]:

@@ -2,10 +2,10 @@
 
     python data_gen/custom_gen_preprocess.py --table clips.csv --data_path DIR --layout coco --out data/my.h5
 
-The table is a CSV with a header and these columns; others are not used:
+The table is a CSV (or has semicolons or tabs for commas) with a header and these columns; others are not used:
 
     file       path below --data_path
-    label      class: a name, or a whole number from 0 on
+    label      class: a name, or a whole number from 0 (or --first_label) on
     subject    who acts: a name or a whole number
     split_B    as many as there are benchmarks B: train, val or test; empty for a clip that B leaves out
 
@@ -39,11 +39,15 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+from tqdm import tqdm
 
 from data_gen.clip_table import (
     Split,
@@ -81,7 +85,7 @@ def prepare(args: argparse.Namespace) -> int:
     skeleton = get_skeleton(args.layout)
     table = read_table(args.table)
     names = None if args.class_names is None else read_class_names(args.class_names)
-    label, class_names = number_labels(table.label, names)
+    label, class_names = number_labels(table.label, names, first_label=args.first_label)
     subject = number_subjects(table.subject)
     make_splits(table, range(len(label)), args)
     if table.unused:
@@ -172,6 +176,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--class_names", type=existing_file, metavar="FILE", help="a name per line, in order of labels"
     )
     parser.add_argument(
+        "--first_label",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first class, where labels are numbers; default %(default)s",
+    )
+    parser.add_argument(
         "--held_out",
         type=float,
         default=0.3,
@@ -185,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option, good, allowed in (
         ("num_worker", args.num_worker >= 1, "1 or more"),
         ("seed", args.seed >= 0, "0 or more"),
+        ("first_label", args.first_label >= 0, "0 or more"),
         ("held_out", 0 < args.held_out < 1, "a number between 0 and 1"),
         ("frame_rate", 0 < args.frame_rate < float("inf"), "a number above 0"),
     ):

@@ -26,18 +26,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import numpy as np
 import torch
 from tqdm import tqdm
-
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_gen.report import run_command
 from feeder.prepared import PARTS, Prepared, open_prepared, refuse_existing
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from torchlight.build import nearest
+from torchlight.files import naming
 
 NUM_BODY = 2
 NUM_CHANNEL = 3
@@ -133,11 +138,12 @@ def replacing(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = [path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in paths]
     try:
-        yield temporary
-        for source, path in zip(temporary, paths, strict=True):
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(source, path)
+        with naming(paths[0] if len(paths) == 1 else paths[0].parent):
+            yield temporary
+            for source, path in zip(temporary, paths, strict=True):
+                with source.open("r+b") as file:  # Windows syncs no file that is open to read
+                    os.fsync(file.fileno())
+                os.replace(source, path)
     finally:
         for source in temporary:
             source.unlink(missing_ok=True)

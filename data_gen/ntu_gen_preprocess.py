@@ -15,11 +15,15 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+from tqdm import tqdm
 
 from data_gen.ntu_labels import DATA_SETS, FRAME_RATE, NAME, DataSet, parse_name
 from data_gen.parallel import ordered_map

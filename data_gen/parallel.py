@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -27,7 +27,7 @@ def ordered_map(
     and so does the death of this process. To be called in the main thread, as it sets signal handlers.
 
     Raises:
-        RuntimeError: a worker was killed.
+        ChildProcessError: a worker was killed.
         Exception: what `function` raised.
     """
     num_worker = min(num_worker, -(-len(items) // CHUNK))
@@ -35,9 +35,10 @@ def ordered_map(
         _keep_freed_memory()
         yield from map(function, items)
         return
-    # Forked workers start at once; spawned ones would import the command, and all it imports, again.
-    on_linux = sys.platform == "linux"
-    context = multiprocessing.get_context("fork") if on_linux else multiprocessing.get_context("spawn")
+    # Forked workers start at once; spawned ones import the command, and all it imports, again. macOS can fork, too, but
+    # its libraries do not bear it.
+    can_fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork") if can_fork else multiprocessing.get_context("spawn")
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     receivers: list[Connection] = []
     processes = []
@@ -55,7 +56,9 @@ def ordered_map(
             try:
                 results = receivers[number % num_worker].recv()
             except EOFError:
-                raise RuntimeError("a worker process was killed; the machine may be out of memory") from None
+                raise ChildProcessError(
+                    "a worker process was killed; the machine may be out of memory: use fewer processes (--num_worker)"
+                ) from None
             if isinstance(results, Exception):
                 raise results
             yield from results
@@ -79,7 +82,7 @@ def _work(
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    _change_mask("SIG_UNBLOCK", STOP_SIGNALS)
     _keep_freed_memory()
     for chunk in chunks:
         try:
@@ -99,7 +102,7 @@ def _stop_signals_held() -> Generator[None, None, None]:
     The mask alone would not do, as another thread may take the signal. Workers inherit it and lift it themselves.
     """
     received: list[int] = []
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    mask = _change_mask("SIG_BLOCK", STOP_SIGNALS)
     handlers = {
         number: signal.signal(number, lambda number, _: received.append(number)) for number in STOP_SIGNALS
     }
@@ -108,9 +111,16 @@ def _stop_signals_held() -> Generator[None, None, None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _change_mask("SIG_SETMASK", mask)
     for caught in received:
         signal.raise_signal(caught)
+
+
+def _change_mask(how: str, signals: Iterable[int]) -> Iterable[int]:
+    """Change which signals this thread holds back; returns those it held back before. Windows holds back none."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return ()
+    return signal.pthread_sigmask(getattr(signal, how), signals)
 
 
 def _keep_freed_memory() -> None:

@@ -26,10 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+from tqdm import tqdm
 
 from data_gen.parallel import ordered_map
 from data_gen.pku_labels import ACTIONS, FRAME_RATE, NAMES, parse_name, part_of

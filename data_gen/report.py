@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torchlight.files import naming
+
 
 class Report:
     """Input that could not be used, or not as it is, one row each; `write` puts them into `<out>.report.csv`.
@@ -31,12 +33,13 @@ class Report:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-                table = csv.writer(file)
-                table.writerow(("file", "line", "reason"))
-                for name, line, reason in sorted(self.rows, key=lambda row: (row[0], row[1] or 0)):
-                    table.writerow((name, line, reason))
-            os.replace(temporary, self.path)
+            with naming(self.path):
+                with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+                    table = csv.writer(file)
+                    table.writerow(("file", "line", "reason"))
+                    for name, line, reason in sorted(self.rows, key=lambda row: (row[0], row[1] or 0)):
+                        table.writerow((name, line, reason))
+                os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -19,17 +19,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+from tqdm import tqdm
 
 from data_gen.actions import ACTIONS
 from data_gen.kinematics import NODE, SIDES, SKELETON, Body, rotation
 from data_gen.parallel import ordered_map
 from data_gen.performance import draw_subject, perform
 from data_gen.report import run_command
+from torchlight.files import naming
 
 MARK = "synthetic.json"
 NUM_CAMERA = 3
@@ -238,12 +243,15 @@ def make(
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         todo = takes(num_subject, num_replication)
-        with closing(ordered_map(partial(_film_into, folder, seed), todo, num_worker=num_worker)) as done:
+        with (
+            naming(out),
+            closing(ordered_map(partial(_film_into, folder, seed), todo, num_worker=num_worker)) as done,
+        ):
             frames = list(tqdm(done, total=len(todo), unit="take", disable=None))
-        mark = {"seed": seed, "num_subject": num_subject, "num_replication": num_replication}
-        (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="ascii")
-        folder.chmod(0o755)
-        _put_in_place(folder, out)
+            mark = {"seed": seed, "num_subject": num_subject, "num_replication": num_replication}
+            (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="ascii")
+            folder.chmod(0o755)
+            _put_in_place(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return len(todo) * NUM_CAMERA, sum(frames)
@@ -271,11 +279,14 @@ def _refuse_existing(out: Path, *, overwrite: bool) -> None:
 
 def _put_in_place(folder: Path, out: Path) -> None:
     """Rename `folder` to `out`, in exchange for what was there."""
+    # Windows renames over no folder, be it empty.
     if not (out / MARK).exists():
+        if out.exists():
+            out.rmdir()
         os.replace(folder, out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    os.replace(out, old)
+    os.replace(out, old / out.name)
     os.replace(folder, out)
     shutil.rmtree(old)
 

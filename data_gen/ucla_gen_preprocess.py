@@ -15,11 +15,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+from tqdm import tqdm
 
 from data_gen.parallel import ordered_map
 from data_gen.report import Report, parse_preparation, run_command

@@ -3,21 +3,19 @@
 Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
 """
 
-import math
-import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from feeder.prepared import PARTS, Prepared, open_prepared
+from feeder.plain_pickle import load_plain_pickle
+from feeder.prepared import MAX_CLASS, PARTS, Prepared, open_prepared
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
 # What the array's file is called, and whether its last frames may be padding.
-KINDS = {"position": False, "data": True, "data_joint_pad": False}
+KINDS = {"position": False, "data": True, "data_joint": True, "data_joint_pad": False}
 SCAN_BYTES = 64 << 20
 # Clips of NTU RGB+D, as most such folders have them: S001C002P003R002A013.
 NTU_NAME = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
@@ -27,7 +25,10 @@ class ArrayFolder:
     """A folder with `<part>_<kind>.npy` (N, C, T, V, M) and `<part>_label.pkl` ((names, labels)), parts train and val.
 
     Kinds: `position` (AimCLR's 50 frames), `data` (ST-GCN's 300 frames, padded with zeros, whose padding is
-    not read as frames) and `data_joint_pad` (AS-GCN's, padded by repetition).
+    not read as frames), `data_joint` (2s-AGCN's and MS-G3D's, where zeros are padding, too, but most clips are padded
+    by repetition, which is read) and `data_joint_pad` (AS-GCN's, padded by repetition).
+
+    Labels are numbers of classes, of any type, or rows of a one-hot array.
 
     Offers what `Prepared` offers but `joints` and `start`. Its one benchmark is named as the folder. Arrays
     are memory-mapped; opening one reads a third of it (the first channel), to see which bodies and frames
@@ -36,6 +37,7 @@ class ArrayFolder:
     Args:
         path: the folder.
         layout: of the V joints; see `net.utils.layouts.get_skeleton`.
+        first_label: the number of the first class; None for 0, and labels from 1 are refused.
 
     Raises:
         FileNotFoundError: a file of the four is missing.
@@ -45,7 +47,7 @@ class ArrayFolder:
 
     frame_rate = float("nan")
 
-    def __init__(self, path: str | Path, layout: str | Skeleton) -> None:
+    def __init__(self, path: str | Path, layout: str | Skeleton, first_label: int | None = None) -> None:
         self.path = Path(path).absolute()
         self.skeleton = get_skeleton(layout)
         self._files = _find_arrays(self.path)
@@ -56,7 +58,7 @@ class ArrayFolder:
             array = self._arrays[part]
             part_names, part_labels = _read_labels(self.path / f"{part}_label.pkl", len(array))
             names += part_names
-            labels += part_labels
+            labels.append(part_labels)
             frames, bodies = _scan(array, padded)
             num_frame.append(frames)
             num_body.append(bodies)
@@ -65,7 +67,7 @@ class ArrayFolder:
         self.keys: dict[str, np.ndarray] = {}
         if numbers.notna().all(axis=None):
             self.keys = {str(key): numbers[key].to_numpy(np.int64) for key in numbers}
-        self.label = np.array(labels, np.int64)
+        self.label = _from_zero(np.concatenate(labels), first_label, self.path)
         self.num_frame, self.num_body = np.concatenate(num_frame), np.concatenate(num_body)
         self.class_names = [str(label) for label in range(self.label.max() + 1)]
         boundary = len(self._arrays["train"])
@@ -118,23 +120,38 @@ class ArrayFolder:
         return rows
 
 
-def open_source(path: str | Path, layout: str | Skeleton) -> Prepared | ArrayFolder:
+def open_source(
+    path: str | Path, layout: str | Skeleton, first_label: int | None = None
+) -> Prepared | ArrayFolder:
     """A prepared file, or a folder of arrays, whose joints are of `layout` (a prepared file knows its own).
 
     Raises:
-        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array.
+        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array, or
+            `first_label` is given for a prepared file.
     """
     if Path(path).suffix in (".npz", ".npy", ".pkl"):
         raise ValueError(
-            f"{path} is one file of arrays; give the folder of <part>_position.npy, <part>_data.npy or "
-            "<part>_data_joint_pad.npy with <part>_label.pkl (other arrays, such as CTR-GCN's .npz, are not "
-            "read), or prepare the raw clips"
+            f"{path} is one file of arrays; give the folder of {_names_of_arrays('<part>')} with "
+            "<part>_label.pkl (other arrays, such as CTR-GCN's .npz, are not read), or prepare the raw clips"
         )
-    return ArrayFolder(path, layout) if Path(path).is_dir() else open_prepared(path)
+    if Path(path).is_dir():
+        return ArrayFolder(path, layout, first_label)
+    prepared = open_prepared(path)
+    if first_label is not None:
+        raise ValueError(
+            f"data.first_label is {first_label}, but {path} is a prepared file, whose classes count from 0; "
+            "leave data.first_label out"
+        )
+    return prepared
 
 
 def _kind(file: Path) -> str:
     return file.stem.split("_", 1)[1]
+
+
+def _names_of_arrays(part: str) -> str:
+    *first, last = (f"{part}_{kind}.npy" for kind in KINDS)
+    return f"{', '.join(first)} or {last}"
 
 
 def _find_arrays(folder: Path) -> dict[str, Path]:
@@ -144,23 +161,29 @@ def _find_arrays(folder: Path) -> dict[str, Path]:
         files = " and ".join(f"train_{kind}.npy" for kind in found)
         raise ValueError(f"{folder} holds {files}; which is meant is not clear: leave one kind in the folder")
     if not found:
-        files = ", ".join(f"train_{kind}.npy" for kind in KINDS)
         raise FileNotFoundError(
-            f"{folder} holds none of {files}; give the folder of one benchmark (such as …/xsub), or a "
+            f"{folder} holds no {_names_of_arrays('train')}; give the folder of one benchmark (such as …/xsub), or a "
             "prepared file"
         )
     paths = {part: folder / f"{part}_{found[0]}.npy" for part in PARTS}
     for file in (*paths.values(), *(folder / f"{part}_label.pkl" for part in PARTS)):
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing beside {paths['train'].name}")
+            raise FileNotFoundError(
+                f"{file} is missing beside {paths['train'].name}; copy it there, or prepare the raw clips"
+            )
     return paths
 
 
 def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is no plain NumPy array: {error}") from None
+        array = np.lib.format.open_memmap(file, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header can fail anywhere in NumPy and Python's tokenizer
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"{file} is no plain NumPy array, or damaged ({said}); copy it again, or save it anew with numpy.save"
+        ) from None
     if array.ndim != 5 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; needed are floats (N, C, T, V, M)")
     if array.shape[3] != skeleton.num_joint:
@@ -189,106 +212,72 @@ def _last(seen: np.ndarray) -> np.ndarray:
     return np.where(seen.any(1), length, 1)
 
 
-def _read_labels(file: Path, num_clip: int) -> tuple[list[str], list[int]]:
+def _read_labels(file: Path, num_clip: int) -> tuple[list[str], np.ndarray]:
+    """Names and labels (N,) int64 of a part's clips."""
     content = load_plain_pickle(file)
     if not isinstance(content, (list, tuple)) or len(content) != 2:
-        raise ValueError(f"{file} holds {type(content).__name__}; needed is the pair (names, labels)")
-    names, labels = (list(np.asarray(each).reshape(-1).tolist()) for each in content)
+        raise ValueError(
+            f"{file} holds {_described(content)}; needed is the pair (names, labels), each with one entry a clip"
+        )
+    names, labels = (_entries(each, num_clip) for each in content)
     if not len(names) == len(labels) == num_clip:
-        raise ValueError(f"{file} has {len(names)} names and {len(labels)} labels for {num_clip} clips")
-    for label in labels:
-        if not isinstance(label, int) or isinstance(label, bool) or label < 0:
-            raise ValueError(f"{file} has label {label!r}; labels are whole numbers from 0")
-    return [str(name) for name in names], labels
+        raise ValueError(
+            f"{file} has {len(names)} names and {len(labels)} labels for the {num_clip} clips of the array beside "
+            "it; take both from the same preparation"
+        )
+    return [_name_of(name, file) for name in names], np.array([_class_of(each, file) for each in labels])
 
 
-def load_plain_pickle(file: str | Path) -> Any:
-    """What a pickle holds, if that is lists, tuples, dicts, strings, bytes, numbers and NumPy arrays alone.
-
-    Any protocol, and Python 2's pickles (their text read as Latin-1).
-
-    Raises:
-        ValueError: it refers to anything else, which is then not imported, or is damaged.
-    """
-    try:
-        with Path(file).open("rb") as stream:
-            return _PlainUnpickler(stream, encoding="latin1").load()
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{file} was refused: {error}") from None
-    except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is no pickle, or damaged: {error}") from None
+def _described(value: Any) -> str:
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple)) else "")
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # NumPy 2 says numpy._core where NumPy 1 said numpy.core; both are in files of today.
-        found = _PLAIN.get((module.replace("numpy._core.", "numpy.core."), name))
-        if found is None:
-            raise pickle.UnpicklingError(
-                f"it refers to {module}.{name}, and only lists, tuples, strings, numbers and NumPy arrays are read"
+def _entries(values: Any, num_clip: int) -> list[Any]:
+    """One entry a clip, of a list or an array; of an array of one value a clip, these whatever its shape."""
+    if isinstance(values, np.ndarray) and (values.ndim == 0 or values.size == num_clip):
+        values = values.reshape(-1)
+    return list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
+
+
+def _name_of(name: Any, file: Path) -> str:
+    if isinstance(name, bytes):
+        return name.decode(errors="replace")
+    # Lists of lists of one list, of a few bytes, are text without end.
+    if not isinstance(name, (str, int, float, np.generic)):
+        raise ValueError(f"{file} has a {type(name).__name__} among the names of clips; these are strings")
+    return str(name)
+
+
+def _class_of(label: Any, file: Path) -> int:
+    """The class that a label means: a whole number of any type, alone or in a row, or a one-hot row."""
+    row = list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label]
+    numbers = [value.item() if isinstance(value, np.generic) else value for value in row]
+    if not all(isinstance(value, (int, float)) for value in numbers):
+        kind = next(type(value).__name__ for value in numbers if not isinstance(value, (int, float)))
+        raise ValueError(
+            f"{file} has a {kind} for a label; labels are numbers of classes from 0, or one-hot rows"
+        )
+    if len(numbers) > 1:
+        if sorted(numbers) != [0] * (len(numbers) - 1) + [1]:
+            raise ValueError(
+                f"{file} has a row of {len(numbers)} numbers for a label, not one of them 1 and all others 0; "
+                "give the number of the class, or a one-hot row"
             )
-        return found()
+        return numbers.index(1)
+    (value,) = numbers
+    if isinstance(value, bool) or not 0 <= value < MAX_CLASS or value % 1:
+        raise ValueError(f"{file} has label {value!r}; labels are whole numbers from 0, below {MAX_CLASS:,}")
+    return int(value)
 
 
-class _Type:
-    """What stands for a pickled dtype: a pickle can set the state of NumPy's own to one that reads addresses."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.dtype = np.dtype(str(code))
-        if self.dtype.kind not in "biufSUO":
-            raise pickle.UnpicklingError(f"it holds an array of {self.dtype}; numbers and strings are read")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-    def array(self, values: Any) -> np.ndarray:
-        """Objects of a list, or what bytes hold, which Python 2 wrote as text; (n,)."""
-        if self.dtype.kind == "O":
-            if not isinstance(values, list):
-                raise pickle.UnpicklingError("it holds an array of addresses of objects")
-            array = np.empty(len(values), object)
-            array[:] = values
-            return array
-        return np.frombuffer(values.encode("latin1") if isinstance(values, str) else values, self.dtype)
-
-
-class _Array(np.ndarray):
-    """A pickled array, whose values are set from a `_Type` alone."""
-
-    def __new__(cls, *_: Any) -> "_Array":
-        return np.empty(0, "b").view(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        values = _typed(kind).array(data)
-        # NumPy believes the shape, and would take what lies behind a list for objects.
-        if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) != values.size:
-            raise pickle.UnpicklingError(f"it holds {values.size} values as an array of shape {shape}")
-        flat = values.tolist() if values.dtype.kind == "O" else values.tobytes()
-        super().__setstate__((1, shape, values.dtype, bool(fortran), flat))  # type: ignore[arg-type]
-
-
-def _typed(kind: Any) -> _Type:
-    if type(kind) is not _Type:
-        raise pickle.UnpicklingError("it holds an array without a type")
-    return kind
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
-    return text.encode("latin1")
-
-
-# Each entry is made anew for every mention, for a pickle can set the attributes of a function or class.
-_PLAIN: dict[tuple[str, str], Callable[[], Any]] = {
-    ("numpy", "ndarray"): lambda: "ndarray",
-    ("numpy", "dtype"): lambda: lambda *args: _Type(*args),
-    ("numpy.core.multiarray", "_reconstruct"): lambda: lambda *_: _Array(),
-    ("numpy.core.multiarray", "scalar"): lambda: lambda kind, value: _typed(kind).array(value)[0],
-    ("numpy.core.numeric", "_frombuffer"): lambda: (
-        lambda buffer, kind, shape, order: _typed(kind).array(buffer).reshape(shape, order=order)
-    ),
-    ("_codecs", "encode"): lambda: lambda *args: _encode(*args),
-}
+def _from_zero(label: np.ndarray, first_label: int | None, path: Path) -> np.ndarray:
+    """Labels (N,) counted from 0, of labels counted from `first_label`."""
+    lowest = int(label.min())
+    if first_label is None and lowest == 1:
+        raise ValueError(
+            f"the labels of {path} are {lowest} to {label.max()}, and classes count from 0; set data.first_label=1 "
+            "if 1 is the first class, or data.first_label=0 if class 0 has no clip"
+        )
+    if lowest < (first := first_label or 0):
+        raise ValueError(f"{path} has label {lowest}, but data.first_label is {first}; set it to {lowest}")
+    return label - first

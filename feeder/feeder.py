@@ -329,8 +329,9 @@ def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
         return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"label map {path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"label map {path} is not valid YAML: {said}") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"label map {path} holds {type(content).__name__}; needed is {{source: target}}")
     return list(content.items())

@@ -8,8 +8,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,15 @@ import h5py
 import numpy as np
 
 from net.utils.skeleton import Skeleton
+from torchlight.files import naming, sync_folder
 
 FORMAT_VERSION = 1
 PARTS = ("train", "val")
 PER_CLIP = ("start", "num_frame", "num_body", "label")
 ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
+# Numbers of classes from this on are taken for a mistake, not for so many classes.
+MAX_CLASS = 10_000
 
 IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
 
@@ -133,7 +136,7 @@ class PreparedWriter:
         if not np.isfinite(rows).all():
             raise ValueError(f"clip {name!r}: a value is NaN, infinite or too large for float32")
 
-        with _naming(self.path):
+        with naming(self.path):
             self._spool.write(rows.data)
         values = (self._num_row, num_frame, num_body, label)
         for field, value in zip(PER_CLIP, values, strict=True):
@@ -162,14 +165,14 @@ class PreparedWriter:
         indices = {benchmark: _split_indices(benchmark, s, len(self)) for benchmark, s in splits.items()}
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with _naming(self.path):
+            with naming(self.path):
                 offset = self._write_tables(temporary, indices, attrs or {})
                 self._copy_rows(temporary, offset)
             refuse_existing(self.path, overwrite=self.overwrite)
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self._spool.close()
 
     def _write_tables(
@@ -414,23 +417,3 @@ def _split_indices(
     if (times > 1).any():
         raise ValueError(f"split {benchmark!r} names clip {clip[times > 1][0]} more than once")
     return indices
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say of which file an error to write tells."""
-    try:
-        yield
-    except OSError as error:
-        # HDF5's own message is of several lines, about the temporary file.
-        reason = os.strerror(error.errno) if error.errno else error
-        raise OSError(error.errno, f"{path} was not written: {reason}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -76,7 +76,7 @@ class Model(Backbone):
 
     def apply_head(self, features: Tensor) -> Tensor:
         """See `Backbone`; dropout."""
-        return self.head(self.drop_out(features))
+        return super().apply_head(self.drop_out(features))
 
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from net.utils.skeleton import Skeleton
 from processor.figures import picture_plane, seen_bones
+from torchlight.files import naming
 
 # Pictures a second, and in all: a longer recording is shown in fewer of its frames.
 RATE = 15.0
@@ -76,8 +77,10 @@ def animate(
 
     film = FuncAnimation(figure, draw, frames=shown, interval=1000 * step / rate)  # type: ignore[arg-type]
     written = [path]
-    film.save(str(path), PillowWriter(fps=rate / step), dpi=80)
+    with naming(path):
+        film.save(str(path), PillowWriter(fps=rate / step), dpi=80)
     if shutil.which("ffmpeg"):
         written.append(path.with_suffix(".mp4"))
-        film.save(str(written[-1]), FFMpegWriter(fps=rate / step), dpi=160)
+        with naming(written[-1]):
+            film.save(str(written[-1]), FFMpegWriter(fps=rate / step), dpi=160)
     return written

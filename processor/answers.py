@@ -18,9 +18,10 @@ from feeder.recordings.resample import resample
 from net.utils.skeleton import Skeleton
 from processor.animation import animate
 from processor.figures import draw_future, draw_timeline
+from processor.fonts import legible
 from processor.io import write_text
 from processor.timeline import frame_labels, segments
-from torchlight.checkpoint import atomic_write
+from torchlight.files import atomic_write
 
 TABLES = ("answers.csv", "answers.json")
 NONE = "none"
@@ -109,15 +110,12 @@ class Answers:
         if self.animated:
             values = np.tile(probability, (frames, 1)) if of_frames is None else of_frames
             best = values[np.arange(frames), np.maximum(labels, 0)]
-            self._animate(
-                stem,
-                recorded.tracks,
-                [
-                    f"{self._name(k)} {p:.2f}" if k >= 0 else NONE
+            with legible(self.class_names) as names:
+                captions = [
+                    f"{names[k]} {p:.2f}" if k >= 0 else NONE
                     for k, p in zip(labels.tolist(), best, strict=True)
-                ],
-                recorded.frame_rate,
-            )
+                ]
+                self._animate(stem, recorded.tracks, captions, recorded.frame_rate)
         self.rows.append(row)
 
     def add_poses(self, recorded: Recorded, future: np.ndarray, frame_rate: float | None) -> None:

@@ -14,7 +14,7 @@ from feeder.feeder import Part
 from feeder.loader import Batch, Loader
 from net.multi_task import CROSS_ENTROPY
 from processor.config import ProcessorConfig, Range, TrainViewConfig, ViewConfig
-from processor.metrics import classification_metrics
+from processor.metrics import classification_metrics, predicted_class
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
 
@@ -56,7 +56,9 @@ class Classification(Processor):
     def cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
         scores, target = scores.float(), self.target(batch)
-        hit = scores.argmax(1) == (target if target.dim() == 1 else target.argmax(1))
+        # Of probabilities that tie, the first class stands for the clip.
+        own = target if target.dim() == 1 else target.argmax(1)
+        hit = predicted_class(scores, own) == own
         # Of clips without a label only what others say of them is known.
         self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
         return F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)

@@ -12,7 +12,7 @@ from torchlight.build import Problem
 
 @dataclass
 class DataConfig:
-    """Which clips. The fields are the arguments of `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
+    """Which clips. The fields are the arguments of `open_source`, `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
 
     path: str = MISSING
     layout: str = MISSING
@@ -28,6 +28,8 @@ class DataConfig:
     label_map: str | None = None
     # an epoch has equally many training clips of each class, so that rare classes are learnt, too
     balanced: bool = False
+    # of arrays of other projects: the number of the first class; null for 0, and labels from 1 are refused
+    first_label: int | None = None
     # where the frames are held; workers read only when nothing is held
     cache: Literal["device", "memory", "none"] = "device"
     num_worker: int = 0
@@ -121,6 +123,7 @@ RANGES: tuple[Range, ...] = (
     *((key, lambda value: value >= 0, "0 or more") for key in ("min_epoch_clip", "data.num_worker")),
     ("data.val_fraction", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
+    ("data.first_label", lambda value: value is None or value >= 0, "0 or more, or null"),
 )
 
 

@@ -158,7 +158,7 @@ class Experiment:
         # Convolutions have a switch of their own.
         torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
         self.model = self.build_model().to(self.device)
-        self.source = open_source(config.data.path, config.data.layout)
+        self.source = open_source(config.data.path, config.data.layout, config.data.first_label)
         feeders = {part: self.feeder(part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
@@ -246,7 +246,7 @@ class Experiment:
     def feeder(self, part: Part, **changes: Any) -> Feeder:
         """The clips of a part by the config's `data`, of which `changes` replace some."""
         data = {**asdict(self.config.data), **changes}
-        for key in ("path", "cache", "num_worker", "balanced"):
+        for key in ("path", "first_label", "cache", "num_worker", "balanced"):
             del data[key]
         return Feeder(self.source, self.config.benchmark, part=part, **data)
 

@@ -2,17 +2,35 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from net.utils.skeleton import Skeleton
+from processor.fonts import legible
+from torchlight.files import atomic_write
 
 POSE_COLOURS = {"true": "tab:gray", "predicted": "tab:red"}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture, whole, as PNG."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks for what is counted, epochs or frames: at whole numbers only."""
+    return MaxNLocator(integer=True, min_n_ticks=1)
+
+
+def shorten(name: str, length: int) -> str:
+    """The name, cut where it is longer than so many letters."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def save_curves(metrics: pd.DataFrame, path: Path) -> None:
@@ -29,30 +47,32 @@ def save_curves(metrics: pd.DataFrame, path: Path) -> None:
             rows = metrics[["epoch", column]].dropna()
             axes.plot(rows["epoch"], rows[column], label=column, marker="." if len(rows) < 3 else None)
         axes.set(xlabel="epoch", title=title)
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as row shares; numbers are written in the cells of up to 20 classes."""
-    count = matrix.sum(axis=1, keepdims=True)
-    share = matrix / np.maximum(count, 1)
-    size = len(class_names)
-    side = float(np.clip(0.3 * size + 3, 5, 24))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    # A class that others were mapped to carries all their names.
-    shown = [shorten(name, 40, placeholder="…") for name in class_names]
-    axes.set_xticks(range(size), shown, rotation=90, fontsize=7)
-    axes.set_yticks(range(size), shown, fontsize=7)
-    axes.set(xlabel="predicted", ylabel="true")
-    if size <= 20:
-        for row, column in np.argwhere(matrix > 0):
+    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
+    # A picture of 60 classes of which a data set has 15 would be mostly empty.
+    seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
+    matrix = matrix[np.ix_(seen, seen)]
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.3 * len(seen) + 3, 5, 24))
+    with legible(class_names) as names:
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+        # A class that others were mapped to carries all their names.
+        shown = [shorten(names[label], 40) for label in seen]
+        axes.set_xticks(range(len(seen)), shown, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(seen)), shown, fontsize=7)
+        axes.set(xlabel="predicted", ylabel="true")
+        for row, column in np.argwhere(matrix > 0) if len(seen) <= 20 else ():
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=7, color=colour)
-    figure.savefig(path, dpi=120)
+        save_figure(figure, path)
 
 
 def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
@@ -62,7 +82,7 @@ def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
     axes.plot(100 * table["observed"], 100 * table["top1"], marker="o")
     axes.set(xlabel="% of the clip seen", ylabel="top-1 in %", xlim=(0, 102), ylim=(0, 100))
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_errors(table: pd.DataFrame, path: Path) -> None:
@@ -80,9 +100,10 @@ def draw_errors(table: pd.DataFrame, path: Path) -> None:
         top = top or (2 * largest if largest > 0 else 1)
         axes.plot(rows["frames"], rows["mpjpe_mm"], style, label=str(name).replace("_", " "))
     axes.set(xlabel="frames ahead", ylabel="mean error of a joint in mm", ylim=(0, top))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_poses(
@@ -112,28 +133,29 @@ def draw_poses(
     # Poses that are centred on a joint have it at 0, where others have one that is not there.
     centred = not last[:, 0, skeleton.spine].any()
     num_row = max(len(clips), 1)
-    figure = Figure(figsize=(2 * len(horizons), 2.4 * num_row + 0.3), layout="constrained")
-    grid = figure.subplots(num_row, len(horizons), squeeze=False, sharex="row", sharey="row")
-    for axes, horizon in zip(grid[0], horizons, strict=True):
-        axes.set_title("last seen" if horizon == 0 else f"+{horizon} frames", fontsize=8)
-    for row, clip in zip(grid, clips, strict=False):
-        row[0].set_ylabel(shorten(str(class_names[arrays["label"][clip]]), 24, placeholder="…"), fontsize=8)
-        for axes, horizon in zip(row, horizons, strict=True):
-            # From joints that have left nothing can be drawn.
-            there = arrays["scored"][clip, :, max(horizon - 1, 0)].copy()
-            there[0, skeleton.spine] |= centred and there[0].any()
-            poses = {name: arrays[name][clip, :, horizon - 1] for name in POSE_COLOURS}
-            for name, bodies in poses.items() if horizon else [("true", arrays["last"][clip])]:
-                for pose, joints in zip(bodies[..., plane], there, strict=True):
-                    ends = seen_bones(pose, joints, skeleton)
-                    axes.add_collection(LineCollection(list(ends), colors=POSE_COLOURS[name], linewidths=1.2))
-            axes.autoscale_view()
-            axes.set_aspect("equal")
-            axes.set_xticks([])
-            axes.set_yticks([])
-    lines = [Line2D([], [], color=colour, label=name) for name, colour in POSE_COLOURS.items()]
-    figure.legend(handles=lines, loc="outside upper right", ncols=len(lines), fontsize=8)
-    figure.savefig(path, dpi=120)
+    with legible(class_names) as names:
+        figure = Figure(figsize=(2 * len(horizons), 2.4 * num_row + 0.3), layout="constrained")
+        grid = figure.subplots(num_row, len(horizons), squeeze=False, sharex="row", sharey="row")
+        for axes, horizon in zip(grid[0], horizons, strict=True):
+            axes.set_title("last seen" if horizon == 0 else f"+{horizon} frames", fontsize=8)
+        for row, clip in zip(grid, clips, strict=False):
+            row[0].set_ylabel(shorten(names[arrays["label"][clip]], 24), fontsize=8)
+            for axes, horizon in zip(row, horizons, strict=True):
+                # From joints that have left nothing can be drawn.
+                there = arrays["scored"][clip, :, max(horizon - 1, 0)].copy()
+                there[0, skeleton.spine] |= centred and there[0].any()
+                poses = {name: arrays[name][clip, :, horizon - 1] for name in POSE_COLOURS}
+                for name, bodies in poses.items() if horizon else [("true", arrays["last"][clip])]:
+                    for pose, joints in zip(bodies[..., plane], there, strict=True):
+                        ends = list(seen_bones(pose, joints, skeleton))
+                        axes.add_collection(LineCollection(ends, colors=POSE_COLOURS[name], linewidths=1.2))
+                axes.autoscale_view()
+                axes.set_aspect("equal")
+                axes.set_xticks([])
+                axes.set_yticks([])
+        lines = [Line2D([], [], color=colour, label=name) for name, colour in POSE_COLOURS.items()]
+        figure.legend(handles=lines, loc="outside upper right", ncols=len(lines), fontsize=8)
+        save_figure(figure, path)
 
 
 def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, path: Path) -> None:
@@ -163,7 +185,7 @@ def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, pat
         axes.set_yticks([])
     if plane == [0, 1] and last.shape[-1] == 3:
         axes.invert_xaxis()  # shared: x points to the picture's left
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_timeline(
@@ -190,19 +212,20 @@ def draw_timeline(
     best = probability.argmax(1)
     often = np.bincount(best, minlength=probability.shape[1])
     shown = np.lexsort((-probability.max(0), -often))[:num_class]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
-    colours = {int(k): f"C{number}" for number, k in enumerate(shown)}
-    for k, colour in colours.items():
-        axes.plot(seconds, probability[:, k], color=colour, label=class_names[k], linewidth=1.4)
-        axes.fill_between(
-            seconds, -0.08, -0.02, where=best == k, color=colour, step="mid", linewidth=0, alpha=0.9
-        )
-    axes.set(xlabel=xlabel, ylabel="probability", ylim=(-0.1, 1.02), title=title)
-    axes.set_xlim(float(seconds[0]), max(float(seconds[-1]), float(seconds[0]) + 1e-3))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=120)
+    with legible(class_names) as names:
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots()
+        colours = {int(k): f"C{number}" for number, k in enumerate(shown)}
+        for k, colour in colours.items():
+            axes.plot(seconds, probability[:, k], color=colour, label=names[k], linewidth=1.4)
+            axes.fill_between(
+                seconds, -0.08, -0.02, where=best == k, color=colour, step="mid", linewidth=0, alpha=0.9
+            )
+        axes.set(xlabel=xlabel, ylabel="probability", ylim=(-0.1, 1.02), title=title)
+        axes.set_xlim(float(seconds[0]), max(float(seconds[-1]), float(seconds[0]) + 1e-3))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        save_figure(figure, path)
 
 
 def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -18,7 +18,7 @@ from net.utils.skeleton import Skeleton
 from processor.figures import draw_anticipation, draw_errors, draw_poses, save_confusion, save_curves
 from processor.forecast import OVERALL
 from processor.metrics import confusion, per_class_table
-from torchlight.checkpoint import atomic_write
+from torchlight.files import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
 RESULT_FILES = (
@@ -141,9 +141,7 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
     write_text(work_dir / "per_class.csv", per_class_table(matrix, class_names).to_csv(index=False))
     table = pd.DataFrame(matrix, index=class_names, columns=class_names)
     write_text(work_dir / "confusion.csv", table.to_csv())
-    # A picture of 60 classes of which a data set has 15 would be mostly empty.
-    seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
-    save_confusion(matrix[np.ix_(seen, seen)], [class_names[c] for c in seen], work_dir / "confusion.png")
+    save_confusion(matrix, class_names, work_dir / "confusion.png")
 
 
 def save_anticipation(work_dir: Path, ratios: Sequence[float], top1: Sequence[float]) -> None:

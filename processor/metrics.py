@@ -16,11 +16,31 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
         scores (N, num_class), label (N,).
 
     A class that ties with the clip's own counts as ranked above it, so constant scores earn nothing.
-    Scores that are not a number count as wrong.
+    A score that is not a number (NaN) counts as wrong.
     """
     own = np.take_along_axis(scores, label[:, None], axis=1)
     not_below = ~(scores < own)
-    return float((not_below.sum(axis=1) <= k).mean())
+    return float(((not_below.sum(axis=1) <= k) & ~np.isnan(own[:, 0])).mean())
+
+
+def predicted_class(scores: Tensor, label: Tensor) -> Tensor:
+    """The class of the highest score, (N,) int64; if the clip's own class ties with others, the first of these.
+
+    So a tie counts as wrong, as in `top_k_accuracy`, and which class comes first does not matter.
+
+    Shape:
+        scores (N, num_class), label (N,) int64.
+
+    A score that is not a number (NaN) ranks above the clip's own class.
+    """
+    num_class, own = scores.shape[1], label[:, None]
+    if num_class == 1:
+        return label
+    others = torch.arange(num_class - 1, device=label.device).expand(len(label), -1)
+    others = others + (others >= own)
+    highest, place = scores.gather(1, others).max(1, keepdim=True)
+    # Not `highest >= own`: that is false for NaN.
+    return torch.where(highest < scores.gather(1, own), own, others.gather(1, place))[:, 0]
 
 
 def knn_scores(
@@ -46,15 +66,16 @@ def knn_scores(
 
 
 def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Counts (num_class, num_class): rows are true classes, columns the predicted ones."""
+    """Counts (num_class, num_class): rows are true classes, columns those of `predicted_class`."""
     num_class = scores.shape[1]
+    predicted = predicted_class(torch.from_numpy(scores), torch.from_numpy(label)).numpy()
     # scikit-learn's takes a second to import, in every process.
-    pairs = np.bincount(label * num_class + scores.argmax(axis=1), minlength=num_class**2)
+    pairs = np.bincount(label * num_class + predicted, minlength=num_class**2)
     return pairs.reshape(num_class, num_class)
 
 
 def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """One row a class: clips, recall, precision, and the class it is most often mistaken for.
+    """One row a class: clips, recall, precision, and the class (of equals the first) it is most mistaken for.
 
     Recall of a class without clips and precision of a class never predicted are empty (NaN).
     """

@@ -4,7 +4,8 @@ import csv
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def reference() -> Callable[[str], dict]:
         return arrays
 
     return load
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """As if no file could grow past `limit` bytes: to write more is an error, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def free_port() -> int:

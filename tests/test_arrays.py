@@ -5,13 +5,17 @@ import os
 import pickle
 import pickletools
 import re
+import subprocess
+import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from feeder.arrays import ArrayFolder, load_plain_pickle, open_source
+from feeder.arrays import ArrayFolder, open_source
 from feeder.feeder import Feeder
+from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import Prepared
 
 LAYOUT = "ntu-rgb+d"
@@ -133,11 +137,59 @@ def test_nan_is_refused_when_read(tmp_path):
         source.read(np.array([0, 3]))
 
 
+@pytest.mark.parametrize("padding", ["zeros", "repeated"])
+def test_folders_of_2s_agcn_and_ms_g3d_are_read(tmp_path, padding):
+    """`train_data_joint.npy` of 300 frames, (names, labels), beside bones and motion in arrays of their own."""
+    arrays = write_folder(tmp_path / "xview", "data_joint", num_frame=300)
+    for part, array in arrays.items():
+        if padding == "repeated":  # each body on its own, as their code does it
+            for clip in array:
+                for body in range(2):
+                    length = int((clip[..., body] != 0).any((0, 2)).sum())
+                    frames = np.arange(300) % max(length, 1)
+                    clip[..., body] = clip[:, frames, :, body].transpose(1, 0, 2)
+        np.save(tmp_path / "xview" / f"{part}_data_joint.npy", array)
+        for other in ("data_bone", "data_joint_motion"):
+            np.save(tmp_path / "xview" / f"{part}_{other}.npy", np.zeros_like(array))
+    source = open_source(tmp_path / "xview", LAYOUT)
+    repeated = padding == "repeated"
+    assert source.num_frame.tolist() == ([300] * 5 if repeated else [20, 7, 1, 12, 20])
+    assert source.num_body.tolist() == [1, 2, 1, 2, 1]
+    np.testing.assert_array_equal(
+        source.read(np.array([1]))[: source.num_frame[1]],
+        arrays["train"][1, :, : source.num_frame[1], :, 0].transpose(1, 2, 0),
+    )
+
+
+def write_labels(folder, train, val):
+    for part, labels in (("train", train), ("val", val)):
+        names = [f"{part}{clip}" for clip in range(len(labels))]
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((names, labels)))
+
+
+def test_labels_from_1_are_refused_unless_the_first_is_said_to_be_1(tmp_path, tiny_data):
+    write_folder(tmp_path)
+    write_labels(tmp_path, [1, 3, 2], [2, 1])
+    with pytest.raises(ValueError, match=r"labels of .* are 1 to 3.*data.first_label=1.*data.first_label=0"):
+        open_source(tmp_path, LAYOUT)
+    source = open_source(tmp_path, LAYOUT, 1)
+    assert (source.label.tolist(), source.class_names) == ([0, 2, 1, 1, 0], ["0", "1", "2"])
+    source = open_source(tmp_path, LAYOUT, 0)
+    assert (source.label.tolist(), source.class_names) == ([1, 3, 2, 2, 1], ["0", "1", "2", "3"])
+    with pytest.raises(ValueError, match=r"has label 1, but data.first_label is 2"):
+        open_source(tmp_path, LAYOUT, 2)
+    # One clip of class 0 in either part is enough.
+    write_labels(tmp_path, [1, 3, 2], [2, 0])
+    assert open_source(tmp_path, LAYOUT).label.tolist() == [1, 3, 2, 2, 0]
+    with pytest.raises(ValueError, match=r"data.first_label is 1, but .* is a prepared file"):
+        open_source(tiny_data, LAYOUT, 1)
+
+
 # -- folders that are not what they should be ---------------------------------------------------------------
 
 
 def test_no_array_or_a_missing_one_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none of train_position.npy, train_data.npy"):
+    with pytest.raises(FileNotFoundError, match=r"no train_position.npy, train_data.npy"):
         ArrayFolder(tmp_path, LAYOUT)
     write_folder(tmp_path)
     (tmp_path / "val_label.pkl").unlink()
@@ -176,14 +228,58 @@ def test_a_file_that_is_no_array_is_refused(tmp_path):
         ArrayFolder(tmp_path, LAYOUT)
 
 
+@pytest.mark.parametrize("header", [b"(2, 3, 4", b"\x00" * 40, b"-1, " * 10, b"0x1for"])
+def test_a_damaged_header_is_refused(tmp_path, header):
+    write_folder(tmp_path)
+    file = tmp_path / "val_data.npy"
+    content = bytearray(file.read_bytes())
+    content[10 : 10 + len(header)] = header
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"val_data.npy is no plain NumPy array, or damaged"):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_headers_damaged_at_random_are_refused(tmp_path):
+    write_folder(tmp_path)
+    file, rng = tmp_path / "val_data.npy", np.random.default_rng(0)
+    whole, refused = file.read_bytes(), 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for place in rng.integers(0, 128, 3):
+            content[place] = rng.choice(list(b"()[]{}',:\n\t#\\\"9"))
+        file.write_bytes(content)
+        try:
+            ArrayFolder(tmp_path, LAYOUT)
+        except ValueError:
+            refused += 1
+    assert refused > 200
+
+
+def test_an_archive_under_an_array_s_name_is_refused(tmp_path):
+    write_folder(tmp_path)
+    np.savez(tmp_path / "a.npz", np.zeros(3))
+    (tmp_path / "a.npz").replace(tmp_path / "train_data.npy")
+    with pytest.raises(ValueError, match="no plain NumPy array"):
+        ArrayFolder(tmp_path, LAYOUT)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ([1, 2, 3], "needed is the pair"),
         ({"a": 1}, "dict; needed is the pair"),
-        ((["a", "b"], [0, 1, 2]), "2 names and 3 labels for 3 clips"),
+        ((["a", "b"], [0, 1, 2]), "2 names and 3 labels for the 3 clips"),
         ((["a", "b", "c"], [0, 1, -1]), "label -1"),
-        ((["a", "b", "c"], [0, 1.5, 1]), "labels are whole numbers"),
+        ((["a", "b", "c"], [0, 1.5, 1]), "label 1.5; labels are whole numbers"),
+        ((["a", "b", "c"], [0, 1, 10**400]), "labels are whole numbers"),
+        ((["a", "b", "c"], [0, 1, float("nan")]), "label nan"),
+        ((["a", "b", "c"], [0, 1, True]), "label True"),
+        ((["a", "b", "c"], [0, 1, "2"]), "a str for a label"),
+        ((["a", "b", "c"], [0, 1, [0, [1]]]), "a list for a label"),
+        ((["a", "b", "c"], np.eye(4)[:3] * 2), "row of 4 numbers"),
+        ((["a", "b", "c"], np.ones((3, 2))), "row of 2 numbers"),
+        ((["a", "b", ["c"]], [0, 1, 2]), "a list among the names"),
     ],
 )
 def test_labels_of_another_form_are_refused(tmp_path, content, said):
@@ -212,8 +308,16 @@ def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name)
         np.array([0, 2, 1]),
         [np.int64(0), np.int64(2), np.int32(1)],
         np.array([[0], [2], [1]]),
+        np.array([[0, 2, 1]]),
+        np.array([0, 2, 1], np.uint8),
+        np.array([0, 2, 1], ">i2"),
+        [0.0, 2.0, np.float32(1)],
+        np.array([0, 2, 1], np.float64),
+        np.eye(3)[[0, 2, 1]],
+        np.eye(3, dtype=bool)[[0, 2, 1]],
+        [[1, 0, 0], (0, 0, 1), np.array([0, 1, 0])],
+        np.array([0, np.int8(2), 1.0], object),
     ],
-    ids=["list", "tuple", "array", "scalars", "column"],
 )
 @pytest.mark.parametrize(
     "names", [["a", "b", "é"], np.array(["a", "b", "é"]), np.array(["a", "b", "é"], object)]
@@ -346,3 +450,84 @@ def test_a_damaged_pickle_is_refused(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"no pickle, or damaged|was refused"):
         load_plain_pickle(file)
+
+
+def promising_pickles():
+    """Pickles of a few bytes whose reading, or whose labels, would take gigabytes; by name."""
+    huge = (2**40).to_bytes(8, "little")
+    yield "bytearray", b"\x80\x05\x96" + huge + b"."
+    yield "bytes", b"\x80\x04\x8e" + huge + b"."
+    yield "text", b"\x80\x04\x8d" + huge + b"."
+    yield "short bytes", b"\x80\x03B" + (2**32 - 1).to_bytes(4, "little") + b"."
+    yield "Python 2's text", b"\x80\x02T" + (2**31 - 1).to_bytes(4, "little") + b"."
+    yield "integer", b"\x80\x02\x8b" + (2**31 - 1).to_bytes(4, "little") + b"."
+    yield "frame", b"\x80\x04\x95" + huge + b"N."
+    yield "memo", b"\x80\x02Nr\xff\xff\xff\x7f."
+    yield "memo in text", b"Np2147483647\n."
+    yield "buffer", b"\x80\x05\x97."
+    # One text of a megabyte, and a thousand arrays, or copies, of it.
+    text = b"\x80\x02X" + (2**20).to_bytes(4, "little") + b"a" * 2**20 + b"q\x00"
+    encode = b"c_codecs\nencode\nq\x01X\x06\x00\x00\x00latin1q\x02"
+    yield "copies", text + encode + b"](" + b"h\x01h\x00h\x02\x86R" * 5000 + b"e."
+    kind = b"cnumpy\ndtype\n(X\x02\x00\x00\x00u1K\x00K\x01tRq\x01"
+    scalar = b"cnumpy.core.multiarray\nscalar\nq\x02"
+    data = (
+        text + encode.replace(b"q\x01X", b"q\x03X").replace(b"q\x02", b"q\x04") + b"h\x03h\x00h\x04\x86Rq\x05"
+    )
+    yield "arrays", data + kind + scalar + b"](" + b"h\x02h\x01h\x05\x86R" * 5000 + b"e."
+    # Lists of ten times the same list, thirty deep, for names, for labels, for a name, a type, a shape, an encoding.
+    nested = b"](" + b"N" * 10 + b"eq\x00"
+    for _ in range(30):
+        nested = nested + b"0](" + b"h\x00" * 10 + b"eq\x00"
+    begin = b"\x80\x02" + nested + b"0"
+    one = b"](X\x01\x00\x00\x00ae"
+    yield "names", begin + b"h\x00](K\x00e\x86."
+    yield "labels", begin + one + b"h\x00\x86."
+    yield "name", begin + b"](h\x00e](K\x00e\x86."
+    yield "label", begin + one + b"](h\x00e\x86."
+    yield "pair", begin + b"h\x00."
+    yield "type", begin + b"cnumpy\ndtype\n(h\x00K\x00K\x01tR."
+    yield "encoding", begin + b"c_codecs\nencode\n(X\x01\x00\x00\x00ah\x00tR."
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(NNNtR(K\x01"
+    objects = b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8K\x00K\x01tR"
+    yield "shape", begin + array + b"h\x00" + objects + b"I00\n](NNetb."
+    yield "objects", begin + one + array + b"K\x01\x85" + objects + b"I00\n](h\x00etb\x86."
+
+
+LIMITED = """
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+from feeder.arrays import ArrayFolder
+folder = Path(sys.argv[1])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+for file in sorted(folder.glob("*.pkl"), key=lambda file: int(file.stem)):
+    (folder / "one" / "train_label.pkl").write_bytes(file.read_bytes())
+    began = time.perf_counter()
+    try:
+        ArrayFolder(folder / "one", "ntu-rgb+d")
+        said = "read"
+    except ValueError as error:
+        said = str(error)
+    print(time.perf_counter() - began < 20, len(said) < 2000, said)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited as Linux does it")
+def test_a_pickle_takes_no_more_memory_than_it_has_bytes_for(tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for part in ("train", "val"):
+        np.save(folder / f"{part}_data.npy", np.zeros((1, 3, 2, 25, 1), np.float32))
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((["a"], [0])))
+    pickles = dict(promising_pickles())
+    for number, content in enumerate(pickles.values()):
+        (tmp_path / f"{number}.pkl").write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(pickles)
+    for name, line in zip(pickles, lines, strict=True):
+        assert line.startswith("True True "), (name, line)
+        assert "train_label.pkl" in line and "MemoryError" not in line, (name, line)

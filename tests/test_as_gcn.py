@@ -409,7 +409,8 @@ def test_bfloat16_is_near_float32():
             future = ours.predict(maps, links.adjacency(), bodies[:, -1])
             nll, kl = ours.links.nll(seen, links), ours.links.kl(seen, links)
             logits = ours.links(seen).logits
-        assert maps.dtype == (torch.bfloat16 if enabled else torch.float32)
+            scores = ours(lesson.views[0])
+        assert (maps.dtype, scores.dtype) == (torch.bfloat16 if enabled else torch.float32, torch.float32)
         found.append([each.detach().float() for each in (maps, future, nll, kl, logits)])
         assert all(grad is None or grad.isfinite().all() for grad in gradients(ours, nll).values())
     for exact, near in zip(*found, strict=True):

@@ -4,9 +4,7 @@ import collections
 import os
 import pickle
 import random
-import resource
-import subprocess
-import sys
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import full_disk
 from torchlight.checkpoint import (
     CheckpointError,
     WeightsError,
-    atomic_write,
     load_checkpoint,
     load_weights,
     rng_state,
@@ -32,69 +30,11 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-# ---- files
-
-
-def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    with atomic_write(path) as file:
-        file.write(b"new")
-        assert not path.exists()
-    assert path.read_bytes() == b"new"
-    with atomic_write(str(path)) as file:
-        file.write(b"newer")
-        assert path.read_bytes() == b"new"
-    assert path.read_bytes() == b"newer"
-    assert names_in(tmp_path) == {"a.bin"}
-    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(error), atomic_write(path) as file:
-        file.write(b"half")
-        raise error
-    assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == {"a.bin"}
-
-
-def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\nfrom torchlight.checkpoint import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as file:\n"
-        "    file.write(b'half'); file.flush(); print('writing', flush=True); time.sleep(60)"
-    )
-    path = tmp_path / "a.bin"
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.kill()
-    process.wait()
-    assert not path.exists()
-    with atomic_write(path) as file:
-        file.write(b"whole")
-    assert path.read_bytes() == b"whole"
-    assert names_in(tmp_path) == {"a.bin"}
-
-
 def test_a_full_disk_is_an_os_error_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"epoch": 1})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            save_checkpoint(path, {"big": torch.zeros(100_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(100_000), pytest.raises(OSError, match=r"last.pt was not written: File too large"):
+        save_checkpoint(path, {"big": torch.zeros(100_000)})
     assert load_checkpoint(path) == {"epoch": 1}
     assert names_in(tmp_path) == {"last.pt"}
 
@@ -298,18 +238,63 @@ def two_heads(num_class: int = 5, width: int = 4) -> nn.ModuleDict:
 
 def test_weights_of_another_project_are_translated() -> None:
     source, target = network(), network()
-    state = {"backbone." + key: value for key, value in source.state_dict().items()}
+    state = {key.replace("fc.", "classifier."): value for key, value in source.state_dict().items()}
     asked = []
 
     def translate(given: dict) -> dict:
         asked.append(sorted(given) == sorted(state))
-        return {key.removeprefix("backbone."): value for key, value in given.items()}
+        return {key.replace("classifier.", "fc."): value for key, value in given.items()}
 
     load_weights(target, state, translate=translate)
     assert equal(source, target)
     assert asked == [True]
-    with pytest.raises(WeightsError, match="not in the network: backbone"):
+    with pytest.raises(WeightsError, match="not in the network: classifier"):
         load_weights(target, state)
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "net", "model_state_dict", "weights", None])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "module.", "net.model."])
+def test_a_prefix_of_all_keys_that_keeps_them_from_fitting_is_dropped(key: str | None, prefix: str) -> None:
+    source, target = network(), network()
+    state = {prefix + name: value for name, value in source.state_dict().items()}
+    load_weights(target, state if key is None else {key: state, "epoch": 3})
+    assert equal(source, target)
+
+
+def test_a_prefix_that_the_network_has_is_never_dropped() -> None:
+    state = {f"inner.more.{name}": value for name, value in two_heads().state_dict().items()}
+    with pytest.raises(WeightsError, match=r"not in the network: inner\.more\.fc\.weight"):
+        load_weights(two_heads(), state)
+
+
+def test_a_prefix_is_dropped_before_names_are_translated_and_of_what_else_differs() -> None:
+    source, target = network(), network()
+    state = {f"backbone.{name}".replace("fc.", "classifier."): v for name, v in source.state_dict().items()}
+
+    def translate(given: dict) -> dict:
+        return {re.sub(r"^classifier\.", "fc.", key): value for key, value in given.items()}
+
+    load_weights(target, state, translate=translate)
+    assert equal(source, target)
+    # The list of what differs has the network's names.
+    state["backbone.classifier.bias"] = torch.zeros(7)
+    with pytest.raises(WeightsError, match=r"of another shape: fc.bias \(7,\) in the file"):
+        load_weights(target, state, translate=translate)
+    # What fits with no prefix dropped is listed as it is named.
+    other = {f"backbone.x.{name}": value for name, value in source.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"not in the network: other.fc.bias"):
+        load_weights(target, {"other.fc.bias": torch.zeros(3), "fc.weight": torch.zeros(3, 4)})
+    with pytest.raises(WeightsError, match=r"not in the network: y.0.weight"):
+        load_weights(target, {"y.0.weight": torch.zeros(3)})
+    load_weights(target, other)
+
+
+def test_weights_of_a_head_alone_keep_its_name() -> None:
+    source, target = network(), network()
+    head = {key: value for key, value in source.state_dict().items() if key.startswith("fc.")}
+    rest = [key for key in source.state_dict() if not key.startswith("fc.")]
+    assert load_weights(target, head, ignore=rest) == rest
+    assert torch.equal(target.state_dict()["fc.bias"], head["fc.bias"])
 
 
 @pytest.mark.parametrize(
@@ -317,7 +302,7 @@ def test_weights_of_another_project_are_translated() -> None:
     [({}, "it is empty"), ({"epoch": 3}, "'epoch' is no tensor"), ({"model": {"a": 1}}, "'a' is no tensor")],
 )
 def test_a_file_without_a_state_dict(content: dict, message: str) -> None:
-    with pytest.raises(CheckpointError, match=f"bare or under model or state_dict: {message}"):
+    with pytest.raises(CheckpointError, match=f"bare or under model, .* or weights: {message}"):
         load_weights(network(), content)
 
 

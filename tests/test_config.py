@@ -254,14 +254,26 @@ def test_a_wrong_value(files: Files, text: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("x: [1", "a.yaml:2: bad YAML: did not find expected"),
+        ("x: [1", "a.yaml:1: bad YAML: expected ',' or ']'"),
         ("note: a\nnote: b", "a.yaml:2: bad YAML: found duplicate key note"),
         ("model_args: {x: 1,\n x: 2}", "a.yaml:2: bad YAML: found duplicate key x"),
         ("x: &a [*a]", "a.yaml:1: bad YAML: YAML recursive aliases are not supported."),
         ("a: 1\n---\nb: 1", "a.yaml:2: bad YAML: but found another document"),
         ("x: !!python/object/apply:os.getcwd []", "a.yaml:1: bad YAML: could not determine a constructor"),
-        ("- a", "a.yaml: holds no mapping of keys to values"),
-        ("just words", "a.yaml: holds no mapping of keys to values"),
+        ("- a", "a.yaml:1: holds no mapping"),
+        ("just words", "a.yaml:1: holds no mapping"),
+        ("\n3", "a.yaml:2: holds no mapping"),
+        ("true", "a.yaml:1: holds no mapping"),
+        ("null", "a.yaml:1: holds no mapping"),
+        (
+            "x: 1\ny: {b: 1,\tc: 2}",
+            "a.yaml:2: bad YAML: found character '\\t' that cannot start any token; use spaces",
+        ),
+        ("{a:\t1}", "a.yaml:1: bad YAML: found character '\\t' that cannot start any token; use spaces"),
+        ("\ta: 1", "a.yaml:1: bad YAML: found character '\\t' that cannot start any token; use spaces"),
+        ("x: !!int words", "a.yaml: bad YAML: ValueError: "),
+        ("x: !!timestamp words", "a.yaml: bad YAML: AttributeError: "),
+        ("x: " + "[" * 3000, "a.yaml: bad YAML: RecursionError: "),
         ("a: 1\nnote: ${x", "a.yaml:2: note: bad interpolation: "),
         ("null: 1", "a.yaml: Incompatible key type 'NoneType'"),
         (
@@ -310,10 +322,11 @@ def test_a_setting_inside_what_is_no_mapping(files: Files) -> None:
 
 
 def test_a_setting_in_bad_yaml(files: Files) -> None:
-    found = problems_of(files(a="benchmark: x"), "epochs=[1", "note=a: b: c", "note=${x")
+    found = problems_of(files(a="benchmark: x"), "epochs=[1", "note=a: b: c", "note=${x", "epochs=!!int x")
     assert found[0].startswith("command line: 'epochs=[1': bad YAML: ")
     assert found[1].startswith("command line: 'note=a: b: c': bad YAML: ")
     assert found[2].startswith("command line: 'note=${x': bad interpolation: ")
+    assert found[3].startswith("command line: 'epochs=!!int x': bad YAML: ValueError: ")
 
 
 def test_required_values_are_named_and_an_interpolation_to_one_is_no_second_problem(files: Files) -> None:

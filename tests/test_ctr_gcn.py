@@ -161,6 +161,7 @@ def test_bfloat16_is_near():
         exact = model(clips())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             scores = model(clips())
+    assert scores.dtype == torch.float32
     assert_close_to_published(scores.float(), exact, 0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model.train()(clips()).float().logsumexp(1).sum()

@@ -179,8 +179,14 @@ def test_labels() -> None:
     assert number_labels(["b", "b"], ["c", "b"]) == ([1, 1], ["c", "b"])
     assert number_labels(["1"], ["c", "b"]) == ([1], ["c", "b"])
     for cells, names, message in (
-        (["1", "2"], None, "from 1 to 2; number the classes 0, 1, 2"),
-        (["0", "100000000"], None, "from 0 to 100000000"),
+        (
+            ["1", "2"],
+            None,
+            "from 1 to 2, and classes count from 0; if 1 is the first class, give --first_label 1",
+        ),
+        (["1", "2"], ["a", "b"], "names 0 to 1 only; give --first_label 1 if 1"),
+        (["0", "1.5"], None, "label '0': labels are all"),
+        (["0", "100000000"], None, "from 0 to 100000000, and classes count from 0; number the classes"),
         (["-1", "1", "0"], None, "label '-1': labels are all whole numbers from 0 on, or all names"),
         (["wave", "7"], None, "label '7': labels are all"),
         (["0", "2"], ["a", "b"], "names 0 to 1 only"),
@@ -188,6 +194,46 @@ def test_labels() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             number_labels(cells, names)
+
+
+def test_labels_from_another_number_on() -> None:
+    assert number_labels(["3", "1"], None, first_label=1) == ([2, 0], ["1", "2", "3"])
+    assert number_labels(["2", "1"], ["a", "b"], first_label=1) == ([1, 0], ["a", "b"])
+    assert number_labels(["2.0", "0.0"], None) == ([2, 0], ["0", "1", "2"])
+    for cells, names, message in (
+        (["0", "1"], None, "label 0, but --first_label is 1"),
+        (["2", "3"], None, "if 2 is the first class, give --first_label 2"),
+        (["1", "3"], ["a", "b"], "label 3, but --class_names names 1 to 2 only"),
+        (["wave", "jump"], None, "--first_label 1 is for labels that are numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            number_labels(cells, names, first_label=1)
+
+
+def test_a_set_with_labels_from_1_is_prepared_where_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(folder, "file,label,subject", "a.npy,1,1", "c.json,2,2")
+    assert run(folder)[0] == 2 and "--first_label 1" in capsys.readouterr().err
+    status, out = run(folder, "--first_label", "1")
+    assert status == 0
+    assert (open_prepared(out).label.tolist(), open_prepared(out).class_names) == ([0, 1], ["1", "2"])
+    with pytest.raises(SystemExit):
+        run(folder, "--first_label", "-1")
+    assert "--first_label -1: give 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_a_table_of_another_program(folder: Path, separator: str, slash: str) -> None:
+    """Semicolons or tabs for commas, which may stand in a cell; backslashes in paths, as on Windows."""
+    lines = ["file,label,subject,notes", "a.npy,wave,ann,", f"deep{slash}b.npy,jump,bob,"]
+    others = {",": ";", ";": ",", "\t": ",;"}[separator]
+    write_table(folder, *(line.replace(",", separator) + others for line in lines))
+    table = read_table(folder / "table.csv")
+    assert (table.file, table.subject) == (["a.npy", "deep/b.npy"], ["ann", "bob"])
+    status, out = run(folder)
+    assert status == 0 and open_prepared(out).name.tolist() == ["a.npy", "deep/b.npy"]
 
 
 def test_subjects() -> None:
@@ -217,7 +263,7 @@ BAD_TABLES = {
     "empty": ([], "lists no clip"),
     "header alone": (["file,label,subject"], "lists no clip"),
     "no subject": (["file,label", "a.npy,0"], "has no column subject; its columns are ['file', 'label']"),
-    "semicolons": (["file;label;subject", "a.npy;0;1"], "has no column file, label, subject"),
+    "spaces": (["file label subject", "a.npy 0 1"], "has no column file, label, subject"),
     "a column twice": (["file,label,subject,label", "a.npy,0,1,0"], "two columns"),
     "a column misnamed": (["file,label,subject,split-xsub", "a.npy,0,1,train"], "named split_BENCHMARK"),
     "a column of no benchmark": (["file,label,subject,split_", "a.npy,0,1,train"], "named split_BENCHMARK"),
@@ -229,7 +275,7 @@ BAD_TABLES = {
     "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "no val clips"),
     "one subject": (["file,label,subject", GOOD, "c.json,0,1"], "all clips are of one subject"),
     "labels from 1": (["file,label,subject", "a.npy,1,1", "c.json,2,2"], "number the classes 0, 1, 2"),
-    "a quote": (["file,label,subject", '"a.npy,0,1'], "is not a CSV"),
+    "a quote": (["file,label,subject", '"a.npy,0,1'], "is no table in UTF-8"),
 }
 
 
@@ -249,7 +295,7 @@ def test_a_table_of_excel(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert read_table(folder / "table.csv").file == ["a.npy", "c.json"]
     assert run(folder)[0] == 0 and "columns not used: notes" in capsys.readouterr().out
     (folder / "table.csv").write_bytes("file,label,subject\nb\xe4r.npy,0,1\n".encode("latin-1"))
-    assert run(folder, "--overwrite")[0] == 2 and "not a CSV in UTF-8" in capsys.readouterr().err
+    assert run(folder, "--overwrite")[0] == 2 and "is no table in UTF-8" in capsys.readouterr().err
 
 
 class Touch:

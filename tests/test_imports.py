@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top: what each may import of this project, itself included.
 MAY_IMPORT = {
-    "stage1": {"main"},
-    "stage2": {"main"},
+    "stage1": {"main", "torchlight"},
+    "stage2": {"main", "torchlight"},
     "benchmarks": {"main", "processor", "data_gen", "feeder", "net", "torchlight"},
     "tools": {"tools", "main", "processor", "data_gen", "feeder", "net", "torchlight"},
     "main": {"processor", "feeder", "net", "torchlight"},
@@ -24,11 +24,27 @@ MAY_IMPORT = {
 # Of a package below, only these modules.
 ONLY = {
     ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton"},
-    ("feeder", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
+    ("feeder", "torchlight"): {
+        "torchlight.build",
+        "torchlight.seed",
+        "torchlight.distributed",
+        "torchlight.files",
+    },
     ("net", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
 }
 # torchlight's own order: a module imports only what stands before it.
-TORCHLIGHT = ["seed", "build", "schema", "config", "checkpoint", "interrupt", "distributed", "log"]
+TORCHLIGHT = [
+    "seed",
+    "threads",
+    "files",
+    "build",
+    "schema",
+    "config",
+    "checkpoint",
+    "interrupt",
+    "distributed",
+    "log",
+]
 
 
 def sources(package: str) -> list[Path]:

@@ -145,7 +145,7 @@ def test_a_work_dir_in_use_says_by_whom_and_is_free_when_that_one_is_killed(tmp_
             work_dir_lock(tmp_path),
         ):
             pass
-        (tmp_path / ".lock").write_text("")
+        (tmp_path / ".lock.holder").write_text("")
         with pytest.raises(WorkDirInUse, match="is in use by another process; wait"), work_dir_lock(tmp_path):
             pass
         process.kill()
@@ -158,7 +158,7 @@ def test_a_work_dir_in_use_says_by_whom_and_is_free_when_that_one_is_killed(tmp_
         process.kill()
         os.kill(child, 9)
     with work_dir_lock(tmp_path):
-        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / ".lock.holder").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_progress_hands_through_and_is_silent_off_a_terminal(

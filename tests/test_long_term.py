@@ -595,6 +595,8 @@ def test_gradients_in_bfloat16():
     network = small().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         taught = network.learn(lesson(), EVERY)
+        scores = network(lesson().views[0])
+    assert (taught.scores.dtype, scores.dtype) == (torch.float32, torch.float32)
     (sum(taught.losses.values()) + F.cross_entropy(taught.scores.float(), lesson().label)).backward()
     trained = [p for name, p in network.named_parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)

@@ -1,8 +1,17 @@
+from itertools import product
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
-from processor.metrics import classification_metrics, confusion, per_class_table, top_k_accuracy
+from processor.metrics import (
+    classification_metrics,
+    confusion,
+    per_class_table,
+    predicted_class,
+    top_k_accuracy,
+)
 
 SCORES = np.array([[3.0, 2, 1], [1, 2, 3], [2, 3, 1], [3, 1, 2]])
 LABEL = np.array([0, 1, 1, 2])
@@ -15,7 +24,40 @@ def test_top_k_by_hand():
 
 def test_ties_and_nan_earn_nothing():
     assert top_k_accuracy(np.zeros((5, 4)), np.zeros(5, int), 1) == 0
-    assert top_k_accuracy(np.full((5, 4), np.nan), np.zeros(5, int), 1) == 0
+    for k in (1, 4):
+        assert top_k_accuracy(np.full((5, 4), np.nan), np.zeros(5, int), k) == 0
+
+
+def test_a_tie_is_wrong_in_every_figure():
+    scores, label = np.array([[1.0, 1], [0, 1]]), np.array([0, 1])
+    metrics = classification_metrics(scores, label)
+    assert (metrics["top1"], metrics["mean_class"]) == (0.5, 0.5)
+    assert confusion(scores, label).tolist() == [[0, 1], [0, 1]]
+
+
+def predicted_by_hand(row: list[float], own: int) -> int:
+    others = [value for number, value in enumerate(row) if number != own]
+    if all(row[own] > value for value in others):
+        return own
+    not_a_number = [number for number, value in enumerate(row) if np.isnan(value) and number != own]
+    return min(
+        not_a_number or (number for number, value in enumerate(row) if value == max(others) and number != own)
+    )
+
+
+def test_predicted_classes_with_ties_infinities_and_nan():
+    values = [-np.inf, 0.0, 1.0, np.inf, np.nan]
+    scores = np.array(list(product(values, repeat=3)), np.float32)
+    for own in range(3):
+        label = np.full(len(scores), own)
+        found = predicted_class(torch.from_numpy(scores), torch.from_numpy(label))
+        assert found.tolist() == [predicted_by_hand(row, own) for row in scores.tolist()]
+        metrics = classification_metrics(scores, label)
+        assert metrics["top1"] == metrics["mean_class"] == (found == own).float().mean()
+
+
+def test_one_class_is_always_right():
+    assert classification_metrics(np.zeros((3, 1)), np.zeros(3, int))["mean_class"] == 1
 
 
 def test_metrics_equal_scikit_learn():

@@ -64,7 +64,7 @@ def test_only_a_few_items_are_under_way(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_lost_worker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "CHUNK", 1)
-    with pytest.raises(RuntimeError, match="a worker process was killed"):
+    with pytest.raises(ChildProcessError, match="a worker process was killed"):
         list(ordered_map(die_of_one, [0, 1], num_worker=2))
 
 
@@ -91,7 +91,7 @@ def test_errors_of_the_function_come_out(monkeypatch: pytest.MonkeyPatch, num_wo
     ("hook", "result"),
     [
         ("after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT)", "KeyboardInterrupt"),
-        ("after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM)", "RuntimeError"),
+        ("after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM)", "ChildProcessError"),
     ],
 )
 @pytest.mark.parametrize("threads", [0, 1])

@@ -420,6 +420,18 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, monkeypatc
     assert "gives (16, 75) for 16 clips of 4 classes" in capsys.readouterr().err
 
 
+def test_scores_that_tie_are_wrong_in_training_and_in_tests(tiny_config, work, monkeypatch):
+    # A model whose `forward` is its own.
+    monkeypatch.setattr(
+        "net.st_gcn.Model.forward", lambda self, x: 0 * self.embed(x).sum() + x.new_zeros(len(x), 4)
+    )
+    assert run(tiny_config, "num_epoch=1") == 0
+    (row,) = csv.DictReader((work / "metrics.csv").open())
+    result = json.loads((work / "result.json").read_text())
+    assert [float(row[name]) for name in ("train_top1", "val_top1", "val_mean_class")] == [0, 0, 0]
+    assert (result["top1"], result["mean_class"]) == (0, 0)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("width", ["hidden_channels: 8, hidden_dim: 32", "base_channels: 8"])

@@ -1,6 +1,6 @@
-"""Speed and memory of preparation, batches, networks and pre-training, beside the same work the textbook way.
+"""Speed and memory of preparation, batches, networks and what is made of them, beside the same work the textbook way.
 
-    python tools/benchmark.py [--only preparation batch network pretrain long_term] [--device cuda] [--rounds 7]
+    python tools/benchmark.py [--only preparation batch network inference pretrain long_term] [--rounds 7]
 
 Contestants take turns inside one process, so a change of the machine's speed hits all of them; medians are
 quoted, and a ratio is the median of the ratios of the turns. The table is printed and written into
@@ -16,25 +16,31 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import torch
 from tqdm import tqdm
 
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tools.benchmark_batch import batch
+from tools.benchmark_inference import inference
 from tools.benchmark_long_term import long_term
 from tools.benchmark_network import network
 from tools.benchmark_preparation import preparation
 from tools.benchmark_pretrain import pretrain
 from tools.contest import ROOT, Row
-from torchlight.checkpoint import atomic_write
+from torchlight.files import atomic_write
 
 REPORT = ROOT / "docs" / "BENCHMARKS.md"
 PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {
     "preparation": lambda rounds, device: preparation(rounds),
     "batch": batch,
     "network": network,
+    "inference": inference,
     "pretrain": pretrain,
     "long_term": long_term,
 }
@@ -65,16 +71,17 @@ def machine(device: torch.device) -> str:
     """What the figures were measured on."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    cpu = f"{name}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = f"{name}, {cores} cores, {torch.get_num_threads()} threads"
     gpu = f"; {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     return f"{cpu}{gpu}; Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def write_report(text: str, title: str, path: Path) -> None:
     """Replace the section `title` of the report, or add it; what others wrote stays."""
-    old = path.read_text() if path.exists() else "# Benchmarks\n"
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
     head, *sections = old.split("\n## ")
     kept = [section for section in sections if not section.startswith(title + "\n")]
     with atomic_write(path) as file:

@@ -134,7 +134,7 @@ def _step(
 
 def _resident(field: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process in MiB; Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
@@ -146,7 +146,7 @@ def _peak_memory(name: str, which: str, precision: str, train: bool, device: str
     model, lesson = contestant.make().to(kind), _lesson(contest.shape, kind)
     # getrusage's peak is inherited from the parent process; this one's own is reset here.
     if kind.type == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
     _step(contestant, model, lesson, PRECISIONS[precision], train)()
     on_device = torch.cuda.max_memory_allocated() / 2**20 if kind.type == "cuda" else None

@@ -11,17 +11,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import main as command
 from processor.features import extract_features
+from processor.figures import save_figure
+from processor.fonts import legible
 from processor.io import write_text
 from processor.knn_evaluation import KnnEvaluation
 from torchlight.config import ConfigError
@@ -41,20 +47,22 @@ def embed(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:
     return model.fit_transform(features)
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """A dot a clip; a legend for up to 20 classes."""
-    classes = list(dict.fromkeys(table["class"]))
+def draw(table: pd.DataFrame, class_names: Sequence[str], path: Path) -> None:
+    """A dot a clip; a legend for up to 20 classes of those named."""
+    classes = sorted(set(table["class"]))
     colours = colormaps["turbo"](np.linspace(0, 1, len(classes)))
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    axes = figure.subplots()
-    for name, colour in zip(classes, colours, strict=True):
-        rows = table[table["class"] == name]
-        axes.scatter(rows["x"], rows["y"], s=8, color=colour, label=name)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    if len(classes) <= 20:
-        axes.legend(fontsize="x-small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=120)
+    with legible(class_names) as names:
+        shown = dict(zip(class_names, names, strict=True))
+        figure = Figure(figsize=(8, 7), layout="constrained")
+        axes = figure.subplots()
+        for name, colour in zip(classes, colours, strict=True):
+            rows = table[table["class"] == name]
+            axes.scatter(rows["x"], rows["y"], s=8, color=colour, label=shown[name])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if len(classes) <= 20:
+            axes.legend(fontsize="x-small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+        save_figure(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = pd.DataFrame({"name": loader.feeder.name, "class": names, "x": places[:, 0], "y": places[:, 1]})
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "embed.csv", table.to_csv(index=False))
-    draw(table.sort_values("class"), args.out / "embed.png")
+    draw(table, loader.feeder.class_names, args.out / "embed.png")
     print(f"{len(table)} clips; {args.out}/embed.png and embed.csv")
     return 0
 

@@ -14,10 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
 
 from processor import io
 from processor.metrics import classification_metrics
@@ -54,7 +58,7 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
 def default_weights(work_dirs: Sequence[Path]) -> list[float]:
     """AimCLR's weights for its three streams if these are runs of them with an encoder's weights, else all 1."""
     results = [work_dir / "result.json" for work_dir in work_dirs]
-    about = [json.loads(path.read_text()) if path.exists() else {} for path in results]
+    about = [json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in results]
     streams = [result.get("stream") for result in about]
     pretrained = all(result.get("protocol") in ("linear", "finetune") for result in about)
     if pretrained and sorted(map(str, streams)) == sorted(PRETRAINED):

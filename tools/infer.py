@@ -23,10 +23,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-import numpy as np
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
 
 from feeder.recordings.array import METRES
 from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings

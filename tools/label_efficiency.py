@@ -15,14 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
 import pandas as pd
 from matplotlib.figure import Figure
 from omegaconf import MISSING
 
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import main as command
+from processor.figures import save_figure
 from processor.io import write_text
 from processor.state import differences
 from torchlight.config import ConfigError, load_config
@@ -137,7 +142,7 @@ class Grid:
         if self.overwrite or not (folder / "result.json").exists():
             return False
         would_run = command.read_config(command.parse(self.words(cell)))
-        changed = differences((folder / "config.yaml").read_text(), would_run)
+        changed = differences((folder / "config.yaml").read_text(encoding="utf-8"), would_run)
         remedy = "choose another work_dir with -w, or run all cells again with --overwrite"
         if changed:
             raise ValueError(f"{folder} was run with another config ({'; '.join(changed)}); {remedy}")
@@ -167,7 +172,9 @@ class Grid:
         """One row a cell: protocol, fraction, seed, labels used, figures."""
         rows = []
         for cell in self.cells:
-            result: dict[str, Any] = json.loads((self.work_dir(cell) / "result.json").read_text())
+            result: dict[str, Any] = json.loads(
+                (self.work_dir(cell) / "result.json").read_text(encoding="utf-8")
+            )
             names = ("num_label", "top1", "top5", "mean_class", "train_minutes")
             rows.append({**cell._asdict(), **{name: result[name] for name in names}})
         return pd.DataFrame(rows)
@@ -248,7 +255,7 @@ def draw(means: pd.DataFrame, path: Path) -> None:
     axes.set(xlabel="labels used (%)", ylabel="test top-1 (%)")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ NUM_JOINT = 25
 
 def read_skeleton(path: Path, max_body: int = 4) -> np.ndarray:
     """All bodies of a raw `.skeleton` file by slot, (max_body, T, V, 3) in metres, line by line."""
-    with open(path) as file:
+    with open(path, encoding="ascii") as file:
         num_frame = int(file.readline())
         data = np.zeros((max_body, num_frame, NUM_JOINT, 3), dtype=np.float32)
         for t in range(num_frame):

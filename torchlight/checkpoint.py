@@ -1,23 +1,23 @@
-"""Files that are whole or not there, states that load without running code, weights that fit or say why."""
+"""States that are saved whole and load without running code; weights that fit or say why."""
 
 import fnmatch
 import io
-import os
 import random
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchlight.files import atomic_write
+
 # Where a file of weights keeps them, if not at its top: this project's and others' checkpoints.
-STATE_KEYS = ("model", "state_dict")
+STATE_KEYS = ("model", "state_dict", "net", "model_state_dict", "weights")
 # What wrappers (DataParallel, torch.compile) put before every key.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 # More parts than these are not left out one by one.
@@ -32,31 +32,6 @@ class WeightsError(ValueError):
     """Weights do not fit a network; all keys that are missing, unexpected or of another shape are listed."""
 
 
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only once all of it is on the disk.
-
-    It is written beside `path`, synced and renamed. On any error, an interrupt included, what was written is
-    removed and an older file at `path` stays as it was. Two processes must not write the same path at once.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
-
-
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a state atomically, in a form that `load_checkpoint` takes.
 
@@ -67,7 +42,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: the state holds anything else; names its place.
-        OSError: the disk is full, …; an older file stays as it was.
+        OSError: the disk is full, …; names the file, and an older one stays as it was.
     """
     # By way of memory: torch's writer hides the cause when a disk fills.
     buffer = io.BytesIO()
@@ -144,11 +119,12 @@ def load_weights(
 
     Args:
         module: the network, changed only where everything fits.
-        source: a file, or its content: a state dict, bare or under "model" or "state_dict". Prefixes that
-            wrappers put before every key are dropped.
+        source: a file, or its content: a state dict, bare or under one of `STATE_KEYS`. Prefixes that wrappers put
+            before every key are dropped, and so is one ("backbone.") that all keys have and no key of the network,
+            if some fit without it.
         ignore: keys that need not be loaded, as a name with all below it ("fc", "encoder_q.fc") or a pattern
             ("*.num_batches_tracked"), after `translate`.
-        translate: makes the network's names and shapes of the file's.
+        translate: makes the network's names and shapes of the file's; it is called again where a prefix is dropped.
 
     Returns:
         The keys of the network that keep their values because `ignore` names them.
@@ -160,9 +136,9 @@ def load_weights(
     """
     name = f"{source}" if isinstance(source, (str, Path)) else "the given state"
     given = state_dict_of(load_checkpoint(source) if isinstance(source, (str, Path)) else source, name)
-    given = given if translate is None else translate(given)
     wanted = module.state_dict()
     kept = [key for key in wanted if _is_ignored(key, ignore)]
+    given = _without_prefix(given, wanted.keys() - set(kept), translate or (lambda state: state))
     given = {key: value for key, value in given.items() if not _is_ignored(key, ignore)}
 
     missing = [key for key in wanted if key not in given and key not in kept]
@@ -190,6 +166,28 @@ def load_weights(
     return kept
 
 
+def _without_prefix(
+    given: dict[str, Tensor],
+    wanted: Set[str],
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Weights under a network's names, without the shortest prefix of all that keeps every one from a wanted key."""
+    first = state = translate(given)
+    while wanted.isdisjoint(state) and (prefix := _common_prefix(given)):
+        if any(key.startswith(prefix) for key in wanted):
+            break
+        given = {key.removeprefix(prefix): value for key, value in given.items()}
+        state = translate(given)
+    return first if wanted.isdisjoint(state) else state
+
+
+def _common_prefix(keys: Collection[str]) -> str:
+    """The name of the module that all keys lie in, with its dot; empty if there is none."""
+    modules = {key.partition(".")[0] + "." for key in keys}
+    prefix = modules.pop() if len(modules) == 1 else ""
+    return prefix if all(key.startswith(prefix) for key in keys) else ""
+
+
 def _remedy(failing: Sequence[str], fitting: Sequence[str]) -> str:
     """What to do about keys that do not fit a network, beside those that do."""
     if not fitting:
@@ -211,7 +209,7 @@ def _names_above(key: str) -> list[str]:
 
 
 def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint's content, bare or under "model" or "state_dict".
+    """The state dict in a checkpoint's content, bare or under one of `STATE_KEYS`.
 
     Raises:
         CheckpointError: there is none; it calls the file `name`.
@@ -220,7 +218,11 @@ def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     other = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
         found = f"{other[0]!r} is no tensor" if other else "it is empty"
-        raise CheckpointError(f"{name} holds no state dict, bare or under {' or '.join(STATE_KEYS)}: {found}")
+        *keys, last = STATE_KEYS
+        raise CheckpointError(
+            f"{name} holds no state dict, bare or under {', '.join(keys)} or {last}: {found}; save the network's "
+            "state_dict() alone"
+        )
     for prefix in WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}

@@ -20,6 +20,9 @@ from torchlight.schema import BASE, DELETE, Report, UnusableError, defaults, dot
 Config = TypeVar("Config")
 
 COMMAND_LINE = "command line"
+# Of a value that a tag says to be of another type (`!!timestamp x`), and of brackets a thousand deep, readers of YAML
+# raise errors of their own.
+YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
 
 
 class ConfigError(ValueError):
@@ -147,20 +150,24 @@ def _parse(text: str, file: str | Path, report: Report) -> _Layer:
     values: Any = {}
     refused = None
     try:
+        # Python's own reader, which is the same everywhere; OmegaConf takes a faster one that admits more.
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            where = f"{file}:{node.start_mark.line + 1}"
+            report.add_unreadable(
+                where, "holds no mapping; write keys with their values, as in num_epoch: 80"
+            )
+            return _Layer({}, {})
         values = OmegaConf.to_container(OmegaConf.create(text))
     except OmegaConfBaseException as error:
         refused = error
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         report.add_unreadable(f"{file}:{mark.line + 1}" if mark else str(file), _describe_syntax(error))
         return _Layer({}, {})
-    # OmegaConf has refused aliases that would make this search endless.
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
     if node is None:
         return _Layer({}, {})
-    if not isinstance(node, yaml.MappingNode):
-        report.add_unreadable(str(file), "holds no mapping of keys to values")
-        return _Layer({}, {})
+    # OmegaConf has refused aliases that would make this search endless.
     sources = dict(_sources(node, "", str(file)))
     if refused:
         key = refused.full_key or ""
@@ -176,10 +183,12 @@ def _beside(file: Path, base: str) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _describe_syntax(error: yaml.YAMLError | OmegaConfBaseException) -> str:
+def _describe_syntax(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
-        return f"bad YAML: {error.problem}"
-    kind = "bad interpolation: " if isinstance(error, GrammarParseError) else ""
+        hint = "; use spaces for tabs" if "\\t" in str(error.problem) else ""
+        return f"bad YAML: {error.problem}{hint}"
+    kind = "" if isinstance(error, OmegaConfBaseException) else f"bad YAML: {type(error).__name__}: "
+    kind = "bad interpolation: " if isinstance(error, GrammarParseError) else kind
     return kind + _first_line(error)
 
 
@@ -212,7 +221,7 @@ def _override_layers(overrides: Sequence[str | tuple[str, Any]], report: Report)
                 continue
             try:
                 value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
-            except (yaml.YAMLError, OmegaConfBaseException) as error:
+            except (OmegaConfBaseException, *YAML_ERRORS) as error:
                 report.add_unreadable(COMMAND_LINE, f"{override!r}: {_describe_syntax(error)}")
                 continue
         else:

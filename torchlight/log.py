@@ -1,7 +1,6 @@
 """What a run says and writes down: console, log.txt, metrics.csv, TensorBoard; and whose work_dir it is."""
 
 import csv
-import fcntl
 import importlib.util
 import io
 import logging
@@ -10,14 +9,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from torchlight import distributed
-from torchlight.checkpoint import atomic_write
+from torchlight.files import atomic_write, naming
 
 T = TypeVar("T")
 
@@ -37,20 +37,20 @@ def work_dir_lock(work_dir: str | Path) -> Iterator[None]:
     if Path(work_dir).exists() and not Path(work_dir).is_dir():
         raise NotADirectoryError(f"work_dir {work_dir} is a file; choose a folder with -w")
     Path(work_dir).mkdir(parents=True, exist_ok=True)
-    path = Path(work_dir) / ".lock"
-    with path.open("a+") as file:
-        try:
-            # A record lock ends with this process; flock's would live on in worker processes it forked.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise WorkDirInUse(
-                f"work_dir {work_dir} is in use by {file.read().strip() or 'another process'}; "
-                "wait for it, or choose another with -w"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
-        file.flush()
+    # Beside the lock: Windows lets no other process read a locked file.
+    holder = Path(work_dir) / ".lock.holder"
+    try:
+        lock = FileLock(Path(work_dir) / ".lock").acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8").strip() if holder.exists() else ""
+        raise WorkDirInUse(
+            f"work_dir {work_dir} is in use by {who or 'another process'}; "
+            "wait for it, or choose another with -w"
+        ) from None
+    who = f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n"
+    with lock:
+        with naming(holder):
+            holder.write_text(who, encoding="utf-8")
         yield
 
 
@@ -92,7 +92,7 @@ class RunLog:
         if writer:
             self.work_dir.mkdir(parents=True, exist_ok=True)
             formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
-            for handler in (_Console(), logging.FileHandler(self.work_dir / "log.txt", encoding="utf-8")):
+            for handler in (_Console(), _LogFile(self.work_dir / "log.txt", encoding="utf-8")):
                 handler.setFormatter(formatter)
                 self._logger.addHandler(handler)
 
@@ -129,7 +129,7 @@ class RunLog:
         if new:
             self._write_table([*columns, *new], [*rows, row])
         else:
-            with self._table.open("a", newline="", encoding="utf-8") as file:
+            with naming(self._table), self._table.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         if self._tensorboard:
             events = self._open_events()
@@ -185,5 +185,22 @@ class _Console(logging.Handler):
     """Standard output, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        with naming("standard output"):
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+
+
+class _LogFile(logging.FileHandler):
+    """A file that a line cannot be lost from without an error: logging itself would print a trace and go on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with naming(self.baseFilename):
+            super().emit(record)
+
+    def close(self) -> None:
+        # Every line was flushed. What could not be is tried once more here, and would hide the first error.
+        with suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise

@@ -98,8 +98,14 @@ class Backbone(nn.Module):
         return self.apply_head(self.embed(x))
 
     def apply_head(self, features: Tensor) -> Tensor:
-        """The head's output for features (N, D), by way of what stands before the head in training."""
-        return self.head(features)
+        """The head's output for features (N, D), by way of what stands before the head in training.
+
+        Under autocast, too, it is made in float32: bfloat16 has so few digits that scores of classes tie.
+        """
+        if not torch.is_autocast_enabled(features.device.type):
+            return self.head(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
 
     def embed(self, x: Tensor) -> Tensor:
         """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""

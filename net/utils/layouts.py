@@ -157,8 +157,9 @@ def get_skeleton(layout: str | Skeleton) -> Skeleton:
         )
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"layout file {layout!r} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"layout file {layout!r} is not valid YAML: {said}") from None
     required = {"joints", "parents", "centre"}
     allowed = required | {"name", "pairs", "spine", "torso", "shoulders"}
     if not isinstance(fields, dict) or required - set(fields) or set(fields) - allowed:

@@ -1,0 +1,440 @@
+"""Answers about recordings, from a checkpoint alone, equal those of its run; streams equal windows."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_adaptation import pretrain_config
+from test_prediction import CONFIG as PREDICTION
+
+import main as train
+from conftest import TINY_CONFIG
+from feeder.normalise import NORMALISE
+from feeder.prepared import open_prepared
+from feeder.ragged import RaggedBatch
+from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.resample import resample
+from net.utils.layouts import get_skeleton
+from processor.inference import Recogniser
+from processor.io import load_scores
+from processor.pose_inference import PosePredictor
+from processor.trained import load_trained
+from tools import infer
+from torchlight.checkpoint import load_checkpoint, save_checkpoint
+
+NTU = get_skeleton("ntu-rgb+d")
+# Views that draw at random, several to a clip.
+DRAWN = [
+    "test_view.sampling=[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]",
+    "test_repeat=3",
+]
+
+
+def run(processor: str, config: Path, *settings: str) -> None:
+    assert train.main([processor, "-c", str(config), *settings]) == 0
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data, tmp_path_factory) -> dict[str, Path]:
+    """Work folders of small runs: joint and bone by drawn views, one by a view that draws nothing, a probe, …"""
+    folder = tmp_path_factory.mktemp("runs")
+    config = folder / "config.yaml"
+    config.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
+    runs = {name: folder / name for name in ("joint", "bone", "fixed", "encoder", "probe", "predict")}
+    # Answers that are nearly equal would be equal by chance.
+    learns = [
+        "batch_size=8",
+        "num_epoch=12",
+        "optim.lr=0.02",
+        "select=last",
+        "data.val_fraction=0",
+        "eval_interval=20",
+    ]
+    run("recognition", config, *DRAWN, *learns, "-w", str(runs["joint"]))
+    run("recognition", config, *DRAWN, *learns, "-w", str(runs["bone"]), "stream=bone", "num_epoch=4")
+    run("recognition", config, *learns, "-w", str(runs["fixed"]))
+    (folder / "encoder.yaml").write_text(
+        pretrain_config(tiny_data, runs["encoder"], "net.vicreg.VICReg").replace(
+            "num_epoch: 4", "num_epoch: 1"
+        )
+    )
+    run("pretrain", folder / "encoder.yaml")
+    weights = ["--weights", str(runs["encoder"] / "best.pt")]
+    run("linear_evaluation", config, *weights, "-w", str(runs["probe"]), "num_epoch=2")
+    (folder / "predict.yaml").write_text(PREDICTION.format(data=tiny_data, work_dir=runs["predict"]))
+    run("prediction", folder / "predict.yaml", "num_epoch=2")
+    return runs
+
+
+@pytest.fixture(scope="module")
+def clips(tiny_data) -> dict[str, Recorded]:
+    """The test part of the data, as recordings in its order."""
+    prepared = open_prepared(tiny_data)
+    found = {}
+    for clip in prepared.splits["xsub"]["val"]:
+        size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
+        tracks = prepared.read(np.array([clip])).reshape(*size, 25, 3)
+        found[str(prepared.name[clip])] = recorded_poses(str(prepared.name[clip]), tracks, NTU, 3)
+    return found
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(scores).softmax(1).numpy()
+
+
+def test_a_checkpoint_holds_what_inference_needs(runs: dict[str, Path]) -> None:
+    for file in ("best.pt", "last.pt"):
+        content = load_checkpoint(runs["joint"] / file)
+        assert content["processor"] == "recognition"
+        assert content["class_names"] == ["left arm", "right arm", "left leg", "right leg"]
+        assert (content["channels"], content["frame_rate"], content["bodies"]) == ("xyz", 30.0, "energy")
+        trained = load_trained(runs["joint"] / file, device="cpu")
+        assert trained.skeleton == NTU and trained.unknown == () and not trained.model.training
+
+
+def test_whole_recordings_get_the_scores_of_the_run(
+    runs: dict[str, Path], clips: dict[str, Recorded]
+) -> None:
+    for name in ("joint", "bone", "probe"):
+        saved = load_scores(runs[name] / "scores.npz")
+        assert list(clips) == saved["name"].tolist()
+        found = Recogniser.load(runs[name] / "best.pt", device="cpu").probabilities(list(clips.values()))
+        np.testing.assert_allclose(found, softmax(saved["scores"]), atol=1e-5)
+
+
+def test_one_by_one_where_nothing_is_drawn(runs: dict[str, Path], clips: dict[str, Recorded]) -> None:
+    saved = load_scores(runs["fixed"] / "scores.npz")
+    assert softmax(saved["scores"]).max(1).mean() > 0.6
+    recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
+    for clip, scores in zip(clips.values(), saved["scores"], strict=True):
+        ranking = recogniser(clip.tracks)
+        assert [p for _, p in ranking] == sorted((p for _, p in ranking), reverse=True)
+        found = [dict(ranking)[name] for name in recogniser.class_names]
+        np.testing.assert_allclose(found, softmax(scores[None])[0], atol=1e-5)
+
+
+def test_streams_are_fused_by_the_mean_of_their_scores(
+    runs: dict[str, Path], clips: dict[str, Recorded]
+) -> None:
+    scores = [load_scores(runs[name] / "scores.npz")["scores"] for name in ("joint", "bone")]
+    both = Recogniser.load(runs["joint"] / "best.pt", runs["bone"] / "best.pt", device="cpu")
+    np.testing.assert_allclose(
+        both.probabilities(list(clips.values())), softmax(np.mean(scores, 0)), atol=1e-5
+    )
+
+
+def long_recording(clips: dict[str, Recorded]) -> np.ndarray:
+    """Several clips end to end, (2, T, V, C), with empty frames between and a second body now and then."""
+    parts = []
+    for clip in list(clips.values())[:5]:
+        tracks = np.zeros((2, clip.tracks.shape[1] + 7, 25, 3), np.float32)
+        tracks[: len(clip.tracks), :-7] = clip.tracks
+        parts.append(tracks)
+    return np.concatenate(parts, 1)
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+@pytest.mark.parametrize("rate", [None, 30.0, 20.0, 60.0])
+def test_a_stream_answers_as_windows_do(
+    runs: dict[str, Path], clips: dict[str, Recorded], repeat: int, rate: float | None
+) -> None:
+    recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
+    tracks = long_recording(clips)
+    recorded = recorded_poses("long", tracks, NTU, 3)._replace(frame_rate=rate)
+    stream = recogniser.stream(frame_rate=rate, repeat=repeat)
+    assert stream.window == {None: 16, 30.0: 16, 20.0: 11, 60.0: 32}[rate]
+    assert stream.stride == stream.window // 4
+    answers = []
+    for bodies in tracks.swapaxes(0, 1):
+        seen = bodies[bodies.any((1, 2))] if bodies[0].any() else bodies
+        if (answer := stream.push(seen)) is not None:
+            answers.append(answer)
+    if (answer := stream.finish()) is not None:
+        answers.append(answer)
+    assert stream.finish() is None
+    ends = [answer.frame for answer in answers]
+    assert ends[-1] == tracks.shape[1] - 1 and ends[0] == stream.stride - 1
+    expected = recogniser.windows(recorded, ends, repeat=repeat)
+    for answer, probability in zip(answers, expected, strict=True):
+        assert answer.seconds == pytest.approx(answer.frame / (rate or 30.0))
+        found = [dict(answer.top).get(name, 0.0) for name in recogniser.class_names]
+        np.testing.assert_allclose(found, probability, atol=2e-6)
+
+
+def test_a_window_without_a_body_has_no_answer(runs: dict[str, Path]) -> None:
+    recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
+    stream = recogniser.stream(window=4, stride=2)
+    assert stream.push(np.zeros((0, 25, 3))) is None
+    assert stream.push(np.zeros((25, 3))).top == []  # type: ignore[union-attr]
+    for wrong in (np.ones((24, 3)), np.ones((1, 25, 2)), np.full((25, 3), np.nan), np.ones(3)):
+        with pytest.raises(ValueError):
+            stream.push(wrong)
+    assert stream.num_frame == 2
+
+
+def test_a_window_is_a_recording_of_its_own(runs: dict[str, Path], clips: dict[str, Recorded]) -> None:
+    """By the view that draws nothing, a window is the whole of a recording that was cut to it."""
+    recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
+    clip = next(iter(clips.values()))
+    found = recogniser.windows(clip, [15, 9])
+    for end, probability in zip((15, 9), found, strict=True):
+        cut = recorded_poses("cut", clip.tracks[:, : end + 1], NTU, 3)
+        np.testing.assert_allclose(probability, recogniser.probabilities([cut])[0], atol=1e-5)
+    with pytest.raises(ValueError, match="frames are 0 to"):
+        recogniser.windows(clip, [clip.tracks.shape[1]])
+
+
+def test_another_frame_rate_is_resampled(runs: dict[str, Path], clips: dict[str, Recorded]) -> None:
+    recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
+    clip = list(clips.values())[2]
+    slow = resample(clip.tracks, 30.0, 15.0)
+    found = recogniser(slow, frame_rate=15.0)
+    expected = recogniser(resample(slow, 15.0, 30.0))
+    assert found == expected != recogniser(slow)
+
+
+def test_older_weights_and_those_of_others(runs: dict[str, Path], tmp_path: Path) -> None:
+    content = load_checkpoint(runs["joint"] / "best.pt")
+    old = {key: content[key] for key in ("model", "epoch", "config")}
+    save_checkpoint(tmp_path / "old.pt", old)
+    trained = load_trained(tmp_path / "old.pt", device="cpu")
+    assert trained.name == "recognition" and trained.class_names == ("0", "1", "2", "3")
+    assert len(trained.unknown) == 2 and "--class_names" in trained.unknown[0]
+    named = load_trained(tmp_path / "old.pt", class_names=list("abcd"), device="cpu")
+    assert named.class_names == ("a", "b", "c", "d")
+    with pytest.raises(ValueError, match="3 class names"):
+        load_trained(tmp_path / "old.pt", class_names=list("abc"), device="cpu")
+    save_checkpoint(tmp_path / "bare.pt", content["model"])
+    with pytest.raises(ValueError, match="--config"):
+        load_trained(tmp_path / "bare.pt", device="cpu")
+    config = runs["joint"] / "config.yaml"
+    bare = load_trained(tmp_path / "bare.pt", config=config, class_names=trained.class_names, device="cpu")
+    x = torch.randn(2, 3, 16, 25, 2)
+    assert torch.equal(bare.model(x), trained.model(x))
+    save_checkpoint(tmp_path / "foreign.pt", {"weight": torch.ones(3)})
+    with pytest.raises(ValueError, match="weight"):
+        load_trained(tmp_path / "foreign.pt", config=config, device="cpu")
+
+
+@pytest.mark.parametrize("dropped", [(), ("processor",)])
+def test_weights_of_pre_training_give_no_answer(
+    runs: dict[str, Path], tmp_path: Path, dropped: tuple[str, ...]
+) -> None:
+    content = load_checkpoint(runs["encoder"] / "best.pt")
+    save_checkpoint(tmp_path / "e.pt", {key: value for key, value in content.items() if key not in dropped})
+    with pytest.raises(ValueError, match="finetune_evaluation or linear_evaluation"):
+        load_trained(tmp_path / "e.pt", device="cpu")
+
+
+def test_networks_of_one_kind_are_fused(runs: dict[str, Path], tmp_path: Path) -> None:
+    content = load_checkpoint(runs["joint"] / "best.pt")
+    save_checkpoint(tmp_path / "other.pt", {**content, "class_names": list("abcd")})
+    with pytest.raises(ValueError, match="class names"):
+        Recogniser.load(runs["joint"] / "best.pt", tmp_path / "other.pt", device="cpu")
+    with pytest.raises(ValueError, match="PosePredictor"):
+        Recogniser.load(runs["predict"] / "best.pt", device="cpu")
+    with pytest.raises(ValueError, match="predicts no poses"):
+        PosePredictor.load(runs["joint"] / "best.pt", device="cpu")
+
+
+@pytest.mark.parametrize("normalise", ["none", "center_first_frame", "center_per_frame", "align_torso"])
+def test_predicted_poses_are_those_of_the_run_in_the_recording_s_coordinates(
+    runs: dict[str, Path], clips: dict[str, Recorded], normalise: str, tmp_path: Path
+) -> None:
+    """Normalised as the network's input is, they are what the network gives."""
+    content = load_checkpoint(runs["predict"] / "best.pt")
+    config = content["config"].replace("normalise: center_per_frame", f"normalise: {normalise}")
+    save_checkpoint(tmp_path / "p.pt", {**content, "config": config})
+    predictor = PosePredictor.load(tmp_path / "p.pt", device="cpu")
+    clip = next(each for each in clips.values() if len(each.tracks) == 2)
+    future = predictor(clip.tracks)
+    assert future.shape == (2, 6, 25, 3) and np.isfinite(future).all()
+    together = np.concatenate((clip.tracks, future), 1)
+    batch = RaggedBatch.of_tracks([torch.from_numpy(together)])
+    positions = torch.arange(together.shape[1] - 14, together.shape[1], dtype=torch.float64)[None]
+    poses, matrix = NORMALISE[normalise].apply(batch, batch.tracks(2), positions, NTU)
+    poses = poses if matrix is None else torch.einsum("btij,btvj->btvi", matrix.expand(-1, 14, -1, -1), poses)
+    seen, came = poses.split([8, 6], 1)
+    expected = predictor.trained.model.forecast(seen.permute(3, 1, 2, 0)[None])
+    np.testing.assert_allclose(came[:, :4], expected[0].permute(3, 1, 2, 0).detach(), atol=1e-4)
+    assert predictor(clip.tracks, frame_rate=30.0).shape == future.shape
+    for wrong in (clip.tracks[:, :7], np.concatenate((clip.tracks, 0 * clip.tracks), 1)):
+        with pytest.raises(RecordingError):
+            predictor(wrong)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clips: dict[str, Recorded]) -> Path:
+    """The recordings as files, a damaged one among them."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name, clip in clips.items():
+        np.save(folder / f"{name}.npy", clip.tracks)
+    (folder / "clip070x.npy").write_bytes(b"\x93NUMPY damaged")
+    return folder
+
+
+def command(*words: object) -> int:
+    return infer.main([*map(str, words), "--device", "cpu"])
+
+
+def test_the_command_answers_a_folder(
+    runs: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = runs["joint"] / "best.pt", tmp_path / "out"
+    assert command(folder, "--weights", weights, "--out", out, "--top", 2) == 1  # one is damaged
+    said = capsys.readouterr()
+    assert "clip070x" in said.out and "no answer" in said.out
+    assert "taken to be the weights', ntu-rgb+d" in said.err and "30 a second" in said.err
+    answers = json.loads((out / "answers.json").read_text())
+    good = [row for row in answers if "error" not in row]
+    assert [row["recording"] for row in good] == [f"clip{k:03d}" for k in range(64, 96)]
+    saved = load_scores(runs["joint"] / "scores.npz")
+    expected = softmax(saved["scores"])
+    for row, probability in zip(good, expected, strict=True):
+        np.testing.assert_allclose(list(row["probability"].values()), probability, atol=1e-5)
+        assert row["answer"] == row["top"][0][0] == saved["class_name"][probability.argmax()]
+        assert len(row["top"]) == 2
+    table = list(csv.DictReader((out / "answers.csv").open()))
+    assert [row["answer"] for row in table if not row["error"]] == [row["answer"] for row in good]
+    assert command(folder, "--weights", weights, "--out", out) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert command(folder / "clip064.npy", "--weights", weights, "--out", out, "--overwrite") == 0
+    assert command(folder / "clip064.npy", "--weights", weights, "--threshold", 1) == 0
+    assert " none " in capsys.readouterr().out
+
+
+def test_a_long_recording_has_a_timeline_and_a_moving_picture(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = long_recording(clips)
+    np.save(tmp_path / "day.npy", tracks)
+    weights, out = runs["joint"] / "best.pt", tmp_path / "out"
+    assert command(tmp_path / "day.npy", "--weights", weights, "--out", out, "--animate") == 0
+    table = list(csv.DictReader((out / "day.timeline.csv").open()))
+    num_frame = tracks.shape[1]
+    assert [int(row["frame"]) for row in table] == list(range(num_frame))
+    (answer,) = json.loads((out / "answers.json").read_text())
+    assert answer["segments"][0]["first"] == 0 and answer["segments"][-1]["last"] == num_frame - 1
+    for part in answer["segments"]:
+        assert {row["answer"] for row in table[part["first"] : part["last"] + 1]} == {part["answer"]}
+    with Image.open(out / "day.gif") as film, Image.open(out / "day.timeline.png") as picture:
+        assert 80 < film.n_frames <= -(-num_frame // 2)  # 15 a second; equal ones are one
+        assert min(picture.size) > 200
+    # Without --window a short recording has none.
+    np.save(tmp_path / "short.npy", tracks[:, :20])
+    for more, has in ((["--window", "8"], True), ([], False)):
+        assert command(tmp_path / "short.npy", "--weights", weights, "--out", out, "--overwrite", *more) == 0
+        assert ("segments" in json.loads((out / "answers.json").read_text())[0]) == has
+
+
+def test_the_command_predicts_poses(runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    weights, out = runs["predict"] / "best.pt", tmp_path / "out"
+    words = [folder / "clip066.npy", "--weights", weights, "--out", out, "--animate", "--predict", 9]
+    assert command(*words) == 0
+    future = np.load(out / "clip066.future.npy")
+    expected = PosePredictor.load(weights, device="cpu")(np.load(folder / "clip066.npy"), count=9)
+    np.testing.assert_array_equal(future, expected)
+    assert {path.name for path in out.iterdir()} >= {"clip066.gif", "clip066.future.png", "answers.csv"}
+
+
+def stream(weights: Path, lines: list[str], monkeypatch, capsys, *words: object) -> tuple[int, list[dict]]:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    status = command("-", "--weights", weights, *words)
+    return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_lines_are_answered_as_a_stream_is(
+    runs: dict[str, Path], clips: dict[str, Recorded], monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = runs["joint"] / "best.pt"
+    tracks = long_recording(clips)
+    frames = [
+        [body.tolist() for body in bodies if body.any()] if bodies.any() else []
+        for bodies in tracks.swapaxes(0, 1)
+    ]
+    lines = [json.dumps(frame) for frame in frames]
+    lines[3:3] = ["", "estimator started", '[[1, 2, "x"]]', "[" * 2_000_000]
+    status, answers = stream(weights, lines, monkeypatch, capsys, "--top", "4")
+    assert status == 0
+    errors = [answer for answer in answers if "error" in answer]
+    assert [error["line"] for error in errors] == [5, 6, 7]
+    answers = [answer for answer in answers if "error" not in answer]
+    live = Recogniser.load(weights, device="cpu").stream()
+    expected = [a for frame in frames if (a := live.push(np.array(frame, np.float32))) is not None]
+    expected += [a for a in [live.finish()] if a is not None]
+    assert [answer["frame"] for answer in answers] == [answer.frame for answer in expected]
+    for found, wanted in zip(answers, expected, strict=True):
+        assert found["seconds"] == pytest.approx(wanted.seconds, abs=1e-3)
+        assert dict(map(tuple, found["top"])) == pytest.approx(dict(wanted.top), abs=1e-5)
+    status, answers = stream(weights, lines[:3], monkeypatch, capsys, "--threshold", "1", "--stride", "2")
+    assert status == 0 and [(a["frame"], a["top"]) for a in answers] == [(1, []), (2, [])]
+
+
+def test_a_stream_that_cannot_be_answered(
+    runs: dict[str, Path], monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stream(runs["joint"] / "best.pt", [], monkeypatch, capsys)[0] == 1
+    assert stream(runs["predict"] / "best.pt", ["[]"], monkeypatch, capsys)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing.npy", "--weights", "{joint}"], "not found"),
+        (["{empty}", "--weights", "{joint}"], "holds no recording"),
+        (["{empty}", "--weights", "missing.pt"], "missing.pt"),
+        (["{empty}", "--weights", "{encoder}"], "pre-training"),
+        (["{clip}", "--weights", "{joint}", "--layout", "coco"], "shape"),
+        (["{clip}", "--weights", "{joint}", "--layout", "nonsense"], "unknown layout"),
+    ],
+)
+def test_bad_input_is_one_line(
+    runs: dict[str, Path], folder: Path, tmp_path: Path, words: list[str], said: str, capsys
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {name: work / "best.pt" for name, work in runs.items()}
+    places |= {"empty": tmp_path / "empty", "clip": folder / "clip064.npy"}
+    assert command(*(word.format(**places) for word in words)) == 1
+    captured = capsys.readouterr()
+    assert said in captured.out + captured.err and "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a.npy", "--animate"],
+        ["-", "b.npy"],
+        ["a.npy", "--threshold", "2"],
+        ["a.npy", "--window", "0"],
+        ["a.npy", "--frame_rate", "-1"],
+    ],
+)
+def test_wrong_usage(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        infer.main([*words, "--weights", "x.pt"])
+    assert error.value.code == 2
+
+
+def test_very_short_and_very_long_recordings(runs: dict[str, Path], clips: dict[str, Recorded]) -> None:
+    recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
+    tracks = next(iter(clips.values())).tracks
+    for num_frame in (1, 2, 12_000):
+        long = np.resize(tracks[0], (num_frame, 25, 3))
+        assert sum(p for _, p in recogniser(long)) == pytest.approx(1, abs=1e-5)
+
+
+def test_ffmpeg_adds_a_film(runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    out = tmp_path / "out"
+    command(folder / "clip064.npy", "--weights", runs["joint"] / "best.pt", "--out", out, "--animate")
+    assert (out / "clip064.mp4").stat().st_size > 1000

@@ -1,0 +1,78 @@
+"""Benchmark: the time to an answer about one window, and what a stream costs."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import main as command
+from net.utils.layouts import get_skeleton
+from processor.inference import Recogniser
+from processor.recognition import Recognition
+from processor.trained import Trained
+from tools.contest import ROOT, Row, ratio, take_turns
+from tools.textbook_networks import STGCN
+
+CONFIG = "config/nw_ucla/st_gcn.yaml"
+FRAME_RATE = 30.0
+STRIDE = 8
+# Answers in a turn, of which the slowest of a hundred is looked at.
+NUM_ANSWER = 100
+
+
+def untrained(device: torch.device) -> Trained:
+    """ST-GCN-16 as it is trained on NW-UCLA, with the weights that it begins with."""
+    words = ["recognition", "-c", str(ROOT / CONFIG), "--device", str(device)]
+    config = command.read_config(command.parse(words))
+    experiment = Recognition(config)
+    experiment.model = experiment.build_model().to(experiment.device).eval()
+    skeleton = get_skeleton(config.data.layout)
+    names = tuple(map(str, range(config.data.num_class)))
+    return Trained(
+        Path("untrained"), "recognition", experiment, names, skeleton, "xyz", FRAME_RATE, "one", ()
+    )
+
+
+def inference(rounds: int, device: torch.device) -> Iterator[Row]:
+    """One window of 32 frames with one body: from poses in memory to probabilities; the same, as a stream has it.
+
+    The textbook is the same network in contiguous memory on a view that is made already.
+    """
+    trained = untrained(device)
+    recogniser = Recogniser([trained])
+    num_joint, size = trained.skeleton.num_joint, recogniser.num_frame
+    poses = np.random.default_rng(0).uniform(-1, 1, (size, num_joint, 3)).astype(np.float32)
+    stream = recogniser.stream(window=size, stride=STRIDE)
+    usual = STGCN(trained.model.A.cpu(), len(trained.class_names), 16).to(device).eval()
+    view = torch.from_numpy(poses).permute(2, 0, 1)[None, ..., None].contiguous().to(device)
+
+    def answer() -> None:
+        for frame in poses[:STRIDE]:
+            stream.push(frame)
+
+    def textbook() -> None:
+        with torch.inference_mode():
+            usual(view).softmax(1).cpu()
+
+    for frame in poses:  # so that each answer is about a full window
+        stream.push(frame)
+    turns = take_turns({"ours": answer, "textbook": textbook}, rounds * NUM_ANSWER)
+    what = f"ST-GCN-16, a window of {size} frames, one body"
+    yield _row(what, turns["ours"], f"{ratio(turns['textbook'], turns['ours']):.1f}")
+    yield _row(f"{what}, textbook's network alone", turns["textbook"], "")
+    share = statistics.median(turns["ours"]) * FRAME_RATE / STRIDE
+    yield Row(
+        f"a stream of {FRAME_RATE:g} frames a second, an answer every {STRIDE}",
+        "",
+        "",
+        f"{100 * share:.1f} % of a core",
+    )
+
+
+def _row(what: str, seconds: list[float], beside: str) -> Row:
+    """Answers a second, and milliseconds: the median, and what 99 of 100 need at most."""
+    median, most = np.quantile(seconds, (0.5, 0.99))
+    times = f"{1000 * median:.1f} ms; 99 of 100 within {1000 * most:.1f} ms"
+    return Row(what, f"{1 / median:,.0f}", beside, times)
