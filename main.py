@@ -19,6 +19,8 @@ from torchlight.config import ConfigError, load_config, to_yaml
 
 # What a user can put right; anything else is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
+# What torch says where a device, or a CPU, has no memory left.
+NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def parse(
@@ -115,6 +117,11 @@ def run(args: argparse.Namespace) -> None:
         processor.test(overwrite=args.overwrite or args.debug)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that no memory was left, of which torch's own are RuntimeErrors."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY)
+
+
 def main(
     argv: Sequence[str] | None = None, *, processor: str | None = None, config: str | None = None
 ) -> int:
@@ -137,6 +144,15 @@ def main(
         if args.debug:
             raise
         print(f"error: {error}\n(--debug shows where this came from)", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if args.debug or not is_out_of_memory(error):
+            raise
+        print(
+            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'no more to be had'}); lower "
+            "batch_size or test_batch_size, or set data.cache=none",
+            file=sys.stderr,
+        )
         return 1
     finally:
         distributed.shutdown()

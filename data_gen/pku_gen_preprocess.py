@@ -114,7 +114,9 @@ def choose_part(paths: Iterable[Path], wanted: int | None) -> int:
     if wanted is None and len(found) > 1:
         raise ValueError("there are skeleton files of parts 1 and 2; say which one to prepare with --part")
     if wanted is not None and wanted not in found:
-        raise ValueError(f"--part {wanted}, but the skeleton files are of part {found[0]}")
+        raise ValueError(
+            f"--part {wanted}, but the skeleton files are of part {found[0]}; give --part {found[0]}"
+        )
     return wanted or found[0]
 
 
@@ -157,7 +159,7 @@ def read_split(path: Path) -> SplitFile:
             lines[half].setdefault(name, number)
     both = lines["train"].keys() & lines["val"].keys()
     if both:
-        raise ValueError(f"{path} lists {min(both)} for training and for validation")
+        raise ValueError(f"{path} lists {min(both)} for training and for validation; remove one")
     return SplitFile(path, lines)
 
 

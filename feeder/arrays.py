@@ -11,11 +11,14 @@ import pandas as pd
 
 from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import MAX_CLASS, PARTS, Prepared, open_prepared
+from feeder.recordings.array import map_npy
+from feeder.recordings.recording import RecordingError, refuse_other_units
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
 # What the array's file is called, and whether its last frames may be padding.
 KINDS = {"position": False, "data": True, "data_joint": True, "data_joint_pad": False}
+NUM_LOOKED_AT = 16  # clips whose unit is looked at
 SCAN_BYTES = 64 << 20
 # Clips of NTU RGB+D, as most such folders have them: S001C002P003R002A013.
 NTU_NAME = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
@@ -52,6 +55,7 @@ class ArrayFolder:
         self.skeleton = get_skeleton(layout)
         self._files = _find_arrays(self.path)
         self._open()
+        self._refuse_other_units()
         padded = KINDS[_kind(self._files["train"])]
         names, labels, num_frame, num_body = [], [], [], []
         for part in PARTS:
@@ -97,6 +101,14 @@ class ArrayFolder:
 
     def _open(self) -> None:
         self._arrays = {part: _map_array(file, self.skeleton) for part, file in self._files.items()}
+
+    def _refuse_other_units(self) -> None:
+        """Raise ValueError if the first clips cannot be in metres."""
+        poses = self._arrays["train"][:NUM_LOOKED_AT].transpose(0, 4, 2, 3, 1)
+        try:
+            refuse_other_units(poses, "divide them by 1000 where they are in millimetres")
+        except RecordingError as error:
+            raise ValueError(f"{self._files['train']}: {error}") from None
 
     def read(self, clips: np.ndarray) -> np.ndarray:
         """Rows of some clips end to end: (sum of M_i * T_i over `clips` (n,), V, C) float32, a copy.
@@ -176,14 +188,9 @@ def _find_arrays(folder: Path) -> dict[str, Path]:
 
 def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
     try:
-        array = np.lib.format.open_memmap(file, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header can fail anywhere in NumPy and Python's tokenizer
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{file} is no plain NumPy array, or damaged ({said}); copy it again, or save it anew with numpy.save"
-        ) from None
+        array = map_npy(file)
+    except ValueError as error:
+        raise ValueError(f"{file} is {error}; copy it again, or save it anew with numpy.save") from None
     if array.ndim != 5 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(f"{file} holds {array.dtype} {array.shape}; needed are floats (N, C, T, V, M)")
     if array.shape[3] != skeleton.num_joint:

@@ -133,7 +133,10 @@ class Feeder:
         keys = self.source.keys
         if camera_key not in keys:
             known = nearest(camera_key, keys) if keys else "it has none"
-            raise ValueError(f"{self.path} has no key {camera_key!r} that tells cameras apart; {known}")
+            raise ValueError(
+                f"{self.path} has no key {camera_key!r} that tells cameras apart; {known} "
+                "(spread.camera_key=null does without)"
+            )
         others = [values[self.clips] for key, values in keys.items() if key != camera_key]
         table = np.stack([np.zeros_like(self.clips), *others, keys[camera_key][self.clips]])
         take = np.unique(table[:-1], axis=1, return_inverse=True)[1].ravel()
@@ -142,12 +145,12 @@ class Feeder:
             twice = self.name[clip.ravel() == count.argmax()]
             raise ValueError(
                 f"{twice[0]} and {twice[1]} of {self.path} are equal in all keys, {camera_key!r} included, so takes "
-                "cannot be told apart"
+                "cannot be told apart; set spread.camera_key=null"
             )
         if len(np.unique(take)) == len(take):
             raise ValueError(
                 f"no two {self.part} clips of benchmark {self.benchmark!r} in {self.path} differ in key "
-                f"{camera_key!r} alone"
+                f"{camera_key!r} alone; set spread.camera_key=null"
             )
         return take
 
@@ -292,7 +295,7 @@ def read_label_map(
     for source, target in _class_pairs(path):
         number = _source_number(source, source_names, path)
         if number in pairs:
-            raise ValueError(f"label map {path} names source class {source!r} twice")
+            raise ValueError(f"label map {path} names source class {source!r} twice; keep one")
         if target not in (None, ""):
             pairs[number] = target
     by_number = {isinstance(target, int) for target in pairs.values()}
@@ -303,7 +306,8 @@ def read_label_map(
         for source, target in pairs.items():
             if target not in called:
                 raise ValueError(
-                    f"label map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}"
+                    f"label map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}: change "
+                    "the target, or data.num_class"
                 )
             called[target].append(source_names[source])
         names = ["/".join(sources) or str(number) for number, sources in called.items()]
@@ -311,7 +315,10 @@ def read_label_map(
     else:
         names = list(dict.fromkeys(map(str, pairs.values())))
         if len(names) != num_class:
-            raise ValueError(f"label map {path} names {len(names)} target classes, the run has {num_class}")
+            raise ValueError(
+                f"label map {path} names {len(names)} target classes, the run has {num_class}; change the map, or "
+                "data.num_class"
+            )
         targets = {source: names.index(str(target)) for source, target in pairs.items()}
     table = np.full(len(source_names), -1, np.int64)
     table[list(targets)] = list(targets.values())
@@ -324,7 +331,10 @@ def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not rows or not {"source", "target"} <= rows[0].keys():
-            raise ValueError(f"label map {path} has no rows, or no columns 'source' and 'target'")
+            raise ValueError(
+                f"label map {path} has no rows, or no columns 'source' and 'target'; write a line 'source,target', "
+                "then one of each class"
+            )
         cells = [(row["source"], row["target"]) for row in rows]
         return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
     try:

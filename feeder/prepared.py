@@ -134,7 +134,9 @@ class PreparedWriter:
             )
         rows = np.ascontiguousarray(tracks, ROW_DTYPE)
         if not np.isfinite(rows).all():
-            raise ValueError(f"clip {name!r}: a value is NaN, infinite or too large for float32")
+            raise ValueError(
+                f"clip {name!r}: a value is NaN, infinite or too large for float32; leave it out"
+            )
 
         with naming(self.path):
             self._spool.write(rows.data)

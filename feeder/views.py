@@ -51,7 +51,7 @@ class Base(NamedTuple):
         if batch.rows.shape[1] != self.skeleton.num_joint:
             raise ValueError(
                 f"clips have {batch.rows.shape[1]} joints, layout {self.skeleton.name!r} has "
-                f"{self.skeleton.num_joint}"
+                f"{self.skeleton.num_joint}; change data.layout"
             )
         return self.normalise.apply(batch, batch.tracks(self.num_body), positions, self.skeleton)
 

@@ -130,7 +130,9 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
         with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
             return {key: archive[key] for key in SCORES}
     except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise ValueError(f"{path} holds no scores of a run ({error})") from error
+        raise ValueError(
+            f"{path} holds no scores of a run ({error}); make it again with main.py … --phase test"
+        ) from error
 
 
 def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -80,7 +80,10 @@ def spread_labels(
         ValueError: a feature is no number.
     """
     if not features.isfinite().all():
-        raise ValueError("features that labels are to spread by are not all numbers")
+        raise ValueError(
+            "features that labels are to spread by are not all numbers: the encoder gives NaN or infinity; begin with "
+            "other weights"
+        )
     tie = _ties(features, min(num_neighbour, len(features) - 1), temperature, take)
     tiny = torch.finfo(torch.float64).tiny
     scale = tie.sum(1).to_dense().clamp(min=tiny).rsqrt()[:, None]

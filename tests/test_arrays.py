@@ -57,6 +57,13 @@ def test_names_of_ntu_tell_who_acts(tmp_path, suffix):
         Feeder(tmp_path / "xsub", "xsub", part="train", layout=LAYOUT, num_class=1)
 
 
+def test_pixels_are_refused(tmp_path):
+    arrays = write_folder(tmp_path / "xsub")
+    np.save(tmp_path / "xsub" / "train_data.npy", arrays["train"] * 500)
+    with pytest.raises(ValueError, match=r"train_data\.npy: a body spans .*pixels"):
+        open_source(tmp_path / "xsub", LAYOUT)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_padded_arrays_are_read_as_clips_of_their_true_length(tmp_path, dtype):
     arrays = write_folder(tmp_path / "xsub", dtype=dtype)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,10 @@ def test_missing_and_foreign_files(two_runs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ensemble.main([*two_runs, "--weights", "1"])
     assert "2 runs but 1 weights" in capsys.readouterr().err
+    (Path(two_runs[0]) / "result.json").write_text("{")
+    with pytest.raises(SystemExit):
+        ensemble.main([*two_runs])
+    assert "result.json cannot be read" in capsys.readouterr().err
 
 
 def test_three_pretrained_streams_weigh_as_in_aimclr(tmp_path, capsys):

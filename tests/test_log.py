@@ -159,6 +159,7 @@ def test_a_work_dir_in_use_says_by_whom_and_is_free_when_that_one_is_killed(tmp_
         os.kill(child, 9)
     with work_dir_lock(tmp_path):
         assert (tmp_path / ".lock.holder").read_text().startswith(f"process {os.getpid()} on ")
+    assert not (tmp_path / ".lock.holder").exists()
 
 
 def test_progress_hands_through_and_is_silent_off_a_terminal(

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import pickle
+import re
 import shutil
 import signal
 
@@ -13,6 +15,7 @@ import yaml
 
 import main
 from conftest import TINY_CONFIG
+from data_gen.export_numpy import ARRAYS, export_arrays
 from feeder.prepared import PreparedWriter, open_prepared
 from processor import io
 from processor.metrics import top_k_accuracy
@@ -420,6 +423,40 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, monkeypatc
     assert "gives (16, 75) for 16 clips of 4 classes" in capsys.readouterr().err
 
 
+def test_a_run_on_arrays_with_labels_from_1_needs_to_be_told(tiny_data, tiny_config, tmp_path, capsys):
+    folder = tmp_path / "arrays"
+    export_arrays(open_prepared(tiny_data), "xsub", ARRAYS["aimclr"], folder, overwrite=False)
+    for part in ("train", "val"):
+        path = folder / "xsub" / f"{part}_label.pkl"
+        names, label = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps((names, np.array(label, np.uint8) + 1)))
+    settings = [f"data.path={folder / 'xsub'}", "data.val_by=random", "--debug"]
+    with pytest.raises(ValueError, match=r"data\.first_label=1"):
+        run(tiny_config, *settings)
+    assert run(tiny_config, *settings, "data.first_label=1") == 0
+    assert run(tiny_config, *settings, "data.first_label=-1") == 2
+    assert "data.first_label: is -1; it is 0 or more, or null" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] can't allocate memory: 1 byte"),
+        RuntimeError("CUDA out of memory."),
+    ],
+)
+def test_too_little_memory_says_what_takes_less(tiny_config, monkeypatch, capsys, error):
+    def forward(self, x):
+        raise error
+
+    monkeypatch.setattr("net.st_gcn.Model.forward", forward)
+    assert run(tiny_config) == 1
+    assert re.search(r"error: out of memory .*; lower batch_size", capsys.readouterr().err)
+    with pytest.raises(type(error)):
+        run(tiny_config, "--debug")
+
+
 def test_scores_that_tie_are_wrong_in_training_and_in_tests(tiny_config, work, monkeypatch):
     # A model whose `forward` is its own.
     monkeypatch.setattr(
@@ -453,6 +490,16 @@ def test_precision_is_that_of_products_and_convolutions(tiny_config, precision, 
     assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
 
 
+@pytest.mark.parametrize(("supported", "used"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_used_where_the_cpu_has_it(tiny_config, work, monkeypatch, supported, used):
+    monkeypatch.setattr("processor.experiment.cpu_has_bf16", lambda: supported)
+    assert run(tiny_config, "precision=bf16", "num_epoch=1") == 0
+    assert json.loads((work / "result.json").read_text())["precision"] == used
+    assert ("no instructions for bf16" in (work / "log.txt").read_text()) == (not supported)
+    # The config stays as it was given, so that another machine may resume the run.
+    assert "precision: bf16" in (work / "config.yaml").read_text()
+
+
 def test_select_last_and_select_test_say_so(tiny_config, tmp_path):
     last = tmp_path / "last"
     assert run(tiny_config, "-w", str(last), "select=last", "num_epoch=2", "data.val_fraction=0") == 0
@@ -480,7 +527,8 @@ def test_debug_runs_two_batches_beside_the_real_run(tiny_config, work):
     assert len(rows) == 2
 
 
-def test_bf16_sgd_clipping_and_smoothing_train(tiny_config, work):
+def test_bf16_sgd_clipping_and_smoothing_train(tiny_config, work, monkeypatch):
+    monkeypatch.setattr("processor.experiment.cpu_has_bf16", lambda: True)
     settings = ["precision=bf16", "optim.optimizer=sgd", "optim.lr=0.05", "optim.grad_clip=1.0"]
     # Alignment multiplies by matrices, which must stay in float32 in training and in evaluation.
     settings += ["train_view.normalise=align_torso", "test_view.normalise=align_torso"]

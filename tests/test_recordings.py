@@ -187,7 +187,7 @@ def test_ids_of_a_part_count_by_first_appearance() -> None:
 def test_other_units_are_refused(change, word: str) -> None:
     clip = change(poses(4).astype(np.float64))
     with pytest.raises(RecordingError, match=word) as error:
-        refuse_other_units(clip)
+        refuse_other_units(clip, "give --unit mm")
     assert ("confidence" in str(error.value)) == (word == "pixels")
 
 
@@ -195,11 +195,11 @@ def test_metres_are_not_refused() -> None:
     """A wild frame, a joint that is not there 50 m from the body, a walk of 100 m."""
     clip = poses(9)
     clip[4] *= 500
-    refuse_other_units(clip)
+    refuse_other_units(clip, "")
     clip = poses(9) + np.float32(50)
     clip[:, 3] = 0
-    refuse_other_units(clip)
-    refuse_other_units(poses(100) + np.arange(100, dtype=np.float32)[:, None, None])
+    refuse_other_units(clip, "")
+    refuse_other_units(poses(100) + np.arange(100, dtype=np.float32)[:, None, None], "")
 
 
 def test_poses_in_memory() -> None:

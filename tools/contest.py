@@ -60,6 +60,6 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def adjacency(strategy: str) -> Tensor:
-    """(K, V, V) of the layout that is measured."""
-    return torch.from_numpy(Graph(LAYOUT, strategy).A).float()
+def adjacency(strategy: str, layout: str = LAYOUT) -> Tensor:
+    """(K, V, V) of a layout, by default the one that is measured most."""
+    return torch.from_numpy(Graph(layout, strategy).A).float()

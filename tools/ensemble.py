@@ -50,7 +50,9 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
             raise ValueError(f"run {number + 1} has other classes than run 1; fuse runs of the same classes")
         order = np.argsort(run["name"])[np.argsort(np.argsort(first["name"]))]
         if not np.array_equal(run["label"][order], first["label"]):
-            raise ValueError(f"run {number + 1} has other labels for the same clips than run 1")
+            raise ValueError(
+                f"run {number + 1} has other labels for the same clips than run 1; score both on one prepared file"
+            )
         fused += weight * run["scores"][order]
     return {**first, "scores": fused}
 
@@ -82,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="write scores, tables and figures here")
     parser.add_argument("--overwrite", action="store_true", help="replace what --out holds")
     args = parser.parse_args(argv)
-    weights = args.weights or default_weights(args.work_dirs)
+    try:
+        weights = args.weights or default_weights(args.work_dirs)
+    except (OSError, ValueError) as error:
+        parser.error(f"a result.json cannot be read ({error}); give --weights")
     if len(weights) != len(args.work_dirs):
         parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
     if not np.isfinite(weights).all() or not np.any(weights):

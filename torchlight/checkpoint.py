@@ -77,7 +77,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}; name the file, such as a run's best.pt")
     try:
         if zipfile.is_zipfile(path):
             _check_sums(path)  # torch reads past a flipped bit
@@ -91,9 +91,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
                 f"{path} holds a pickled {pickled[1]}, and loading that could run code; "
                 "save its tensors alone, in a dict, where it was made"
             ) from error
-        raise CheckpointError(f"{path} is damaged, or no checkpoint ({_first_sentence(error)})") from error
+        raise CheckpointError(
+            f"{path} is damaged, or no checkpoint ({_first_sentence(error)}); copy it again, or name another"
+        ) from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}; a checkpoint is a dict")
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__}; a checkpoint is a dict: save the network's state_dict()"
+        )
     return state
 
 
@@ -101,7 +105,9 @@ def _check_sums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged:
-        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong")
+        raise CheckpointError(
+            f"{path} is damaged: the checksum of {damaged} is wrong; copy it again, or name another"
+        )
 
 
 def _first_sentence(error: Exception) -> str:

@@ -51,7 +51,10 @@ def work_dir_lock(work_dir: str | Path) -> Iterator[None]:
     with lock:
         with naming(holder):
             holder.write_text(who, encoding="utf-8")
-        yield
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -5,7 +5,6 @@ An array is (T frames, V joints, x y z) or (M bodies, T, V, x y z), zero where a
 
 import csv
 import io
-import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,6 @@ from feeder.recordings.ucla import parse_json
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 NUM_CHANNEL = 3
-# What a damaged file can raise in the libraries that read it.
-DAMAGE = (
-    *(ValueError, TypeError, OverflowError, RecursionError, EOFError, SyntaxError, MemoryError),
-    *(csv.Error, tokenize.TokenError),
-)
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -32,9 +26,12 @@ def map_npy(path: Path) -> np.ndarray:
         OSError: it cannot be read.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGE as error:
-        raise ValueError(f"no plain NumPy array: {error}") from None
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header can fail anywhere in NumPy and Python's tokenizer
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"no plain NumPy array, or damaged ({said})") from None
 
 
 def _read_npy(path: Path, num_joint: int) -> np.ndarray:
@@ -93,7 +90,7 @@ def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
         raise
     except OSError as error:
         raise RecordingError(None, error.strerror or str(error)) from None
-    except DAMAGE as error:
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:
         raise RecordingError(None, f"not an array of numbers: {error}") from None
     return as_tracks(values, num_joint=num_joint, scale=scale)
 
@@ -122,5 +119,5 @@ def as_tracks(
     present = np.flatnonzero(tracks.any((1, 2, 3)))
     if len(present) == 0:
         raise RecordingError(None, "every joint is at the origin")
-    refuse_other_units(tracks)
+    refuse_other_units(tracks, "give --unit mm or --unit cm where they are in those")
     return tracks[: present[-1] + 1]

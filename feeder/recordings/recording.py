@@ -84,10 +84,11 @@ class Recording:
         return Recording(np.bincount(frame, minlength=last - first), number[inverse], joints[kept])
 
 
-def refuse_other_units(poses: np.ndarray) -> None:
+def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres: a body spans more than `MAX_SPAN`.
 
-    The median over bodies decides, so that single frames may be wrong. Joints at 0 0 0 are not there.
+    The message ends with `remedy`, for coordinates in another unit. The median over bodies decides, so that single
+    frames may be wrong. Joints at 0 0 0 are not there.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = (bodies != 0).any(2)
@@ -101,6 +102,6 @@ def refuse_other_units(poses: np.ndarray) -> None:
     beside = ", and the third number of each joint is from 0 to 1, like a confidence" if confidence else ""
     raise RecordingError(
         None,
-        f"bodies span {np.median(span):.0f} in the file's unit, which would be metres{beside}; coordinates look like "
-        "pixels or another unit: give 3-D coordinates (x y z), and --unit mm or --unit cm if they are not in metres",
+        f"a body spans {np.median(span):.0f}, which would be metres{beside}; coordinates look like pixels or another "
+        f"unit: needed are x y z in space, in metres; {remedy}",
     )

@@ -1,0 +1,109 @@
+"""Measures how well frames of long recordings are named: test clips of a data set, end to end.
+
+    python benchmarks/timeline.py --weights work_dir/nw_ucla/st_gcn/joint/best.pt [--num_recording 20] [--num_clip 8]
+
+Each recording is made of test clips that its seed draws, counted from 0. Its frames are named by the windows of the
+whole recording, and by the answers of a stream that saw its frames one by one; the two must agree. Frames where one
+clip follows another count like all others.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import numpy as np
+
+from feeder.arrays import open_source
+from feeder.feeder import Feeder
+from feeder.recordings.files import recorded_poses
+from processor.inference import Recogniser
+from processor.timeline import frame_labels, frame_probabilities, window_ends
+
+
+def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks (M, T, V, C) of clips at some places of a feeder, end to end, and the label of each frame (T,)."""
+    parts, labels = [], []
+    for place in places:
+        clip = feeder.clips[place]
+        size = int(feeder.source.num_body[clip]), int(feeder.num_frame[place])
+        tracks = feeder.source.read(np.array([clip]))
+        part = np.zeros((feeder.num_body, size[1], *tracks.shape[1:]), np.float32)
+        bodies = tracks.reshape(*size, *tracks.shape[1:])[: feeder.num_body]
+        part[: len(bodies)] = bodies
+        parts.append(part)
+        labels.append(np.full(size[1], feeder.label[place]))
+    return np.concatenate(parts, 1), np.concatenate(labels)
+
+
+def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray, ends: Sequence[int]) -> np.ndarray:
+    """Probabilities (W, K) that a stream of the frames of tracks (M, T, V, C) gives at frames `ends`."""
+    stream = recogniser.stream()
+    found: dict[int, np.ndarray] = {}
+    answers = [stream.push(bodies) for bodies in tracks.swapaxes(0, 1)]
+    for answer in [*answers, stream.finish()]:
+        if answer is not None:
+            found[answer.frame] = np.array(
+                [dict(answer.top).get(name, 0.0) for name in recogniser.class_names]
+            )
+    return np.stack([found[end] for end in ends])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit status: 1 if a stream and the windows of its file disagree."""
+    parser = argparse.ArgumentParser(prog="timeline.py", description="Accuracy of frames of long recordings.")
+    add = parser.add_argument
+    add("--weights", nargs="+", required=True, metavar="FILE", help="best.pt of a run")
+    add(
+        "--num_recording",
+        type=int,
+        default=20,
+        help="recordings, drawn by seeds from 0 (default %(default)s)",
+    )
+    add("--num_clip", type=int, default=8, help="clips of each (default %(default)s)")
+    add("--stride", type=int, help="frames from window to window (default: a quarter of a window)")
+    add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, ...")
+    args = parser.parse_args(argv)
+    recogniser = Recogniser.load(*args.weights, device=args.device)
+    config = recogniser.members[0].config
+    data = config.data
+    feeder = Feeder(
+        open_source(data.path, data.layout),
+        config.benchmark,
+        part="test",
+        layout=data.layout,
+        num_class=data.num_class,
+        num_body=data.num_body,
+        label_map=data.label_map,
+    )
+    window = recogniser.num_frame
+    accuracies, differences = [], []
+    for seed in range(args.num_recording):
+        tracks, label = join_clips(
+            feeder, np.random.default_rng(seed).choice(len(feeder), args.num_clip, False)
+        )
+        recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
+        ends = window_ends(len(label), window, args.stride or max(1, window // 4))
+        of_windows = recogniser.windows(recorded, ends)
+        of_frames = frame_probabilities(ends, of_windows, num_frame=len(label), window=window)
+        accuracies.append(float((frame_labels(of_frames) == label).mean()))
+        if args.stride is None:
+            differences.append(np.abs(stream_probabilities(recogniser, tracks, ends) - of_windows).max())
+        print(f"seed {seed:2}: {len(label):4} frames, {100 * accuracies[-1]:.1f} % right", flush=True)
+    print(
+        f"mean {100 * np.mean(accuracies):.1f} %, deviation {100 * np.std(accuracies):.1f}, windows of {window} frames"
+    )
+    if differences:
+        print(f"largest difference between a stream's probabilities and the windows': {max(differences):.1e}")
+    return int(max(differences, default=0.0) > 1e-5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
