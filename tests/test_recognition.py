@@ -355,7 +355,7 @@ def test_a_run_that_learns_nothing_says_so_half_way_and_at_the_end(tiny_config, 
     lines = [line for line in (work / "log.txt").read_text().splitlines() if said in line]
     assert ["after 2 of 4 epochs" in line for line in lines] == [True, False]
     assert all("optim.lr, which is 1e-09" in line for line in lines)
-    phases = "[{name: only, losses: {cross_entropy: 5.0}, optim: {optimizer: adamw, lr: 1e-9}}]"
+    phases = "[{name: only, losses: {cross_entropy: 0.2}, optim: {optimizer: adamw, lr: 1e-9}}]"
     assert run(tiny_config, f"schedule={phases}", "--overwrite") == 0
     text = (work / "log.txt").read_text()
     assert text.count(said) == 2 and "optim.lr of phase 'only' in the schedule" in text
