@@ -67,8 +67,7 @@ from feeder.recordings.array import METRES, read_tracks
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 
-FEW_SUBJECTS = 6
-FEW_CLIPS = 5  # of a class
+MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 
 
 def prepare_file(path: Path, *, num_joint: int, scale: float) -> np.ndarray | RecordingError:
@@ -138,12 +137,9 @@ def prepare(args: argparse.Namespace) -> int:
         "data.num_body": num_body,
         "benchmark": benchmark,
     }
-    train = [kept[clip] for clip in split["train"]]
-    # With so few people, leaving one out of training would take more than the validation part's share.
-    if len({subject[clip] for clip in train}) < FEW_SUBJECTS:
-        # Of so few clips that share is none.
-        few = max(Counter(label[clip] for clip in train).values()) <= FEW_CLIPS
-        settings |= {"data.val_fraction": 0, "select": "last"} if few else {"data.val_by": "random"}
+    count = Counter(label[kept[clip]] for clip in split["train"]).values()
+    if max(count) > MAX_RATIO * min(count):
+        settings["data.balanced"] = "true"
     print("train with, for instance:")
     words = [shlex.quote(f"{key}={value}") for key, value in settings.items()]
     print(f"    python main.py recognition -c config/custom/st_gcn.yaml {' '.join(words)}")

@@ -59,6 +59,8 @@ class Loader:
         seed: of the order and of the views.
         num_worker: processes that read ahead, with cache `none`.
         min_clip: with `shuffle`, an epoch has this many clips at the least: fewer come again and again.
+        balanced: with `shuffle`, an epoch has equally many clips of each class: those of a rare class come
+            several times, those of a frequent one are drawn anew in each epoch.
         rank, world_size: this process among those that share the clips.
 
     Raises:
@@ -79,6 +81,7 @@ class Loader:
         seed: int,
         num_worker: int = 0,
         min_clip: int = 0,
+        balanced: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -107,7 +110,7 @@ class Loader:
         self.feeder, self.views = feeder, list(views)
         self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
         self.shuffle, self.drop_last, self.num_worker = shuffle, drop_last, num_worker
-        self.min_clip = min_clip
+        self.min_clip, self.balanced = min_clip, balanced
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self._observed = 1.0
@@ -171,10 +174,10 @@ class Loader:
         if not self.shuffle:
             return torch.arange(len(self.feeder))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        length, count = self._padded_length(), len(self.feeder)
-        # Where more clips are wanted than there are, all of them come in a new order each time.
-        orders = [torch.randperm(count, generator=generator) for _ in range(-(-length // count))]
-        return torch.cat(orders)[:length]
+        length = self._padded_length()
+        if self.balanced:
+            return _balanced_order(torch.from_numpy(self.feeder.label), length, generator)
+        return _repeated_order(torch.arange(len(self.feeder)), length, generator)
 
     def _make(self, step: int, index: Tensor, rows: Tensor | None) -> Batch:
         num_body = torch.from_numpy(self.feeder.num_body_of)[index]
@@ -244,6 +247,25 @@ class _Reader(Dataset):
 
     def __getitem__(self, clips: np.ndarray) -> Tensor:
         return torch.from_numpy(self.source.read(clips))
+
+
+def _repeated_order(members: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """`length` of the members, shuffled; where more are wanted than there are, all come in a new order each time."""
+    count = len(members)
+    orders = [torch.randperm(count, generator=generator) for _ in range(-(-length // count))]
+    return members[torch.cat(orders)[:length]]
+
+
+def _balanced_order(label: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """`length` places in `label` (n,), shuffled: of each class equally many, or one more where they do not divide."""
+    classes = label.unique()
+    classes = classes[torch.randperm(len(classes), generator=generator)]
+    share, rest = divmod(length, len(classes))
+    orders = [
+        _repeated_order((label == each).nonzero()[:, 0], share + (number < rest), generator)
+        for number, each in enumerate(classes)
+    ]
+    return torch.cat(orders)[torch.randperm(length, generator=generator)]
 
 
 def _ranges(start: Tensor, size: Tensor) -> Tensor:

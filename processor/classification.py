@@ -1,5 +1,7 @@
 """What all processors share that learn class scores of clips from labels."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +17,9 @@ from processor.config import ProcessorConfig, Range, TrainViewConfig, ViewConfig
 from processor.metrics import classification_metrics, predicted_class
 from processor.processor import Evaluation, Processor
 from torchlight import distributed
+
+# A training loss that has come this share of the way from a guess to its least value, or less, is near chance.
+NEAR_CHANCE = 0.1
 
 
 @dataclass
@@ -66,6 +71,43 @@ class Classification(Processor):
     def target(self, batch: Batch) -> Tensor:
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
         return batch.label if self.targets is None else self.targets[batch.index]
+
+    def review(self, row: Mapping[str, float]) -> None:
+        """See `Processor.review`: warn, half way and at the end, if the training loss is still near chance."""
+        phase = self.schedule[-1]
+        done = self.epoch + 1 - phase.start
+        if self.config.debug or done not in (math.ceil(phase.num_epoch / 2), phase.num_epoch):
+            return
+        if phase.losses and CROSS_ENTROPY not in phase.losses:
+            return
+        # The sum has that name where cross-entropy is all of it.
+        loss = row.get(f"train_{CROSS_ENTROPY}_loss", row.get("train_loss"))
+        if loss is None:  # the run goes on with the evaluation
+            return
+        loss /= phase.losses.get(CROSS_ENTROPY, 1.0)
+        guess, least = self._chance()
+        if guess - loss < NEAR_CHANCE * (guess - least):
+            self.log.info(
+                f"warning: after {done} of {phase.num_epoch} epochs the training loss is {loss:.3f}, and that of a "
+                f"guess {guess:.3f}: the network has learnt next to nothing. Change optim.lr{self.whose_optim(phase)}, "
+                f"which is {phase.optim.lr:g}, to a tenth, then to ten times as much; if neither helps, train longer "
+                "(num_epoch, min_epoch_clip), or see whether labels fit their clips"
+            )
+
+    def _chance(self) -> tuple[float, float]:
+        """Cross-entropy of the best scores that are equal for all clips, and of the best scores there are.
+
+        Both are entropies of the smoothed targets, of their mean over the clips that an epoch draws and of each.
+        """
+        loader, config = self.loaders["train"], self.config
+        label = torch.from_numpy(loader.feeder.label)
+        targets = F.one_hot(label, config.data.num_class) if self.targets is None else self.targets.cpu()
+        count = label.bincount()[label] if loader.balanced else torch.ones(len(label))
+        weight = (1 / count) / (1 / count).sum()
+        smoothing = config.label_smoothing
+        smoothed = targets * (1 - smoothing) + smoothing / config.data.num_class
+        guess = torch.special.entr(weight @ smoothed).sum()
+        return float(guess), float(weight @ torch.special.entr(smoothed).sum(1))
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Scores of all clips of a part in the order of its feeder, and their worth."""

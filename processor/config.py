@@ -34,6 +34,8 @@ class DataConfig:
     label_seed: int = 0
     # CSV or YAML file that maps the data's classes to others
     label_map: str | None = None
+    # an epoch has equally many training clips of each class, so that rare classes are learnt, too
+    balanced: bool = False
     # for arrays of other projects: number of the first class; null: 0, and labels from 1 are refused
     first_label: int | None = None
     # where the frames are kept: on the training device, in main memory, or on disk, read by workers

@@ -206,6 +206,7 @@ class Experiment:
             drop_last=train
             and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
             min_clip=config.min_epoch_clip,
+            balanced=train and config.data.balanced,
         )
 
     def loader(
@@ -217,6 +218,7 @@ class Experiment:
         shuffle: bool,
         drop_last: bool = False,
         min_clip: int = 0,
+        balanced: bool = False,
     ) -> Loader:
         """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
         data = self.config.data
@@ -229,6 +231,7 @@ class Experiment:
             shuffle=shuffle,
             drop_last=drop_last,
             min_clip=min_clip,
+            balanced=balanced,
             seed=self.config.seed,
             num_worker=data.num_worker,
             rank=distributed.rank(),
@@ -243,7 +246,7 @@ class Experiment:
     def feeder(self, part: Part, **changes: Any) -> Feeder:
         """The clips of a part by the config's `data`, of which `changes` replace some."""
         data = {**asdict(self.config.data), **changes}
-        for key in ("path", "first_label", "cache", "num_worker"):
+        for key in ("path", "first_label", "cache", "num_worker", "balanced"):
             del data[key]
         return Feeder(self.source, self.config.benchmark, part=part, **data)
 

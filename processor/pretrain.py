@@ -60,6 +60,9 @@ class Pretrain(Teaching):
         if config.data.label_fraction < 1:
             text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
             problems.append(Problem("data.label_fraction", text))
+        if config.data.balanced:
+            text = "is true; pre-training uses no labels, so it cannot draw by class: leave it at false"
+            problems.append(Problem("data.balanced", text))
         if any(problem.key in ("model", "method") for problem in problems):
             return problems
         method = build.import_class(config.method, packages)

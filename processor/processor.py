@@ -26,7 +26,7 @@ from processor import io, optim
 from processor.config import OptimConfig, ProcessorConfig
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
-from processor.schedule import counting_losses
+from processor.schedule import Phase, counting_losses
 from processor.state import changes, check_same_run
 from processor.table import processor_name
 from torchlight import build, distributed
@@ -230,12 +230,15 @@ class Processor(Experiment):
             return
         names = self.loaders["train"].feeder.name[loss.clips.cpu().numpy()]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        phase = self.phase_of(self.epoch)
-        whose = "" if phase.optim is self.config.optim else f" of phase {phase.name!r} in the schedule"
+        whose = self.whose_optim(self.phase_of(self.epoch))
         raise NonFiniteLoss(
             f"the loss is {value} in epoch {self.epoch + 1}, on the batch of {shown}. "
             f"The last checkpoint is untouched; lower optim.lr or set optim.grad_clip{whose}, or look at these clips"
         )
+
+    def whose_optim(self, phase: Phase) -> str:
+        """What a message adds to a key of `optim`, if the phase has an optimizer of its own; else nothing."""
+        return "" if phase.optim is self.config.optim else f" of phase {phase.name!r} in the schedule"
 
     def _watched(self, epoch: int) -> list[Part]:
         """The parts to be evaluated after this epoch."""

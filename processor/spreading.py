@@ -181,4 +181,9 @@ def start_spreading(processor: Classification, config: SpreadConfig | None) -> S
     """What lets a run train on unlabelled clips; None where it is not asked to, or has none."""
     if config is None or processor.config.data.label_fraction == 1:
         return None
+    if processor.config.data.balanced:
+        raise ValueError(
+            "data.balanced is true, but the classes of unlabelled clips are not known; set data.balanced=false, "
+            "or spread=null"
+        )
     return Spreading(processor, config)

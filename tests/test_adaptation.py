@@ -548,6 +548,7 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
     ("settings", "said"),
     [
         (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; pre-training uses no labels"),
+        (["data.balanced=true"], "data.balanced: is true; pre-training uses no labels"),
         (["method=net.aimclr.AimCRL"], "method: net.aimclr has no class 'AimCRL'; did you mean 'AimCLR'?"),
         (["method=net.st_gcn.Model"], "method: net.st_gcn.Model is no net.contrast.SelfSupervised"),
         (

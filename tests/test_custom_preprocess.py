@@ -392,20 +392,27 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     assert open_prepared(out).attrs["num_bad"] == 1
 
 
-@pytest.mark.parametrize(("count", "said"), [(24, "data.val_by=random"), (8, "data.val_fraction=0")])
+@pytest.mark.parametrize(("count", "rare", "balanced"), [(24, 7, False), (24, 4, True), (8, 4, False)])
 def test_the_last_line_trains_on_what_was_made(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], count: int, said: str
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    rare: int,
+    balanced: bool,
 ) -> None:
+    """Of four people three train, with three quarters of each class."""
     lines = []
     for number in range(count):
         name = f"{number} of 24.npy"
         np.save(folder / "clips" / name, poses(20, seed=number))
-        lines.append(f"{name},{'jump' if number % 2 else 'wave'},subject {number // (count // 4)}")
+        lines.append(f"{name},{'jump' if number < rare else 'wave'},subject {number % 4}")
     write_table(folder, "file,label,subject", *lines)
     assert run(folder)[0] == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert command[:5] == ["python", "main.py", "recognition", "-c", "config/custom/st_gcn.yaml"]
-    assert said in command
+    assert ("data.balanced=true" in command) == balanced
+    assert not any(word.startswith(("data.val_", "optim", "select")) for word in command)
     monkeypatch.chdir(Path(recognise.__file__).parent)
     settings = [
         "model_args.hidden_channels=8",

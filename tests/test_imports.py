@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "stage1": {"main", "torchlight"},
     "stage2": {"main", "torchlight"},
+    "benchmarks": {"main", "processor", "data_gen", "feeder", "net", "torchlight"},
     "tools": {"tools", "main", "processor", "data_gen", "feeder", "net", "torchlight"},
     "main": {"processor", "feeder", "net", "torchlight"},
     "data_gen": {"data_gen", "feeder", "net", "torchlight"},

@@ -15,6 +15,7 @@ from feeder.prepared import PreparedWriter, open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.views import Base, View
 from net.utils.layouts import get_skeleton
+from torchlight.seed import derive_seed
 
 NTU = get_skeleton("ntu-rgb+d")
 
@@ -170,6 +171,60 @@ def test_ranks_share_the_clips(data, world_size):
         for rank in range(world_size)
     ]
     assert sorted(chain(*evaluation)) == list(range(45))
+
+
+def test_without_balance_an_epoch_is_one_permutation_after_another(data):
+    """The order that earlier runs had, which a resumed one must go on with."""
+    generator = torch.Generator().manual_seed(derive_seed(3, "order", 5))
+    expected = torch.cat([torch.randperm(45, generator=generator) for _ in range(3)])[:100]
+    assert order(collect(make_loader(make_feeder(data), min_clip=100), 5)) == expected.tolist()
+
+
+def uneven_feeder(data):
+    """45 clips: 36 of class 0, 8 of class 1, one of class 2."""
+    feeder = make_feeder(data)
+    feeder.label = np.repeat([0, 1, 2], [36, 8, 1])
+    return feeder
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("min_clip", [0, 200])
+def test_balanced_epochs_have_equally_many_clips_of_each_class(data, world_size, min_clip):
+    feeder = uneven_feeder(data)
+    loaders = [
+        make_loader(feeder, balanced=True, min_clip=min_clip, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    length = -(-max(45, min_clip) // world_size) * world_size
+    drawn, extra = np.zeros(45, int), np.zeros(3, int)
+    for epoch in range(20):
+        places = np.array(list(chain(*(order(collect(loader, epoch)) for loader in loaders))))
+        assert len(places) == length
+        count = np.bincount(feeder.label[places], minlength=3)
+        assert count.max() - count.min() <= 1
+        extra += count - length // 3
+        drawn += np.bincount(places, minlength=45)
+        # Of a class, no clip comes twice before all have come.
+        for each in range(3):
+            times = np.bincount(places, minlength=45)[feeder.label == each]
+            assert times.max() - times.min() <= 1
+    assert (drawn > 0).all()
+    # What does not divide goes to classes by chance.
+    assert length % 3 == 0 or (extra > 0).all()
+
+
+def test_balanced_batches_mix_the_classes_and_depend_on_seed_and_epoch_alone(data):
+    feeder = uneven_feeder(data)
+    loader = make_loader(feeder, balanced=True)
+    first = collect(loader, 1)
+    assert all(len(set(batch.label.tolist())) > 1 for batch in first)
+    assert order(first) != order(collect(loader, 2))
+    assert order(first) != order(collect(make_loader(feeder, balanced=True, seed=4), 1))
+    assert_same(collect(loader, 1, start_step=3), first[3:])
+    # Evaluation takes every clip once, whatever training takes.
+    shown = loader.with_views([view()], batch_size=8)
+    assert order(collect(shown)) == list(range(45))
+    assert order(collect(make_loader(feeder, balanced=True, shuffle=False))) == list(range(45))
 
 
 def test_ranks_draw_their_own_views_even_of_one_clip(data):

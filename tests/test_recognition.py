@@ -345,7 +345,64 @@ def test_a_fall_of_the_rate_past_the_end_is_told(tiny_config, work, capsys):
     said = "warning: the run has 2 epochs, so that its rate does not fall after [2, 5]; change optim.step"
     assert said in (work / "log.txt").read_text()
     assert run(tiny_config, *steps, "optim.step=[1]", "--overwrite") == 0
-    assert "warning" not in (work / "log.txt").read_text()
+    assert "does not fall" not in (work / "log.txt").read_text()
+
+
+def test_a_run_that_learns_nothing_says_so_half_way_and_at_the_end(tiny_config, finished, work):
+    said = "that of a guess 1.386"  # the logarithm of 4
+    assert said not in (finished[1] / "log.txt").read_text()
+    assert run(tiny_config, "optim.lr=1e-9") == 0
+    lines = [line for line in (work / "log.txt").read_text().splitlines() if said in line]
+    assert ["after 2 of 4 epochs" in line for line in lines] == [True, False]
+    assert all("optim.lr, which is 1e-09" in line for line in lines)
+    phases = "[{name: only, losses: {cross_entropy: 0.2}, optim: {optimizer: adamw, lr: 1e-9}}]"
+    assert run(tiny_config, f"schedule={phases}", "--overwrite") == 0
+    text = (work / "log.txt").read_text()
+    assert text.count(said) == 2 and "optim.lr of phase 'only' in the schedule" in text
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_chance_is_the_least_loss_of_scores_equal_for_all_clips(tiny_config, smoothing, balanced):
+    settings = [f"label_smoothing={smoothing}", f"data.balanced={balanced}", "min_epoch_clip=3000"]
+    processor = Recognition(main.read_config(main.parse(["recognition", "-c", str(tiny_config), *settings])))
+    processor.setup()
+    loader = processor.loaders["train"]
+    loader.feeder.label = np.repeat([0, 1, 2, 3], [30, 15, 2, 1])
+    drawn = torch.from_numpy(loader.feeder.label)[loader._order()]
+    scores = torch.zeros(4, requires_grad=True)
+    optimizer = torch.optim.LBFGS([scores], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss_of(scores: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(scores, drawn, label_smoothing=smoothing)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(scores.expand(len(drawn), 4))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    guess, least = processor._chance()
+    assert guess == pytest.approx(closure().item(), abs=1e-3)
+    target = torch.nn.functional.one_hot(drawn, 4) * (1 - smoothing) + smoothing / 4
+    assert least == pytest.approx(float(loss_of((target + 1e-12).log())), abs=1e-3)
+
+
+def test_balanced_draws_training_clips_alone(tiny_config, work):
+    processor = Recognition(
+        main.read_config(main.parse(["recognition", "-c", str(tiny_config), "data.balanced=true"]))
+    )
+    processor.setup()
+    assert {part: loader.balanced for part, loader in processor.loaders.items()} == {
+        "train": True,
+        "val": False,
+        "test": False,
+    }
+    assert run(tiny_config, "data.balanced=true", "num_epoch=2") == 0
+    whole = weights_of(work / "last.pt")
+    assert run(tiny_config, "num_epoch=2", "--overwrite") == 0
+    assert any(not torch.equal(value, whole[key]) for key, value in weights_of(work / "last.pt").items())
 
 
 def test_nesterov_needs_momentum(tiny_config, capsys):

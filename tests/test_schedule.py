@@ -382,7 +382,7 @@ def test_a_plain_network_s_loss_has_its_weight_too(config, tmp_path):
 def test_falls_of_the_rate_are_those_of_the_last_phase_or_a_phase_s_own(config, tmp_path):
     step = ["optim.schedule=step", "optim.step=[1]"]
     assert run(config, tmp_path / "last", *step) == 0
-    assert "warning" not in (tmp_path / "last" / "log.txt").read_text()
+    assert "does not fall" not in (tmp_path / "last" / "log.txt").read_text()
     own = "schedule.0.optim={lr: 0.1, schedule: step, step: [3]}"
     assert run(config, tmp_path / "own", *step, own) == 0
     said = "phase 'partial' has 1 epochs, so that its rate does not fall after [3]; change optim.step or num_epoch"

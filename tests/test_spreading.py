@@ -304,6 +304,11 @@ def test_with_all_labels_there_is_nothing_to_spread_to(encoder, few, tmp_path, n
         ("linear_evaluation", ["spread.camera_key=subject"], "spread.camera_key"),
         ("linear_evaluation", ["spread.num_neighbour=0"], "spread.num_neighbour: is 0; it is 1 or more"),
         ("finetune_evaluation", ["spread.temperature=0"], "spread.temperature: is 0"),
+        (
+            "finetune_evaluation",
+            ["data.balanced=true"],
+            "data.balanced is true, but the classes of unlabelled",
+        ),
         ("finetune_evaluation", ["spread.camera_key=view"], "has no key 'view' that tells cameras apart"),
     ],
 )
