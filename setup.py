@@ -5,12 +5,14 @@ from setuptools import find_packages, setup
 setup(
     name="longskel",
     version="0.1.0",
-    description="Recognise human actions and foresee the next poses from skeleton sequences",
+    description="Recognise human actions in skeleton sequences, and predict the next poses",
+    author="LongSkel contributors",
+    license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["torchlight*", "net*", "feeder*", "processor*", "data_gen*", "tools*"]),
     py_modules=["main"],
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.7",
         "numpy>=1.26",
         "pandas>=2.1",
         "h5py>=3.10",
@@ -22,4 +24,6 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.15",
     ],
+    # tools/export.py
+    extras_require={"export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"]},
 )

@@ -2,10 +2,11 @@
 
     python data_gen/synthetic.py --out data/demo_raw
     python data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out data/demo.h5
+    python data_gen/synthetic.py --out data/demo_recording.skeleton --action 23
 
 Three cameras see every performance. Names are those of NTU (SsssCcccPpppRrrrAaaa), and so are the numbers of
 the actions and of the performers that train in xsub. A seed makes the same files with any number of
-processes.
+processes. With `--action` there is one recording: of a person who is in no data set, by the middle camera.
 """
 
 import argparse
@@ -38,9 +39,12 @@ from torchlight.files import naming
 
 MARK = "synthetic.json"
 NUM_CAMERA = 3
+MIDDLE_CAMERA = 2
 NUM_SETUP = 17
+NUM_PERFORMER = 40
 LIMITS = {
-    "num_subject": (3, 40),
+    "num_subject": (3, NUM_PERFORMER),
+    "num_action": (2, len(ACTIONS)),
     "num_replication": (1, 999),
     "seed": (0, 2**63 - 1),
     "num_worker": (1, 1024),
@@ -91,13 +95,13 @@ class Track(NamedTuple):
     body_id: np.ndarray
 
 
-def takes(num_subject: int, num_replication: int) -> list[Take]:
-    """Every action by every performer, `num_replication` times; the next performer is the partner."""
+def takes(num_subject: int, num_replication: int, num_action: int = len(ACTIONS)) -> list[Take]:
+    """The first `num_action` actions by every performer, `num_replication` times; the next performer is the partner."""
     return [
         Take(performer, performer % num_subject + 1, replication, action)
         for performer in range(1, num_subject + 1)
         for replication in range(1, num_replication + 1)
-        for action in ACTIONS
+        for action in list(ACTIONS)[:num_action]
     ]
 
 
@@ -120,7 +124,7 @@ def film(take: Take, seed: int) -> dict[str, str]:
 def _camera(setup: int, camera: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and shift (3,) from world to camera space, of a camera -45, 0 or 45 degrees aside."""
     generator = np.random.default_rng([seed, 3, setup, camera])
-    aside = np.deg2rad((camera - 2) * 45 + generator.uniform(-7, 7))
+    aside = np.deg2rad((camera - MIDDLE_CAMERA) * 45 + generator.uniform(-7, 7))
     distance, height = generator.uniform(2.7, 3.8), generator.uniform(0.8, 1.6)
     # It is tilted until what is 1 m above the floor is in the middle of the picture.
     turn = rotation(0, np.arctan2(height - 1.0, distance)) @ rotation(1, aside)
@@ -229,7 +233,14 @@ def _quaternions(matrix: np.ndarray) -> np.ndarray:
 
 
 def make(
-    out: Path, *, num_subject: int, num_replication: int, seed: int, num_worker: int, overwrite: bool
+    out: Path,
+    *,
+    num_subject: int,
+    num_replication: int,
+    num_action: int = len(ACTIONS),
+    seed: int,
+    num_worker: int,
+    overwrite: bool,
 ) -> tuple[int, int]:
     """Make a data set; the folder `out` appears when all of it is there.
 
@@ -242,13 +253,18 @@ def make(
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        todo = takes(num_subject, num_replication)
+        todo = takes(num_subject, num_replication, num_action)
         with (
             naming(out),
             closing(ordered_map(partial(_film_into, folder, seed), todo, num_worker=num_worker)) as done,
         ):
             frames = list(tqdm(done, total=len(todo), unit="take", disable=None))
-            mark = {"seed": seed, "num_subject": num_subject, "num_replication": num_replication}
+            mark = {
+                "seed": seed,
+                "num_subject": num_subject,
+                "num_replication": num_replication,
+                "num_action": num_action,
+            }
             (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="ascii")
             folder.chmod(0o755)
             _put_in_place(folder, out)
@@ -291,11 +307,45 @@ def _put_in_place(folder: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-def run(out: Path, *, num_subject: int, **options: Any) -> int:
-    """`make`, and say what was made; returns the exit status."""
-    num_file, num_frame = make(out, num_subject=num_subject, **options)
+def record(out: Path, *, action: int, seed: int, overwrite: bool) -> int:
+    """Write one recording of an action, by the middle camera; returns how many frames it has.
+
+    The person is in no data set of that seed, and so is the place.
+
+    Raises:
+        FileExistsError: `out` exists.
+    """
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists and was kept; give --overwrite to replace it")
+    stranger = NUM_PERFORMER + 1
+    files = film(Take(stranger, stranger + 1, 1, action), seed)
+    (text,) = (text for name, text in files.items() if f"C{MIDDLE_CAMERA:03d}" in name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with naming(out):
+        out.write_text(text, encoding="ascii", newline="\n")
+    return int(text.partition("\n")[0])
+
+
+def run(
+    out: Path,
+    *,
+    action: int | None,
+    num_subject: int,
+    num_action: int,
+    seed: int,
+    overwrite: bool,
+    **options: Any,
+) -> int:
+    """`make` or `record`, and say what was made; returns the exit status."""
+    if action is not None:
+        num_frame = record(out, action=action, seed=seed, overwrite=overwrite)
+        print(f"{out}: {num_frame} frames of a person who is in no data set of seed {seed}")
+        return 0
+    num_file, num_frame = make(
+        out, num_subject=num_subject, num_action=num_action, seed=seed, overwrite=overwrite, **options
+    )
     print(
-        f"{out}: {num_file} clips of {len(ACTIONS)} actions by {num_subject} performers, "
+        f"{out}: {num_file} clips of {num_action} actions by {num_subject} performers, "
         f"{num_frame / num_file:.0f} frames each on average"
     )
     return 0
@@ -306,9 +356,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; with --action a file")
+    parser.add_argument(
+        "--action",
+        type=int,
+        choices=ACTIONS,
+        metavar="N",
+        help="make one recording of this action, by NTU's number: %(choices)s",
+    )
     parser.add_argument(
         "--num_subject", type=int, default=20, help="performers, 3 to 40 (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num_action",
+        type=int,
+        default=len(ACTIONS),
+        help=f"actions, the first of {len(ACTIONS)} (default %(default)s)",
     )
     parser.add_argument(
         "--num_replication", type=int, default=1, help="times each does each action (default %(default)s)"
@@ -319,7 +382,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--num_worker", type=int, default=os.cpu_count() or 1, help="processes (default %(default)s)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a synthetic data set that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace what this command made before")
     args = parser.parse_args(argv)
     for option, (low, high) in LIMITS.items():
         if not low <= getattr(args, option) <= high:

@@ -397,23 +397,46 @@ class UnitBox(DirectStep):
 
     def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
         """See `DirectStep`."""
-        # Whole frames only: a single joint at the origin may be the one that a clip was centred on.
-        absent = (poses == 0).all((2, 3), keepdim=True)
+        absent = _absent(poses)
         of_track = send(clip, poses.device)
         track = of_track[:, None].expand(-1, poses.shape[-1])
         corner = poses.new_zeros(num_clip, poses.shape[-1])
-        seen, unseen = poses[:, : self.num_seen], absent[:, : self.num_seen]
-        low = corner.scatter_reduce(
-            0, track, seen.masked_fill(unseen, math.inf).amin((1, 2)), "amin", include_self=False
+        low, high = self._corners(poses, absent)
+        middle, factor = _to_unit(
+            corner.scatter_reduce(0, track, low, "amin", include_self=False),
+            corner.scatter_reduce(0, track, high, "amax", include_self=False),
         )
-        high = corner.scatter_reduce(
-            0, track, seen.masked_fill(unseen, -math.inf).amax((1, 2)), "amax", include_self=False
-        )
-        extent = (high - low) / 2
-        middle = torch.where(high < low, 0, (high + low) / 2)  # nobody may be seen in those frames
-        factor = torch.where(extent > 0, 1 / extent, 1)
         boxed = (poses - middle[of_track][:, None, None]) * factor[of_track][:, None, None]
         return boxed.masked_fill_(absent, 0)
+
+    def apply_dense(self, bodies: Tensor) -> Tensor:
+        """`apply` for clips of equal length (N, M, T, V, C), bodies that are absent zero."""
+        poses = bodies.flatten(0, 1)
+        absent = _absent(poses)
+        low, high = (each.unflatten(0, bodies.shape[:2]) for each in self._corners(poses, absent))
+        middle, factor = _to_unit(low.amin(1), high.amax(1))
+        boxed = (bodies - middle[:, None, None, None]) * factor[:, None, None, None]
+        return boxed.masked_fill(absent.unflatten(0, bodies.shape[:2]), 0)
+
+    def _corners(self, poses: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest and largest coordinates (B, C) of tracks (B, T, V, C) in the frames where they are."""
+        seen, unseen = poses[:, : self.num_seen], absent[:, : self.num_seen]
+        return seen.masked_fill(unseen, math.inf).amin((1, 2)), seen.masked_fill(unseen, -math.inf).amax(
+            (1, 2)
+        )
+
+
+def _absent(poses: Tensor) -> Tensor:
+    """Which frames of poses (B, T, V, C) are empty, (B, T, 1, 1) bool."""
+    # Whole frames only: a single joint at the origin may be the one that a clip was centred on.
+    return (poses == 0).all((2, 3), keepdim=True)
+
+
+def _to_unit(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """What takes boxes from `low` to `high` (N, C) to [-1, 1]: minus the middle (N, C), times the factor (N, C)."""
+    extent = (high - low) / 2
+    middle = torch.where(high < low, 0, (high + low) / 2)  # nobody may be seen in those frames
+    return middle, torch.where(extent > 0, 1 / extent, 1)
 
 
 def _present(poses: Tensor) -> Tensor:

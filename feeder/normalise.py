@@ -2,14 +2,15 @@
 
 Shapes: N clips, B tracks (present bodies), T frames of a view, V joints, C channels (x, y, z; metres).
 
-A normalisation is a function `(batch, tracks, positions, skeleton) -> poses (B, T, V, C), matrix`. The matrix
-(B, 1 or T, C, C), or None, is still to be applied to every joint: it is left to be multiplied with those of
-the augmentation. Whatever refers to a clip's first frame, or to the clip as a whole, is looked up in the rows
-and does not depend on the frames that the view takes. An absent joint (all zero) stays zero.
+A normalisation is a function `(clips, skeleton) -> poses (B, T, V, C), matrix`. The matrix (B, 1 or T, C, C), or
+None, is still to be applied to every joint: it is left to be multiplied with those of the augmentation. Whatever
+refers to a clip's first frame, or to the clip as a whole, is looked up in the clip and does not depend on the frames
+that the view takes. An absent joint (all zero) stays zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,37 @@ from feeder.sampling import whole_clip
 from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]
+# Whole frames: numbers (B, T) of a ragged batch, a slice of clips of equal length.
+Frames = Tensor | slice
+
+
+class Clips(Protocol):
+    """Clips in the frames of a view, by what normalisations ask of them."""
+
+    @property
+    def num_channel(self) -> int:
+        """C."""
+
+    def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
+        """Poses (B, T, V, C), which may be changed in place.
+
+        origin: of whole frames (B, 1 or T, C), to which poses then are relative; absent joints stay zero.
+        """
+
+    def centred_poses(self, joint: int) -> Tensor:
+        """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints, too."""
+
+    def first_body(self, frame: Frames, joint: int) -> Tensor:
+        """Where a joint of the first body of each track's clip is in whole frames: (B, T, C)."""
+
+    def first_pose(self, joint: int) -> Tensor:
+        """First body's pose in its first frame where a joint is there, or in frame 0: (N, V, C)."""
+
+    def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
+        """One channel of K joints over the whole clip in T frames: (B, T, K)."""
+
+    def of_tracks(self, values: Tensor) -> Tensor:
+        """Values (N, ...) of clips, for each of their tracks: (B, ...)."""
 
 
 @dataclass(frozen=True)
@@ -28,43 +60,92 @@ class Normalisation:
     looks_past: whether what becomes of a frame depends on later ones.
     """
 
-    apply: Callable[[RaggedBatch, Tracks, Tensor, Skeleton], Normalised]
+    of: Callable[[Clips, Skeleton], Normalised]
     needs: tuple[str, ...] = ()
     looks_past: bool = False
 
+    def apply(self, batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
+        """Normalised poses of tracks at positions (N, T)."""
+        return self.of(RaggedClips(batch, tracks, positions), skeleton)
 
-def none(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
+
+@dataclass(frozen=True)
+class RaggedClips:
+    """`Clips` of any lengths: tracks of a batch, at positions (N, T)."""
+
+    batch: RaggedBatch
+    tracks: Tracks
+    positions: Tensor
+
+    @property
+    def num_channel(self) -> int:
+        """C."""
+        return self.batch.rows.shape[-1]
+
+    def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
+        """See `Clips`."""
+        if origin is None:
+            return self.batch.poses(self.tracks, self.positions)
+
+        def adjust(poses: Tensor, frame: Tensor) -> Tensor:
+            return _subtract(poses, origin(frame))
+
+        return self.batch.poses(self.tracks, self.positions, adjust=adjust)
+
+    def centred_poses(self, joint: int) -> Tensor:
+        """See `Clips`."""
+        poses = self.poses()
+        for plane in poses.unbind(-1):  # a row of joints at a time, not three channels
+            plane -= plane[..., joint, None].clone()
+        return poses
+
+    def first_body(self, frame: Frames, joint: int) -> Tensor:
+        """See `Clips`."""
+        assert isinstance(frame, Tensor)
+        first = Tracks(self.tracks.clip, torch.zeros_like(self.tracks.body))
+        return self.batch.pick(self.batch.row(first, frame), self._channels(joint))
+
+    def first_pose(self, joint: int) -> Tensor:
+        """See `Clips`."""
+        batch = self.batch
+        frame = torch.arange(int(batch.num_frame.max())).minimum(batch.num_frame[:, None] - 1)
+        row = batch.send(batch.start[:, None] + frame)
+        first = first_seen(batch.pick(row, self._channels(joint)))
+        return batch.rows[row.gather(1, first[:, None])[:, 0]]
+
+    def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
+        """See `Clips`."""
+        positions = whole_clip(self.batch.num_frame, self.positions.shape[1])
+        return self.batch.coordinates(self.tracks, positions, joints=joints, channel=channel)
+
+    def of_tracks(self, values: Tensor) -> Tensor:
+        """See `Clips`."""
+        return values[self.batch.send(self.tracks.clip)]
+
+    def _channels(self, joint: int) -> list[tuple[int, int]]:
+        return [(joint, channel) for channel in range(self.num_channel)]
+
+
+def none(clips: Clips, skeleton: Skeleton) -> Normalised:
     """Camera space, as recorded."""
-    return batch.poses(tracks, positions), None
+    return clips.poses(), None
 
 
-def center_first_frame(
-    batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton
-) -> Normalised:
+def center_first_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
     """Relative to the spine joint of the first body, in the first frame where it is not empty (CTR-GCN)."""
-    origin = _first_pose(batch, skeleton)[batch.send(tracks.clip), skeleton.spine]
-
-    def adjust(poses: Tensor, frame: Tensor) -> Tensor:
-        return _subtract(poses, origin[:, None])
-
-    return batch.poses(tracks, positions, adjust=adjust), None
+    origin = clips.of_tracks(clips.first_pose(skeleton.spine)[:, skeleton.spine])[:, None]
+    return clips.poses(lambda frame: origin), None
 
 
-def center_per_frame(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
+def center_per_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
     """Relative to the spine joint of the first body in every frame; bodies keep their places to each other.
 
     Where the first body is empty, the others stay as they are (as in AS-GCN's code).
     """
-    first_body = Tracks(tracks.clip, torch.zeros_like(tracks.body))
-
-    def adjust(poses: Tensor, frame: Tensor) -> Tensor:
-        origin = batch.pick(batch.row(first_body, frame), _channels(batch, skeleton.spine))
-        return _subtract(poses, origin)
-
-    return batch.poses(tracks, positions, adjust=adjust), None
+    return clips.poses(lambda frame: clips.first_body(frame, skeleton.spine)), None
 
 
-def align_torso(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
+def align_torso(clips: Clips, skeleton: Skeleton) -> Normalised:
     """`center_per_frame`, then one turn per clip (AS-GCN's and 2s-AGCN's pre-normalisation).
 
     Of the first body's first frame that is not empty, the torso (lower to upper joint) is turned to z by the
@@ -73,18 +154,18 @@ def align_torso(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton:
     """
     assert skeleton.torso is not None
     assert skeleton.shoulders is not None
-    _check_three(batch, "align_torso")
-    poses, _ = center_per_frame(batch, tracks, positions, skeleton)
-    pose = _first_pose(batch, skeleton)
+    _check_three(clips, "align_torso")
+    poses, _ = center_per_frame(clips, skeleton)
+    pose = clips.first_pose(skeleton.spine)
     lower, upper = skeleton.torso
     right, left = skeleton.shoulders
     upright = _shortest_turn(pose[:, upper] - pose[:, lower], constant((0, 0, 1), pose.dtype, pose.device))
     line = (upright @ (pose[:, right] - pose[:, left])[..., None])[..., 0]
     turn = _shortest_turn(line, constant((1, 0, 0), pose.dtype, pose.device)) @ upright
-    return poses, turn[batch.send(tracks.clip)][:, None]
+    return poses, clips.of_tracks(turn)[:, None]
 
 
-def align_shoulders(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
+def align_shoulders(clips: Clips, skeleton: Skeleton) -> Normalised:
     """Relative to the centre joint of each body and frame, each frame turned about y (AimCLR's 50 frames).
 
     The turn takes the z part from the line of the shoulders (left to right). As in AimCLR's code, with which
@@ -93,31 +174,35 @@ def align_shoulders(batch: RaggedBatch, tracks: Tracks, positions: Tensor, skele
     point the other way in z than the clip's keeps a z part.
     """
     assert skeleton.shoulders is not None
-    _check_three(batch, "align_shoulders")
-    poses = batch.poses(tracks, positions)
-    for plane in poses.unbind(-1):  # a row of joints at a time, not three channels
-        plane -= plane[..., skeleton.centre, None].clone()
+    _check_three(clips, "align_shoulders")
+    poses = clips.centred_poses(skeleton.centre)
     right, left = skeleton.shoulders
     line = poses[:, :, right] - poses[:, :, left]
-    cos = line[..., 0] / (torch.hypot(line[..., 0], line[..., 2]) + 1e-4)
+    cos = line[..., 0] / (_hypot(line[..., 0], line[..., 2]) + 1e-4)
     sin = (1 - cos.square()).sqrt()
-    whole = whole_clip(batch.num_frame, poses.shape[1])
-    depth = batch.coordinates(tracks, whole, joints=skeleton.shoulders, channel=2)
+    depth = clips.whole_clip(skeleton.shoulders, channel=2)
     sense = (depth[..., 0] - depth[..., 1]).sum(1, keepdim=True)
     sin = torch.where(sense >= 0, -sin, sin)
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turn = torch.stack((cos, zero, -sin, zero, one, zero, sin, zero, cos), -1)
-    return poses, turn.view(*cos.shape, 3, 3)
+    return poses, turn.unflatten(-1, (3, 3))
 
 
-def _channels(batch: RaggedBatch, joint: int) -> list[tuple[int, int]]:
-    return [(joint, channel) for channel in range(batch.rows.shape[-1])]
+def first_seen(joint: Tensor) -> Tensor:
+    """The first frame in which a joint (N, T, C) is there, 0 if there is none: (N,) int64."""
+    # argmax gives the first of equals.
+    return (joint != 0).any(-1).byte().argmax(1)
 
 
-def _check_three(batch: RaggedBatch, name: str) -> None:
-    if batch.rows.shape[-1] != 3:
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    # ONNX has no such operation.
+    return (x.square() + y.square()).sqrt() if torch.compiler.is_compiling() else torch.hypot(x, y)
+
+
+def _check_three(clips: Clips, name: str) -> None:
+    if clips.num_channel != 3:
         raise ValueError(
-            f"normalise: {name} turns (x, y, z), but the clips have {batch.rows.shape[-1]} channels; "
+            f"normalise: {name} turns (x, y, z), but the clips have {clips.num_channel} channels; "
             "choose one that only centres, or none"
         )
 
@@ -129,16 +214,6 @@ def _subtract(poses: Tensor, origin: Tensor) -> Tensor:
     for channel, plane in enumerate(planes):
         plane.addcmul_(present, origin[..., channel, None], value=-1)
     return poses
-
-
-def _first_pose(batch: RaggedBatch, skeleton: Skeleton) -> Tensor:
-    """First body's pose in its first frame that is not empty; frame 0 if all are: (N, V, C)."""
-    frame = torch.arange(int(batch.num_frame.max())).minimum(batch.num_frame[:, None] - 1)
-    row = batch.send(batch.start[:, None] + frame)
-    seen = (batch.pick(row, _channels(batch, skeleton.spine)) != 0).any(-1)
-    # argmax gives the first of equals.
-    first = seen.byte().argmax(1, keepdim=True)
-    return batch.rows[row.gather(1, first)[:, 0]]
 
 
 def _shortest_turn(line: Tensor, axis: Tensor) -> Tensor:
@@ -154,7 +229,7 @@ def _shortest_turn(line: Tensor, axis: Tensor) -> Tensor:
     sin = torch.where(turnable, normal.norm(dim=-1) / length, 0.0)[:, None, None]
     k = normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     eye = torch.eye(3, dtype=line.dtype, device=line.device)
-    skew = torch.linalg.cross(eye.expand(len(k), 3, 3), k[:, None].expand(-1, 3, 3))
+    skew = torch.linalg.cross(eye.expand(k.shape[0], 3, 3), k[:, None].expand(-1, 3, 3))
     return cos * eye + sin * skew + (1 - cos) * k[:, :, None] * k[:, None]
 
 

@@ -20,9 +20,15 @@ def send(table: Tensor, device: torch.device) -> Tensor:
     return (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
 
 
-@lru_cache(maxsize=256)
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, sent once; not to be changed."""
+    # What torch.export makes has no values, and is of no use afterwards.
+    make = torch.tensor if torch.compiler.is_compiling() else _sent_once
+    return make(values, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=256)
+def _sent_once(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)
 
 

@@ -39,6 +39,7 @@ from net.utils.gcn import (
     normalise_rows,
 )
 from net.utils.graph import Graph
+from net.utils.tracing import is_empty
 
 # Width in units of hidden_channels, and stride, of the nine blocks of the encoder.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
@@ -175,7 +176,7 @@ class Model(Backbone, MultiTask):
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
         bodies, present = self._split(x)
-        return BodyMaps(self.maps(bodies, self.infer(bodies)), len(x), present)
+        return BodyMaps(self.maps(bodies, self.infer(bodies)), x.shape[0], present)
 
     def own_losses(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
         """See `Backbone`."""
@@ -185,7 +186,7 @@ class Model(Backbone, MultiTask):
         """See `Backbone`."""
         bodies, present = self._split(x)
         links, losses = self._learn_links(bodies, wanted)
-        return BodyMaps(self.maps(bodies, links), len(x), present), losses
+        return BodyMaps(self.maps(bodies, links), x.shape[0], present), losses
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """See `MultiTask`."""
@@ -205,7 +206,7 @@ class Model(Backbone, MultiTask):
                 if len(bodies)
                 else nothing(self)
             )
-        pooled = BodyMaps(maps, len(x), present).pool()
+        pooled = BodyMaps(maps, x.shape[0], present).pool()
         return Taught(losses, self.apply_head(pooled) if CROSS_ENTROPY in wanted else None)
 
     def forecast(self, x: Tensor) -> Tensor:
@@ -213,7 +214,7 @@ class Model(Backbone, MultiTask):
         bodies, present = self._split(x)
         links = self.infer(bodies)
         predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1])
-        return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
+        return place_bodies(predicted, x.shape[0], present).permute(0, 4, 2, 3, 1)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
@@ -221,7 +222,7 @@ class Model(Backbone, MultiTask):
     def _learn_links(self, bodies: Tensor, wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Actional links (B, L, V, V) of bodies (B, T, V, C), and those of their losses that are wanted."""
         names = [name for name in self.OWN_LOSSES if name in wanted]
-        if len(bodies) == 0:
+        if is_empty(bodies):
             return self.infer(bodies), dict.fromkeys(names, nothing(self.links))
         seen = self.link_frames(bodies)
         links = self.links(seen)
@@ -243,7 +244,7 @@ class Model(Backbone, MultiTask):
 
     def infer(self, bodies: Tensor) -> Tensor:
         """Actional links of bodies (B, T, V, C): (B, L, V, V)."""
-        if len(bodies) == 0:  # batch norms refuse an empty batch
+        if is_empty(bodies):
             num_joint = bodies.shape[2]
             return bodies.new_zeros(0, self.links.num_link, num_joint, num_joint)
         return self._usable(self.links(self.link_frames(bodies)))
@@ -251,12 +252,12 @@ class Model(Backbone, MultiTask):
     def maps(self, bodies: Tensor, links: Tensor) -> Tensor:
         """Feature maps of bodies (B, T, V, C) with actional links (B, L, V, V): (B, D, ceil(T / 4), V)."""
         frames, num_joint = bodies.shape[1:3]
-        if len(bodies) == 0:  # batch norms refuse an empty batch
+        if is_empty(bodies):
             return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
         y = normalise_rows(self.data_bn, bodies).permute(0, 3, 1, 2)
-        for index, importance in enumerate(self.edge_importance):
+        for index in range(len(BLOCKS)):
             block = self.get_submodule(f"class_layer_{index}")
-            y = block(y, self.A * importance, self.link_weight * links)
+            y = block(y, self.A * self.edge_importance[index], self.link_weight * links)
         return y
 
     def predict(self, maps: Tensor, links: Tensor, last: Tensor) -> Tensor:
@@ -264,7 +265,7 @@ class Model(Backbone, MultiTask):
 
         290 frames shrink to one on the way. Shorter clips are filled up with zeros; of longer ones the mean is taken.
         """
-        if len(maps) == 0:  # batch norms refuse an empty batch
+        if is_empty(maps):
             return maps.new_zeros(0, self.num_predict, *last.shape[1:])
         weighted = self.link_weight * links
         y = maps

@@ -5,6 +5,7 @@ that joints are compared in, D channels of the feature. Feature maps (B, C, T, V
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from net.utils.backbone import Backbone, BodyMaps
 from net.utils.gcn import StridedPointwiseConv, normalise_rows
 from net.utils.graph import Graph
+from net.utils.tracing import is_traced
 
 # Width in units of base_channels, and stride, of the ten blocks.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
@@ -91,7 +93,7 @@ class Model(Backbone):
         y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         for number in range(1, len(BLOCKS) + 1):
             y = self.get_submodule(f"l{number}")(y)
-        return BodyMaps(y, len(x))
+        return BodyMaps(y, x.shape[0])
 
 
 class Block(nn.Module):
@@ -174,7 +176,7 @@ class RefinedGraphConv(nn.Module):
         relation = torch.tanh(query[..., None] - key[..., None, :]).flatten(3)  # (B, K, R, V * V)
         # One product gives alpha (W r + b) + PA: PA and a row of ones are two more channels to combine.
         weight, bias = self._stacked("conv4")  # (K, C', R, 1, 1), (K, C')
-        shared = self.PA.flatten(1)[:, None].expand(len(x), -1, -1, -1)
+        shared = self.PA.flatten(1)[:, None].expand(x.shape[0], -1, -1, -1)
         rows = torch.cat([relation, shared, torch.ones_like(shared)], 2)  # (B, K, R + 2, V * V)
         bias = bias[..., None] * self.alpha
         columns = torch.cat(
@@ -217,9 +219,20 @@ class MultiScaleTemporalConv(nn.Module):
         branches = [cast(nn.Sequential, branch) for branch in self.branches]
         firsts = [cast(nn.Conv2d, branch[0]) for branch in branches]
         weight, bias = (torch.cat([getattr(conv, name) for conv in firsts]) for name in ("weight", "bias"))
-        *parts, last = _Split.apply(F.conv2d(x, weight, bias), NUM_BRANCH)
+        *parts, last = _split(F.conv2d(x, weight, bias), NUM_BRANCH)
         parts.append(last[:, :, :: self.stride].contiguous(memory_format=torch.channels_last))
-        return _Concatenate.apply(*(branch[1:](part) for branch, part in zip(branches, parts, strict=True)))
+        return _concatenate(branch[1:](part) for branch, part in zip(branches, parts, strict=True))
+
+
+def _split(x: Tensor, count: int) -> Sequence[Tensor]:
+    """Equal parts of the channels."""
+    # A trace would hold a call of Python, which no other program can make.
+    return x.chunk(count, 1) if is_traced() else _Split.apply(x, count)
+
+
+def _concatenate(parts: Iterable[Tensor]) -> Tensor:
+    """Parts of equal channels end to end."""
+    return torch.cat(tuple(parts), 1) if is_traced() else _Concatenate.apply(*parts)
 
 
 class _Split(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from net.loss import at_least_float32
 from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
+from net.utils.tracing import is_empty
 
 
 def body_poses(clips: Tensor, rows: Tensor | None) -> Tensor:
@@ -141,7 +142,7 @@ class FutureDecoder(nn.Module):
     def forward(self, maps: Tensor, bodies: Tensor) -> Tensor:
         """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C)."""
         last = bodies[:, -1]
-        if len(bodies) == 0:  # batch norms refuse an empty batch
+        if is_empty(bodies):
             return bodies.new_zeros(0, self.num_predict, *bodies.shape[2:])
         # Of a clip with fewer frames the first stands for those before it.
         frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)

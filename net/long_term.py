@@ -22,6 +22,7 @@ from net.loss import at_least_float32, similarity, supervised_contrast
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
 from net.temporal_signals import MemoryQueue, TemporalSignals, embed
 from net.utils.backbone import Backbone, BodyMaps, place_bodies, present_bodies, rows_of
+from net.utils.tracing import is_traced
 
 
 class LongTerm(MultiTask):
@@ -122,10 +123,13 @@ class LongTerm(MultiTask):
     def forecast(self, x: Tensor) -> Tensor:
         """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
         present = present_bodies(x)
-        rows = rows_of(present)
         maps = self.encoder.encode(x)
-        predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows))
-        return place_bodies(predicted, len(x), present).permute(0, 4, 2, 3, 1)
+        if is_traced():  # all bodies; those that are absent stay where they are, at 0
+            predicted = self.decoder(maps.maps, body_poses(x, None))
+        else:
+            rows = rows_of(present)
+            predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows))
+        return place_bodies(predicted, x.shape[0], present).permute(0, 4, 2, 3, 1)
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """See `MultiTask`; the second view must show the frames of the first."""

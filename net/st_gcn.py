@@ -21,6 +21,7 @@ from net.utils.gcn import (
     normalise_rows,
 )
 from net.utils.graph import Graph
+from net.utils.tracing import is_empty
 
 # Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1))
@@ -105,12 +106,12 @@ class Model(Backbone):
     def encode(self, x: Tensor) -> BodyMaps:
         """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
         bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
-        return BodyMaps(self._encode(bodies), len(x), present)
+        return BodyMaps(self._encode(bodies), x.shape[0], present)
 
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
         frames, num_joint = bodies.shape[1:3]
-        if len(bodies) == 0:  # batch norms refuse an empty batch
+        if is_empty(bodies):
             return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
         y = normalise_rows(self.data_bn, bodies).permute(0, 3, 1, 2)
         for index, block in enumerate(self.st_gcn_networks):

@@ -26,6 +26,7 @@ NEAR_CHANCE = 0.1
 class ClassificationConfig(TrainViewConfig):
     """Keys of processors that train on labels, beside the shared ones."""
 
+    # share of the label that is spread over all classes
     label_smoothing: float = 0.0
 
 

@@ -14,24 +14,33 @@ from torchlight.build import Problem
 class DataConfig:
     """Which clips. The fields are the arguments of `open_source`, `feeder.feeder.Feeder` and `feeder.loader.Loader`."""
 
+    # prepared file, or folder of arrays
     path: str = MISSING
+    # name of the joints' layout, or a YAML file that describes it
     layout: str = MISSING
+    # number of classes; where there is a label map, of its targets
     num_class: int = MISSING
+    # bodies of a clip that are used; further ones are left out
     num_body: int = 2
-    # validation part, drawn from the training clips; 0 trains on all of them
+    # share of the training clips that is held out for validation; 0 trains on all of them
     val_fraction: float = 0.1
+    # what is held out whole: a key of the data (`subject`, `sequence`); `random` holds out single clips
     val_by: str = "subject"
+    # seed that draws the validation part
     val_seed: int = 0
-    # labelled part of the training clips
+    # share of each class's labels that is used, in the validation part too; above 0, up to 1
     label_fraction: float = 1.0
+    # seed that draws the labelled clips
     label_seed: int = 0
+    # CSV or YAML file that maps the data's classes to others
     label_map: str | None = None
     # an epoch has equally many training clips of each class, so that rare classes are learnt, too
     balanced: bool = False
-    # of arrays of other projects: the number of the first class; null for 0, and labels from 1 are refused
+    # for arrays of other projects: number of the first class; null: 0, and labels from 1 are refused
     first_label: int | None = None
-    # where the frames are held; workers read only when nothing is held
+    # where the frames are kept: on the training device, in main memory, or on disk, read by workers
     cache: Literal["device", "memory", "none"] = "device"
+    # processes that read the clips; only with `cache: none`
     num_worker: int = 0
 
 
@@ -39,10 +48,13 @@ class DataConfig:
 class ViewConfig:
     """How a clip becomes a network's input; see `feeder.views.View`. The stream is a key of the run."""
 
+    # steps in time, in order; see the table of steps
     sampling: list[Any] = MISSING
+    # what the coordinates are relative to; see the table of normalisations
     normalise: str = "none"
+    # steps in space, in order; see the table of steps
     augment: list[Any] = field(default_factory=list)
-    # of a view beside others: take the frames that the first one takes, by the same sampling
+    # for a view beside others: use the frames that the first view draws; its sampling must be equal
     same_frames: bool = False
 
 
@@ -50,15 +62,25 @@ class ViewConfig:
 class OptimConfig:
     """Optimizer and learning-rate schedule; see `processor.optim`."""
 
+    # SGD, or AdamW, which has no use for `momentum` and `nesterov`
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    # learning rate after the warm-up
     lr: float = 0.1
+    # weight decay of all parameters
     weight_decay: float = 1e-4
+    # momentum of `sgd`
     momentum: float = 0.9
+    # Nesterov momentum for `sgd`
     nesterov: bool = True
+    # how the learning rate falls: at the epochs of `step`, along a cosine, or not at all
     schedule: Literal["step", "cosine", "constant"] = "cosine"
+    # epochs after which the `step` schedule multiplies the rate by `gamma`
     step: list[int] = field(default_factory=list)
+    # factor of the `step` schedule
     gamma: float = 0.1
+    # epochs in which the rate rises linearly from 0; a fraction is allowed
     warmup_epoch: float = 0
+    # factor on `lr` at the end of the `cosine` schedule
     min_factor: float = 0.0
     # largest gradient norm; null leaves gradients alone
     grad_clip: float | None = None
@@ -68,34 +90,53 @@ class OptimConfig:
 class ProcessorConfig:
     """Keys shared by all processors."""
 
+    # folder of the run's files
     work_dir: str = MISSING
+    # split of the data, such as `xsub` or `xview`
     benchmark: str = MISSING
+    # what of the skeleton is the input: joints, bones, or the movement of either
     stream: Literal["joint", "bone", "motion", "bone_motion"] = "joint"
+    # which clips
     data: DataConfig = field(default_factory=DataConfig)
+    # class path of the network, such as `net.st_gcn.Model`
     model: str = MISSING
+    # arguments of the network's constructor
     model_args: dict[str, Any] = field(default_factory=dict)
+    # weights to start from, or to test
     weights: str | None = None
+    # weights that are not loaded: names, with all below them (`head`), or patterns
     ignore_weights: list[str] = field(default_factory=list)
 
+    # how a test or validation clip is shown
     test_view: ViewConfig = field(default_factory=ViewConfig)
+    # clips of a training step, in each process
     batch_size: int = 64
+    # clips of a step of evaluation
     test_batch_size: int = 256
-    # views of a test clip that are averaged; more than one makes sense where test_view draws at random
+    # views of a test clip whose scores are averaged; more than one is of use where `test_view` draws at random
     test_repeat: int = 1
+    # epochs of the whole run
     num_epoch: int = MISSING
-    # an epoch passes at least so many training clips; fewer clips than that come several times
+    # clips that an epoch has at least; where there are fewer, they are repeated
     min_epoch_clip: int = 0
+    # optimizer and learning rate
     optim: OptimConfig = field(default_factory=OptimConfig)
 
-    # which epoch's weights are kept: the best on the validation part, the last, or (for comparison with
-    # published figures only) the best on the test part
+    # whose best epoch is kept: the validation part's; `last` keeps the last epoch; `test` is for comparison only
     select: Literal["val", "last", "test"] = "val"
+    # epochs between two evaluations of the validation part
     eval_interval: int = 1
+    # seed of weights, batches and views
     seed: int = 0
+    # `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, …
     device: str = "auto"
+    # arithmetic of the network; views are made in float32 in any case
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    # run the network through `torch.compile`
     compile: bool = False
+    # write TensorBoard's event files
     tensorboard: bool = True
+    # two epochs of two batches, into `work_dir/debug`; `--debug` sets it
     debug: bool = False
 
 
@@ -103,6 +144,7 @@ class ProcessorConfig:
 class TrainViewConfig(ProcessorConfig):
     """Keys of processors that see a training clip in one view, or one before others, beside the shared ones."""
 
+    # how a training clip is shown
     train_view: ViewConfig = field(default_factory=ViewConfig)
 
 

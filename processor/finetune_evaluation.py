@@ -20,11 +20,11 @@ from torchlight.build import Problem
 class FinetuneConfig(ClassificationConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `finetune_evaluation` beside those of `recognition`."""
 
-    # learning rate of a pre-trained encoder; null, and without weights: as the head's, optim.lr
+    # learning rate of a pre-trained encoder; null, or without `weights`: that of the head, `optim.lr`
     encoder_lr: float | None = None
-    # in a test: a file whose head takes the place of that in `weights`, as some are published without their encoder
+    # for `--phase test`: file of a head that was published without its encoder, which `weights` then gives
     head_weights: str | None = None
-    # the encoder stays as it is, in eval mode, and the head alone learns
+    # train the head alone; the encoder stays as it is, in eval mode
     freeze: bool = False
 
 

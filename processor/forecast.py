@@ -54,6 +54,25 @@ def roll_out(forecast: Callable[[Tensor], Tensor], seen: Tensor, count: int) -> 
     return frames[:, :, num_frame : num_frame + count]
 
 
+def as_recorded(moved: Tensor, normalised: Tensor, turn: Tensor | None, last: Tensor) -> Tensor:
+    """Poses (B, P, V, C) in the recording's coordinates, from predicted ones (B, P, V, C) in those of a view.
+
+    What normalisation did to the last frame seen is undone. A joint that is not there in it has zeros.
+
+    Args:
+        moved: what was predicted.
+        normalised: the last frame seen, (B, V, C), in the coordinates of the view.
+        turn: (B, C, C), which normalisation turned that frame by; None if it did not.
+        last: that frame, (B, V, C), as recorded.
+    """
+    if turn is not None:  # the inverse of a rotation is its transpose, here applied to rows
+        moved, normalised = moved @ turn[:, None], normalised @ turn
+    there = (last != 0).any(-1, keepdim=True)
+    # Where the origin of the view is in the recording: by all joints, since each alone is rounded.
+    origin = ((last - normalised) * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+    return (moved + origin[:, None]) * there[:, None]
+
+
 def total_error(predicted: Tensor, future: Tensor, scored: Tensor) -> Tensor:
     """Sum of the distances in mm at each horizon, (N, P), of joints (N, M, P, V, C) that are `scored` (N, M, P, V)."""
     return ((predicted - future).norm(dim=-1) * scored).sum((1, 3)) * MILLIMETRES

@@ -25,9 +25,9 @@ KNN_RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"
 class KnnConfig(ProcessorConfig, WhitenConfig):
     """Keys of `knn_evaluation` beside the shared ones."""
 
-    # neighbours that vote
+    # nearest neighbours that vote
     knn_k: int = 1
-    # nothing is trained
+    # of no use here: nothing is trained
     num_epoch: int = 1
 
 

@@ -18,7 +18,7 @@ from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 class LinearConfig(ClassificationConfig, SemiSupervisedConfig, WhitenConfig):
     """Keys of `linear_evaluation` beside those of `recognition`."""
 
-    # views of a training clip whose features are made; more than one makes sense where train_view draws at random
+    # views of a training clip whose features are made; more than one is of use where `train_view` draws at random
     train_repeat: int = 1
 
 

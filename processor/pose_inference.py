@@ -16,7 +16,7 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.future import beside_first
 from net.multi_task import MultiTask
-from processor.forecast import roll_out
+from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
 from processor.teaching import MOVING_ORIGIN
 from processor.trained import Trained, load_trained
@@ -83,10 +83,8 @@ class PosePredictor:
         bodies = batch.tracks(len(tracks))
         positions = torch.arange(num_frame - self.observe, num_frame, dtype=torch.float64)[None]
         seen, matrix = NORMALISE[self._view.normalise].apply(batch, bodies, positions, self.skeleton)
-        turn = _last_turn(matrix, len(tracks), seen)
         if matrix is not None:
-            seen = torch.einsum("btij,btvj->btvi", matrix.expand(-1, self.observe, -1, -1), seen)
-        origin = _origin(last.to(device), seen[:, -1], turn)
+            seen = seen @ matrix.mT
         x = place(seen, bodies, num_clip=1, num_body=len(tracks)).permute(0, 4, 2, 3, 1)
         if self._view.normalise in MOVING_ORIGIN:
             x = beside_first(x, self.observe - 1)
@@ -94,20 +92,6 @@ class PosePredictor:
         assert isinstance(model, MultiTask)
         future = roll_out(model.forecast, x, self.predict if count is None else count)
         moved = future[0].permute(3, 1, 2, 0)  # (M, P, V, C)
-        poses = torch.einsum("bji,bpvj->bpvi", turn, moved) + origin[:, None, None]
-        there = (last != 0).any(-1).to(device) & (x[0, :, -1] != 0).any(0).any(0)[:, None]
-        return (poses * there[:, None, :, None]).cpu().numpy()
-
-
-def _last_turn(matrix: Tensor | None, num_body: int, like: Tensor) -> Tensor:
-    """The matrix (M, C, C) that normalisation applies to the last frame."""
-    if matrix is None:
-        return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device).expand(num_body, -1, -1)
-    return matrix[:, -1]
-
-
-def _origin(last: Tensor, normalised: Tensor, turn: Tensor) -> Tensor:
-    """Where the origin of normalised poses (M, V, C) is in the recording, (M, C), by the recorded ones (M, V, C)."""
-    there = (last != 0).any(-1, keepdim=True)
-    back = torch.einsum("bji,bvj->bvi", turn, normalised)
-    return ((last - back) * there).sum(1) / there.sum(1).clamp(min=1)
+        turn = None if matrix is None else matrix[:, -1]
+        goes_on = (x[0, :, -1] != 0).any(0).any(0)[:, None, None]
+        return as_recorded(moved, seen[:, -1], turn, last.to(device) * goes_on).cpu().numpy()

@@ -46,13 +46,13 @@ ROUNDING = 1e-6
 class PredictionConfig(PairConfig):
     """Keys of `prediction` beside the shared ones."""
 
-    # frames that are seen, and frames that are then predicted in a test: more than the network gives at once follow
-    # from those predicted before
+    # frames that the network sees
     observe: int = 20
+    # frames that a test predicts; beyond those of one call the network goes on from its own
     predict: int = 10
-    # frames after which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
+    # frames at which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
     horizon: list[int] = field(default_factory=list)
-    # clips with fewer frames than a view has: left out, or repeated from their start until they are long enough
+    # clips that are too short for a view: left out, or repeated from their start until they are long enough
     short: Literal["leave_out", "repeat"] = "leave_out"
 
 

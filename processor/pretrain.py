@@ -30,13 +30,13 @@ COLLAPSED = 0.1
 class PretrainConfig(TeachingConfig):
     """Keys of `pretrain` beside the shared ones."""
 
-    # a `SelfSupervised` method, or a `MultiTask` whose schedule names losses that need no labels, around `model`
+    # class path of the self-supervised method around `model`, such as `net.aimclr.AimCLR`
     method: str = MISSING
-    # what the method sees of a clip, in its order; those beyond what it takes are not made
+    # views of a clip, in the method's order; those that the method does not use are not made
     views: list[ViewConfig] = field(default_factory=list)
-    # neighbours whose labels judge the encoder
+    # nearest neighbours whose labels evaluate the encoder
     knn_k: int = 1
-    # labels choose nothing unless they are asked to
+    # which epoch is kept; `last`, the default, uses no labels
     select: Literal["val", "last", "test"] = "last"
 
 

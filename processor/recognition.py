@@ -22,7 +22,7 @@ from torchlight.build import Problem
 class RecognitionConfig(PairConfig, ClassificationConfig):
     """Keys of `recognition` beside the shared ones."""
 
-    # shares of a test clip after which its action is to be told: [0.1, 0.2, ...] gives a table and a curve
+    # shares of a test clip after which it is classified, such as [0.1, 0.2, 0.5, 1.0]; gives a table and a curve
     observe_ratio: list[float] = field(default_factory=list)
 
 

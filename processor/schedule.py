@@ -16,12 +16,13 @@ from torchlight.build import Problem, nearest
 class PhaseConfig:
     """A phase; its learning-rate schedule runs over its own epochs."""
 
+    # name of the phase in messages
     name: str = MISSING
-    # null: all epochs that are left, for one phase at the most
+    # epochs of the phase; null in one phase: all that are left
     num_epoch: int | None = None
-    # weight of each loss that counts
+    # weight of each loss; a loss without a weight is not computed
     losses: dict[str, float] = field(default_factory=dict)
-    # null: the run's
+    # optimizer of the phase, in place of the run's; keys that it leaves out have their defaults
     optim: OptimConfig | None = None
 
 

@@ -19,11 +19,13 @@ from processor.config import Range
 class SpreadConfig:
     """How labels spread; see `spread_labels`."""
 
+    # nearest neighbours that each clip is linked to
     num_neighbour: int = 20
+    # temperature of the links: similarities are divided by it
     temperature: float = 0.05
+    # share of a clip's label that comes from its neighbours in each round; above 0, up to 0.99
     alpha: float = 0.9
-    # the data's key that tells cameras apart (`camera` of NTU, `view` of NW-UCLA): what several recorded at
-    # once is tied, too; null: clips are compared by their features alone
+    # the data's key of the camera: links clips of one performance by several cameras, too; null: by features alone
     camera_key: Literal["camera", "view"] | None = None
 
 
@@ -31,7 +33,7 @@ class SpreadConfig:
 class SemiSupervisedConfig:
     """A key of what learns from few labels."""
 
-    # unlabelled training clips learn along, by labels spread to them, but from scratch; null: labelled ones alone do
+    # train on unlabelled clips too, with propagated labels; null: on labelled ones alone; ignored without `weights`
     spread: SpreadConfig | None = None
 
 

@@ -30,12 +30,13 @@ MOVING_ORIGIN = ("center_per_frame", "align_torso")
 class TeachingConfig(ProcessorConfig):
     """Keys of processors that train networks of several losses, beside the shared ones."""
 
-    # what is built around the model, such as net.long_term.LongTerm; null: the model alone
+    # class path of the method around `model`, such as `net.long_term.LongTerm`; null: the model alone
     method: str | None = None
+    # arguments of the method's constructor
     method_args: dict[str, Any] = field(default_factory=dict)
-    # which losses count when; empty: one phase with the processor's own
+    # phases of the run, with the losses of each; empty: one phase with the processor's own loss
     schedule: list[PhaseConfig] = field(default_factory=list)
-    # losses that count in no phase, to see what they are worth; a phase of these alone is skipped
+    # losses that are left out of all phases; a phase that has no other loss is skipped
     without: list[str] = field(default_factory=list)
 
     def network(self) -> tuple[str, dict[str, Any]]:
@@ -228,7 +229,7 @@ class Teaching(Processor):
 class PairConfig(TeachingConfig, TrainViewConfig):
     """Keys of processors that show a training clip once, or twice to methods that compare, beside `TeachingConfig`."""
 
-    # a second view, for methods that compare two; with `same_frames` it shows those of train_view
+    # second view of a training clip, for losses that compare two; it needs `same_frames: true`
     key_view: ViewConfig | None = None
 
 

@@ -135,6 +135,18 @@ def load_trained(
     )
 
 
+def read_class_names(path: Path | None) -> list[str] | None:
+    """Names in a text file, a line each; None where there is no file to read.
+
+    Raises:
+        OSError, ValueError: it cannot be read as text.
+    """
+    if path is None:
+        return None
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
 def _read_config(
     content: dict[str, Any], path: str | Path, file: str | Path | None
 ) -> tuple[str, ProcessorConfig]:

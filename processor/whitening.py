@@ -16,11 +16,11 @@ from torchlight.seed import derive_seed
 class WhitenConfig:
     """Keys of what compares features; see `Whitening.by_views`."""
 
-    # how clips are shown to learn what does not matter in them, labelled or not; null leaves this out. Where labels
-    # spread for fine-tuning, clips are compared by the mean over these views
+    # views whose differences within a clip are whitened away, without labels; null: no whitening
     whiten_view: ViewConfig | None = None
+    # such views of each clip
     whiten_repeat: int = 8
-    # so many training clips at the most
+    # training clips that are used for it, at most
     whiten_clip: int = 2048
 
 

@@ -210,7 +210,7 @@ def test_turns_are_taken_in_order_and_the_first_round_is_not_counted():
 
 def test_report_replaces_its_own_section_alone(tmp_path):
     path = tmp_path / "docs.md"
-    path.write_text("# Benchmarks\n\nHand-written.\n\n## batch on cuda\n\nkeep\n")
+    path.write_text("# Performance\n\nHand-written.\n\n## batch on cuda\n\nkeep\n")
     benchmark.write_report("first", "batch on cpu", path)
     benchmark.write_report("second", "batch on cpu", path)
     text = path.read_text()

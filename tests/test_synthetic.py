@@ -12,7 +12,7 @@ from data_gen.actions import ACTIONS
 from data_gen.kinematics import BONE_GROUPS, CHAIN, CHANNELS, NODE, SHIFTS, SKELETON, Body, forward_kinematics
 from data_gen.ntu_labels import DATA_SETS, parse_name
 from data_gen.performance import draw_subject, perform, sided
-from data_gen.synthetic import MARK, Take, film, main, make, takes
+from data_gen.synthetic import MARK, NUM_PERFORMER, NUM_SETUP, Take, film, main, make, takes
 from feeder.recordings.bodies import first
 from feeder.recordings.ntu import parse_skeleton
 
@@ -315,6 +315,35 @@ def test_the_same_seed_makes_the_same_files_in_any_number_of_processes(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+def test_a_smaller_data_set_has_the_first_actions(tmp_path: Path) -> None:
+    command = ["--out", str(tmp_path / "x"), "--num_subject=3", "--num_action=2", "--num_worker=1"]
+    assert main(command) == 0
+    files = [path.name for path in (tmp_path / "x").glob("*.skeleton")]
+    assert len(files) == 3 * 3 * 2
+    assert {parse_name(Path(name).stem)["action"] for name in files} == set(list(ACTIONS)[:2])
+
+
+def test_one_recording_is_of_somebody_in_no_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "unknown.skeleton"
+    command = ["--out", str(out), "--action", "8"]
+    assert main(command) == 0
+    recorded = out.read_text()
+    assert (
+        recorded
+        == film(Take(NUM_PERFORMER + 1, NUM_PERFORMER + 2, 1, 8), 0)[
+            f"S{1 + NUM_PERFORMER % NUM_SETUP:03d}C002P{NUM_PERFORMER + 1:03d}R001A008.skeleton"
+        ]
+    )
+    assert f"{recorded.split()[0]} frames" in capsys.readouterr().out
+
+    assert main([*command, "--seed", "1"]) == 2
+    assert "--overwrite" in capsys.readouterr().err and out.read_text() == recorded
+    assert main([*command, "--seed", "1", "--overwrite"]) == 0
+    assert out.read_text() != recorded
+
+
 def test_what_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--out", str(tmp_path / "x"), "--num_subject", "3", "--num_worker", "2"]
     (tmp_path / "x").mkdir()
@@ -343,7 +372,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "option", ["--num_subject=2", "--num_subject=41", "--num_replication=0", "--seed=-1"]
+    "option", ["--num_subject=2", "--num_subject=41", "--num_replication=0", "--seed=-1", "--num_action=16"]
 )
 def test_options_out_of_range(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

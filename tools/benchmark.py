@@ -4,7 +4,7 @@
 
 Contestants take turns inside one process, so a change of the machine's speed hits all of them; medians are
 quoted, and a ratio is the median of the ratios of the turns. The table is printed and written into
-`docs/BENCHMARKS.md`, below the machine, the date and the command.
+`docs/performance.md`, below the machine, the date and the command.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from tools.benchmark_pretrain import pretrain
 from tools.contest import ROOT, Row
 from torchlight.files import atomic_write
 
-REPORT = ROOT / "docs" / "BENCHMARKS.md"
+REPORT = ROOT / "docs" / "performance.md"
 PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {
     "preparation": lambda rounds, device: preparation(rounds),
     "batch": batch,
@@ -81,7 +81,7 @@ def machine(device: torch.device) -> str:
 
 def write_report(text: str, title: str, path: Path) -> None:
     """Replace the section `title` of the report, or add it; what others wrote stays."""
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n"
     head, *sections = old.split("\n## ")
     kept = [section for section in sections if not section.startswith(title + "\n")]
     with atomic_write(path) as file:
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--only", nargs="+", choices=PARTS, help="some parts (default: all)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of all but preparation")
     add("--rounds", type=int, default=7, help="turns of each contestant (default 7)")
-    add("--out", type=Path, default=REPORT, help="report to write (default docs/BENCHMARKS.md)")
+    add("--out", type=Path, default=REPORT, help="report to write (default docs/performance.md)")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
     for part in args.only or PARTS:

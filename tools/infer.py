@@ -42,7 +42,7 @@ from processor.answers import Answers, prepare_answers
 from processor.inference import Answer, Ranking, Recogniser
 from processor.pose_inference import PosePredictor
 from processor.timeline import frame_probabilities, window_ends
-from processor.trained import Trained, load_trained
+from processor.trained import Trained, load_trained, read_class_names
 from torchlight.config import ConfigError
 
 # A recording of more windows than these is long.
@@ -116,8 +116,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
     """What answers, by the weights that the command line names."""
-    names = None if args.class_names is None else args.class_names.read_text(encoding="utf-8-sig").split("\n")
-    class_names = None if names is None else [name.strip() for name in names if name.strip()]
+    class_names = read_class_names(args.class_names)
     members = [
         load_trained(
             path, config=args.config, class_names=class_names, device=args.device, plugins=args.plugin

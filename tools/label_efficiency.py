@@ -41,19 +41,23 @@ POINTS = (1, 2, 5)
 class GridConfig:
     """What a grid consists of; any of it can be set on the command line by key=value."""
 
+    # folder of all runs, the table and the curve
     work_dir: str = MISSING
-    # of the encoder; scratch alone needs none
+    # weights of the encoder; `scratch` alone needs none
     weights: str | None = None
-    # configs of linear_evaluation, and of finetune_evaluation, which is that of scratch, too
+    # config of `linear_evaluation`
     linear: str = MISSING
+    # config of `finetune_evaluation`, also for `scratch`
     finetune: str = MISSING
     # what fine-tuning starts from: the linear evaluation with the same labels, or the encoder under a new head
     finetune_from: Literal["linear", "encoder"] = "linear"
+    # which protocols are run
     protocols: list[Protocol] = field(default_factory=lambda: list(PROTOCOLS))
+    # shares of the labels
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
-    # runs of each cell, with other labels and other random numbers
+    # runs of each cell, with other labelled clips and other random numbers
     seeds: int = 3
-    # key=value settings of every run
+    # `key=value` settings of every run
     settings: list[str] = field(default_factory=list)
 
 

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from net.utils.tracing import is_traced
+
 
 @dataclass(frozen=True)
 class BodyMaps:
@@ -31,12 +33,12 @@ class BodyMaps:
     def pool(self) -> Tensor:
         """The mean over frames, joints and bodies, (N, D); 0 for a clip of which no body was seen."""
         # Pooled as (B, T', V, D), so that the gradient comes back in channels-last memory.
-        pooled = self.maps.permute(0, 2, 3, 1).mean((1, 2))
+        pooled = place_bodies(
+            self.maps.permute(0, 2, 3, 1).mean((1, 2)), self.num_clip, self.present
+        )  # (N, M, D)
         if self.present is None:
-            return pooled.unflatten(0, (self.num_clip, -1)).mean(1)
-        total = pooled.new_zeros(self.num_clip, pooled.shape[1])
-        total = total.index_add(0, self.present.nonzero()[:, 0], pooled)
-        return total / self.present.sum(1, keepdim=True).clamp(min=1)
+            return pooled.mean(1)
+        return pooled.sum(1) / self.present.sum(1, keepdim=True).clamp(min=1)
 
     def of(self, rows: Tensor) -> Tensor:
         """Maps (B', D, T', V) of some bodies, whose `rows` (B',) among all N * M are given; 0 if skipped."""
@@ -139,6 +141,8 @@ def split_bodies(
 ) -> tuple[Tensor, Tensor | None]:
     """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere.
 
+    In a recorded graph these are all bodies, since no shape in it can depend on who is there.
+
     Args:
         x: clips (N, C, T, V, M).
         num_joint: V that the network takes.
@@ -157,7 +161,7 @@ def split_bodies(
     if not skip_empty:
         return bodies.flatten(0, 1), None
     present = present_bodies(x)
-    return bodies[present], present
+    return bodies.flatten(0, 1) if is_traced() else bodies[present], present
 
 
 def present_bodies(x: Tensor) -> Tensor:
@@ -171,9 +175,15 @@ def rows_of(present: Tensor) -> Tensor:
 
 
 def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
-    """Values (B, ...) of bodies in their places (N, M, ...), 0 for those that are not `present` (N, M)."""
+    """Values (B, ...) of bodies in their places (N, M, ...), 0 for those that are not `present` (N, M).
+
+    The values are of the bodies that `split_bodies` gives.
+    """
     if present is None:
-        return values.unflatten(0, (num_clip, -1))
+        return values.reshape(num_clip, -1, *values.shape[1:])
+    if is_traced():
+        placed = values.view(*present.shape, *values.shape[1:])
+        return placed * present.view(*present.shape, *(1,) * (values.dim() - 1))
     placed = values.new_zeros(*present.shape, *values.shape[1:])
     placed[present] = values
     return placed

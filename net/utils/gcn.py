@@ -214,7 +214,7 @@ class Neighbours:
         """
         rows = x.permute(0, 2, 3, 1).unflatten(3, (len(A), -1))  # (B, T, V, K, C)
         y = self._sum(A.permute(2, 1, 0).flatten(1), rows.flatten(0, 1).flatten(1, 2))  # (F, V, C)
-        return y.unflatten(0, rows.shape[:2]).permute(0, 3, 1, 2)
+        return y.view(x.shape[0], -1, *y.shape[1:]).permute(0, 3, 1, 2)
 
 
 class _SparseProduct:
@@ -235,8 +235,9 @@ class _SparseProduct:
 
     def __call__(self, matrix: Tensor, x: Tensor) -> Tensor:
         """From matrix (R, V) and x (F, V, C) to (F, R, C)."""
-        # What is compiled sees one operation, and not a break in the graph for each sum.
-        if x.device.type != "cpu" or not self.is_sparse or torch.compiler.is_compiling():
+        # What is compiled or traced sees one operation, of any number of frames, and not a break in the graph.
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if x.device.type != "cpu" or not self.is_sparse or recorded:
             return torch.matmul(matrix.to(x.dtype), x)
         return _SparseProductFunction.apply(matrix[self.entries], x, self)
 

@@ -1,0 +1,100 @@
+"""Views of clips that have a view's frames already, by operations that can be recorded as a graph.
+
+Shapes: N clips, M bodies, B = N * M bodies in all, T frames, V joints, C channels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from feeder.augment import DirectStep, LinearStep, UnitBox
+from feeder.normalise import Frames, first_seen
+from feeder.views import View
+
+
+class DenseClips:
+    """`feeder.normalise.Clips` of equal length, without a change in place.
+
+    bodies: (N, M, T, V, C), as recorded; zero where a body, or a joint, is absent.
+    """
+
+    def __init__(self, bodies: Tensor) -> None:
+        self.bodies = bodies
+
+    @property
+    def num_channel(self) -> int:
+        """C."""
+        return self.bodies.shape[-1]
+
+    def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
+        """See `Clips`."""
+        poses = self.bodies.flatten(0, 1)
+        if origin is None:
+            return poses
+        there = (poses != 0).any(-1, keepdim=True)
+        return torch.where(there, poses - origin(slice(None))[:, :, None], 0)
+
+    def centred_poses(self, joint: int) -> Tensor:
+        """See `Clips`."""
+        poses = self.poses()
+        return poses - poses[:, :, joint, None]
+
+    def first_body(self, frame: Frames, joint: int) -> Tensor:
+        """See `Clips`."""
+        return self.of_tracks(self.bodies[:, 0, frame, joint])
+
+    def first_pose(self, joint: int) -> Tensor:
+        """See `Clips`."""
+        first = self.bodies[:, 0]
+        frame = first_seen(first[:, :, joint])[:, None, None, None]
+        return first.gather(1, frame.expand(-1, 1, *first.shape[2:]))[:, 0]
+
+    def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
+        """See `Clips`."""
+        poses = self.poses()
+        return torch.stack([poses[:, :, joint, channel] for joint in joints], -1)
+
+    def of_tracks(self, values: Tensor) -> Tensor:
+        """See `Clips`."""
+        return values[:, None].expand(-1, self.bodies.shape[1], *values.shape[1:]).flatten(0, 1)
+
+
+class DenseView(nn.Module):
+    """What a view that draws nothing makes of clips that have its frames.
+
+    view: taken as `feeder.views.View.deterministic` has it; its sampling is left out.
+    num_channel: C.
+
+    Raises ValueError for a step in space that cannot be recorded.
+    """
+
+    def __init__(self, view: View, *, num_channel: int) -> None:
+        super().__init__()
+        self.skeleton, self.stream, self.normalisation = view.skeleton, view.stream, view.base.normalise
+        self.steps = [_recordable(step, num_channel) for step in view.deterministic().augment]
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """From poses (N, T, V, C, M), as recorded, to the network's input (N, C, T, V, M)."""
+        bodies, _ = self.normalise(poses.permute(0, 4, 1, 2, 3))
+        for step in self.steps:
+            bodies = step(bodies)
+        return self.stream(bodies, self.skeleton.parents).permute(0, 4, 2, 3, 1)
+
+    def normalise(self, bodies: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised bodies (N, M, T, V, C), and the matrices (B, 1 or T, C, C) that turned them, if any did."""
+        poses, matrix = self.normalisation.of(DenseClips(bodies), self.skeleton)
+        if matrix is not None:
+            poses = poses @ matrix.mT
+        return poses.unflatten(0, bodies.shape[:2]), matrix
+
+
+def _recordable(step: LinearStep | DirectStep, num_channel: int) -> Callable[[Tensor], Tensor]:
+    """A step that draws nothing, on bodies (N, M, T, V, C)."""
+    if isinstance(step, UnitBox):
+        return step.apply_dense
+    drawn = step.draw(1, num_channel, torch.Generator()) if isinstance(step, LinearStep) else None
+    if drawn is not None and drawn.matrix is not None and drawn.swap is None:
+        turned = drawn.matrix[0].mT
+        return lambda bodies: bodies @ turned
+    raise ValueError(f"augment step {type(step).__name__} cannot be part of a graph")

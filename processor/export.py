@@ -1,0 +1,222 @@
+"""A trained network as an ONNX graph, which runs without this program.
+
+N clips, M bodies, B = N * M bodies in all, T frames, V joints, C coordinates, P frames to come.
+"""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from feeder.dense import DenseView
+from feeder.views import View
+from net.future import beside_first
+from net.multi_task import MultiTask
+from processor.experiment import view_of
+from processor.forecast import as_recorded, roll_out
+from processor.prediction import PredictionConfig
+from processor.teaching import MOVING_ORIGIN
+from processor.trained import Trained
+
+# Those of the extra `export` in setup.py.
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 18
+# Which dimension of the input is free, and its name in the file.
+ANY_BATCH = ({0: torch.export.Dim("N")},)
+
+
+class PackageMissing(OSError):
+    """A package that only exporting needs is not installed."""
+
+
+class ClassProbability(nn.Module):
+    """Probabilities of classes, by a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From the network's input (N, C, T, V, M) to (N, num_class)."""
+        return self.network(x).softmax(1)
+
+
+class NetworkForecast(nn.Module):
+    """The next poses in the coordinates of a network's input.
+
+    predict: P.
+    """
+
+    def __init__(self, network: MultiTask, predict: int) -> None:
+        super().__init__()
+        self.network, self.predict = network, predict
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From the network's input (N, C, T, V, M) to (N, C, P, V, M)."""
+        return roll_out(self.network.forecast, x, self.predict)
+
+
+class PoseForecast(nn.Module):
+    """The next poses in the coordinates of the recording.
+
+    forecast: of the network.
+    view: what normalises; it has no step in space, and the stream of joints.
+    moving_origin: whether every frame is relative to the first body, without which the others are left out.
+    """
+
+    def __init__(self, forecast: NetworkForecast, view: DenseView, *, moving_origin: bool) -> None:
+        super().__init__()
+        self.forecast, self.view, self.moving_origin = forecast, view, moving_origin
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); 0 for what is not in the last frame."""
+        bodies = poses.permute(0, 4, 1, 2, 3)
+        normalised, matrix = self.view.normalise(bodies)
+        x = normalised.permute(0, 4, 2, 3, 1)
+        if self.moving_origin:
+            x = beside_first(x, x.shape[2] - 1)
+        goes_on = (x[:, :, -1] != 0).any(1).any(1)  # (N, M)
+        moved = self.forecast(x).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
+        future = as_recorded(
+            moved.flatten(0, 1),
+            normalised[:, :, -1].flatten(0, 1),
+            None if matrix is None else matrix[:, -1],
+            (bodies[:, :, -1] * goes_on[..., None, None]).flatten(0, 1),
+        )
+        return future.unflatten(0, bodies.shape[:2]).permute(0, 2, 3, 4, 1)
+
+
+class Graph(NamedTuple):
+    """What is exported, in eval mode, and what its input and output are called."""
+
+    module: nn.Module
+    input: str
+    output: str
+
+
+def graph_of(trained: Trained, *, network_only: bool = False) -> Graph:
+    """What is exported of a trained network: what takes poses (N, T, V, C, M), as recorded, to its answer.
+
+    Args:
+        trained: the network.
+        network_only: leave out what a view does (normalisation, steps in space, stream); the input is then the
+            network's, (N, C, T, V, M), and what is predicted is in its coordinates.
+
+    Raises:
+        ValueError: the view cannot be part of a graph.
+    """
+    config, model = trained.config, trained.model
+    if not isinstance(config, PredictionConfig):
+        scorer = ClassProbability(model)
+        if network_only:
+            return Graph(scorer.eval(), "x", "probability")
+        return Graph(nn.Sequential(dense_view(trained), scorer).eval(), "poses", "probability")
+    assert isinstance(model, MultiTask)
+    forecast = NetworkForecast(model, config.predict)
+    if network_only:
+        return Graph(forecast.eval(), "x", "future")
+    view, normalise = dense_view(trained), config.test_view.normalise
+    if view.normalisation.looks_past:
+        raise ValueError(
+            f"test_view.normalise is {normalise!r}, in which frames depend on later ones: poses cannot be predicted"
+        )
+    whole = PoseForecast(forecast, view, moving_origin=normalise in MOVING_ORIGIN)
+    return Graph(whole.eval(), "poses", "future")
+
+
+def dense_view(trained: Trained) -> DenseView:
+    """What the view of a run's test does to poses (N, T, V, C, M) that have its frames."""
+    return DenseView(_view(trained), num_channel=len(trained.channels))
+
+
+def window_of(trained: Trained) -> int:
+    """T, frames that the network sees."""
+    config = trained.config
+    return config.observe if isinstance(config, PredictionConfig) else _view(trained).num_frame
+
+
+def metadata_of(trained: Trained) -> dict[str, str]:
+    """What the file says of itself: words as they are, numbers and lists as JSON."""
+    config, skeleton = trained.config, trained.skeleton
+    content: dict[str, Any] = {
+        "class_names": list(trained.class_names),
+        "layout": skeleton.name,
+        "joints": list(skeleton.joints),
+        "channels": trained.channels,
+        "num_body": config.data.num_body,
+        "window": window_of(trained),
+        "frame_rate": trained.frame_rate,
+        "normalise": config.test_view.normalise,
+        "stream": config.stream,
+        "processor": trained.name,
+    }
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in content.items()
+    }
+
+
+def check_packages() -> None:
+    """Raise PackageMissing where one of `PACKAGES` is not installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PackageMissing(f"not installed: {', '.join(missing)}; run pip install -e .[export]")
+
+
+def record(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """The operations of a module on batches of any number of clips, from an example of two or more."""
+    with _quietly(), torch.no_grad():
+        return torch.export.export(module, (example,), dynamic_shapes=ANY_BATCH, strict=False)
+
+
+def to_onnx(
+    program: torch.export.ExportedProgram, graph: Graph, metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """An ONNX file of what was recorded.
+
+    Args:
+        program: made by `record` of the graph's module.
+        graph: names input and output.
+        metadata: what the file is to say of itself.
+    """
+    import onnx
+
+    with _quietly():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=ANY_BATCH,  # here for the name alone
+            input_names=[graph.input],
+            output_names=[graph.output],
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model_proto
+    onnx.helper.set_model_props(model, dict(metadata or {}))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def _view(trained: Trained) -> View:
+    return view_of(trained.config.test_view, trained.config, trained.skeleton)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what PyTorch says of its own parts while it exports."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,103 @@
+"""Whether an exported graph gives what PyTorch does: on made-up people, and on clips of the run's data.
+
+N clips, M bodies, T frames, V joints, C coordinates.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feeder.arrays import open_source
+from feeder.ragged import RaggedBatch
+from feeder.views import View
+from net.utils.skeleton import Skeleton
+from processor.export import Graph, window_of
+from processor.trained import Trained
+
+# How far onnxruntime and PyTorch may lie apart, in probabilities or metres.
+TOLERANCE = 1e-4
+# Clips of a batch, of each of which both are asked.
+BATCHES = (1, 7)
+
+
+class Disagreement(ValueError):
+    """An exported graph gives other numbers than PyTorch."""
+
+
+def check_agreement(onnx_file: bytes, graph: Graph, inputs: Tensor) -> float:
+    """Largest difference between onnxruntime and PyTorch, for each batch size of `BATCHES`.
+
+    Args:
+        onnx_file: content of the file.
+        graph: what it was made of.
+        inputs: as many clips as the largest batch has, or fewer.
+
+    Raises:
+        Disagreement: it is above `TOLERANCE`.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for count in BATCHES:
+        batch = inputs[:count].contiguous()
+        with torch.no_grad():
+            expected = graph.module(batch)
+        (found,) = session.run([graph.output], {graph.input: batch.numpy()})
+        if found.shape != expected.shape:
+            raise Disagreement(f"onnxruntime gives {found.shape}, PyTorch {tuple(expected.shape)}")
+        apart = float((torch.from_numpy(found) - expected).abs().max())
+        if not apart <= TOLERANCE:  # NaN is no agreement
+            raise Disagreement(
+                f"onnxruntime and PyTorch differ by {apart:.1e} on {len(batch)} clips; up to {TOLERANCE:g} is allowed"
+            )
+        largest = max(largest, apart)
+    return largest
+
+
+def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
+    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there."""
+    generator = torch.Generator().manual_seed(seed)
+    skeleton, num_channel = trained.skeleton, len(trained.channels)
+    shape = (max(BATCHES), trained.config.data.num_body, 1, skeleton.num_joint, num_channel)
+    bone, pace, phase = (torch.randn(shape, generator=generator) for _ in range(3))
+    frame = torch.arange(window_of(trained))[:, None, None]
+    of_frame = 0.1 * bone + 0.05 * torch.sin(0.2 * pace * frame + phase)
+    poses = _chains(skeleton) @ of_frame
+    poses[..., -1] += 3
+    poses[::2, 1:] = 0
+    poses[::3, 0, 0] = 0
+    return poses.permute(0, 2, 3, 4, 1)
+
+
+def _chains(skeleton: Skeleton) -> Tensor:
+    """1 where a joint (row) is at the end of a chain of bones from the root that holds another: (V, V)."""
+    chains = torch.eye(skeleton.num_joint)
+    for joint, parent in skeleton.bones:
+        while chains[joint, parent] == 0:
+            chains[joint, parent] = 1
+            parent = skeleton.parents[parent]
+    return chains
+
+
+def real_clips(trained: Trained) -> Tensor | None:
+    """Poses (N, T, V, C, M) of the first test clips of a run's data, as recorded; None where the file is not there.
+
+    Raises:
+        ValueError, OSError: it cannot be read, or is of another kind.
+    """
+    config = trained.config
+    if not Path(config.data.path).exists():
+        return None
+    source = open_source(config.data.path, config.data.layout)
+    if config.benchmark not in source.splits:
+        raise ValueError(f"there is no benchmark {config.benchmark!r} in it")
+    tracks = []
+    for clip in source.splits[config.benchmark]["val"][: max(BATCHES)]:
+        rows = torch.from_numpy(source.read(np.array([clip])))
+        tracks.append(rows.unflatten(0, (int(source.num_body[clip]), -1)))
+    view = View(trained.skeleton, num_body=config.data.num_body, sampling=config.test_view.sampling)
+    shown = view.deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
+    return shown[:, :, : window_of(trained)].permute(0, 2, 3, 1, 4)
