@@ -8,6 +8,7 @@ clip follows another count like all others.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,11 +49,8 @@ def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray, ends: Seque
     stream = recogniser.stream()
     found: dict[int, np.ndarray] = {}
     answers = [stream.push(bodies) for bodies in tracks.swapaxes(0, 1)]
-    for answer in [*answers, stream.finish()]:
-        if answer is not None:
-            found[answer.frame] = np.array(
-                [dict(answer.top).get(name, 0.0) for name in recogniser.class_names]
-            )
+    for answer in itertools.chain(*answers, stream.finish()):
+        found[answer.frame] = np.array([dict(answer.top).get(name, 0.0) for name in recogniser.class_names])
     return np.stack([found[end] for end in ends])
 
 
@@ -90,9 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             feeder, np.random.default_rng(seed).choice(len(feeder), args.num_clip, False)
         )
         recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
-        ends = window_ends(len(label), window, args.stride or max(1, window // 4))
+        cuts = recogniser.cuts(recorded)
+        ends = window_ends(len(label), window, args.stride or max(1, window // 4), cuts)
         of_windows = recogniser.windows(recorded, ends)
-        of_frames = frame_probabilities(ends, of_windows, num_frame=len(label), window=window)
+        of_frames = frame_probabilities(ends, of_windows, num_frame=len(label), window=window, cuts=cuts)
         accuracies.append(float((frame_labels(of_frames) == label).mean()))
         if args.stride is None:
             differences.append(np.abs(stream_probabilities(recogniser, tracks, ends) - of_windows).max())

@@ -20,11 +20,13 @@ from feeder.feeder import Feeder
 from feeder.prepared import prepared_in_memory
 from feeder.ragged import RaggedBatch
 from feeder.recordings.bodies import as_given
+from feeder.recordings.cuts import find_cuts, is_cut
 from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.recording import Recording, RecordingError
 from feeder.recordings.resample import resample
 from processor.classification import Classification
 from processor.experiment import view_of
+from processor.timeline import window_begins
 from processor.trained import Trained, load_trained
 from torchlight.seed import derive_seed
 
@@ -154,7 +156,8 @@ class Recogniser:
     ) -> np.ndarray:
         """Probabilities (W, K) of the windows of a recording that end at some of its frames.
 
-        Bodies are chosen within each window. A window without a body has probabilities 0.
+        Bodies are chosen within each window. No window reaches across a cut, see `feeder.recordings.cuts`. A window
+        without a body has probabilities 0.
 
         Args:
             recorded: the recording.
@@ -169,12 +172,13 @@ class Recogniser:
                 f"windows end at {list(ends)}; frames are 0 to {recorded.recording.num_frame - 1}"
             )
         size = self.window_of(recorded.frame_rate) if num_frame is None else num_frame
+        begins = window_begins(ends, size, self.cuts(recorded)).tolist()
         found = np.zeros((len(ends), len(self.class_names)), np.float32)
         for start in range(0, len(ends), WINDOW_BATCH):
             parts: dict[int, np.ndarray] = {}
             for place, end in enumerate(ends[start : start + WINDOW_BATCH], start):
                 with suppress(RecordingError):  # no body is there
-                    parts[place] = recorded.choose(recorded.recording.part(max(0, end + 1 - size), end + 1))
+                    parts[place] = recorded.choose(recorded.recording.part(begins[place], end + 1))
             if parts:
                 tracks = [resample(part, recorded.frame_rate, self.frame_rate) for part in parts.values()]
                 found[list(parts)] = self._window_probabilities(tracks, [ends[k] for k in parts], repeat)
@@ -209,6 +213,11 @@ class Recogniser:
             total += scores.unflatten(0, (-1, repeat)).mean(1) / len(self.members)
         return total.softmax(1).numpy()
 
+    def cuts(self, recorded: Recorded) -> list[int]:
+        """First frames of the parts of a recording that was cut, but the first part's; see `feeder.recordings.cuts`."""
+        rate = self.frame_rate if recorded.frame_rate is None else recorded.frame_rate
+        return find_cuts(recorded.recording, rate)
+
     def window_of(self, frame_rate: float | None) -> int:
         """Frames of a recording at some rate that make a window as long as a view of the networks."""
         if frame_rate is None or self.frame_rate is None:
@@ -230,7 +239,8 @@ class Recogniser:
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
-    The answer at a frame is that of `Recogniser.windows` about the window that ends there.
+    The answer at a frame is that of `Recogniser.windows` about the window that ends there. After a cut the stream
+    begins anew, see `feeder.recordings.cuts`.
 
     Args:
         recogniser: what answers.
@@ -262,10 +272,14 @@ class Stream:
         # The bodies of each of the last frames, (M, V, C).
         self._frames: deque[np.ndarray] = deque(maxlen=self.window)
         self.num_frame = 0
-        self._answered = 0
+        # Numbers of frames: the first after the last cut, the first after the last answer, the last with a body.
+        self._begin = self._answered = self._seen = 0
+        self._last: np.ndarray | None = None  # the bodies of that one
 
-    def push(self, bodies: np.ndarray) -> Answer | None:
-        """Take the next frame; every `stride` frames, the answer about the window that ends with it.
+    def push(self, bodies: np.ndarray) -> list[Answer]:
+        """Take the next frame; every `stride` frames there is an answer, about the window that ends with it.
+
+        Where the frame begins a new part, the last answer about the part before comes first.
 
         Args:
             bodies: (V, C) of one body or (M, V, C), metres; M may be 0. Joints that are not seen are 0.
@@ -286,13 +300,28 @@ class Stream:
             )
         if not np.isfinite(bodies).all():
             raise ValueError("a coordinate is NaN or infinite; give 0 for a joint that was not seen")
+        answers = []
+        if bodies.any():
+            if self._begins_anew(bodies):
+                answers += self.finish()
+                self._frames.clear()
+                self._begin = self.num_frame
+            self._seen, self._last = self.num_frame, bodies
         self._frames.append(bodies)
         self.num_frame += 1
-        return self._answer() if self.num_frame % self.stride == 0 else None
+        if (self.num_frame - self._begin) % self.stride == 0:
+            answers.append(self._answer())
+        return answers
 
-    def finish(self) -> Answer | None:
-        """The answer about the last window; None if it was given, or no frame came."""
-        return self._answer() if self.num_frame > self._answered else None
+    def finish(self) -> list[Answer]:
+        """The answer about the last window; none if it was given, or no frame came."""
+        return [self._answer()] if self.num_frame > self._answered else []
+
+    def _begins_anew(self, bodies: np.ndarray) -> bool:
+        """Whether the next frame, of bodies (M, V, C), begins a new part."""
+        if self._last is None:
+            return False
+        return is_cut(self._last, bodies, self.num_frame - self._seen, self.frame_rate)
 
     def _answer(self) -> Answer:
         self._answered = self.num_frame

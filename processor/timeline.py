@@ -4,6 +4,7 @@ T frames, K classes, W windows.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,18 +19,35 @@ class Segment(NamedTuple):
     probability: float
 
 
-def window_ends(num_frame: int, window: int, stride: int) -> list[int]:
+def window_ends(num_frame: int, window: int, stride: int, cuts: Sequence[int] = ()) -> list[int]:
     """Last frames of the windows of a recording: the first full window, every `stride` frames, the last frame.
 
-    A stream answers at these frames, and at those before its first full window.
+    Each part after a cut has such windows of its own. A stream answers at these frames, and at those before the first
+    full window of a part.
+
+    Args:
+        num_frame: T.
+        window: frames of a window.
+        stride: frames from window to window.
+        cuts: first frames of new parts, see `feeder.recordings.cuts`.
     """
-    first = min(window, num_frame) - 1
-    ends = {first, *range(stride - 1, num_frame, stride), num_frame - 1}
-    return sorted(end for end in ends if end >= first)
+    ends: list[int] = []
+    for begin, end in pairwise((0, *cuts, num_frame)):
+        first = min(window, end - begin) - 1
+        of_part = {first, *range(stride - 1, end - begin, stride), end - begin - 1}
+        ends += sorted(begin + last for last in of_part if last >= first)
+    return ends
+
+
+def window_begins(ends: Sequence[int], window: int, cuts: Sequence[int] = ()) -> np.ndarray:
+    """First frames (W,) of windows that end at `ends`; none reaches across a cut."""
+    last = np.asarray(ends, np.int64)
+    parts = np.array((0, *cuts))
+    return np.maximum(last + 1 - window, parts[np.searchsorted(parts, last, side="right") - 1])
 
 
 def frame_probabilities(
-    ends: Sequence[int], probability: np.ndarray, *, num_frame: int, window: int
+    ends: Sequence[int], probability: np.ndarray, *, num_frame: int, window: int, cuts: Sequence[int] = ()
 ) -> np.ndarray:
     """Probabilities (T, K) of each frame: the mean over the windows that cover it; 0 where none does.
 
@@ -38,12 +56,13 @@ def frame_probabilities(
         probability: (W, K) of the windows.
         num_frame: T.
         window: frames of a window.
+        cuts: first frames of new parts.
     """
     last = np.asarray(ends)
     change = np.zeros((num_frame + 1, probability.shape[1] + 1))
     # The last column counts the windows.
     values = np.concatenate((probability, np.ones((len(last), 1))), 1)
-    np.add.at(change, np.maximum(last + 1 - window, 0), values)
+    np.add.at(change, window_begins(ends, window, cuts), values)
     np.subtract.at(change, last + 1, values)
     covered = change.cumsum(0)[:num_frame].round(12)
     return covered[:, :-1] / np.maximum(covered[:, -1:], 1)

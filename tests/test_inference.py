@@ -26,6 +26,7 @@ from net.utils.layouts import get_skeleton
 from processor.inference import Recogniser
 from processor.io import load_scores
 from processor.pose_inference import PosePredictor
+from processor.timeline import window_ends
 from processor.trained import load_trained
 from tools import infer
 from torchlight.checkpoint import load_checkpoint, save_checkpoint
@@ -155,13 +156,14 @@ def test_a_stream_answers_as_windows_do(
     answers = []
     for bodies in tracks.swapaxes(0, 1):
         seen = bodies[bodies.any((1, 2))] if bodies[0].any() else bodies
-        if (answer := stream.push(seen)) is not None:
-            answers.append(answer)
-    if (answer := stream.finish()) is not None:
-        answers.append(answer)
-    assert stream.finish() is None
+        answers += stream.push(seen)
+    answers += stream.finish()
+    assert stream.finish() == []
     ends = [answer.frame for answer in answers]
     assert ends[-1] == tracks.shape[1] - 1 and ends[0] == stream.stride - 1
+    assert set(window_ends(tracks.shape[1], stream.window, stream.stride, recogniser.cuts(recorded))) <= set(
+        ends
+    )
     expected = recogniser.windows(recorded, ends, repeat=repeat)
     for answer, probability in zip(answers, expected, strict=True):
         assert answer.seconds == pytest.approx(answer.frame / (rate or 30.0))
@@ -172,8 +174,9 @@ def test_a_stream_answers_as_windows_do(
 def test_a_window_without_a_body_has_no_answer(runs: dict[str, Path]) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     stream = recogniser.stream(window=4, stride=2)
-    assert stream.push(np.zeros((0, 25, 3))) is None
-    assert stream.push(np.zeros((25, 3))).top == []  # type: ignore[union-attr]
+    assert stream.push(np.zeros((0, 25, 3))) == []
+    (answer,) = stream.push(np.zeros((25, 3)))
+    assert answer.top == []
     for wrong in (np.ones((24, 3)), np.ones((1, 25, 2)), np.full((25, 3), np.nan), np.ones(3)):
         with pytest.raises(ValueError):
             stream.push(wrong)
@@ -369,8 +372,8 @@ def test_lines_are_answered_as_a_stream_is(
     assert [error["line"] for error in errors] == [5, 6, 7]
     answers = [answer for answer in answers if "error" not in answer]
     live = Recogniser.load(weights, device="cpu").stream()
-    expected = [a for frame in frames if (a := live.push(np.array(frame, np.float32))) is not None]
-    expected += [a for a in [live.finish()] if a is not None]
+    expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]
+    expected += live.finish()
     assert [answer["frame"] for answer in answers] == [answer.frame for answer in expected]
     for found, wanted in zip(answers, expected, strict=True):
         assert found["seconds"] == pytest.approx(wanted.seconds, abs=1e-3)

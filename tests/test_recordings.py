@@ -15,6 +15,7 @@ from data_gen.ucla_gen_preprocess import main as prepare_ucla
 from feeder.prepared import open_prepared
 from feeder.recordings import bodies, pku
 from feeder.recordings.array import read_tracks
+from feeder.recordings.cuts import find_cuts, is_cut
 from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings, recorded_poses
 from feeder.recordings.lines import parse_frame
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
@@ -231,6 +232,50 @@ def test_an_unknown_rate_is_left_alone() -> None:
     tracks = poses(2, 4)
     for rates in ((None, 30.0), (30.0, None), (30.0, 30.0), (float("nan"), 30.0)):
         assert resample(tracks, *rates) is tracks
+
+
+def walking(num_frame: int, seed: int, *, step: float = 0.05) -> np.ndarray:
+    """A body (T, V, 3) that goes so many metres a frame."""
+    return poses(seed=seed) + np.arange(num_frame, dtype=np.float32)[:, None, None] * np.float32(step)
+
+
+def slow_cuts(tracks: np.ndarray, rate: float) -> list[int]:
+    """Frame by frame, body by body."""
+    cuts, last = [], None
+    for frame in range(tracks.shape[1]):
+        there = [body for body in tracks[:, frame] if body.any()]
+        if not there:
+            continue
+        if last is not None:
+            before, when = last
+            least = min(
+                np.mean([np.linalg.norm(a[v] - b[v]) for v in range(17) if a[v].any() and b[v].any()])
+                for a in there
+                for b in before
+            )
+            if least > 12 * (frame - when) / rate:
+                cuts.append(frame)
+        last = there, frame
+    return cuts
+
+
+def test_cuts_are_where_no_body_can_go_on() -> None:
+    first, second, third = walking(9, 1), walking(7, 2), walking(8, 3, step=0.2)
+    tracks = np.zeros((2, 30, 17, 3), np.float32)
+    tracks[0, :9], tracks[0, 9:16], tracks[0, 18:26] = first, second, third
+    recording = Recording.of_tracks(tracks)
+    assert find_cuts(recording, 30.0) == slow_cuts(tracks, 30.0) == [9, 18]
+    # Slots that change places, a body that joins, one that is lost for a while: no cut.
+    tracks[1, 3:9] = second[0] + 5
+    tracks[:, 5:7] = tracks[::-1, 5:7].copy()
+    tracks[:, 20:22] = 0
+    tracks[0, 12, :9] = 0
+    assert find_cuts(Recording.of_tracks(tracks), 30.0) == slow_cuts(tracks, 30.0) == [9, 18]
+    assert find_cuts(Recording.of_tracks(tracks), 2.0) == []
+    assert find_cuts(Recording.of_tracks(tracks[:, :1]), None) == []
+    for begin in (9, 18):
+        assert is_cut(tracks[:1, 8], tracks[:1, begin], 1, 30.0)
+    assert not is_cut(tracks[:1, 8], tracks[:1, 8], 1, None)
 
 
 def line(content: object, scale: float = 1.0) -> np.ndarray:

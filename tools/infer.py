@@ -207,9 +207,10 @@ def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers
         window = args.window or recogniser.window_of(recorded.frame_rate)
         of_frames = None
         if args.window or args.stride or num_frame > LONG * window:
-            ends = window_ends(num_frame, window, args.stride or max(1, window // 4))
+            cuts = recogniser.cuts(recorded)
+            ends = window_ends(num_frame, window, args.stride or max(1, window // 4), cuts)
             found_in = recogniser.windows(recorded, ends, num_frame=window, repeat=args.repeat or 1)
-            of_frames = frame_probabilities(ends, found_in, num_frame=num_frame, window=window)
+            of_frames = frame_probabilities(ends, found_in, num_frame=num_frame, window=window, cuts=cuts)
         answers.add(recorded, probability, of_frames)
 
 
@@ -252,13 +253,13 @@ def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: Binary
                 num_channel=num_channel,
                 scale=METRES[args.unit],
             )
-            answer = stream.push(bodies)
+            answers = stream.push(bodies)
         except ValueError as error:
             tell({"error": error.reason if isinstance(error, RecordingError) else str(error), "line": number})
             continue
-        if answer is not None:
+        for answer in answers:
             tell(as_object(answer, args))
-    if (answer := stream.finish()) is not None:
+    for answer in stream.finish():
         tell(as_object(answer, args))
     return stream.num_frame
 
