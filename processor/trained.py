@@ -109,6 +109,7 @@ def load_trained(
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
         experiment.model = experiment.build_model().to(experiment.device)
     experiment.load_weights(str(path))
+    in_channels_last(experiment.model)
     experiment.network = experiment.model.eval()
     unknown = []
     skeleton = get_skeleton(settings.data.layout)
@@ -145,6 +146,11 @@ def read_class_names(path: Path | None) -> list[str] | None:
         return None
     lines = path.read_text(encoding="utf-8-sig").split("\n")
     return [line.strip() for line in lines if line.strip()]
+
+
+def in_channels_last(model: nn.Module) -> nn.Module:
+    """The network with its weights in the memory format of its feature maps, which no call then has to bring about."""
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _read_config(

@@ -225,6 +225,7 @@ class _SparseProduct:
     """
 
     MAX_DENSITY = 0.125  # measured: above it the dense product is faster on the CPU too
+    FEW_FRAMES = 64  # an answer about one window: the dense product is faster, too
 
     def __init__(self, mask: Tensor) -> None:
         out, source = mask.nonzero(as_tuple=True)
@@ -237,7 +238,8 @@ class _SparseProduct:
         """From matrix (R, V) and x (F, V, C) to (F, R, C)."""
         # What is compiled or traced sees one operation, of any number of frames, and not a break in the graph.
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if x.device.type != "cpu" or not self.is_sparse or recorded:
+        few = len(x) <= self.FEW_FRAMES and not torch.is_grad_enabled()
+        if x.device.type != "cpu" or not self.is_sparse or recorded or few:
             return torch.matmul(matrix.to(x.dtype), x)
         return _SparseProductFunction.apply(matrix[self.entries], x, self)
 
