@@ -22,8 +22,8 @@ class Segment(NamedTuple):
 def window_ends(num_frame: int, window: int, stride: int, cuts: Sequence[int] = ()) -> list[int]:
     """Last frames of the windows of a recording: the first full window, every `stride` frames, the last frame.
 
-    Each part after a cut has such windows of its own. A stream answers at these frames, and at those before the first
-    full window of a part.
+    Each part after a cut has such windows of its own. Where the stride divides the window, a stream answers at these
+    frames, too, and before the first full window of a part.
 
     Args:
         num_frame: T.

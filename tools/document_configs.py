@@ -18,10 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from omegaconf import MISSING
-
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+from omegaconf import MISSING
 
 from feeder.augment import AUGMENT
 from feeder.normalise import NORMALISE
