@@ -18,7 +18,7 @@ from processor.trained import Trained
 
 # How far onnxruntime and PyTorch may lie apart, in probabilities or metres.
 TOLERANCE = 1e-4
-# Clips of a batch, of each of which both are asked.
+# Batch sizes that both are compared on.
 BATCHES = (1, 7)
 
 

@@ -19,7 +19,7 @@ from tools.textbook_networks import STGCN
 CONFIG = "config/nw_ucla/st_gcn.yaml"
 FRAME_RATE = 30.0
 STRIDE = 8
-# Answers in a turn, of which the slowest of a hundred is looked at.
+# Answers in a round: enough to tell the slowest of a hundred.
 NUM_ANSWER = 100
 
 

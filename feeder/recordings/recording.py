@@ -43,7 +43,7 @@ class Recording:
 
     @classmethod
     def of_tracks(cls, tracks: np.ndarray) -> "Recording":
-        """The recording of tracks (M, T, V, C), in each frame of which all M bodies stand, absent ones as zeros."""
+        """The recording of tracks (M, T, V, C). Each frame holds all M bodies; absent ones are zeros."""
         num_body, num_frame = tracks.shape[:2]
         joints = np.ascontiguousarray(tracks.swapaxes(0, 1)).reshape(-1, *tracks.shape[2:])
         return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints)

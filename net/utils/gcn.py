@@ -238,7 +238,7 @@ class _SparseProduct:
         """From matrix (R, V) and x (F, V, C) to (F, R, C)."""
         # What is compiled or traced sees one operation, of any number of frames, and not a break in the graph.
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        # The number of frames is asked last, for a recorded graph must not depend on it.
+        # Look at the number of frames last: a recorded graph must not depend on it.
         is_dense = x.device.type != "cpu" or not self.is_sparse or recorded
         if is_dense or (not torch.is_grad_enabled() and len(x) <= self.FEW_FRAMES):
             return torch.matmul(matrix.to(x.dtype), x)
