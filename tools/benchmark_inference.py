@@ -1,8 +1,11 @@
 """Benchmark: the time to an answer about one window, and what a stream costs."""
 
+import contextlib
+import copy
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +13,15 @@ from torch import nn
 
 import main as command
 from net.utils.layouts import get_skeleton
+from processor.export import PackageMissing, check_packages, graph_of, record, to_onnx
 from processor.inference import Recogniser
 from processor.recognition import Recognition
 from processor.trained import Trained, in_channels_last
 from tools.contest import ROOT, Row, adjacency, ratio, take_turns
 from tools.textbook_networks import STGCN
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 CONFIG = "config/nw_ucla/st_gcn.yaml"
 FRAME_RATE = 30.0
@@ -45,7 +52,8 @@ def untrained(device: torch.device) -> Trained:
 def inference(rounds: int, device: torch.device) -> Iterator[Row]:
     """One window of 32 frames with one body: from poses in memory to probabilities; the same, as a stream has it.
 
-    The textbook is the same network in contiguous memory on a view that is made already.
+    The textbook is the same network in contiguous memory on a view that is made already. The exported graph, which
+    makes the view too, runs in ONNX Runtime on as many threads as PyTorch has, if it is installed.
     """
     trained = untrained(device)
     recogniser = Recogniser([trained])
@@ -66,15 +74,40 @@ def inference(rounds: int, device: torch.device) -> Iterator[Row]:
         with torch.inference_mode():
             usual(view).softmax(1).cpu()
 
+    contestants: dict[str, Callable[[], object]] = {"ours": answer, "textbook": textbook}
+    with contextlib.suppress(PackageMissing):
+        session = exported_session(trained, poses)
+        contestants["exported"] = lambda: session.run(None, {"poses": poses[None, ..., None]})
     for frame in poses:  # so that each answer is about a full window
         stream.push(frame)
-    turns = take_turns({"ours": answer, "textbook": textbook}, rounds * NUM_ANSWER)
+    turns = take_turns(contestants, rounds * NUM_ANSWER)
     what = f"ST-GCN-16, a window of {size} frames, one body"
-    yield _row(what, turns["ours"], f"{ratio(turns['textbook'], turns['ours']):.1f}")
-    yield _row(f"{what}, textbook's network alone", turns["textbook"], "")
+    names = {"ours": "", "exported": ", exported, on the CPU", "textbook": ", textbook's network alone"}
+    for name, words in names.items():
+        if name in turns:
+            times = f"{ratio(turns['textbook'], turns[name]):.1f}" if name != "textbook" else ""
+            yield _row(f"{what}{words}", turns[name], times)
     share = statistics.median(turns["ours"]) * FRAME_RATE / STRIDE
     of_stream = f"a stream of {FRAME_RATE:g} frames a second, an answer every {STRIDE}"
     yield Row(of_stream, "", time=f"{100 * share:.1f} % of a core")
+
+
+def exported_session(trained: Trained, poses: np.ndarray) -> "InferenceSession":
+    """ONNX Runtime on the CPU with the graph from poses, as these (T, V, C), to probabilities.
+
+    Raises PackageMissing where a package of the extra `export` is not installed.
+    """
+    check_packages()
+    import onnxruntime
+
+    graph = graph_of(trained)
+    graph = graph._replace(module=copy.deepcopy(graph.module).cpu())
+    example = torch.from_numpy(poses)[None, ..., None].repeat(2, 1, 1, 1, 1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(
+        to_onnx(record(graph.module, example), graph), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _row(what: str, seconds: list[float], beside: str) -> Row:
