@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
         cuts = recogniser.cuts(recorded)
         ends = window_ends(len(label), window, args.stride or max(1, window // 4), cuts)
-        of_windows = recogniser.windows(recorded, ends)
+        of_windows = recogniser.windows(recorded, ends, cuts=cuts)
         of_frames = frame_probabilities(ends, of_windows, num_frame=len(label), window=window, cuts=cuts)
         accuracies.append(float((frame_labels(of_frames) == label).mean()))
         if args.stride is None:

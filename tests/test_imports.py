@@ -40,6 +40,7 @@ TORCHLIGHT = [
     "build",
     "schema",
     "config",
+    "status",
     "checkpoint",
     "interrupt",
     "distributed",

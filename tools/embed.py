@@ -30,7 +30,7 @@ from processor.figures import save_figure
 from processor.fonts import legible
 from processor.io import write_text
 from processor.knn_evaluation import KnnEvaluation
-from torchlight.config import ConfigError
+from torchlight.status import status_of
 
 
 def embed(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:
@@ -78,32 +78,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
+    return status_of(lambda: make_map(args))
+
+
+def make_map(args: argparse.Namespace) -> None:
+    """Embed the clips of a part, and write table and figure."""
     if (args.out / "embed.csv").exists() and not args.overwrite:
-        print(f"error: {args.out} holds an earlier map; replace it with --overwrite", file=sys.stderr)
-        return 1
+        raise FileExistsError(f"{args.out} holds an earlier map; replace it with --overwrite")
     words = ["knn_evaluation", "-c", args.config, *args.settings, "--weights", args.weights]
-    try:
-        config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
-        processor = KnnEvaluation(config)
-        processor.setup("test")
-        loader = processor.loaders[args.part]
-        loader = loader.with_views(processor.loaders["test"].views, batch_size=config.test_batch_size)
-        features = extract_features(processor.model, loader, loader.iterate(), processor.autocast())
-        features = processor.whitening(features).mean(1)
-        places = embed(features.cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
+    processor = KnnEvaluation(config)
+    processor.setup("test")
+    loader = processor.loaders[args.part]
+    loader = loader.with_views(processor.loaders["test"].views, batch_size=config.test_batch_size)
+    features = extract_features(processor.model, loader, loader.iterate(), processor.autocast())
+    features = processor.whitening(features).mean(1)
+    places = embed(features.cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
     names = np.asarray(loader.feeder.class_names)[loader.feeder.label]
     table = pd.DataFrame({"name": loader.feeder.name, "class": names, "x": places[:, 0], "y": places[:, 1]})
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "embed.csv", table.to_csv(index=False))
     draw(table, loader.feeder.class_names, args.out / "embed.png")
     print(f"{len(table)} clips; {args.out}/embed.png and embed.csv")
-    return 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import numpy as np
 from processor import io
 from processor.metrics import classification_metrics
 from torchlight.log import work_dir_lock
+from torchlight.status import status_of
 
 # Guo et al., AAAI 2022, section 4.2.
 PRETRAINED = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
@@ -92,15 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
     if not np.isfinite(weights).all() or not np.any(weights):
         parser.error(f"weights are {weights}; give finite numbers, not all of them 0")
-    try:
-        runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
-        fused = fuse(runs, weights)
-        if args.out is not None:
-            with work_dir_lock(args.out):
-                io.prepare_result_dir(args.out, overwrite=args.overwrite)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: fuse_runs(args, weights))
+
+
+def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
+    """Print how each run and all together do, and write the latter."""
+    runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
+    fused = fuse(runs, weights)
+    if args.out is not None:
+        with work_dir_lock(args.out):
+            io.prepare_result_dir(args.out, overwrite=args.overwrite)
     print(f"{'top-1':>7} {'top-5':>7} {'mean class':>10} {'weight':>7}  run")
     for arrays, weight, name in [*zip(runs, weights, args.work_dirs, strict=True), (fused, "", "fused")]:
         metrics = classification_metrics(arrays["scores"], arrays["label"])
@@ -113,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         io.save_result(
             args.out, {"part": "test", **metrics, "num_clip": len(fused["label"]), "fused": members}
         )
-    return 0
 
 
 if __name__ == "__main__":

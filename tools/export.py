@@ -26,7 +26,7 @@ from processor.export import OPSET, check_packages, dense_view, graph_of, metada
 from processor.export_check import check_agreement, made_up_people, real_clips
 from processor.trained import load_trained, read_class_names
 from torchlight.checkpoint import atomic_write
-from torchlight.config import ConfigError
+from torchlight.status import status_of
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -97,15 +97,7 @@ def export(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 written, 1 not, 2 wrong usage or config."""
     args = parse(argv)
-    try:
-        export(args)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return status_of(lambda: export(args))
 
 
 if __name__ == "__main__":

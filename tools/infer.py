@@ -17,7 +17,6 @@ of such bodies; [] is an empty frame, null a joint that was not seen. Each answe
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,11 +38,12 @@ from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.answers import Answers, prepare_answers
-from processor.inference import Answer, Ranking, Recogniser
+from processor.inference import Recogniser
 from processor.pose_inference import PosePredictor
+from processor.stream import Answer, Ranking
 from processor.timeline import frame_probabilities, window_ends
 from processor.trained import Trained, load_trained, read_class_names
-from torchlight.config import ConfigError
+from torchlight.status import status_of
 
 # A recording of more windows than these is long.
 LONG = 4
@@ -209,7 +209,9 @@ def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers
         if args.window or args.stride or num_frame > LONG * window:
             cuts = recogniser.cuts(recorded)
             ends = window_ends(num_frame, window, args.stride or max(1, window // 4), cuts)
-            found_in = recogniser.windows(recorded, ends, num_frame=window, repeat=args.repeat or 1)
+            found_in = recogniser.windows(
+                recorded, ends, num_frame=window, repeat=args.repeat or 1, cuts=cuts
+            )
             of_frames = frame_probabilities(ends, found_in, num_frame=num_frame, window=window, cuts=cuts)
         answers.add(recorded, probability, of_frames)
 
@@ -274,45 +276,34 @@ def as_object(answer: Answer, args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 all answered, 1 not all or none, 2 wrong usage or config."""
     args = parse(argv)
-    try:
-        if args.out is not None:
-            prepare_answers(args.out, overwrite=args.overwrite)
-        model = load(args)
-        if args.recordings == ["-"]:
-            if isinstance(model, PosePredictor):
-                raise ValueError(
-                    "a stream is answered by weights that name actions, not by those of prediction"
-                )
-            if not answer_lines(args, model, sys.stdin.buffer, sys.stdout):
-                raise ValueError("standard input held no frame")
-            return 0
-        trained = model.trained if isinstance(model, PosePredictor) else model.members[0]
-        answers = Answers(
-            trained.class_names,
-            trained.skeleton,
-            out=args.out,
-            top=args.top,
-            threshold=args.threshold,
-            animated=args.animate,
-        )
+    return status_of(lambda: infer(args))
+
+
+def infer(args: argparse.Namespace) -> int:
+    """Answer about what the command line names; returns the exit status."""
+    if args.out is not None:
+        prepare_answers(args.out, overwrite=args.overwrite)
+    model = load(args)
+    if args.recordings == ["-"]:
         if isinstance(model, PosePredictor):
-            predict(args, model, answers)
-        else:
-            recognise(args, model, answers)
-        return answers.finish()
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (
-        BrokenPipeError
-    ):  # nothing reads the answers any longer; without this, Python says so once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+            raise ValueError("a stream is answered by weights that name actions, not by those of prediction")
+        if not answer_lines(args, model, sys.stdin.buffer, sys.stdout):
+            raise ValueError("standard input held no frame")
+        return 0
+    trained = model.trained if isinstance(model, PosePredictor) else model.members[0]
+    answers = Answers(
+        trained.class_names,
+        trained.skeleton,
+        out=args.out,
+        top=args.top,
+        threshold=args.threshold,
+        animated=args.animate,
+    )
+    if isinstance(model, PosePredictor):
+        predict(args, model, answers)
+    else:
+        recognise(args, model, answers)
+    return answers.finish()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ import main as command
 from processor.figures import save_figure
 from processor.io import write_text
 from processor.state import differences
-from torchlight.config import ConfigError, load_config
+from torchlight.config import load_config
+from torchlight.status import status_of
 
 Protocol = Literal["linear", "finetune", "scratch"]
 PROTOCOLS = get_args(Protocol)
@@ -280,17 +281,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         *args.settings,
         *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
     ]
-    try:
-        config = load_config(args.config, settings, GridConfig, check=check)
-        grid = Grid(config, overwrite=args.overwrite)
-        if status := grid.run():
-            return status
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite))
+
+
+def measure(file: str, settings: Sequence[Any], *, overwrite: bool) -> int:
+    """Run the grid of a config, and write its table and curve.
+
+    Returns the exit status of a run that broke off, or 0.
+    """
+    config = load_config(file, settings, GridConfig, check=check)
+    grid = Grid(config, overwrite=overwrite)
+    if status := grid.run():
+        return status
     table = grid.table()
     means = summary(table)
     text = markdown(means) + "\n" + "\n".join(enough(means)) + "\n"

@@ -1,0 +1,138 @@
+"""Answers about frames as they come.
+
+T frames, V joints, M bodies, C coordinates.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from feeder.recordings.bodies import as_given
+from feeder.recordings.cuts import is_cut
+from feeder.recordings.recording import Recording, RecordingError
+from feeder.recordings.resample import resample
+
+if TYPE_CHECKING:  # which makes streams
+    from processor.inference import Recogniser
+
+# Names and probabilities of classes, best first.
+Ranking = list[tuple[str, float]]
+
+
+class Answer(NamedTuple):
+    """What a stream shows at a frame.
+
+    frame: the last frame of the window, counted from 0.
+    seconds: when that frame was, the first one being at 0; NaN where the frame rate is not known.
+    top: all classes, best first; empty where no body is in the window.
+    """
+
+    frame: int
+    seconds: float
+    top: Ranking
+
+
+class Stream:
+    """Answers about the last frames of a recording that goes on.
+
+    The answer at a frame is that of `Recogniser.windows` about the window that ends there. After a cut the stream
+    begins anew, see `feeder.recordings.cuts`.
+
+    Args:
+        recogniser: what answers.
+        window: frames that an answer is about; None for as long as a view of the networks.
+        stride: frames from one answer to the next; None for a quarter of the window.
+        frame_rate: frames a second of the stream; None for that of the networks' data.
+        repeat: see `Recogniser.windows`.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    def __init__(
+        self,
+        recogniser: "Recogniser",
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        frame_rate: float | None = None,
+        repeat: int = 1,
+    ) -> None:
+        self.recogniser, self.repeat = recogniser, repeat
+        self.frame_rate = recogniser.frame_rate if frame_rate is None else frame_rate
+        self.window = recogniser.window_of(frame_rate) if window is None else window
+        self.stride = max(1, self.window // 4) if stride is None else stride
+        for what, value in (("window", self.window), ("stride", self.stride), ("repeat", repeat)):
+            if value < 1:
+                raise ValueError(f"{what} is {value}; give 1 or more")
+        # The bodies of each of the last frames, (M, V, C).
+        self._frames: deque[np.ndarray] = deque(maxlen=self.window)
+        self.num_frame = 0
+        # Numbers of frames: the first after the last cut, the first after the last answer, the last with a body.
+        self._begin = self._answered = self._seen = 0
+        self._last: np.ndarray | None = None  # the bodies of that one
+
+    def push(self, bodies: np.ndarray) -> list[Answer]:
+        """Take the next frame; every `stride` frames there is an answer, about the window that ends with it.
+
+        Where the frame begins a new part, the last answer about the part before comes first.
+
+        Args:
+            bodies: (V, C) of one body or (M, V, C), metres; M may be 0. Joints that are not seen are 0.
+
+        Raises:
+            ValueError: another shape, NaN or infinity; the frame is not taken.
+        """
+        bodies = np.asarray(bodies, np.float32)
+        skeleton = self.recogniser.skeleton
+        bodies = bodies[None] if bodies.ndim == 2 else bodies
+        num_channel = len(self.recogniser.members[0].channels)
+        if bodies.size == 0:
+            bodies = np.zeros((0, skeleton.num_joint, num_channel), np.float32)
+        if bodies.ndim != 3 or bodies.shape[1:] != (skeleton.num_joint, num_channel):
+            raise ValueError(
+                f"a frame has shape {bodies.shape}; needed is ({skeleton.num_joint} joints, {num_channel}) of layout "
+                f"{skeleton.name!r}, or that for each body"
+            )
+        if not np.isfinite(bodies).all():
+            raise ValueError("a coordinate is NaN or infinite; give 0 for a joint that was not seen")
+        answers = []
+        if bodies.any():
+            if self._begins_anew(bodies):
+                answers += self.finish()
+                self._frames.clear()
+                self._begin = self.num_frame
+            self._seen, self._last = self.num_frame, bodies
+        self._frames.append(bodies)
+        self.num_frame += 1
+        if (self.num_frame - self._begin) % self.stride == 0:
+            answers.append(self._answer())
+        return answers
+
+    def finish(self) -> list[Answer]:
+        """The answer about the last window; none if it was given, or no frame came."""
+        return [self._answer()] if self.num_frame > self._answered else []
+
+    def _begins_anew(self, bodies: np.ndarray) -> bool:
+        """Whether the next frame, of bodies (M, V, C), begins a new part."""
+        if self._last is None:
+            return False
+        return is_cut(self._last, bodies, self.num_frame - self._seen, self.frame_rate)
+
+    def _answer(self) -> Answer:
+        self._answered = self.num_frame
+        frame = self.num_frame - 1
+        seconds = float("nan") if self.frame_rate is None else frame / self.frame_rate
+        recording = Recording(
+            num_body=np.array([len(bodies) for bodies in self._frames]),
+            body=np.concatenate([np.arange(len(bodies)) for bodies in self._frames]),
+            joints=np.concatenate(self._frames),
+        )
+        try:
+            tracks = as_given(recording.part(0, len(self._frames)))
+        except RecordingError:  # no body is there
+            return Answer(frame, seconds, [])
+        tracks = resample(tracks, self.frame_rate, self.recogniser.frame_rate)
+        probability = self.recogniser.window_probabilities([tracks], [frame], self.repeat)
+        return Answer(frame, seconds, self.recogniser.rank(probability[0]))
