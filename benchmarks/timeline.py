@@ -10,7 +10,7 @@ clip follows another count like all others.
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if not __package__:
@@ -26,7 +26,7 @@ from feeder.arrays import open_source
 from feeder.feeder import Feeder
 from feeder.recordings.files import recorded_poses
 from processor.inference import Recogniser
-from processor.timeline import frame_labels, frame_probabilities, window_ends
+from processor.timeline import Timeline, frame_labels
 
 
 def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -44,14 +44,21 @@ def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.nd
     return np.concatenate(parts, 1), np.concatenate(labels)
 
 
-def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """Probabilities (W, K) that a stream of the frames of tracks (M, T, V, C) gives at frames `ends`."""
+def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray) -> dict[int, np.ndarray]:
+    """By frame, the probabilities (K,) that a stream of the frames of tracks (M, T, V, C) gives there."""
     stream = recogniser.stream()
     found: dict[int, np.ndarray] = {}
     answers = [stream.push(bodies) for bodies in tracks.swapaxes(0, 1)]
     for answer in itertools.chain(*answers, stream.finish()):
         found[answer.frame] = np.array([dict(answer.top).get(name, 0.0) for name in recogniser.class_names])
-    return np.stack([found[end] for end in ends])
+    return found
+
+
+def apart(of_stream: Mapping[int, np.ndarray], timeline: Timeline) -> float:
+    """Largest difference between a stream and the windows of its file, at frames where both answer."""
+    both = [number for number, end in enumerate(timeline.ends) if end in of_stream]
+    found = np.stack([of_stream[timeline.ends[number]] for number in both])
+    return float(np.abs(found - timeline.of_windows[both]).max())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = recogniser.members[0].config
     data = config.data
     feeder = Feeder(
-        open_source(data.path, data.layout),
+        open_source(data.path, data.layout, data.first_label),
         config.benchmark,
         part="test",
         layout=data.layout,
@@ -88,13 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             feeder, np.random.default_rng(seed).choice(len(feeder), args.num_clip, False)
         )
         recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
-        cuts = recogniser.cuts(recorded)
-        ends = window_ends(len(label), window, args.stride or max(1, window // 4), cuts)
-        of_windows = recogniser.windows(recorded, ends, cuts=cuts)
-        of_frames = frame_probabilities(ends, of_windows, num_frame=len(label), window=window, cuts=cuts)
-        accuracies.append(float((frame_labels(of_frames) == label).mean()))
+        found = recogniser.timeline(recorded, stride=args.stride)
+        accuracies.append(float((frame_labels(found.of_frames) == label).mean()))
         if args.stride is None:
-            differences.append(np.abs(stream_probabilities(recogniser, tracks, ends) - of_windows).max())
+            differences.append(apart(stream_probabilities(recogniser, tracks), found))
         print(f"seed {seed:2}: {len(label):4} frames, {100 * accuracies[-1]:.1f} % right", flush=True)
     print(
         f"mean {100 * np.mean(accuracies):.1f} %, deviation {100 * np.std(accuracies):.1f}, windows of {window} frames"

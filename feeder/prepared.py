@@ -26,7 +26,7 @@ PARTS = ("train", "val")
 PER_CLIP = ("start", "num_frame", "num_body", "label")
 ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
-# Numbers of classes from this on are taken for a mistake, not for so many classes.
+# A larger number of classes is taken for a mistake.
 MAX_CLASS = 10_000
 
 IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
@@ -135,7 +135,8 @@ class PreparedWriter:
         rows = np.ascontiguousarray(tracks, ROW_DTYPE)
         if not np.isfinite(rows).all():
             raise ValueError(
-                f"clip {name!r}: a value is NaN, infinite or too large for float32; leave it out"
+                f"clip {name!r}: a value is NaN, infinite or too large for float32; write 0 for a joint that is not "
+                "there, or leave the clip out"
             )
 
         with naming(self.path):
@@ -389,6 +390,8 @@ def _check_tables(prepared: Prepared) -> None:
         raise ValueError(
             f"{num_joint} joints, but layout {prepared.layout!r} has {prepared.skeleton.num_joint}"
         )
+    if prepared.frame_rate <= 0 or prepared.frame_rate == float("inf"):  # NaN: not known
+        raise ValueError(f"frame_rate is {prepared.frame_rate}; it is a number above 0")
     end = prepared.start + prepared.num_frame * prepared.num_body
     bad = (prepared.start < 0) | (prepared.num_frame < 1) | (prepared.num_body < 1) | (end > num_row)
     if bad.any():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
@@ -115,7 +116,10 @@ class Answers:
                     f"{names[k]} {p:.2f}" if k >= 0 else NONE
                     for k, p in zip(labels.tolist(), best, strict=True)
                 ]
-                self._animate(stem, recorded.tracks, captions, recorded.frame_rate)
+                # A choice of bodies may leave out frames without any.
+                whole = recorded.tracks.shape[1] == frames
+                shown = recorded.tracks if whole else as_given(recorded.recording)
+                self._animate(stem, shown, captions, recorded.frame_rate)
         self.rows.append(row)
 
     def add_poses(self, recorded: Recorded, future: np.ndarray, frame_rate: float | None) -> None:
@@ -174,7 +178,7 @@ class Answers:
         rows = []
         for row in self.rows:
             flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
-            rows.append(flat | row.get("probability", {}))
+            rows.append(flat | {_column(name): value for name, value in row.get("probability", {}).items()})
         return pd.DataFrame(rows)
 
     def _segments(
@@ -203,7 +207,7 @@ class Answers:
         assert self.out is not None
         frame = np.arange(len(labels))
         seconds = frame / (np.nan if recorded.frame_rate is None else recorded.frame_rate)
-        table = pd.DataFrame(of_frames, columns=self.class_names).round(6)
+        table = pd.DataFrame(of_frames, columns=[_column(name) for name in self.class_names]).round(6)
         table.insert(0, "answer", [self._name(k) for k in labels.tolist()])
         table.insert(0, "seconds", pd.Series(seconds.round(4)))
         table.insert(0, "frame", pd.Series(frame))
@@ -228,5 +232,9 @@ class Answers:
     ) -> None:
         assert self.out is not None
         path = self.out / f"{stem}.gif"
-        # Bodies that were chosen may have fewer frames than the recording, where it has some without any.
         animate(tracks, self.skeleton, captions, path, frame_rate=frame_rate, future=future)
+
+
+def _column(class_name: str) -> str:
+    """The column of a class's probability, which no other column is called."""
+    return f"p({class_name})"

@@ -154,9 +154,7 @@ class Experiment:
                 f"weights {config.weights} not found; train them first, or name others with --weights FILE"
             )
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
-        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-        # Convolutions have a switch of their own.
-        torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+        set_precision(config.precision)
         self.model = self.build_model().to(self.device)
         self.source = open_source(config.data.path, config.data.layout, config.data.first_label)
         feeders = {part: self.feeder(part) for part in self.parts(phase)}
@@ -290,6 +288,13 @@ def _wrong_ahead(ahead: int, predicted: int) -> str:
         else "predicts nothing there; leave it out"
     )
     return f"has num_ahead: {ahead}, but the network {remedy}"
+
+
+def set_precision(precision: str) -> None:
+    """Whether CUDA devices may round the inputs of float32 products to TF32, as they do with precision `tf32`."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    # Convolutions have a switch of their own.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:

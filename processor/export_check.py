@@ -73,7 +73,7 @@ def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
 
 
 def _chains(skeleton: Skeleton) -> Tensor:
-    """1 where a joint (row) is at the end of a chain of bones from the root that holds another: (V, V)."""
+    """(V, V): 1 where the column's joint is the row's joint or an ancestor of it."""
     chains = torch.eye(skeleton.num_joint)
     for joint, parent in skeleton.bones:
         while chains[joint, parent] == 0:
@@ -91,7 +91,7 @@ def real_clips(trained: Trained) -> Tensor | None:
     config = trained.config
     if not Path(config.data.path).exists():
         return None
-    source = open_source(config.data.path, config.data.layout)
+    source = open_source(config.data.path, config.data.layout, config.data.first_label)
     if config.benchmark not in source.splits:
         raise ValueError(f"there is no benchmark {config.benchmark!r} in it")
     tracks = []

@@ -1,9 +1,9 @@
-"""Answers about recordings: which action a recording shows, when, and which poses come next.
+"""Answers about recordings: which action a recording shows, and when.
 
     recogniser = Recogniser.load("work_dir/nw_ucla/st_gcn/joint/best.pt")
     recogniser(poses)  # [("throw", 0.93), ("carry", 0.04), ...]
 
-T frames, V joints, M bodies, C coordinates, K classes, W windows, P frames to come.
+T frames, V joints, M bodies, C coordinates, K classes, W windows.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from feeder.recordings.resample import resample
 from processor.classification import Classification
 from processor.experiment import view_of
 from processor.stream import Ranking, Stream
-from processor.timeline import window_begins
-from processor.trained import Trained, load_trained
+from processor.timeline import Timeline, frame_probabilities, usual_stride, window_begins, window_ends
+from processor.trained import Trained, as_array, load_trained
 from torchlight.seed import derive_seed
 
 # Windows that are made into views at a time.
@@ -43,7 +43,10 @@ class Recogniser:
     """
 
     def __init__(self, members: Sequence[Trained]) -> None:
-        """Raises ValueError: no network, one that predicts poses, or networks of different classes or joints."""
+        """Raises ValueError: no network, or one that predicts poses.
+
+        Nor may networks differ in classes, joints, channels or frame rate.
+        """
         if not members:
             raise ValueError("there are no weights; name one checkpoint or more")
         first = members[0]
@@ -83,7 +86,7 @@ class Recogniser:
         Raises:
             RecordingError: poses of another shape, NaN or infinity in them, or no body.
         """
-        recorded = recorded_poses("poses", np.asarray(poses), self.skeleton, len(self.members[0].channels))
+        recorded = recorded_poses("poses", as_array(poses), self.skeleton, len(self.members[0].channels))
         return self.rank(self.probabilities([recorded._replace(frame_rate=frame_rate)], repeat=repeat)[0])
 
     def rank(self, probability: np.ndarray) -> Ranking:
@@ -136,7 +139,6 @@ class Recogniser:
         *,
         num_frame: int | None = None,
         repeat: int = 1,
-        cuts: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Probabilities (W, K) of the windows of a recording that end at some of its frames.
 
@@ -149,7 +151,6 @@ class Recogniser:
             num_frame: frames of a window, in those of the recording; fewer where it begins later. None for `window_of`.
             repeat: views of a window that are averaged: 1 for the deterministic one, or so many that are drawn, by the
                 run's seed and the window's last frame.
-            cuts: what `cuts` gives, where it is known already.
         """
         self.members[0].refuse_other_joints(recorded)
         if any(not 0 <= end < recorded.recording.num_frame for end in ends):
@@ -157,8 +158,13 @@ class Recogniser:
                 f"windows end at {list(ends)}; frames are 0 to {recorded.recording.num_frame - 1}"
             )
         size = self.window_of(recorded.frame_rate) if num_frame is None else num_frame
-        cuts = self.cuts(recorded) if cuts is None else cuts
-        begins = window_begins(ends, size, cuts).tolist()
+        begins = window_begins(ends, size, self.cuts(recorded)).tolist()
+        return self._windows(recorded, begins, ends, repeat)
+
+    def _windows(
+        self, recorded: Recorded, begins: Sequence[int], ends: Sequence[int], repeat: int
+    ) -> np.ndarray:
+        """Probabilities (W, K) of windows from frames `begins` to frames `ends`; 0 without a body."""
         found = np.zeros((len(ends), len(self.class_names)), np.float32)
         for start in range(0, len(ends), WINDOW_BATCH):
             parts: dict[int, np.ndarray] = {}
@@ -169,6 +175,29 @@ class Recogniser:
                 tracks = [resample(part, recorded.frame_rate, self.frame_rate) for part in parts.values()]
                 found[list(parts)] = self.window_probabilities(tracks, [ends[k] for k in parts], repeat)
         return found
+
+    def timeline(
+        self, recorded: Recorded, *, window: int | None = None, stride: int | None = None, repeat: int = 1
+    ) -> Timeline:
+        """What a recording shows when, by windows that begin anew after each cut.
+
+        Args:
+            recorded: the recording.
+            window: frames of a window, in those of the recording; None for `window_of`.
+            stride: frames from window to window; None for `usual_stride`.
+            repeat: see `windows`.
+
+        Raises:
+            RecordingError: it has other joints.
+        """
+        self.members[0].refuse_other_joints(recorded)
+        size = self.window_of(recorded.frame_rate) if window is None else window
+        num_frame, cuts = recorded.recording.num_frame, self.cuts(recorded)
+        ends = window_ends(num_frame, size, usual_stride(size) if stride is None else stride, cuts)
+        found = self._windows(recorded, window_begins(ends, size, cuts).tolist(), ends, repeat)
+        return Timeline(
+            ends, found, frame_probabilities(ends, found, num_frame=num_frame, window=size, cuts=cuts)
+        )
 
     @torch.inference_mode()
     def window_probabilities(

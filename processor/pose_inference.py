@@ -11,6 +11,7 @@ from torch import Tensor
 
 from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
+from feeder.recordings.cuts import find_cuts
 from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
@@ -19,7 +20,7 @@ from net.multi_task import MultiTask
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
 from processor.teaching import MOVING_ORIGIN
-from processor.trained import Trained, load_trained
+from processor.trained import Trained, as_array, load_trained
 
 
 class PosePredictor:
@@ -50,7 +51,7 @@ class PosePredictor:
         self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, count: int | None = None
     ) -> np.ndarray:
         """The next poses (M, P, V, C) of poses (T, V, C) or (M, T, V, C), metres; see `next_poses`."""
-        recorded = recorded_poses("poses", np.asarray(poses), self.skeleton, len(self.trained.channels))
+        recorded = recorded_poses("poses", as_array(poses), self.skeleton, len(self.trained.channels))
         return self.next_poses(recorded._replace(frame_rate=frame_rate), count=count)
 
     @torch.inference_mode()
@@ -65,15 +66,22 @@ class PosePredictor:
             count: P; None for as many as the run predicted.
 
         Raises:
-            RecordingError: other joints, fewer frames than the network sees, or no body in the last frame.
+            RecordingError: other joints, fewer frames since the last cut than the network sees, or no body in the last
+                frame.
         """
         self.trained.refuse_other_joints(recorded)
-        tracks = resample(recorded.tracks, recorded.frame_rate, self.frame_rate)[: self._num_body]
+        begin = find_cuts(recorded.recording, recorded.frame_rate or self.frame_rate)[-1:]
+        part = recorded.tracks
+        if begin:  # what was before is another recording
+            part = recorded.choose(recorded.recording.part(begin[0], recorded.recording.num_frame))
+        tracks = resample(part, recorded.frame_rate, self.frame_rate)[: self._num_body]
         num_frame = tracks.shape[1]
         if num_frame < self.observe:
             at = "" if self.frame_rate is None else f" at {self.frame_rate:g} frames a second"
+            after = f" after the cut at frame {begin[0]}" if begin else ""
             raise RecordingError(
-                None, f"{num_frame} frames{at}, and the network sees {self.observe}; give a longer recording"
+                None,
+                f"{num_frame} frames{at}{after}, and the network sees {self.observe}; give a longer recording",
             )
         last = torch.from_numpy(tracks[:, -1])
         if not last.any():

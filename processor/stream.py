@@ -10,8 +10,9 @@ import numpy as np
 
 from feeder.recordings.bodies import as_given
 from feeder.recordings.cuts import is_cut
-from feeder.recordings.recording import Recording, RecordingError
+from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
+from processor.timeline import usual_stride
 
 if TYPE_CHECKING:  # which makes streams
     from processor.inference import Recogniser
@@ -36,7 +37,8 @@ class Answer(NamedTuple):
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
-    The answer at a frame is that of `Recogniser.windows` about the window that ends there. After a cut the stream
+    Bodies are taken as given: the place in a frame says which body it is. The answer at a frame is then that of
+    `Recogniser.windows` about the window that ends there. After a cut the stream
     begins anew, see `feeder.recordings.cuts`.
 
     Args:
@@ -62,7 +64,7 @@ class Stream:
         self.recogniser, self.repeat = recogniser, repeat
         self.frame_rate = recogniser.frame_rate if frame_rate is None else frame_rate
         self.window = recogniser.window_of(frame_rate) if window is None else window
-        self.stride = max(1, self.window // 4) if stride is None else stride
+        self.stride = usual_stride(self.window) if stride is None else stride
         for what, value in (("window", self.window), ("stride", self.stride), ("repeat", repeat)):
             if value < 1:
                 raise ValueError(f"{what} is {value}; give 1 or more")
@@ -82,9 +84,9 @@ class Stream:
             bodies: (V, C) of one body or (M, V, C), metres; M may be 0. Joints that are not seen are 0.
 
         Raises:
-            ValueError: another shape, NaN or infinity; the frame is not taken.
+            ValueError: another shape or unit, NaN or infinity; the frame is not taken.
         """
-        bodies = np.asarray(bodies, np.float32)
+        bodies = np.array(bodies, np.float32)  # the caller may use its own again
         skeleton = self.recogniser.skeleton
         bodies = bodies[None] if bodies.ndim == 2 else bodies
         num_channel = len(self.recogniser.members[0].channels)
@@ -97,6 +99,8 @@ class Stream:
             )
         if not np.isfinite(bodies).all():
             raise ValueError("a coordinate is NaN or infinite; give 0 for a joint that was not seen")
+        if num_channel == 3:
+            refuse_other_units(bodies, "give metres, or --unit mm or --unit cm where they are in those")
         answers = []
         if bodies.any():
             if self._begins_anew(bodies):

@@ -19,11 +19,29 @@ class Segment(NamedTuple):
     probability: float
 
 
+class Timeline(NamedTuple):
+    """What a recording shows when.
+
+    ends: W last frames of windows.
+    of_windows: their probabilities (W, K).
+    of_frames: those of each frame, (T, K), see `frame_probabilities`.
+    """
+
+    ends: Sequence[int]
+    of_windows: np.ndarray
+    of_frames: np.ndarray
+
+
+def usual_stride(window: int) -> int:
+    """Frames from window to window, or from a stream's answer to the next: a quarter of a window, or 1."""
+    return max(1, window // 4)
+
+
 def window_ends(num_frame: int, window: int, stride: int, cuts: Sequence[int] = ()) -> list[int]:
     """Last frames of the windows of a recording: the first full window, every `stride` frames, the last frame.
 
-    Each part after a cut has such windows of its own. Where the stride divides the window, a stream answers at these
-    frames, too, and before the first full window of a part.
+    Each part after a cut has such windows of its own. If the stride divides the window, a stream answers at these
+    frames too. It also answers before the first full window of a part.
 
     Args:
         num_frame: T.
@@ -64,6 +82,7 @@ def frame_probabilities(
     values = np.concatenate((probability, np.ones((len(last), 1))), 1)
     np.add.at(change, window_begins(ends, window, cuts), values)
     np.subtract.at(change, last + 1, values)
+    # Rounding removes what the cumulative sum leaves where no window is.
     covered = change.cumsum(0)[:num_frame].round(12)
     return covered[:, :-1] / np.maximum(covered[:, -1:], 1)
 

@@ -1,27 +1,43 @@
 """A trained network, from a checkpoint alone."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
-from net.utils.layouts import get_skeleton
+from net.utils.layouts import get_skeleton, remembered
 from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
-from processor.experiment import Experiment
+from processor.experiment import Experiment, set_precision
 from processor.table import PROCESSORS, processor_class
 from torchlight import build
-from torchlight.checkpoint import load_checkpoint
+from torchlight.checkpoint import CheckpointError, load_checkpoint
 from torchlight.config import ConfigError, load_config, parse_config
 
-# Those whose weights give an answer, in the order in which a config that does not say is tried: a later one takes keys
-# that an earlier one refuses.
+# What a checkpoint may say of itself beside its config, what it is to be, and whether a value is that.
+FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "class_names": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "skeleton": ("a mapping", lambda value: isinstance(value, dict)),
+    "channels": ("a text such as 'xyz'", lambda value: _is_text(value) and value),
+    "frame_rate": (
+        "a number above 0",
+        lambda value: isinstance(value, (int, float)) and 0 < value < math.inf,
+    ),
+    "bodies": ("a text", lambda value: _is_text(value)),
+}
+# Processors whose weights give an answer. A config that names none is tried in this order, the strictest first.
 ANSWERING = ("recognition", "prediction", "finetune_evaluation", "linear_evaluation")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,27 +117,31 @@ def load_trained(
     """
     content = load_checkpoint(path)
     name, settings = _read_config(content, path, config)
-    # The files of the run, and workers for its data, are not there.
-    settings.device = device
+    known = _facts(content, path)
+    # The files of the run, and workers for its data, are not there; nor is what else was made smaller for a trial.
+    settings.device, settings.debug = device, False
     settings.data.cache, settings.data.num_worker = "memory", 0
+    skeleton = known.get("skeleton") or get_skeleton(settings.data.layout)
     experiment = processor_class(name)(settings, packages=(*build.PACKAGES, *plugins))
     experiment.phase = "test"
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+    set_precision(settings.precision)
+    # The weights that are drawn are replaced. The layout may be a file, which need not be there.
+    with torch.random.fork_rng(devices=[]), remembered(settings.data.layout, skeleton):
         experiment.model = experiment.build_model().to(experiment.device)
     experiment.load_weights(str(path))
     in_channels_last(experiment.model)
     experiment.network = experiment.model.eval()
     unknown = []
-    skeleton = get_skeleton(settings.data.layout)
-    if isinstance(content.get("skeleton"), dict):
-        skeleton = Skeleton.from_dict(content["skeleton"])
-    names = content.get("class_names") if class_names is None else list(class_names)
+    names = known.get("class_names") if class_names is None else list(class_names)
     if names is None:
         names = [str(number) for number in range(settings.data.num_class)]
         unknown.append("names of classes, so their numbers are shown (--class_names FILE gives them)")
+    elif len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two classes are called {twice!r}; give each a name of its own in --class_names")
     elif len(names) != settings.data.num_class:
         raise ValueError(f"{len(names)} class names, but {path} has {settings.data.num_class} classes")
-    if content.get("frame_rate") is None:
+    if "frame_rate" not in known:
         unknown.append("its frame rate, so recordings are taken at their own")
     return Trained(
         path=Path(path),
@@ -129,11 +149,35 @@ def load_trained(
         experiment=experiment,
         class_names=tuple(names),
         skeleton=skeleton,
-        channels=content.get("channels", "xyz"),
-        frame_rate=content.get("frame_rate"),
-        bodies=content.get("bodies", "as given"),
+        channels=known.get("channels", "xyz"),
+        frame_rate=known.get("frame_rate"),
+        bodies=known.get("bodies", "as given"),
         unknown=tuple(unknown),
     )
+
+
+def _facts(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of itself by the keys of `FACTS`, if it does; the skeleton as one.
+
+    Raises:
+        CheckpointError: a value is of another kind.
+    """
+    found = {}
+    for key, (allowed, is_allowed) in FACTS.items():
+        value = content.get(key)
+        if value is None:
+            continue
+        if not is_allowed(value):
+            raise CheckpointError(
+                f"{path}: {key} is {value!r}; it is {allowed}. Train again, or take another checkpoint"
+            )
+        found[key] = value
+    if "skeleton" in found:
+        try:
+            found["skeleton"] = Skeleton.from_dict(found["skeleton"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: skeleton is none ({error}); take another checkpoint") from None
+    return found
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
@@ -148,8 +192,13 @@ def read_class_names(path: Path | None) -> list[str] | None:
     return [line.strip() for line in lines if line.strip()]
 
 
+def as_array(poses: np.ndarray | Tensor) -> np.ndarray:
+    """Poses as a NumPy array, from any device."""
+    return poses.detach().cpu().numpy() if isinstance(poses, Tensor) else np.asarray(poses)
+
+
 def in_channels_last(model: nn.Module) -> nn.Module:
-    """The network with its weights in the memory format of its feature maps, which no call then has to bring about."""
+    """The network with channels-last weights, so that no call converts them."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ from processor.pose_inference import PosePredictor
 from processor.timeline import window_ends
 from processor.trained import load_trained
 from tools import infer
-from torchlight.checkpoint import load_checkpoint, save_checkpoint
+from torchlight.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 NTU = get_skeleton("ntu-rgb+d")
 # Views that draw at random, several to a clip.
@@ -193,6 +194,25 @@ def test_after_a_cut_another_recording_begins(runs: dict[str, Path], clips: dict
         np.testing.assert_allclose(found, probability, atol=2e-6)
 
 
+def test_a_caller_may_fill_one_array_again_and_again(
+    runs: dict[str, Path], clips: dict[str, Recorded]
+) -> None:
+    tracks = next(iter(clips.values())).tracks
+    recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
+    again, anew = recogniser.stream(stride=4), recogniser.stream(stride=4)
+    buffer = np.empty_like(tracks[:, 0])
+    for bodies in tracks.swapaxes(0, 1):
+        buffer[:] = bodies
+        assert again.push(buffer) == anew.push(bodies.copy())
+
+
+def test_a_stream_refuses_other_units(runs: dict[str, Path], clips: dict[str, Recorded]) -> None:
+    stream = Recogniser.load(runs["fixed"] / "best.pt", device="cpu").stream()
+    with pytest.raises(RecordingError, match="--unit mm"):
+        stream.push(1000 * next(iter(clips.values())).tracks[:, 0])
+    assert stream.num_frame == 0
+
+
 def test_a_window_without_a_body_has_no_answer(runs: dict[str, Path]) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     stream = recogniser.stream(window=4, stride=2)
@@ -249,6 +269,59 @@ def test_older_weights_and_those_of_others(runs: dict[str, Path], tmp_path: Path
         load_trained(tmp_path / "foreign.pt", config=config, device="cpu")
 
 
+def test_a_layout_s_file_need_not_be_there(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path
+) -> None:
+    content = load_checkpoint(runs["fixed"] / "best.pt")
+    config = content["config"].replace("ntu-rgb+d", "gone/mine.yaml")
+    save_checkpoint(tmp_path / "own.pt", {**content, "config": config})
+    clip = next(iter(clips.values())).tracks
+    expected = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")(clip)
+    assert Recogniser.load(tmp_path / "own.pt", device="cpu")(torch.from_numpy(clip)) == expected
+
+
+def test_weights_of_a_trial_answer_about_all_recordings(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path
+) -> None:
+    content = load_checkpoint(runs["fixed"] / "best.pt")
+    found = {}
+    for debug in ("false", "true"):
+        config = re.sub("debug: .*", f"debug: {debug}", content["config"])
+        config = re.sub("test_batch_size: .*", "test_batch_size: 4", config)
+        save_checkpoint(tmp_path / "d.pt", {**content, "config": config})
+        recogniser = Recogniser.load(tmp_path / "d.pt", device="cpu")
+        found[debug] = recogniser.probabilities(list(clips.values()))
+    np.testing.assert_array_equal(found["true"], found["false"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_names": 3},
+        {"class_names": [1, 2, 3, 4]},
+        {"skeleton": {}},
+        {"skeleton": {"name": "a", "joints": 3}},
+        {"channels": 3},
+        {"channels": ""},
+        {"frame_rate": "fast"},
+        {"frame_rate": 0},
+        {"bodies": ["one"]},
+    ],
+)
+def test_what_a_checkpoint_says_of_itself_is_checked(
+    runs: dict[str, Path], tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    content = load_checkpoint(runs["fixed"] / "best.pt")
+    save_checkpoint(tmp_path / "wrong.pt", {**content, **wrong})
+    with pytest.raises(CheckpointError, match=next(iter(wrong))):
+        load_trained(tmp_path / "wrong.pt", device="cpu")
+
+
+def test_names_of_classes_differ(runs: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="'a'"):
+        load_trained(runs["fixed"] / "best.pt", class_names=["a", "b", "a", "c"], device="cpu")
+
+
 @pytest.mark.parametrize("dropped", [(), ("processor",)])
 def test_weights_of_pre_training_give_no_answer(
     runs: dict[str, Path], tmp_path: Path, dropped: tuple[str, ...]
@@ -294,6 +367,11 @@ def test_predicted_poses_are_those_of_the_run_in_the_recording_s_coordinates(
     for wrong in (clip.tracks[:, :7], np.concatenate((clip.tracks, 0 * clip.tracks), 1)):
         with pytest.raises(RecordingError):
             predictor(wrong)
+    # What was before a cut is another recording.
+    elsewhere = clip.tracks + 4 * (clip.tracks != 0).any(-1, keepdims=True).astype(np.float32)
+    np.testing.assert_array_equal(predictor(np.concatenate((elsewhere, clip.tracks), 1)), future)
+    with pytest.raises(RecordingError, match="cut"):
+        predictor(np.concatenate((elsewhere, clip.tracks[:, -5:]), 1))
 
 
 @pytest.fixture
@@ -361,6 +439,81 @@ def test_a_long_recording_has_a_timeline_and_a_moving_picture(
         assert ("segments" in json.loads((out / "answers.json").read_text())[0]) == has
 
 
+def probabilities_of(out: Path) -> np.ndarray:
+    """(n, K) of the answers in a folder."""
+    rows = json.loads((out / "answers.json").read_text())
+    return np.array([list(row["probability"].values()) for row in rows])
+
+
+def test_options_say_what_files_do_not(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = runs["joint"] / "best.pt", tmp_path / "out"
+    recogniser = Recogniser.load(weights, device="cpu")
+    clip = list(clips.values())[3]
+    np.save(tmp_path / "clip.npy", 1000 * clip.tracks)
+    words = [tmp_path / "clip.npy", "--weights", weights, "--out", out, "--overwrite", "--unit", "mm"]
+    plain = recogniser.probabilities([clip])
+    slow = recogniser.probabilities([clip._replace(frame_rate=15.0)])
+    for more, expected in (
+        ([], plain),
+        (["--frame_rate", "15"], slow),
+        (["--repeat", "2"], recogniser.probabilities([clip], repeat=2)),
+    ):
+        assert command(*words, *more) == 0
+        np.testing.assert_allclose(probabilities_of(out), expected, atol=1e-4)
+        assert ("resampled" in capsys.readouterr().err) == ("--frame_rate" in more)
+    assert np.abs(plain - slow).max() > 1e-3
+    save_checkpoint(tmp_path / "bare.pt", load_checkpoint(weights)["model"])
+    (tmp_path / "names.txt").write_text("a\nfirst\n answer\nd\n")
+    words[2] = tmp_path / "bare.pt"
+    more = ["--config", runs["joint"] / "config.yaml", "--class_names", tmp_path / "names.txt"]
+    assert command(*words, *more) == 0
+    np.testing.assert_allclose(probabilities_of(out), plain, atol=1e-4)
+    (row,) = csv.DictReader((out / "answers.csv").open())
+    named = [float(row[f"p({name})"]) for name in ("a", "first", "answer", "d")]
+    np.testing.assert_allclose(named, plain[0], atol=1e-4)
+    assert row["answer"] == ["a", "first", "answer", "d"][int(plain.argmax())]
+
+
+def test_a_timeline_says_when(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks, threshold = long_recording(clips), 0.6
+    np.save(tmp_path / "day.npy", tracks)
+    weights, out = runs["joint"] / "best.pt", tmp_path / "out"
+    words = [tmp_path / "day.npy", "--weights", weights, "--out", out, "--window", 8, "--stride", 4]
+    assert command(*words, "--threshold", threshold) == 0
+    recogniser = Recogniser.load(weights, device="cpu")
+    recorded = recorded_poses("day", tracks, NTU, 3)._replace(frame_rate=30.0)
+    expected = recogniser.timeline(recorded, window=8, stride=4).of_frames
+    table = list(csv.DictReader((out / "day.timeline.csv").open()))
+    found = np.array([[float(row[f"p({name})"]) for name in recogniser.class_names] for row in table])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    best = expected.max(1)
+    assert best.min() < threshold < best.max()
+    assert [row["answer"] == "none" for row in table] == (best < threshold).tolist()
+    seconds = [float(row["seconds"]) for row in table]
+    np.testing.assert_allclose(seconds, np.arange(len(best)) / 30, atol=1e-4)
+    (answer,) = json.loads((out / "answers.json").read_text())
+    for part in answer["segments"]:
+        assert part["begin"] == pytest.approx(part["first"] / 30)
+        assert part["end"] == pytest.approx((part["last"] + 1) / 30)
+    assert answer["segments"][0]["begin"] == 0
+
+
+def test_recordings_of_one_name_are_told_apart(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path
+) -> None:
+    paths = [tmp_path / folder / "clip.npy" for folder in ("x", "y")]
+    for path, clip in zip(paths, clips.values(), strict=False):
+        path.parent.mkdir()
+        np.save(path, clip.tracks)
+    assert command(*paths, "--weights", runs["fixed"] / "best.pt", "--out", tmp_path / "out") == 0
+    names = [row["recording"] for row in json.loads((tmp_path / "out" / "answers.json").read_text())]
+    assert names[0] == "clip" and names[1].endswith("y/clip")
+
+
 def test_the_command_predicts_poses(runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     weights, out = runs["predict"] / "best.pt", tmp_path / "out"
     words = [folder / "clip066.npy", "--weights", weights, "--out", out, "--animate", "--predict", 9]
@@ -402,6 +555,13 @@ def test_lines_are_answered_as_a_stream_is(
         assert dict(map(tuple, found["top"])) == pytest.approx(dict(wanted.top), abs=1e-5)
     status, answers = stream(weights, lines[:3], monkeypatch, capsys, "--threshold", "1", "--stride", "2")
     assert status == 0 and [(a["frame"], a["top"]) for a in answers] == [(1, []), (2, [])]
+    _, answers = stream(weights, lines, monkeypatch, capsys, "--window", "8", "--top", "4")
+    live = Recogniser.load(weights, device="cpu").stream(window=8)
+    expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]
+    answers = [answer for answer in answers if "error" not in answer]
+    assert [answer["frame"] for answer in answers[: len(expected)]] == [answer.frame for answer in expected]
+    for found, wanted in zip(answers, expected, strict=False):
+        assert dict(map(tuple, found["top"])) == pytest.approx(dict(wanted.top), abs=1e-5)
 
 
 def test_a_stream_that_cannot_be_answered(
@@ -409,6 +569,8 @@ def test_a_stream_that_cannot_be_answered(
 ) -> None:
     assert stream(runs["joint"] / "best.pt", [], monkeypatch, capsys)[0] == 1
     assert stream(runs["predict"] / "best.pt", ["[]"], monkeypatch, capsys)[0] == 1
+    words = ("--layout", "kinect-v1")
+    assert stream(runs["joint"] / "best.pt", ["[]"], monkeypatch, capsys, *words)[0] == 1
 
 
 @pytest.mark.parametrize(

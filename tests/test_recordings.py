@@ -117,6 +117,9 @@ def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     for name in ("b/z.npy", "c.json", "a.SKELETON", "notes.md"):
         (tmp_path / name).touch()
     assert list(find_recordings(tmp_path)) == ["a", "b/z", "c"]
+    (tmp_path / "b" / "z.csv").touch()
+    assert list(find_recordings(tmp_path)) == ["a", "b/z.csv", "b/z.npy", "c"]
+    (tmp_path / "b" / "z.csv").unlink()
     assert find_recordings(tmp_path / "b" / "z.npy") == {"z": tmp_path / "b" / "z.npy"}
     (tmp_path / "b" / "z.npy").unlink()
     for path in (tmp_path / "b", tmp_path / "nothing"):
@@ -137,6 +140,7 @@ def test_bad_recordings_say_what_is_wrong(tmp_path: Path) -> None:
         (write("a.h5", b"no"), "not a prepared file"),
         (write("a.json", b'{"skeletons": []}'), "no frames"),
         (write("b.json", b"{"), "not JSON"),
+        (write("c.json", b'{"skeletons": ' + b"1" * 5000 + b"}"), "not JSON"),
         (
             write("damaged.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': ((((, 'shape"),
             "not an",
@@ -150,9 +154,10 @@ def test_bad_recordings_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_header_cannot_ask_for_memory(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", poses(2))
-    data = (tmp_path / "a.npy").read_bytes().replace(b"(2, 17, 3), }", b"(9999999999, 17, 3), }"[:13])
-    (tmp_path / "a.npy").write_bytes(data.replace(b"(2, 17, 3)", b"(99,17,30)"))
+    with (tmp_path / "a.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**10, 17, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(4 * 2 * 17 * 3))
     assert "not an array of numbers" in str(refused(tmp_path / "a.npy"))
 
 
@@ -305,6 +310,7 @@ def test_lines_of_json() -> None:
         ([[1, 2, 3]] * 3 + [[1, 2, True]], "body 0"),
         ([[1, 2, 3]] * 3 + [[1, 2, float("nan")]], "NaN"),
         ([[1, 2, 3]] * 3 + [[1, 2, 1e60]], "too large"),
+        ([[1, 2, 3]] * 3 + [[1, 2, 10**400]], "too large"),
     ],
 )
 def test_bad_lines(content: object, word: str) -> None:

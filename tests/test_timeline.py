@@ -47,3 +47,20 @@ def test_labels_and_segments() -> None:
     found = segments(label, probability)
     assert [(s.first, s.last, s.label) for s in found] == [(0, 1, 0), (2, 2, 1), (3, 3, -1), (4, 4, 0)]
     assert found[0].probability == pytest.approx(0.85)
+
+
+def test_no_window_reaches_across_a_cut() -> None:
+    """Each part is a recording of its own."""
+    cuts, lengths = [20, 27], (20, 7, 23)
+    ends = window_ends(50, 8, 4, cuts)
+    probability = np.random.default_rng(0).dirichlet(np.ones(3), len(ends))
+    found = frame_probabilities(ends, probability, num_frame=50, window=8, cuts=cuts)
+    expected, first, used = [], 0, 0
+    for length in lengths:
+        of_part = window_ends(length, 8, 4)
+        assert ends[used : used + len(of_part)] == [first + end for end in of_part]
+        values = probability[used : used + len(of_part)]
+        expected.append(frame_probabilities(of_part, values, num_frame=length, window=8))
+        first, used = first + length, used + len(of_part)
+    assert used == len(ends)
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-9)

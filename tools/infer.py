@@ -41,7 +41,6 @@ from processor.answers import Answers, prepare_answers
 from processor.inference import Recogniser
 from processor.pose_inference import PosePredictor
 from processor.stream import Answer, Ranking
-from processor.timeline import frame_probabilities, window_ends
 from processor.trained import Trained, load_trained, read_class_names
 from torchlight.status import status_of
 
@@ -143,6 +142,7 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
     stated = None if args.layout is None else get_skeleton(args.layout)
     unstated = Unstated(stated or trained.skeleton, METRES[args.unit])
     assumed: dict[str, None] = {}
+    named: set[str] = set()
     for argument in args.recordings:
         try:
             files = find_recordings(Path(argument))
@@ -150,6 +150,9 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
             yield argument, RecordingError(None, str(error))
             continue
         for name, path in files.items():
+            if name in named:  # a file of another folder
+                name = path.with_suffix("").as_posix()
+            named.add(name)
             for found in read_recordings(name, path, unstated, bodies=trained.bodies):
                 if isinstance(found, RecordingError):
                     yield str(path), found
@@ -203,16 +206,12 @@ def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers
             answers.add_error(name, recorded)
             continue
         probability = next(whole)
-        num_frame = recorded.recording.num_frame
         window = args.window or recogniser.window_of(recorded.frame_rate)
         of_frames = None
-        if args.window or args.stride or num_frame > LONG * window:
-            cuts = recogniser.cuts(recorded)
-            ends = window_ends(num_frame, window, args.stride or max(1, window // 4), cuts)
-            found_in = recogniser.windows(
-                recorded, ends, num_frame=window, repeat=args.repeat or 1, cuts=cuts
-            )
-            of_frames = frame_probabilities(ends, found_in, num_frame=num_frame, window=window, cuts=cuts)
+        if args.window or args.stride or recorded.recording.num_frame > LONG * window:
+            of_frames = recogniser.timeline(
+                recorded, window=window, stride=args.stride, repeat=args.repeat or 1
+            ).of_frames
         answers.add(recorded, probability, of_frames)
 
 

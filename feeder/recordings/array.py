@@ -47,6 +47,11 @@ def array_of(content: Any) -> np.ndarray:
     return np.array(content, np.float64)
 
 
+def _is_header(row: list[str]) -> bool:
+    """Whether a row names the columns: by words, or by 0, 1, 2, ..., as pandas does."""
+    return not any(map(_is_number, row)) or row == [str(number) for number in range(len(row))]
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
@@ -58,8 +63,8 @@ def _is_number(cell: str) -> bool:
 def _read_csv(path: Path, num_joint: int) -> np.ndarray:
     text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
     rows = [row for row in csv.reader(text) if row]
-    if rows and not any(map(_is_number, rows[0])):
-        rows = rows[1:]  # names of columns
+    if rows and _is_header(rows[0]):
+        rows = rows[1:]
     values = np.array(rows, np.float64)
     width = num_joint * NUM_CHANNEL
     if values.ndim != 2 or values.shape[1] % width:

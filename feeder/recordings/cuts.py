@@ -9,7 +9,7 @@ import numpy as np
 
 from feeder.recordings.recording import Recording
 
-# Metres a second that no body moves all its joints at, on average: the fastest sprinters run at 12.
+# Mean speed of the joints, in m/s, above which two poses are not one body; sprinters reach 12.
 MAX_SPEED = 12.0
 # Frames a second where the rate is not known.
 USUAL_RATE = 30.0
@@ -28,7 +28,7 @@ def find_cuts(recording: Recording, frame_rate: float | None) -> list[int]:
 
 def is_cut(before: np.ndarray, after: np.ndarray, num_frame: int, frame_rate: float | None) -> bool:
     """Whether no body of `after` (M, V, C) can be one of `before` (M', V, C), `num_frame` frames earlier."""
-    nearest = _distance(before[None, :].repeat(len(after), 0), after[:, None])
+    nearest = _distance(before[None], after[:, None])
     return bool(nearest.min() > MAX_SPEED * num_frame / (frame_rate or USUAL_RATE))
 
 
@@ -42,8 +42,12 @@ def _by_slot(recording: Recording, frames: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mean distance of the joints that are there in both poses (..., V, C); infinite without such a joint: (...)."""
-    both = (before != 0).any(-1) & (after != 0).any(-1)
+    """Mean distance of the joints that are there in both poses (..., V, C): (...).
+
+    Poses without such a joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
+    """
+    seen = [(poses != 0).any(-1) for poses in (before, after)]
+    both = seen[0] & seen[1]
     moved = np.linalg.norm(after - before, axis=-1)
-    count = both.sum(-1)
-    return np.where(count > 0, (moved * both).sum(-1) / np.maximum(count, 1), np.inf)
+    mean = (moved * both).sum(-1) / np.maximum(both.sum(-1), 1)
+    return np.where(seen[0].any(-1) & seen[1].any(-1), mean, np.inf)

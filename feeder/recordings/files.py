@@ -5,6 +5,7 @@ Coordinates come in metres, right-handed as Kinect's: x to the picture's left, y
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -115,7 +116,7 @@ def format_of(path: Path) -> Format:
 def find_recordings(path: Path) -> dict[str, Path]:
     """The files of a recording's path by name: the file itself, or all of known kinds below a folder, in order.
 
-    A name is the path below the folder, or the file's own, without the suffix.
+    A name is the path below the folder, or the file's own, without the suffix where no other file has that name.
 
     Raises:
         FileNotFoundError: there is none.
@@ -129,7 +130,12 @@ def find_recordings(path: Path) -> dict[str, Path]:
     found = [file for file in found if file.suffix.lower() in known]
     if not found:
         raise FileNotFoundError(f"folder {path} holds no recording; known are {', '.join(known)}")
-    return {file.relative_to(path).with_suffix("").as_posix(): file for file in found}
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
+    count = Counter(names)
+    return {
+        name if count[name] == 1 else name + file.suffix: file
+        for name, file in zip(names, found, strict=True)
+    }
 
 
 def read_recordings(

@@ -43,7 +43,10 @@ def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) 
                     None,
                     f"joint {joint} of body {number} is not {num_channel} numbers, or null where it was not seen",
                 )
-            frame[number, joint] = values
+            try:
+                frame[number, joint] = values
+            except OverflowError:
+                raise RecordingError(None, f"joint {joint} of body {number} is too large a number") from None
     with np.errstate(over="ignore"):
         poses = (frame * scale).astype(np.float32)
     if not np.isfinite(poses).all():

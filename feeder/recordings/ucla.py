@@ -25,7 +25,7 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data)
     except json.JSONDecodeError as error:
         raise RecordingError(error.lineno, f"not JSON: {error.msg}") from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # other bytes than text, a number of too many digits, too deep
         raise RecordingError(None, "not JSON") from None
 
 

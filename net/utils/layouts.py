@@ -1,7 +1,10 @@
 """The skeletons of the data sets and pose estimators; the only place that knows which joint hangs on which."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -131,6 +134,20 @@ LAYOUTS: dict[str, Skeleton] = {
 }
 
 
+# Skeletons of layouts whose files are not asked for.
+_REMEMBERED: ContextVar[Mapping[str, Skeleton]] = ContextVar("_REMEMBERED", default=MappingProxyType({}))
+
+
+@contextmanager
+def remembered(layout: str, skeleton: Skeleton) -> Iterator[None]:
+    """Within, `get_skeleton(layout)` gives this skeleton: one that a checkpoint holds, say, whose file is gone."""
+    token = _REMEMBERED.set({layout: skeleton})
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
 def get_skeleton(layout: str | Skeleton) -> Skeleton:
     """The skeleton of a layout: a name of `LAYOUTS`, or the path of a YAML file that describes one.
 
@@ -143,6 +160,8 @@ def get_skeleton(layout: str | Skeleton) -> Skeleton:
     """
     if isinstance(layout, Skeleton):
         return layout
+    if layout in (known := _REMEMBERED.get()):
+        return known[layout]
     if layout in LAYOUTS:
         return LAYOUTS[layout]
     path = Path(layout)
