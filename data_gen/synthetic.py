@@ -310,7 +310,7 @@ def _put_in_place(folder: Path, out: Path) -> None:
 def record(out: Path, *, action: int, seed: int, overwrite: bool) -> int:
     """Write one recording of an action, by the middle camera; returns how many frames it has.
 
-    The person is in no data set of that seed, and so is the place.
+    The person is in no data set of that seed.
 
     Raises:
         FileExistsError: `out` exists.

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from net.utils.skeleton import Skeleton
-from processor.figures import picture_plane, seen_bones
+from processor.figures import orient, picture_plane, seen_bones
 from torchlight.files import naming
 
 # Pictures a second, and in all: a longer recording is shown in fewer of its frames.
@@ -57,11 +57,7 @@ def animate(
     margin = MARGIN * (high - low).max()
     axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     axes.set_aspect("equal")
-    # x points to the picture's left where the camera looks along z, and y down in the plane of a picture.
-    if tracks.shape[3] == 2:
-        axes.invert_yaxis()
-    elif plane == [0, 1]:
-        axes.invert_xaxis()
+    orient(axes, plane, tracks.shape[3])
     bones = LineCollection([], linewidths=2.5, capstyle="round")
     axes.add_collection(bones)
     title = axes.set_title(captions[0], fontsize=11)

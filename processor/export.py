@@ -92,7 +92,7 @@ class PoseForecast(nn.Module):
         return future.unflatten(0, bodies.shape[:2]).permute(0, 2, 3, 4, 1)
 
 
-class Graph(NamedTuple):
+class Exported(NamedTuple):
     """What is exported, in eval mode, and what its input and output are called."""
 
     module: nn.Module
@@ -100,7 +100,7 @@ class Graph(NamedTuple):
     output: str
 
 
-def graph_of(trained: Trained, *, network_only: bool = False) -> Graph:
+def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
     """What is exported of a trained network: what takes poses (N, T, V, C, M), as recorded, to its answer.
 
     Args:
@@ -115,19 +115,19 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Graph:
     if not isinstance(config, PredictionConfig):
         scorer = ClassProbability(model)
         if network_only:
-            return Graph(scorer.eval(), "x", "probability")
-        return Graph(nn.Sequential(dense_view(trained), scorer).eval(), "poses", "probability")
+            return Exported(scorer.eval(), "x", "probability")
+        return Exported(nn.Sequential(dense_view(trained), scorer).eval(), "poses", "probability")
     assert isinstance(model, MultiTask)
     forecast = NetworkForecast(model, config.predict)
     if network_only:
-        return Graph(forecast.eval(), "x", "future")
+        return Exported(forecast.eval(), "x", "future")
     view, normalise = dense_view(trained), config.test_view.normalise
     if view.normalisation.looks_past:
         raise ValueError(
             f"test_view.normalise is {normalise!r}, in which frames depend on later ones: poses cannot be predicted"
         )
     whole = PoseForecast(forecast, view, moving_origin=normalise in MOVING_ORIGIN)
-    return Graph(whole.eval(), "poses", "future")
+    return Exported(whole.eval(), "poses", "future")
 
 
 def dense_view(trained: Trained) -> DenseView:
@@ -176,7 +176,7 @@ def record(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
 
 
 def to_onnx(
-    program: torch.export.ExportedProgram, graph: Graph, metadata: Mapping[str, str] | None = None
+    program: torch.export.ExportedProgram, graph: Exported, metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """An ONNX file of what was recorded.
 

@@ -13,7 +13,7 @@ from feeder.arrays import open_source
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net.utils.skeleton import Skeleton
-from processor.export import Graph, window_of
+from processor.export import Exported, window_of
 from processor.trained import Trained
 
 # How far onnxruntime and PyTorch may lie apart, in probabilities or metres.
@@ -26,7 +26,7 @@ class Disagreement(ValueError):
     """An exported graph gives other numbers than PyTorch."""
 
 
-def check_agreement(onnx_file: bytes, graph: Graph, inputs: Tensor) -> float:
+def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
     """Largest difference between onnxruntime and PyTorch, for each batch size of `BATCHES`.
 
     Args:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -153,6 +154,7 @@ def draw_poses(
                 axes.set_aspect("equal")
                 axes.set_xticks([])
                 axes.set_yticks([])
+            orient(row[0], plane, last.shape[-1])  # the axes of a row are shared
         lines = [Line2D([], [], color=colour, label=name) for name, colour in POSE_COLOURS.items()]
         figure.legend(handles=lines, loc="outside upper right", ncols=len(lines), fontsize=8)
         save_figure(figure, path)
@@ -183,8 +185,7 @@ def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, pat
         axes.set_aspect("equal")
         axes.set_xticks([])
         axes.set_yticks([])
-    if plane == [0, 1] and last.shape[-1] == 3:
-        axes.invert_xaxis()  # shared: x points to the picture's left
+    orient(axes, plane, last.shape[-1])
     save_figure(figure, path)
 
 
@@ -232,6 +233,14 @@ def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.nd
     """Ends (bones, 2, 2) of the bones of a pose (V, 2) whose joints are both `there` (V,)."""
     bones = np.array(skeleton.bones, int).reshape(-1, 2)
     return pose[bones[there[bones].all(1)]]
+
+
+def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
+    """Turn the axes of a `picture_plane` as a picture has them."""
+    if num_channel == 2:
+        axes.invert_yaxis()  # y points down
+    elif plane == [0, 1]:
+        axes.invert_xaxis()  # the camera looks along z: x points to the picture's left
 
 
 def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:

@@ -69,9 +69,21 @@ class Recogniser:
         self.num_frame = max(view.num_frame for view in self._views)
 
     @classmethod
-    def load(cls, *paths: str | Path, device: str = "auto", **how: object) -> "Recogniser":
+    def load(
+        cls,
+        *paths: str | Path,
+        config: str | Path | None = None,
+        class_names: Sequence[str] | None = None,
+        device: str = "auto",
+        plugins: Sequence[str] = (),
+    ) -> "Recogniser":
         """The recogniser of one checkpoint or more; see `load_trained` for the arguments and what is raised."""
-        return cls([load_trained(path, device=device, **how) for path in paths])  # type: ignore[arg-type]
+        return cls(
+            [
+                load_trained(path, config=config, class_names=class_names, device=device, plugins=plugins)
+                for path in paths
+            ]
+        )
 
     def __call__(
         self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, repeat: int | None = None

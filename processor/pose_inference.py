@@ -3,6 +3,7 @@
 T frames, V joints, M bodies, C coordinates, P frames to come.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,16 @@ class PosePredictor:
         self._num_body, self._view = config.data.num_body, config.test_view
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto", **how: object) -> "PosePredictor":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        config: str | Path | None = None,
+        device: str = "auto",
+        plugins: Sequence[str] = (),
+    ) -> "PosePredictor":
         """The predictor of a checkpoint; see `load_trained` for the arguments and what is raised."""
-        return cls(load_trained(path, device=device, **how))  # type: ignore[arg-type]
+        return cls(load_trained(path, config=config, device=device, plugins=plugins))
 
     def __call__(
         self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, count: int | None = None

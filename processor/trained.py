@@ -121,7 +121,9 @@ def load_trained(
     # The files of the run, and workers for its data, are not there; nor is what else was made smaller for a trial.
     settings.device, settings.debug = device, False
     settings.data.cache, settings.data.num_worker = "memory", 0
-    skeleton = known.get("skeleton") or get_skeleton(settings.data.layout)
+    # A config that is named says which joints there are.
+    stored = None if config is not None else known.get("skeleton")
+    skeleton = stored or get_skeleton(settings.data.layout)
     experiment = processor_class(name)(settings, packages=(*build.PACKAGES, *plugins))
     experiment.phase = "test"
     set_precision(settings.precision)

@@ -27,7 +27,7 @@ from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from processor import export as exporting
 from processor.encoder import Probe
-from processor.export import ClassProbability, Graph, NetworkForecast, graph_of, record, to_onnx
+from processor.export import ClassProbability, Exported, NetworkForecast, graph_of, record, to_onnx
 from processor.export_check import Disagreement, check_agreement, made_up_people, real_clips
 from processor.pose_inference import PosePredictor
 from processor.table import processor_class
@@ -72,11 +72,11 @@ def long_term(backbone):
 
 
 def probability(model):
-    return Graph(ClassProbability(model), "x", "probability")
+    return Exported(ClassProbability(model), "x", "probability")
 
 
 def future(model, predict):
-    return Graph(NetworkForecast(model, predict), "x", "future")
+    return Exported(NetworkForecast(model, predict), "x", "future")
 
 
 # What can be exported of each network, and how large weights tell clips apart; a new network stands here, too.
@@ -152,7 +152,7 @@ def test_the_older_exporter_takes_st_gcn():
     torch.onnx.export(
         model.eval(), (x[:2],), file, dynamo=False, input_names=["x"], output_names=["y"], dynamic_axes=axes
     )
-    assert check_agreement(file.getvalue(), Graph(model, "x", "y"), x) < 1e-4
+    assert check_agreement(file.getvalue(), Exported(model, "x", "y"), x) < 1e-4
 
 
 def write_weights(path: Path, processor: str, config: str) -> Path:
@@ -310,7 +310,7 @@ def test_without_its_data_a_graph_is_compared_on_made_up_people(weights):
 @pytest.mark.parametrize("wrong", [0.01, float("nan")])
 def test_a_graph_of_another_network_is_found_out(weights, tmp_path, capsys, monkeypatch, wrong):
     layer = torch.nn.Linear(3, 2)
-    graph, x = Graph(layer, "x", "y"), torch.randn(7, 3)
+    graph, x = Exported(layer, "x", "y"), torch.randn(7, 3)
     content = to_onnx(record(layer, x), graph)
     assert check_agreement(content, graph, x) < 1e-5
     torch.nn.init.constant_(layer.bias, wrong)
