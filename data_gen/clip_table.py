@@ -89,9 +89,11 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             lines = csv.reader(file, strict=True, delimiter=_separator(first))
             header = _column_names(next(lines, []))
             rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--table {path} is not in UTF-8 ({error}); save it as CSV UTF-8") from None
+    except csv.Error as error:
         raise ValueError(
-            f"--table {path} is no table in UTF-8 with columns set apart by commas, semicolons or tabs: {error}"
+            f"--table {path} is no table with columns set apart by commas, semicolons or tabs: {error}"
         ) from None
     if not rows:
         raise ValueError(f"--table {path} lists no clip")
@@ -232,7 +234,9 @@ def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dic
             splits[name] = dict(zip(PARTS, (clips["train"], clips[word]), strict=True))
             for used in ("train", word):
                 if not clips[used]:
-                    raise ValueError(f"benchmark {name!r} has no {used} clips that can be used")
+                    raise ValueError(
+                        f"benchmark {name!r} has no {used} clips that can be used; give it some in column {SPLIT}{name}"
+                    )
     return splits
 
 

@@ -85,8 +85,9 @@ class PreparedWriter:
         self._names: dict[str, None] = {}
         self._num_row = 0
         self._num_channel = 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed by __exit__)
+        with naming(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed by __exit__)
 
     def __len__(self) -> int:
         return len(self._names)

@@ -24,6 +24,17 @@ SEEN, PREDICTED = "tab:blue", "tab:red"
 MARGIN = 0.08
 
 
+class _GifWriter(PillowWriter):
+    """A GIF whose pictures are shown for hundredths of a second, on average for as long as they should be."""
+
+    def finish(self) -> None:
+        """Write the file."""
+        first, *others = self._frames  # type: ignore[attr-defined]
+        ends = (np.arange(len(self._frames) + 1) * 100 / self.fps).round()  # type: ignore[attr-defined]
+        durations = (10 * np.diff(ends)).astype(int).tolist()
+        first.save(self.outfile, save_all=True, append_images=others, duration=durations, loop=0)
+
+
 def animate(
     tracks: np.ndarray,
     skeleton: Skeleton,
@@ -74,7 +85,7 @@ def animate(
     film = FuncAnimation(figure, draw, frames=shown, interval=1000 * step / rate)  # type: ignore[arg-type]
     written = [path]
     with naming(path):
-        film.save(str(path), PillowWriter(fps=rate / step), dpi=80)
+        film.save(str(path), _GifWriter(fps=rate / step), dpi=80)
     if shutil.which("ffmpeg"):
         written.append(path.with_suffix(".mp4"))
         with naming(written[-1]):

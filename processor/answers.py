@@ -5,6 +5,7 @@ T frames, V joints, M bodies, C coordinates, K classes, P frames to come.
 
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,18 @@ def prepare_answers(folder: Path, *, overwrite: bool) -> None:
     Raises:
         AnswersExist: it holds answers, and `overwrite` was not asked for.
         NotADirectoryError: a file is in its place.
+        OSError: nothing can be written into it.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # before any work
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno, f"nothing can be written into --out {folder} ({error.strerror}); name another folder"
+        ) from None
     held = [name for name in TABLES if (folder / name).exists()]
     if held and not overwrite:
         raise AnswersExist(

@@ -23,7 +23,7 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from processor.classification import Classification
 from processor.experiment import view_of
-from processor.stream import Ranking, Stream
+from processor.stream import Ranking, Stream, refuse_numbers
 from processor.timeline import Timeline, frame_probabilities, usual_stride, window_begins, window_ends
 from processor.trained import Trained, as_array, load_trained
 from torchlight.seed import derive_seed
@@ -97,7 +97,9 @@ class Recogniser:
 
         Raises:
             RecordingError: poses of another shape, NaN or infinity in them, or no body.
+            ValueError: a frame rate that is not above 0, or a number of views below 1.
         """
+        refuse_numbers(frame_rate=frame_rate, repeat=repeat)
         recorded = recorded_poses("poses", as_array(poses), self.skeleton, len(self.members[0].channels))
         return self.rank(self.probabilities([recorded._replace(frame_rate=frame_rate)], repeat=repeat)[0])
 
@@ -154,8 +156,8 @@ class Recogniser:
     ) -> np.ndarray:
         """Probabilities (W, K) of the windows of a recording that end at some of its frames.
 
-        Bodies are chosen within each window. No window reaches across a cut, see `feeder.recordings.cuts`. A window
-        without a body has probabilities 0.
+        `feeder.recordings.files.recorded_poses` makes a recording of an array. Bodies are chosen within each window. No
+        window reaches across a cut, see `feeder.recordings.cuts`. A window without a body has probabilities 0.
 
         Args:
             recorded: the recording.

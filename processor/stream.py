@@ -3,6 +3,7 @@
 T frames, V joints, M bodies, C coordinates.
 """
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +35,15 @@ class Answer(NamedTuple):
     top: Ranking
 
 
+def refuse_numbers(*, frame_rate: float | None = None, **counts: int | None) -> None:
+    """Raise ValueError for a frame rate that is not a number above 0, or a count below 1; None is allowed."""
+    if frame_rate is not None and not 0 < frame_rate < math.inf:
+        raise ValueError(f"frame_rate is {frame_rate}; give a number above 0")
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; give 1 or more")
+
+
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
@@ -49,7 +59,7 @@ class Stream:
         repeat: see `Recogniser.windows`.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a count below 1, or a frame rate that is not above 0.
     """
 
     def __init__(
@@ -61,13 +71,12 @@ class Stream:
         frame_rate: float | None = None,
         repeat: int = 1,
     ) -> None:
+        refuse_numbers(frame_rate=frame_rate)
         self.recogniser, self.repeat = recogniser, repeat
         self.frame_rate = recogniser.frame_rate if frame_rate is None else frame_rate
         self.window = recogniser.window_of(frame_rate) if window is None else window
         self.stride = usual_stride(self.window) if stride is None else stride
-        for what, value in (("window", self.window), ("stride", self.stride), ("repeat", repeat)):
-            if value < 1:
-                raise ValueError(f"{what} is {value}; give 1 or more")
+        refuse_numbers(window=self.window, stride=self.stride, repeat=repeat)
         # The bodies of each of the last frames, (M, V, C).
         self._frames: deque[np.ndarray] = deque(maxlen=self.window)
         self.num_frame = 0

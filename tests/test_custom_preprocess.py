@@ -275,7 +275,7 @@ BAD_TABLES = {
     "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "no val clips"),
     "one subject": (["file,label,subject", GOOD, "c.json,0,1"], "all clips are of one subject"),
     "labels from 1": (["file,label,subject", "a.npy,1,1", "c.json,2,2"], "number the classes 0, 1, 2"),
-    "a quote": (["file,label,subject", '"a.npy,0,1'], "is no table in UTF-8"),
+    "a quote": (["file,label,subject", '"a.npy,0,1'], "is no table with columns"),
 }
 
 
@@ -295,7 +295,7 @@ def test_a_table_of_excel(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert read_table(folder / "table.csv").file == ["a.npy", "c.json"]
     assert run(folder)[0] == 0 and "columns not used: notes" in capsys.readouterr().out
     (folder / "table.csv").write_bytes("file,label,subject\nb\xe4r.npy,0,1\n".encode("latin-1"))
-    assert run(folder, "--overwrite")[0] == 2 and "is no table in UTF-8" in capsys.readouterr().err
+    assert run(folder, "--overwrite")[0] == 2 and "UTF-8" in capsys.readouterr().err
 
 
 class Touch:
@@ -358,7 +358,7 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "columns.csv").write_text("1,2,3\n4,5,6\n")
     bad("columns.csv", "rows of 3 numbers; needed are 12 for each body")
     (tmp_path / "word.csv").write_text(",".join(["1"] * 11 + ["x"]) + "\n")
-    bad("word.csv", "not an array of numbers")
+    bad("word.csv", "row 1")
     (tmp_path / "long.csv").write_text("1" * 200_000)
     bad("long.csv", "not an array of numbers: field larger")
     (tmp_path / "empty.csv").write_text("")

@@ -213,6 +213,22 @@ def test_a_stream_refuses_other_units(runs: dict[str, Path], clips: dict[str, Re
     assert stream.num_frame == 0
 
 
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_numbers_out_of_range_are_refused(
+    runs: dict[str, Path], clips: dict[str, Recorded], rate: float
+) -> None:
+    recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
+    poses = next(iter(clips.values())).tracks
+    for call in (
+        lambda: recogniser(poses, frame_rate=rate),
+        lambda: recogniser.stream(frame_rate=rate),
+        lambda: recogniser(poses, repeat=0),
+        lambda: recogniser.stream(stride=0),
+    ):
+        with pytest.raises(ValueError, match="give"):
+            call()
+
+
 def test_a_window_without_a_body_has_no_answer(runs: dict[str, Path]) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     stream = recogniser.stream(window=4, stride=2)
@@ -431,6 +447,11 @@ def test_a_long_recording_has_a_timeline_and_a_moving_picture(
         assert {row["answer"] for row in table[part["first"] : part["last"] + 1]} == {part["answer"]}
     with Image.open(out / "day.gif") as film, Image.open(out / "day.timeline.png") as picture:
         assert 80 < film.n_frames <= -(-num_frame // 2)  # 15 a second; equal ones are one
+        shown = 0
+        for picture_number in range(film.n_frames):
+            film.seek(picture_number)
+            shown += film.info["duration"]
+        assert shown == pytest.approx(1000 * -(-num_frame // 2) / 15, abs=20)
         assert min(picture.size) > 200
     # Without --window a short recording has none.
     np.save(tmp_path / "short.npy", tracks[:, :20])
@@ -554,7 +575,7 @@ def test_lines_are_answered_as_a_stream_is(
         assert found["seconds"] == pytest.approx(wanted.seconds, abs=1e-3)
         assert dict(map(tuple, found["top"])) == pytest.approx(dict(wanted.top), abs=1e-5)
     status, answers = stream(weights, lines[:3], monkeypatch, capsys, "--threshold", "1", "--stride", "2")
-    assert status == 0 and [(a["frame"], a["top"]) for a in answers] == [(1, []), (2, [])]
+    assert status == 0 and [(a["frame"], a["answer"]) for a in answers] == [(1, "none"), (2, "none")]
     _, answers = stream(weights, lines, monkeypatch, capsys, "--window", "8", "--top", "4")
     live = Recogniser.load(weights, device="cpu").stream(window=8)
     expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]

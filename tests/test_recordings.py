@@ -161,6 +161,30 @@ def test_a_header_cannot_ask_for_memory(tmp_path: Path) -> None:
     assert "not an array of numbers" in str(refused(tmp_path / "a.npy"))
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["names", "numbers", None])
+def test_rows_of_numbers(tmp_path: Path, separator: str, header: str | None) -> None:
+    expected = poses(3).astype(np.float32)
+    rows = [[str(x) for x in row] for row in expected.reshape(3, -1).tolist()]
+    if header:
+        rows.insert(0, [f"x{k}" if header == "names" else str(k) for k in range(51)])
+    (tmp_path / "a.csv").write_text("\n".join(separator.join(row) for row in rows))
+    np.testing.assert_array_equal(read(tmp_path / "a.csv").tracks[0], expected)
+
+
+def test_bad_rows_say_where(tmp_path: Path) -> None:
+    row = ",".join(["1.5"] * 51)
+    for rows, number in (((row, row[4:]), 2), ((row, row, row.replace("1.5", "x", 1)), 3)):
+        (tmp_path / "a.csv").write_text("\n".join(rows))
+        assert f"row {number} " in str(refused(tmp_path / "a.csv"))
+
+
+def test_units_are_not_guessed(tmp_path: Path) -> None:
+    for scale in (1e-3, 1e3):
+        np.save(tmp_path / "a.npy", scale * poses(3))
+        assert isinstance(refused(tmp_path / "a.npy"), RecordingError)
+
+
 def test_parts_leave_out_absent_bodies() -> None:
     tracks = poses(3, 6)
     tracks[0, 2:] = 0

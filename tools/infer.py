@@ -37,15 +37,18 @@ from feeder.recordings.lines import parse_frame
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
-from processor.answers import Answers, prepare_answers
+from processor.answers import NONE, Answers, prepare_answers
 from processor.inference import Recogniser
 from processor.pose_inference import PosePredictor
-from processor.stream import Answer, Ranking
+from processor.stream import Answer
 from processor.trained import Trained, load_trained, read_class_names
 from torchlight.status import status_of
 
 # A recording of more windows than these is long.
 LONG = 4
+# Options that only weights of one kind follow.
+OF_PREDICTION = ("predict",)
+OF_RECOGNITION = ("window", "stride", "repeat")
 # Characters of the longest line of a stream: more than 100 bodies of 25 joints need.
 LONGEST_LINE = 1 << 20
 
@@ -125,7 +128,12 @@ def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
     for member in members:
         for what in member.unknown:
             say(f"{member.path} does not say {what}")
-    if members[0].name != "prediction":
+    predicts = members[0].name == "prediction"
+    for option in OF_RECOGNITION if predicts else OF_PREDICTION:
+        if getattr(args, option) is not None:
+            kind = "prediction" if predicts else "recognition"
+            say(f"--{option} is of no use with weights of {kind}")
+    if not predicts:
         return Recogniser(members)
     if len(members) > 1:
         raise ValueError("weights of prediction are used one at a time; name one file with --weights")
@@ -267,9 +275,14 @@ def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: Binary
 
 def as_object(answer: Answer, args: argparse.Namespace) -> dict[str, Any]:
     """A stream's answer as JSON has it."""
-    top: Ranking = answer.top if answer.top and answer.top[0][1] >= args.threshold else []
+    best, probability = answer.top[0] if answer.top else (NONE, 0.0)
     seconds = None if np.isnan(answer.seconds) else round(answer.seconds, 3)
-    return {"frame": answer.frame, "seconds": seconds, "top": [[k, round(p, 6)] for k, p in top[: args.top]]}
+    return {
+        "frame": answer.frame,
+        "seconds": seconds,
+        "answer": best if probability >= args.threshold else NONE,
+        "top": [[name, round(p, 6)] for name, p in answer.top[: args.top]],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

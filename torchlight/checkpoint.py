@@ -73,6 +73,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: it cannot be read.
         CheckpointError: the file is damaged, is no checkpoint, or holds pickled objects.
     """
     path = Path(path)
@@ -82,7 +83,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         if zipfile.is_zipfile(path):
             _check_sums(path)  # torch reads past a flipped bit
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
+    except (CheckpointError, OSError):
         raise
     except Exception as error:  # a damaged file can fail anywhere in torch, pickle or zipfile
         pickled = re.search(r"GLOBAL (\S+)", str(error))

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from feeder.recordings.ucla import parse_json
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 NUM_CHANNEL = 3
+# What may set the columns of a .csv apart.
+SEPARATORS = (",", ";", "\t")
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -62,11 +65,19 @@ def _is_number(cell: str) -> bool:
 
 def _read_csv(path: Path, num_joint: int) -> np.ndarray:
     text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
-    rows = [row for row in csv.reader(text) if row]
+    first = text.readline()
+    text.seek(0)
+    separator = max(SEPARATORS, key=first.count)
+    rows = [row for row in csv.reader(text, delimiter=separator) if row]
     if rows and _is_header(rows[0]):
         rows = rows[1:]
-    values = np.array(rows, np.float64)
     width = num_joint * NUM_CHANNEL
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise RecordingError(None, f"row {number} has {len(row)} columns, the first {len(rows[0])}")
+        if wrong := next((cell for cell in row if not _is_number(cell)), None):
+            raise RecordingError(None, f"row {number} holds {shorten(wrong, 30)!r}, which is no number")
+    values = np.array(rows, np.float64)
     if values.ndim != 2 or values.shape[1] % width:
         raise RecordingError(None, f"rows of {values.shape[-1]} numbers; needed are {width} for each body")
     return values.reshape(len(values), -1, num_joint, NUM_CHANNEL).swapaxes(0, 1)

@@ -120,13 +120,16 @@ def find_recordings(path: Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: there is none.
+        OSError: a folder cannot be read.
     """
     known = (*FORMATS, *PREPARED)
     if not path.exists():
         raise FileNotFoundError(f"recording {path} not found; give a file ({', '.join(known)}) or a folder")
     if not path.is_dir():
         return {path.stem: path}
-    found = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    found = sorted(
+        Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse) for name in names
+    )
     found = [file for file in found if file.suffix.lower() in known]
     if not found:
         raise FileNotFoundError(f"folder {path} holds no recording; known are {', '.join(known)}")
@@ -136,6 +139,10 @@ def find_recordings(path: Path) -> dict[str, Path]:
         name if count[name] == 1 else name + file.suffix: file
         for name, file in zip(names, found, strict=True)
     }
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def read_recordings(

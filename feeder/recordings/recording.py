@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# More metres than any body spans; coordinates that span more are in another unit.
-MAX_SPAN = 20.0
+# Metres that bodies span at the least and at the most, hands included; what spans less or more is in another unit.
+MIN_SPAN, MAX_SPAN = 0.02, 20.0
 
 
 class RecordingError(ValueError):
@@ -85,23 +85,28 @@ class Recording:
 
 
 def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
-    """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres: a body spans more than `MAX_SPAN`.
+    """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres.
 
-    The message ends with `remedy`, for coordinates in another unit. The median over bodies decides, so that single
-    frames may be wrong. Joints at 0 0 0 are not there.
+    They can if a body spans `MIN_SPAN` to `MAX_SPAN`. The median over bodies decides, so that single frames may be
+    wrong. Joints at 0 0 0 are not there. The message ends with `remedy`, for coordinates in another unit.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = (bodies != 0).any(2)
     low = np.where(present[..., None], bodies, np.inf).min(1)
     high = np.where(present[..., None], bodies, -np.inf).max(1)
     span = (high - low)[present.any(1)].max(1)
-    if not len(span) or np.median(span) <= MAX_SPAN:
+    median = np.median(span) if len(span) else 1.0
+    if median == 0 or MIN_SPAN <= median <= MAX_SPAN:
         return
+    if median < MIN_SPAN:
+        raise RecordingError(
+            None, f"a body spans {1000 * median:.2g} mm; is the unit another one than was said?"
+        )
     third = bodies[present][:, 2:3]
     confidence = third.size > 0 and ((third >= 0) & (third <= 1)).all()
     beside = ", and the third number of each joint is from 0 to 1, like a confidence" if confidence else ""
     raise RecordingError(
         None,
-        f"a body spans {np.median(span):.0f}, which would be metres{beside}; coordinates look like pixels or another "
+        f"a body spans {median:.0f}, which would be metres{beside}; coordinates look like pixels or another "
         f"unit: needed are x y z in space, in metres; {remedy}",
     )
