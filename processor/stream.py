@@ -11,7 +11,7 @@ import numpy as np
 
 from feeder.recordings.bodies import as_given
 from feeder.recordings.cuts import is_cut
-from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
+from feeder.recordings.recording import MAX_SPAN, Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
 from processor.timeline import usual_stride
 
@@ -108,7 +108,8 @@ class Stream:
             )
         if not np.isfinite(bodies).all():
             raise ValueError("a coordinate is NaN or infinite; give 0 for a joint that was not seen")
-        if num_channel == 3:
+        # What spans so much, joints that were not seen included, may be too large; to look closely takes longer.
+        if num_channel == 3 and np.ptp(bodies, axis=1).max(initial=0) > MAX_SPAN:
             refuse_other_units(bodies, "give metres, or --unit mm or --unit cm where they are in those")
         answers = []
         if bodies.any():
