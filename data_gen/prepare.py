@@ -11,9 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_gen.report import Report, run_command
-from data_gen.sources.source import NO_LABEL, Kept, Problem, Source, Splits
+from data_gen.sources.source import Kept, Problem, Source, Splits
 from data_gen.summary import count_splits
-from feeder.prepared import PreparedWriter, refuse_existing
+from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
 
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named
@@ -56,6 +56,8 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
         frame_rate=source.frame_rate,
         bodies=source.bodies,
         source=source.source,
+        channels=source.channels,
+        unit=source.unit,
         overwrite=overwrite,
     )
     kept: list[Kept] = []

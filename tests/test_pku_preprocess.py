@@ -453,7 +453,7 @@ def test_a_folder_of_both_parts_needs_the_part(folder: Path, capsys: pytest.Capt
 def test_two_files_of_a_sequence_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, used in (("skeleton", SKELETON), ("label", LABEL)):
         copy = write(folder / f"old_{kind}" / "0002-L.txt", GOOD)
-        assert run(folder)[0] == 2
+        assert run(folder, "--overwrite")[0] == 2
         said = capsys.readouterr().err
         assert f"0002-L has two {kind} files" in said and f"--{kind}_path" in said
         assert run(folder, f"--{kind}_path", str(folder / used), "--overwrite")[0] == 0

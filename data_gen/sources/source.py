@@ -19,14 +19,13 @@ from net.utils.skeleton import Skeleton
 
 # Benchmark -> part, of `feeder.prepared.PARTS` -> places in the list of clips that were kept.
 Splits = Mapping[str, Mapping[str, Sequence[int]]]
-NO_LABEL = -1
 
 
 class Clip(NamedTuple):
     """A clip that was read.
 
     name: unique in the data set.
-    label: number of its class, or `NO_LABEL`.
+    label: number of its class, or `feeder.prepared.NO_LABEL`.
     tracks: (M, T, V, C) float32, zero where a body or a joint is absent.
     keys: whole numbers that the splits come from (subject, camera, ...); the same ones for every clip.
     """
