@@ -18,6 +18,8 @@ from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named
 CUSTOM_RECIPE = "config/custom/st_gcn.yaml"
+PLANAR_RECIPE = "config/custom/st_gcn_2d.yaml"
+PRETRAIN_RECIPE = "config/custom/pretrain.yaml"
 
 
 def run_preparation(args: argparse.Namespace, make_source: Callable[[], Source]) -> int:
@@ -71,7 +73,11 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
                 if isinstance(entry, Problem):
                     report.add(*entry[:3], mended=entry.mended)
                     continue
-                writer.append(entry.name, entry.label, entry.tracks, **entry.keys)
+                try:
+                    writer.append(entry.name, entry.label, entry.tracks, **entry.keys)
+                except ValueError as error:
+                    report.add(source.source, None, str(error))
+                    continue
                 kept.append(Kept(entry.name, entry.label, entry.keys))
                 num_body = max(num_body, len(entry.tracks))
         report.write()
@@ -119,8 +125,18 @@ def _tell(
 def training_command(
     source: Source, out: Path, kept: Sequence[Kept], splits: Splits, *, num_body: int
 ) -> str:
-    """A command that trains on what was made: the data set's own recipe, or that for data of one's own."""
-    benchmark, split = next(iter(splits.items()))
+    """A command that trains on what was made: the data set's own recipe, or that for data of one's own.
+
+    Where no benchmark can train and test with labels, it pre-trains.
+    """
+    labelled = {
+        benchmark: {
+            part: [clip for clip in clips if kept[clip].label != NO_LABEL] for part, clips in parts.items()
+        }
+        for benchmark, parts in splits.items()
+    }
+    full = [benchmark for benchmark, parts in labelled.items() if all(parts.values())]
+    benchmark = next(iter(full or splits))
     settings: dict[str, object] = {"data.path": out}
     if source.recipe is not None:
         return _command("recognition", source.recipe.format(benchmark=benchmark), settings)
@@ -130,10 +146,12 @@ def training_command(
         "data.num_body": num_body,
         "benchmark": benchmark,
     }
-    count = Counter(kept[clip].label for clip in split["train"]).values()
+    if not full:
+        return _command("pretrain", PRETRAIN_RECIPE, settings)
+    count = Counter(kept[clip].label for clip in labelled[benchmark]["train"]).values()
     if max(count) > MAX_RATIO * min(count):
         settings["data.balanced"] = "true"
-    return _command("recognition", CUSTOM_RECIPE, settings)
+    return _command("recognition", CUSTOM_RECIPE if source.channels == "xyz" else PLANAR_RECIPE, settings)
 
 
 def _command(processor: str, config: str, settings: dict[str, object]) -> str:
