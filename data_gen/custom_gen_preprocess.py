@@ -5,19 +5,23 @@
 The table is a CSV (or has semicolons or tabs for commas) with a header and these columns; others are not used:
 
     file       path below --data_path
-    label      class: a name, or a whole number from 0 (or --first_label) on
+    label      class: a name, or a whole number from 0 (or --first_label) on; empty where it is not known
     subject    who acts: a name or a whole number
     split_B    as many as there are benchmarks B: train, val or test; empty for a clip that B leaves out
 
 In benchmark B the test clips are held out, or the val clips if there are no test clips. If there are both, the
 val clips are held out in a benchmark B_val. Without a split column, some subjects are held out in a benchmark
-xsub.
+xsub. Clips without a label stand in the training part of every benchmark, for training without labels; a table without
+any label makes one benchmark, all, without a test part.
 
 A clip is (T frames, V joints, x y z) or (M bodies, T, V, x y z) in metres, zero where a body is absent:
 
     .npy       an array of numbers
-    .json      the same as nested lists
+    .json      the same as nested lists, or a file of NW-UCLA
     .csv       a row per frame: x y z of every joint, body after body
+    .skeleton  a file of NTU RGB+D
+
+All clips have the same channels; the first decides.
 
 The layout is a name, or a YAML file:
 
@@ -46,6 +50,8 @@ from data_gen.prepare import run_preparation
 from data_gen.report import existing_file, parse_preparation
 from data_gen.sources.custom import CustomSource
 from feeder.recordings.array import METRES
+from feeder.recordings.files import Unstated
+from net.utils.layouts import get_skeleton
 
 
 def make_source(args: argparse.Namespace) -> CustomSource:
@@ -54,10 +60,10 @@ def make_source(args: argparse.Namespace) -> CustomSource:
         args.table,
         args.data_path,
         args.layout,
+        unstated=Unstated(get_skeleton(args.layout), METRES[args.unit]),
         class_names=None if args.class_names is None else read_class_names(args.class_names),
         first_label=args.first_label,
         frame_rate=args.frame_rate,
-        scale=METRES[args.unit],
         held_out=args.held_out,
         seed=args.seed,
     )
@@ -72,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data_path", type=Path, required=True, metavar="DIR", help="folder of the clips")
     parser.add_argument("--layout", required=True, metavar="NAME|FILE.yaml", help="of the joints")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="prepared file to make")
-    parser.add_argument("--frame_rate", type=float, default=30.0, help="frames a second; default %(default)s")
+    parser.add_argument(
+        "--frame_rate",
+        type=float,
+        help="frames a second; files that state another rate are resampled. Default: the rate that the first file "
+        "states, or 30",
+    )
     parser.add_argument("--unit", choices=list(METRES), default="m", help="of the coordinates; default m")
     parser.add_argument(
         "--class_names", type=existing_file, metavar="FILE", help="a name per line, in order of labels"
@@ -97,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("seed", args.seed >= 0, "0 or more"),
         ("first_label", args.first_label >= 0, "0 or more"),
         ("held_out", 0 < args.held_out < 1, "a number between 0 and 1"),
-        ("frame_rate", 0 < args.frame_rate < float("inf"), "a number above 0"),
+        ("frame_rate", args.frame_rate is None or 0 < args.frame_rate < float("inf"), "a number above 0"),
     ):
         if not good:
             parser.error(f"--{option} {getattr(args, option)}: give {allowed}")

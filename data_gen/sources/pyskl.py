@@ -15,7 +15,7 @@ from data_gen.sources.names import class_names_of, keys_of
 from data_gen.sources.source import Clip, Entry, Kept, Problem, Source, Splits, problem_of
 from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
-from feeder.recordings.picture import of_pixels
+from feeder.recordings.picture import to_picture
 from feeder.recordings.recording import RecordingError, refuse_other_units
 
 # The layout where the user names none, by the channels and the number of joints.
@@ -145,7 +145,7 @@ class PysklSource(Source):
             refuse_other_units(tracks, "scale them, and write the file anew")
         elif unit == "picture":
             height, width = annotation["img_shape"][:2]
-            tracks = of_pixels(tracks, float(width), float(height))
+            tracks = to_picture(tracks, float(width), float(height))
         else:
             tracks = tracks * (tracks[..., -1:] != 0) if channels == "xyc" else tracks
         present = np.flatnonzero(tracks.any((1, 2, 3)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feeder.recordings.picture import of_shares
+from feeder.recordings.picture import to_picture
 from feeder.recordings.recording import RecordingError
 
 LAYOUT = "openpose"
@@ -41,7 +41,7 @@ def tracks_of(content: Any) -> np.ndarray:
     slot = np.arange(len(order)) - np.searchsorted(frame[order], frame[order])
     chosen = slot < NUM_BODY
     tracks = np.zeros((int(slot[chosen].max()) + 1, max(indices), NUM_JOINT, 3), np.float32)
-    tracks[slot[chosen], frame[order][chosen]] = of_shares(poses[order][chosen])
+    tracks[slot[chosen], frame[order][chosen]] = to_picture(poses[order][chosen], 1, 1)
     if not tracks.any():
         raise RecordingError(None, "no joint of any body was seen")
     return tracks
