@@ -18,7 +18,6 @@ from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named
 CUSTOM_RECIPE = "config/custom/st_gcn.yaml"
-PLANAR_RECIPE = "config/custom/st_gcn_2d.yaml"
 PRETRAIN_RECIPE = "config/custom/pretrain.yaml"
 
 
@@ -142,16 +141,21 @@ def training_command(
         return _command("recognition", source.recipe.format(benchmark=benchmark), settings)
     settings |= {
         "data.layout": source.layout,
-        "data.num_class": len(source.class_names),
+        "data.num_class": max(1, len(source.class_names)),
         "data.num_body": num_body,
         "benchmark": benchmark,
     }
     if not full:
-        return _command("pretrain", PRETRAIN_RECIPE, settings)
+        return _command("pretrain", _for(source.channels, PRETRAIN_RECIPE), settings)
     count = Counter(kept[clip].label for clip in labelled[benchmark]["train"]).values()
     if max(count) > MAX_RATIO * min(count):
         settings["data.balanced"] = "true"
-    return _command("recognition", CUSTOM_RECIPE if source.channels == "xyz" else PLANAR_RECIPE, settings)
+    return _command("recognition", _for(source.channels, CUSTOM_RECIPE), settings)
+
+
+def _for(channels: str, recipe: str) -> str:
+    """The recipe, or its sibling for poses in the picture."""
+    return recipe if channels == "xyz" else recipe.replace(".yaml", "_2d.yaml")
 
 
 def _command(processor: str, config: str, settings: dict[str, object]) -> str:

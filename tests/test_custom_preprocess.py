@@ -186,6 +186,31 @@ def test_a_table_without_any_label(folder: Path, capsys: pytest.CaptureFixture[s
     assert "main.py pretrain" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.parametrize("label", ["", "wave"])
+def test_clips_without_a_label_pre_train_by_the_printed_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], label: str
+) -> None:
+    """Without a label nothing is tested; with labels in both parts, unlabelled clips are no neighbours."""
+    lines = [f"a.npy,{label},ann", "deep/b.npy,,bob", f"c.json,{label},cy", "d.csv,,ann"]
+    write_table(folder, "file,label,subject", *lines)
+    assert run(folder)[0] == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    if label:
+        command[2:5] = ["pretrain", "-c", "config/custom/pretrain.yaml"]
+    assert command[:5] == ["python", "main.py", "pretrain", "-c", "config/custom/pretrain.yaml"]
+    monkeypatch.chdir(Path(recognise.__file__).parent)
+    work = folder / "work"
+    small = ["num_epoch=1", "optim.warmup_epoch=0", "model_args.hidden_channels=8", "model_args.hidden_dim=8"]
+    assert recognise.main([*command[2:], *small, "-w", str(work)]) == 0
+    result = json.loads((work / "result.json").read_text())
+    assert result["num_train_clip"] == 4 - bool(label) and result.get("part") == ("test" if label else None)
+    assert ("knn_top1" in result) == bool(label) and (work / "best.pt").exists()
+    if not label:
+        capsys.readouterr()
+        assert recognise.main([*command[2:], *small, "select=test", "--overwrite", "-w", str(work)]) == 1
+        assert "select=last" in capsys.readouterr().err
+
+
 def write_clip(
     path: Path, *, channels: str = "xyz", unit: str = "m", frame_rate: float, num_clip: int = 1
 ) -> None:
