@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from feeder.prepared import MAX_CLASS, PARTS
+from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
 from torchlight.build import nearest
 
 REQUIRED = ("file", "label", "subject")
+FILLED = ("file", "subject")  # of these, what may not be empty
 SPLIT = "split_"
 # Spreadsheets write semicolons where a comma is the decimal point.
 SEPARATORS = (",", ";", "\t")
@@ -29,6 +30,7 @@ Split = dict[str, list[int]]
 class Table:
     """Columns of one cell per clip.
 
+    label: empty for a clip without one.
     split: benchmark -> one of `WORDS` per clip, empty where the benchmark leaves it out.
     unused: names of the columns that mean nothing here.
     """
@@ -58,7 +60,7 @@ def read_table(path: Path) -> Table:
                 "double quotes"
             )
         cells = dict(zip(header, row, strict=True))
-        for name in REQUIRED:
+        for name in FILLED:
             if not cells[name]:
                 raise ValueError(f"{where}: {name} is empty; fill it in, or remove the line")
         for name in benchmarks:
@@ -154,16 +156,23 @@ def read_class_names(path: Path) -> list[str]:
 def number_labels(
     cells: Sequence[str], names: Sequence[str] | None, *, first_label: int = 0
 ) -> tuple[list[int], list[str]]:
-    """Class index per clip, and the name of each class.
+    """Class index per clip, `NO_LABEL` where the cell is empty, and the name of each class.
 
     Args:
-        cells: whole numbers from `first_label` on, or names.
+        cells: whole numbers from `first_label` on, or names; empty for a clip without a label.
         names: of the classes, in order; without them, the cells' own in sorted order.
         first_label: the number of the first class.
 
     Raises:
         ValueError: numbers that do not begin with `first_label`, or a number or name that is not among the names.
     """
+    filled = [cell for cell in cells if cell]
+    if len(filled) < len(cells):
+        label, known = (
+            number_labels(filled, names, first_label=first_label) if filled else ([], list(names or []))
+        )
+        given = iter(label)
+        return [next(given) if cell else NO_LABEL for cell in cells], known
     numbers = _whole_numbers(cells)
     if numbers is None:
         strange = next((cell for cell in cells if re.fullmatch(r"[+-]?\d+", cell)), None)

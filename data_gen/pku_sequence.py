@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_gen.pku_labels import ACTIONS
+from data_gen.sources.source import Problem, problem_of
 from feeder.recordings.ntu import read_number
 from feeder.recordings.pku import CHOICES, parse_poses
 from feeder.recordings.recording import Recording, RecordingError
@@ -33,15 +34,6 @@ class Clip(NamedTuple):
     line: int
     action: int
     tracks: np.ndarray
-
-
-class Problem(NamedTuple):
-    """What `data_gen.report` says of a file."""
-
-    file: Path
-    line: int | None
-    reason: str
-    mended: bool = False
 
 
 def parse_label(text: bytes, line: int) -> Label:
@@ -95,14 +87,12 @@ def read_sequence(paths: tuple[Path, Path], *, bodies: str) -> tuple[list[Clip],
     skeleton_path, label_path = paths
     try:
         poses = parse_poses(skeleton_path.read_bytes())
-    except RecordingError as error:
-        return [], [Problem(skeleton_path, error.line, error.reason)]
-    except OSError as error:
-        return [], [Problem(skeleton_path, None, error.strerror or str(error))]
+    except (RecordingError, OSError) as error:
+        return [], [problem_of(skeleton_path, error)]
     try:
         rows = label_path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as error:
-        return [], [Problem(label_path, None, error.strerror or str(error))]
+        return [], [problem_of(label_path, error)]
 
     clips: list[Clip] = []
     problems: list[Problem] = []
@@ -113,7 +103,7 @@ def read_sequence(paths: tuple[Path, Path], *, bodies: str) -> tuple[list[Clip],
             label = parse_label(row, line)
             clips.append(Clip(line, label.action, cut(poses, label, bodies=bodies)))
         except RecordingError as error:
-            problems.append(Problem(label_path, error.line, error.reason))
+            problems.append(problem_of(label_path, error))
             continue
         if label.first < 1 or label.last > len(poses):
             problems.append(

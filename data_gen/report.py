@@ -75,6 +75,32 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
 
 
+def _frame_rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"is {text}; give a number above 0")
+    return number
+
+
+def add_array_arguments(parser: argparse.ArgumentParser) -> None:
+    """What arrays of poses do not say: --layout, --class_names and --frame_rate."""
+    parser.add_argument(
+        "--layout",
+        metavar="NAME|FILE.yaml",
+        help="of the joints; default by their number: ntu-rgb+d for 25, kinect-v1 for 20, and in a picture coco "
+        "for 17, openpose for 18",
+    )
+    parser.add_argument(
+        "--class_names",
+        type=existing_file,
+        metavar="FILE",
+        help="a name per line, in order of labels; default those of a known data set, or numbers",
+    )
+    parser.add_argument(
+        "--frame_rate", type=_frame_rate, default=30.0, help="frames a second; default %(default)s"
+    )
+
+
 def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments of a command that prepares raw files, --num_worker and those of `add_output_arguments` included."""
     parser.add_argument(

@@ -7,7 +7,7 @@ from feeder.prepared import PARTS
 
 def count_splits(
     splits: Mapping[str, Mapping[str, Sequence[int]]],
-    official: Mapping[str, tuple[int, int]] | None = None,
+    official: Mapping[str, tuple[int, int]] = {},
 ) -> str:
     """A table of clips per benchmark and part, beside the `official` numbers of (train, val) where known."""
     width = max(map(len, ("split", *splits)))
@@ -15,7 +15,8 @@ def count_splits(
     for benchmark, parts in splits.items():
         for part, index in zip(PARTS, range(len(PARTS)), strict=True):
             line = f"{benchmark:{width}}  {part:5} {len(parts[part]):8,}"
-            lines.append(line + (f" {official[benchmark][index]:9,}" if official else ""))
+            known = benchmark in official
+            lines.append(line + (f" {official[benchmark][index]:9,}" if known else ""))
     empty = [
         f"{benchmark} {part}" for benchmark, parts in splits.items() for part in PARTS if not len(parts[part])
     ]

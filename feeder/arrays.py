@@ -49,6 +49,7 @@ class ArrayFolder:
     """
 
     frame_rate = float("nan")
+    unit = "m"
 
     def __init__(self, path: str | Path, layout: str | Skeleton, first_label: int | None = None) -> None:
         self.path = Path(path).absolute()
@@ -88,6 +89,11 @@ class ArrayFolder:
     def num_channel(self) -> int:
         """C."""
         return self._arrays["train"].shape[1]
+
+    @property
+    def channels(self) -> str:
+        """Coordinates, a letter for each of C."""
+        return "xyz"[: self.num_channel]
 
     def __len__(self) -> int:
         return len(self.label)

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from feeder.arrays import ArrayFolder, open_source
-from feeder.prepared import Prepared
+from feeder.prepared import NO_LABEL, Prepared
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from torchlight.build import nearest
@@ -20,7 +20,7 @@ Part = Literal["train", "val", "test"]
 
 
 class Feeder:
-    """The clips of one part of a benchmark.
+    """The clips of one part of a benchmark; those without a label are left out, unless `unlabelled` says otherwise.
 
     The official training clips are divided into the parts `train` and `val`; `test` are the official held-out
     clips. What is drawn depends on the seeds and the clips alone.
@@ -43,11 +43,12 @@ class Feeder:
             fraction are among those of a larger one.
         label_seed: draws the labelled part.
         label_map: a YAML or CSV file that gives clips other classes; see `read_label_map`.
+        unlabelled: the part `train` has the clips without a label, too, but for those of groups that are held out.
 
     Attributes:
         source: the data; `read(clips)` gives poses.
         clips: (n,) int64, places in the source.
-        label, num_frame, num_body_of: (n,) int64; `num_body_of` counts the bodies kept.
+        label, num_frame, num_body_of: (n,) int64; `num_body_of` counts the bodies kept, a label may be `NO_LABEL`.
         name: (n,) str.
         class_names: one per class.
 
@@ -72,6 +73,7 @@ class Feeder:
         label_fraction: float = 1.0,
         label_seed: int = 0,
         label_map: str | None = None,
+        unlabelled: bool = False,
     ) -> None:
         _check_arguments(part, num_body, val_fraction, label_fraction)
         self.benchmark, self.part = benchmark, part
@@ -98,6 +100,9 @@ class Feeder:
             self._check_classes(label_of[train], label_of)
             chosen = train if part == "train" else val
             self.clips = _labelled(chosen, label_of[chosen], label_fraction, label_seed)
+            if unlabelled and part == "train":
+                others = self._unlabelled(val, val_by if val_fraction > 0 else "random")
+                self.clips = np.concatenate([self.clips, others])
         if len(self.clips) == 0:
             cause = ""
             if part == "val" and val_fraction == 0:
@@ -169,14 +174,23 @@ class Feeder:
         names, label = list(self.source.class_names), self.source.label
         if label_map is None:
             self.class_names = names
-            if len(names) != self.num_class:
+            if names and len(names) != self.num_class:  # without labels there are no classes
                 raise ValueError(
                     f"{self.path} has {len(names)} classes, the run has num_class {self.num_class}; change "
                     "data.num_class, or map the classes with data.label_map"
                 )
             return label
         target, self.class_names = read_label_map(label_map, names, num_class=self.num_class)
-        return target[label]
+        return np.where(label == NO_LABEL, NO_LABEL, np.append(target, NO_LABEL)[label])
+
+    def _unlabelled(self, val: np.ndarray, val_by: str) -> np.ndarray:
+        """The clips without a label that may be trained on where the clips `val` are held out: (n,) int64."""
+        clips = self.source.splits[self.benchmark]["train"]
+        clips = clips[self.source.label[clips] == NO_LABEL]
+        groups, held_out = self._groups(clips, val_by), self._groups(val, val_by)
+        if groups is None or held_out is None:
+            return clips
+        return clips[~np.isin(groups, held_out)]
 
     def _split(self, label_of: np.ndarray) -> dict[str, np.ndarray]:
         splits = self.source.splits

@@ -1,4 +1,8 @@
-"""Pickles from outside, read without running code and without more memory than the file has bytes for."""
+"""Pickles from outside, read without running code and without more memory than the file has bytes for.
+
+Arrays of a pickle are views of the bytes that the unpickler read: what is loaded takes about as much memory as the
+file has bytes.
+"""
 
 import io
 import math
@@ -20,16 +24,20 @@ SHOWN = 200
 def load_plain_pickle(file: str | Path) -> Any:
     """What a pickle holds, if that is lists, tuples, dicts, strings, bytes, numbers and NumPy arrays alone.
 
-    Any protocol, and Python 2's pickles (their text read as Latin-1). Memory is bounded by the file's size.
+    Any protocol, and Python 2's pickles (their text read as Latin-1). Memory is bounded by the file's size; arrays of
+    this machine's byte order take no more than they do in the file.
 
     Raises:
         ValueError: it refers to anything else, which is then not imported, or is damaged.
         OSError: it cannot be read.
     """
-    content = Path(file).read_bytes()
     try:
-        _check_sizes(content)
-        return _PlainUnpickler(content).load()
+        with _Bounded(Path(file)) as content:
+            _check_sizes(content)
+            content.seek(0)
+            return _PlainUnpickler(content).load()
+    except OSError:
+        raise
     except pickle.UnpicklingError as error:
         raise ValueError(f"{file} was refused: {error}") from None
     except Exception as error:  # a damaged pickle can fail anywhere in pickle or NumPy
@@ -38,7 +46,19 @@ def load_plain_pickle(file: str | Path) -> Any:
         ) from None
 
 
-def _check_sizes(content: bytes) -> None:
+class _Bounded(io.BufferedReader):
+    """An open file that makes no room for more than it has, whatever it is asked for."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(io.FileIO(file))
+        self.size = file.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = self.size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _check_sizes(content: _Bounded) -> None:
     """Refuse sizes that the bytes behind them do not bear out, for which the unpickler would take memory first.
 
     Those of texts and numbers are refused by `pickletools`, with a ValueError.
@@ -48,10 +68,10 @@ def _check_sizes(content: bytes) -> None:
             continue
         assert value is not None
         assert place is not None
-        if code.name == "FRAME" and value > len(content) - place:
+        if code.name == "FRAME" and value > content.size - place:
             raise pickle.UnpicklingError(f"it has a frame of {value} bytes, more than there are")
         # The unpickler makes room for all entries before the one that is put.
-        if code.name != "FRAME" and value > len(content):
+        if code.name != "FRAME" and value > content.size:
             raise pickle.UnpicklingError(f"it puts entry {value} into its memo, more than there can be")
 
 
@@ -68,9 +88,9 @@ class _Budget:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="latin1")
-        self.budget = _Budget(EXPANSION * len(content))
+    def __init__(self, content: _Bounded) -> None:
+        super().__init__(content, encoding="latin1")
+        self.budget = _Budget(EXPANSION * content.size)
 
     def find_class(self, module: str, name: str) -> Any:
         # NumPy 2 says numpy._core where NumPy 1 said numpy.core; both are in files of today.
@@ -126,7 +146,9 @@ class _Array(np.ndarray):
         # NumPy believes the shape, and would take what lies behind a list for objects.
         if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) != values.size:
             raise pickle.UnpicklingError(f"it holds {values.size} values as an array of another size")
-        flat = values.tolist() if values.dtype.kind == "O" else values.tobytes()
+        flat = data if isinstance(data, bytes) else values.tobytes()  # NumPy makes no copy of many bytes
+        if values.dtype.kind == "O":
+            flat = values.tolist()
         super().__setstate__((1, shape, values.dtype, bool(fortran), flat))  # type: ignore[arg-type]
 
 

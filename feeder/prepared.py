@@ -26,6 +26,10 @@ PARTS = ("train", "val")
 PER_CLIP = ("start", "num_frame", "num_body", "label")
 ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
+NO_LABEL = -1
+# What the channels may be: coordinates, and last of all a confidence from 0 to 1.
+CHANNELS = ("xyz", "xy", "xyc")
+UNITS = ("m", "picture", "px")
 # A larger number of classes is taken for a mistake.
 MAX_CLASS = 10_000
 
@@ -53,14 +57,17 @@ class PreparedWriter:
     Args:
         path: the file to make; its folder is made if needed.
         skeleton: layout of the V joints, stored whole in the file.
-        class_names: one name per label.
+        class_names: one name per label; none where no clip has a label.
         frame_rate: frames per second.
         bodies: how the bodies of a clip were chosen.
         source: where the clips came from.
+        channels: one of `CHANNELS`: a letter for each of C, `c` for confidence.
+        unit: of the coordinates, one of `UNITS`: metres; shares of the picture's height from its middle; pixels.
         overwrite: replace a file that exists.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is false.
+        ValueError: no such channels or unit.
     """
 
     def __init__(
@@ -72,19 +79,28 @@ class PreparedWriter:
         frame_rate: float,
         bodies: str,
         source: str,
+        channels: str = "xyz",
+        unit: str = "m",
         overwrite: bool = False,
     ) -> None:
         refuse_existing(path, overwrite=overwrite)
+        _check_channels(channels, unit)
         self.path = Path(path)
         self.skeleton = skeleton
         self.class_names = list(class_names)
         self.overwrite = overwrite
-        self._attrs: dict[str, Any] = {"frame_rate": float(frame_rate), "bodies": bodies, "source": source}
+        self.channels = channels
+        self._attrs: dict[str, Any] = {
+            "frame_rate": float(frame_rate),
+            "bodies": bodies,
+            "source": source,
+            "channels": channels,
+            "unit": unit,
+        }
         self._per_clip: dict[str, list[int]] = {field: [] for field in PER_CLIP}
         self._keys: dict[str, list[int]] = {}
         self._names: dict[str, None] = {}
         self._num_row = 0
-        self._num_channel = 0
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed by __exit__)
@@ -107,8 +123,8 @@ class PreparedWriter:
 
         Args:
             name: unique name.
-            label: class index, 0 to the number of class names - 1.
-            tracks: (M, T, V, C) positions in metres, M and T 1 or more; zero where a body is absent.
+            label: class index, 0 to the number of class names - 1, or `NO_LABEL`.
+            tracks: (M, T, V, C) positions, M and T 1 or more; zero where a body is absent.
             keys: whole numbers the splits come from (subject, camera, ...); the same ones for every clip.
 
         Raises:
@@ -116,8 +132,10 @@ class PreparedWriter:
         """
         if name in self._names:
             raise ValueError(f"clip {name!r} was added before; names must be unique")
-        if not 0 <= label < len(self.class_names):
-            raise ValueError(f"clip {name!r}: label {label} is not one of 0 to {len(self.class_names) - 1}")
+        if label != NO_LABEL and not 0 <= label < len(self.class_names):
+            raise ValueError(
+                f"clip {name!r}: label {label} is not one of 0 to {len(self.class_names) - 1}, or {NO_LABEL} for none"
+            )
         num_joint = self.skeleton.num_joint
         if tracks.ndim != 4 or tracks.shape[2] != num_joint or 0 in tracks.shape:
             raise ValueError(
@@ -125,10 +143,8 @@ class PreparedWriter:
                 f"{num_joint} joints of layout {self.skeleton.name!r}, channels) with none of them 0"
             )
         num_body, num_frame, _, num_channel = tracks.shape
-        if self._names and num_channel != self._num_channel:
-            raise ValueError(
-                f"clip {name!r}: {num_channel} channels, but {self._num_channel} in the clips before"
-            )
+        if num_channel != len(self.channels):
+            raise ValueError(f"clip {name!r}: {num_channel} channels; needed are {self.channels!r}")
         if self._names and keys.keys() != self._keys.keys():
             raise ValueError(
                 f"clip {name!r}: keys {sorted(keys)}, but {sorted(self._keys)} in the clips before"
@@ -149,7 +165,6 @@ class PreparedWriter:
             self._keys.setdefault(key, []).append(value)
         self._names[name] = None
         self._num_row += num_body * num_frame
-        self._num_channel = num_channel
 
     def finish(self, splits: IndexLists, attrs: Mapping[str, str | int | float] | None = None) -> None:
         """Write the file under its name.
@@ -188,7 +203,7 @@ class PreparedWriter:
         """Write all but the rows, whose place is allocated; returns the place's offset in bytes."""
         names = [name.encode() for name in self._names]
         with h5py.File(temporary, "x") as file:
-            shape = (self._num_row, self.skeleton.num_joint, self._num_channel)
+            shape = (self._num_row, self.skeleton.num_joint, len(self.channels))
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -239,8 +254,8 @@ class Prepared:
         class_names: one per label.
         frame_rate: frames per second.
         attrs: every attribute of the file, among them `bodies` and `source`.
-        joints: (R, V, C) float32, memory-mapped, read-only, metres.
-        start, num_frame, num_body, label: (N,) int64.
+        joints: (R, V, C) float32, memory-mapped, read-only.
+        start, num_frame, num_body, label: (N,) int64; a label may be `NO_LABEL`.
         name: (N,) str.
         keys: whole numbers the splits come from, each (N,) int64.
         splits: benchmark -> {"train", "val"} -> clip indices, int64.
@@ -269,6 +284,16 @@ class Prepared:
     def num_channel(self) -> int:
         """C."""
         return self.joints.shape[2]
+
+    @property
+    def channels(self) -> str:
+        """A letter for each of C, one of `CHANNELS`; earlier files do not say it, and hold coordinates alone."""
+        return self.attrs.get("channels", "xyz"[: self.num_channel])
+
+    @property
+    def unit(self) -> str:
+        """Of the coordinates, one of `UNITS`."""
+        return self.attrs.get("unit", "m")
 
     def __len__(self) -> int:
         return len(self.start)
@@ -380,6 +405,12 @@ def _map_rows(path: Path, joints: "h5py.Dataset") -> np.ndarray:
     return np.asarray(np.memmap(path, ROW_DTYPE, "r", offset, joints.shape))
 
 
+def _check_channels(channels: str, unit: str) -> None:
+    for what, value, known in (("channels", channels, CHANNELS), ("unit", unit, UNITS)):
+        if value not in known:
+            raise ValueError(f"{what} {value!r} is not one of {', '.join(known)}")
+
+
 def _check_tables(prepared: Prepared) -> None:
     num_row, num_joint, _ = prepared.joints.shape
     num_clip = len(prepared)
@@ -393,12 +424,15 @@ def _check_tables(prepared: Prepared) -> None:
         )
     if prepared.frame_rate <= 0 or prepared.frame_rate == float("inf"):  # NaN: not known
         raise ValueError(f"frame_rate is {prepared.frame_rate}; it is a number above 0")
+    _check_channels(prepared.channels, prepared.unit)
+    if "channels" in prepared.attrs and len(prepared.channels) != prepared.num_channel:
+        raise ValueError(f"{prepared.num_channel} channels, called {prepared.channels!r}")
     end = prepared.start + prepared.num_frame * prepared.num_body
     bad = (prepared.start < 0) | (prepared.num_frame < 1) | (prepared.num_body < 1) | (end > num_row)
     if bad.any():
         raise ValueError(f"clip {str(prepared.name[bad][0])!r} lies outside the {num_row} rows")
     num_class = len(prepared.class_names)
-    bad = (prepared.label < 0) | (prepared.label >= num_class)
+    bad = (prepared.label < NO_LABEL) | (prepared.label >= num_class)
     if bad.any():
         clip = int(np.flatnonzero(bad)[0])
         raise ValueError(

@@ -164,7 +164,7 @@ class Experiment:
                     f"the {part} part has {len(feeder)} clips for {distributed.world_size()} processes; "
                     "start no more processes than there are clips"
                 )
-        self.class_names = feeders["test"].class_names
+        self.class_names = next(iter(feeders.values())).class_names
         # The clips whose labels are used.
         self.labelled: dict[Part, Feeder] = {
             part: feeder for part, feeder in feeders.items() if part != "test"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feeder.feeder import Part
 from feeder.loader import Loader
+from feeder.prepared import NO_LABEL
 from net.utils.backbone import Backbone
 from net.whitening import Whitening
 from processor.config import ProcessorConfig, Range
@@ -87,7 +88,7 @@ def by_neighbours(
     k: int,
     change: Callable[[Tensor], Tensor],
 ) -> Evaluation:
-    """Classes of a part's clips as their k nearest training clips have them; all seen in the part's views.
+    """Classes of a part's clips as their k nearest labelled training clips have them; all seen in the part's views.
 
     change: what is done to features (n, R, D) before the mean over the views is taken.
     """
@@ -98,7 +99,8 @@ def by_neighbours(
     )
     label = loader.feeder.label
     known_label = torch.from_numpy(train.feeder.label).to(known.device)
-    scores = knn_scores(known, known_label, asked, k=k, num_class=loader.feeder.num_class)
+    labelled = known_label != NO_LABEL
+    scores = knn_scores(known[labelled], known_label[labelled], asked, k=k, num_class=loader.feeder.num_class)
     found = scores.cpu().numpy()
     return Evaluation(
         classification_metrics(found, label), {"name": loader.feeder.name, "label": label, "scores": found}

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 from omegaconf import MISSING
 from torch import Tensor, nn
 
-from feeder.feeder import Part
+from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
+from feeder.prepared import NO_LABEL
 from net.contrast import Learnt, SelfSupervised
 from net.loss import spread
 from net.multi_task import CROSS_ENTROPY, MultiTask
@@ -104,8 +105,26 @@ class Pretrain(Teaching):
         return self.config.views[: num_view(method, self.config)]
 
     def parts(self, phase: str) -> list[Part]:
-        """See `Experiment.parts`; the training clips are the neighbours of the test clips."""
-        return ["test", "train"] if phase == "test" else super().parts(phase)
+        """See `Experiment.parts`; the training clips are the neighbours of the test clips.
+
+        Where no clip of either has a label, there is no test part.
+
+        Raises ValueError: it is needed.
+        """
+        parts: list[Part] = ["test", "train"] if phase == "test" else super().parts(phase)
+        split = self.source.splits.get(self.config.benchmark, {})
+        if all((self.source.label[clips] != NO_LABEL).any() for clips in split.values()):
+            return parts
+        if phase == "test" or self.config.select == "test":
+            raise ValueError(
+                f"benchmark {self.config.benchmark!r} of {self.source.path} has not both training and test clips with "
+                "labels, so that nothing can be tested; train with select=last"
+            )
+        return [part for part in parts if part != "test"]
+
+    def feeder(self, part: Part, **changes: Any) -> Feeder:
+        """See `Experiment.feeder`; clips without a label train, too."""
+        return super().feeder(part, **{"unlabelled": True, **changes})
 
     def load_weights(self, path: str) -> None:
         """See `Experiment.load_weights`; the published names of AimCLR are known."""

@@ -324,11 +324,12 @@ class Processor(Experiment):
         return self._finish(work_dir, result)
 
     def _finish(self, work_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
-        evaluation = self._evaluate("test")
+        tested = "test" in self.loaders
+        evaluation = self._evaluate("test") if tested else Evaluation({}, {})
         with torch.no_grad():
-            further = self.examine(work_dir, evaluation)
+            further = self.examine(work_dir, evaluation) if tested else {}
         result = {
-            "part": "test",
+            **({"part": "test"} if tested else {}),
             **evaluation.metrics,
             **{f"num_{part}_clip": len(loader.feeder) for part, loader in self.loaders.items()},
             **({"num_label": sum(map(len, self.labelled.values()))} if self.labelled else {}),
@@ -345,9 +346,13 @@ class Processor(Experiment):
             "device": _device_name(self.device),
         }
         if distributed.is_main():
-            self.save_evaluation(work_dir, evaluation)
+            if tested:
+                self.save_evaluation(work_dir, evaluation)
             io.draw_curves(work_dir)
             io.save_result(work_dir, result)
+        if not tested:
+            self.log.info(f"no test part with labels, so nothing is tested; files in {work_dir}")
+            return result
         shown = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
         self.log.info(f"test part, {result['num_test_clip']} clips: {shown}; files in {work_dir}")
         return result

@@ -14,9 +14,10 @@ from conftest import read_report
 from data_gen import custom_gen_preprocess
 from data_gen.clip_table import draw_split, given_splits, number_labels, number_subjects, read_table
 from data_gen.custom_gen_preprocess import main
-from feeder.prepared import Prepared, open_prepared
+from feeder.prepared import NO_LABEL, Prepared, PreparedWriter, open_prepared
 from feeder.recordings.array import read_tracks
 from feeder.recordings.recording import RecordingError
+from net.utils.layouts import get_skeleton
 
 SCRIPT = Path(custom_gen_preprocess.__file__)
 LAYOUT = """\
@@ -152,6 +153,115 @@ def test_split_columns(folder: Path) -> None:
     }
 
 
+def test_clips_without_a_label_train_in_every_benchmark(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(
+        folder,
+        "file,label,subject,split_a,split_b",
+        "a.npy,,1,test,",
+        "deep/b.npy,wave,2,train,train",
+        "c.json,wave,3,test,val",
+        "d.csv,,1,,train",
+    )
+    _, out = run(folder)
+    prepared = open_prepared(out)
+    assert prepared.label.tolist() == [-1, 0, 0, -1] and prepared.class_names == ["wave"]
+    expected = {"train": [0, 1, 3], "val": [2]}
+    assert splits(prepared) == {"a": expected, "b": expected}
+    assert "without a label: 2 clips" in capsys.readouterr().out
+    # Subjects are drawn among those of the labelled clips.
+    write_table(folder, "file,label,subject", "a.npy,,1", "deep/b.npy,wave,2", "c.json,wave,3", "d.csv,,2")
+    _, out = run(folder, "--overwrite")
+    parts = splits(open_prepared(out))["xsub"]
+    assert {0, 3} < set(parts["train"]) and len(parts["val"]) == 1
+
+
+def test_a_table_without_any_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, "file,label,subject", "a.npy,,1", "c.json,,1")
+    status, out = run(folder)
+    prepared = open_prepared(out)
+    assert status == 0 and prepared.class_names == [] and prepared.label.tolist() == [-1, -1]
+    assert splits(prepared) == {"all": {"train": [0, 1], "val": []}}
+    assert "main.py pretrain" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("label", ["", "wave"])
+def test_clips_without_a_label_pre_train_by_the_printed_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], label: str
+) -> None:
+    """Without a label nothing is tested; with labels in both parts, unlabelled clips are no neighbours."""
+    lines = [f"a.npy,{label},ann", "deep/b.npy,,bob", f"c.json,{label},cy", "d.csv,,ann"]
+    write_table(folder, "file,label,subject", *lines)
+    assert run(folder)[0] == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    if label:
+        command[2:5] = ["pretrain", "-c", "config/custom/pretrain.yaml"]
+    assert command[:5] == ["python", "main.py", "pretrain", "-c", "config/custom/pretrain.yaml"]
+    monkeypatch.chdir(Path(recognise.__file__).parent)
+    work = folder / "work"
+    small = ["num_epoch=1", "optim.warmup_epoch=0", "model_args.hidden_channels=8", "model_args.hidden_dim=8"]
+    assert recognise.main([*command[2:], *small, "-w", str(work)]) == 0
+    result = json.loads((work / "result.json").read_text())
+    assert result["num_train_clip"] == 4 - bool(label) and result.get("part") == ("test" if label else None)
+    assert ("knn_top1" in result) == bool(label) and (work / "best.pt").exists()
+    if not label:
+        capsys.readouterr()
+        assert recognise.main([*command[2:], *small, "select=test", "--overwrite", "-w", str(work)]) == 1
+        assert "select=last" in capsys.readouterr().err
+
+
+def write_clip(
+    path: Path, *, channels: str = "xyz", unit: str = "m", frame_rate: float, num_clip: int = 1
+) -> None:
+    """A prepared file of clips, which state their channels and frame rate."""
+    skeleton = get_skeleton("coco")
+    with PreparedWriter(
+        path,
+        skeleton=skeleton,
+        class_names=[],
+        frame_rate=frame_rate,
+        bodies="made",
+        source="made",
+        channels=channels,
+        unit=unit,
+    ) as writer:
+        for number in range(num_clip):
+            tracks = np.arange(1.0, 6.0).reshape(1, 5, 1, 1) * np.ones((17, len(channels)))
+            writer.append(str(number), NO_LABEL, tracks)
+        writer.finish({})
+
+
+def test_clips_agree_with_the_first_in_channels_and_frame_rate(folder: Path) -> None:
+    clips = folder / "clips"
+    write_clip(clips / "a.h5", channels="xyc", unit="picture", frame_rate=25)
+    write_clip(clips / "b.h5", channels="xyc", unit="picture", frame_rate=25)
+    write_clip(clips / "slow.h5", channels="xyc", unit="picture", frame_rate=12.5)
+    write_clip(clips / "space.h5", frame_rate=25)
+    write_clip(clips / "pixels.h5", channels="xyc", unit="px", frame_rate=25)
+    write_clip(clips / "many.h5", channels="xyc", unit="picture", frame_rate=25, num_clip=2)
+    others = ["slow.h5,0,1", "space.h5,0,1", "pixels.h5,0,1", "many.h5,0,1", "a.npy,0,1"]
+    write_table(folder, "file,label,subject", "none.npy,0,1", "a.h5,0,1", "b.h5,0,2", *others)
+    status, out = run(folder, "--layout", "coco")
+    prepared = open_prepared(out)
+    assert status == 1 and prepared.name.tolist() == ["a.h5", "b.h5"]
+    assert (prepared.channels, prepared.unit, prepared.frame_rate) == ("xyc", "picture", 25)
+    assert len(read_report(out)) == 6
+    # What is wanted is made of all.
+    _, out = run(folder, "--layout", "coco", "--frame_rate", "25", "--overwrite")
+    prepared = open_prepared(out)
+    assert prepared.name.tolist() == ["a.h5", "b.h5", "slow.h5"] and prepared.num_frame.tolist() == [5, 5, 9]
+    np.testing.assert_allclose(prepared.read(np.array([2]))[:, 0, 0], np.arange(1, 5.5, 0.5))
+
+
+def test_a_file_that_states_another_layout_is_reported(folder: Path) -> None:
+    write_clip(folder / "clips" / "coco.h5", frame_rate=30)
+    write_table(folder, "file,label,subject", "a.npy,0,1", "c.json,0,2", "coco.h5,0,3")
+    status, out = run(folder)
+    assert status == 1 and open_prepared(out).name.tolist() == ["a.npy", "c.json"]
+    assert "'coco'" in read_report(out)[0][2]
+
+
 def test_splits_count_the_clips_that_could_be_used(folder: Path) -> None:
     lines = ["file,label,subject,split_x", "a.npy,1,1,train", "none.npy,0,2,train", "c.json,0,3,test"]
     write_table(folder, *lines)
@@ -173,6 +283,10 @@ def test_val_clips_do_not_stand_in_for_test_clips_that_cannot_be_used() -> None:
 
 
 def test_labels() -> None:
+    assert number_labels(["b", "", "a"], None) == ([1, -1, 0], ["a", "b"])
+    assert number_labels(["", "2"], None, first_label=2) == ([-1, 0], ["2"])
+    assert number_labels(["", ""], None) == ([-1, -1], [])
+    assert number_labels([""], ["a"]) == ([-1], ["a"])
     assert number_labels(["2", "0"], None) == ([2, 0], ["0", "1", "2"])
     assert number_labels(["b", "a", "b"], None) == ([1, 0, 1], ["a", "b"])
     assert number_labels(["b", "3"], ["3", "b"]) == ([1, 0], ["3", "b"])
@@ -269,7 +383,7 @@ BAD_TABLES = {
     "a column of no benchmark": (["file,label,subject,split_", "a.npy,0,1,train"], "named split_BENCHMARK"),
     "a slash": (["file,label,subject,split_a/b", "a.npy,0,1,train"], "named split_BENCHMARK"),
     "too few cells": (["file,label,subject", GOOD, "c.json,0"], "line 3: 2 cells, but 3 columns"),
-    "an empty cell": (["file,label,subject", GOOD, "c.json,,1"], "line 3: label is empty"),
+    "an empty cell": (["file,label,subject", GOOD, "c.json,1,"], "line 3: subject is empty"),
     "a file twice": (["file,label,subject", GOOD, "x/../a.npy,0,2"], "line 3: file a.npy is also in line 2"),
     "an unknown word": (["file,label,subject,split_x", GOOD + ",training"], "line 2: split_x is 'training'"),
     "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "no val clips"),

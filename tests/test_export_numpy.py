@@ -233,7 +233,7 @@ def test_bad_input(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "none named 'xset'" in capsys.readouterr().err
     flat = tmp_path / "flat.h5"
     with PreparedWriter(
-        flat, skeleton=SKELETON, class_names=["a"], frame_rate=30, bodies="made", source="made"
+        flat, skeleton=SKELETON, class_names=["a"], frame_rate=30, bodies="made", source="made", channels="xy"
     ) as writer:
         writer.append("a", 0, tracks(1, 3, 0)[..., :2])
         writer.finish({"xsub": {"train": [0], "val": []}})

@@ -360,3 +360,51 @@ def test_takes_that_the_data_does_not_tell_are_explained(tmp_path, keys, message
     data = write_takes(tmp_path / "data.h5", keys)
     with pytest.raises(ValueError, match=message):
         feeder(data, val_fraction=0.0).takes("camera")
+
+
+# -- clips without a label ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def partly_labelled(tmp_path_factory):
+    """As `data`, but every third clip has no label."""
+    path = tmp_path_factory.mktemp("feeder") / "partly.h5"
+    labels = [k for k, name in enumerate(CLASSES) for _ in range(SHARES[name])]
+    write(path, [-1 if clip % 3 == 0 else k for clip, k in enumerate(labels)], [0, 1, 2, 3] * 10)
+    return path
+
+
+@pytest.mark.parametrize("val_by", ["random", "subject"])
+def test_clips_without_a_label_train_where_they_are_wanted(partly_labelled, val_by):
+    train, val = (feeder(partly_labelled, part, val_by=val_by) for part in ("train", "val"))
+    assert (train.label >= 0).all() and (val.label >= 0).all()
+    everything = feeder(partly_labelled, val_by=val_by, unlabelled=True)
+    others = everything.clips[everything.label == -1]
+    np.testing.assert_array_equal(everything.clips[everything.label >= 0], train.clips)
+    # With a subject go its clips without a label.
+    subject = everything.source.keys["subject"]
+    kept = [
+        clip for clip in range(0, 124, 3) if val_by == "random" or subject[clip] not in subject[val.clips]
+    ]
+    assert others.tolist() == kept
+    assert feeder(partly_labelled, "val", val_by=val_by, unlabelled=True).clips.tolist() == val.clips.tolist()
+
+
+def test_a_label_map_gives_no_class_to_clips_without_a_label(partly_labelled, tmp_path):
+    (tmp_path / "map.yaml").write_text("{wave: b, bow: a, jump: a}")
+    mapped = feeder(
+        partly_labelled, num_class=2, label_map=str(tmp_path / "map.yaml"), unlabelled=True, val_fraction=0
+    )
+    label = mapped.source.label[mapped.clips]
+    np.testing.assert_array_equal(mapped.label, np.array([0, 1, -1, 1, -1])[label])
+    # A class without a target is left out; clips without a label are not.
+    assert set(label.tolist()) == {0, 1, 3, -1}
+
+
+def test_data_without_any_label_has_one_part(tmp_path):
+    write(tmp_path / "a.h5", [-1] * 6, [], classes=[])
+    arguments = {"num_class": 1, "val_fraction": 0}
+    assert feeder(tmp_path / "a.h5", unlabelled=True, **arguments).clips.tolist() == list(range(6))
+    for part in ("train", "test"):
+        with pytest.raises(ValueError, match="is empty"):
+            feeder(tmp_path / "a.h5", part, **arguments)

@@ -15,6 +15,7 @@ from raw_skeleton import make_frames, to_text
 from conftest import REFERENCE
 from data_gen import ntu_gen_preprocess, parallel
 from data_gen.ntu_labels import ACTIONS, DATA_SETS, SUBJECTS_60, SUBJECTS_120
+from data_gen.sources import ntu
 from feeder.prepared import open_prepared
 from feeder.recordings.bodies import CHOICES
 from feeder.recordings.ntu import parse_skeleton
@@ -182,7 +183,7 @@ def test_bad_files_are_listed_and_the_rest_prepared(
 
 def test_huge_files_are_not_read(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {path.stem: path.stat().st_size for path in raw.rglob("*.skeleton")}
-    monkeypatch.setattr(ntu_gen_preprocess, "MAX_BYTES", min(sizes.values()))
+    monkeypatch.setattr(ntu, "MAX_BYTES", min(sizes.values()))
     assert run(raw, tmp_path / "a.h5") == 1
     assert open_prepared(tmp_path / "a.h5").name.tolist() == [min(sizes, key=lambda name: sizes[name])]
     rows = report(tmp_path / "a.h5")[1:]
@@ -226,7 +227,7 @@ def test_ignored_clips_are_left_out(raw: Path, tmp_path: Path, capsys: pytest.Ca
 def test_an_existing_output_is_kept_before_any_work(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(ntu_gen_preprocess, "prepare_file", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr(ntu, "read_file", lambda *_, **__: pytest.fail("worked"))
     out = tmp_path / "a.h5"
     out.write_text("precious")
     assert run(tmp_path / "not looked at", out) == 2
@@ -243,7 +244,7 @@ def test_an_existing_output_is_kept_before_any_work(
     [
         (["--data_path", "nowhere"], "--data_path nowhere is not a folder"),
         (["--data_path", "empty"], "no .skeleton file in --data_path empty"),
-        (["--data_path", "odd"], "no clip of ntu60 in odd can be used; see a.h5.report.csv"),
+        (["--data_path", "odd"], "no clip of ntu60 can be used; the first, "),
     ],
 )
 def test_nothing_to_prepare(
@@ -280,7 +281,7 @@ def test_ctrl_c_leaves_all_as_it_was(
             raise KeyboardInterrupt
         return np.zeros((1, 1, 25, 3))
 
-    monkeypatch.setattr(ntu_gen_preprocess, "prepare_file", interrupt)
+    monkeypatch.setattr(ntu, "read_file", interrupt)
     assert run(raw, out, "--overwrite") == 130
     assert "no output was written" in capsys.readouterr().err
     assert out.read_bytes() == before and len(list(out.parent.iterdir())) == 2

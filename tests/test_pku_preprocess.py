@@ -13,9 +13,10 @@ import pytest
 from conftest import REFERENCE, read_report
 from data_gen import parallel, pku_gen_preprocess
 from data_gen.ntu_labels import DATA_SETS
-from data_gen.pku_gen_preprocess import main, read_split
+from data_gen.pku_gen_preprocess import main
 from data_gen.pku_labels import ACTIONS, parse_name, part_of
 from data_gen.pku_sequence import Label, cut, parse_label, read_sequence
+from data_gen.sources.pku import read_split
 from feeder.feeder import read_label_map
 from feeder.prepared import open_prepared
 from feeder.recordings.pku import CHOICES, parse_poses
@@ -365,7 +366,8 @@ def test_what_is_bad_is_reported_and_the_rest_prepared(
         "xsub": {"train": [0, 1, 2], "val": [3]},
         "xview": {"train": [0, 1, 2], "val": []},
     }
-    assert "6 sequences, 1 of them without labels; 9 bad, 1 cut short" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 sequences, 1 of them without labels" in said and "left out: 9 bad; 1 used in part" in said
     assert run(folder, "--overwrite", "--max_bad", "8")[0] == 1
     assert run(folder, "--overwrite", "--max_bad", "9")[0] == 0
 
@@ -451,7 +453,7 @@ def test_a_folder_of_both_parts_needs_the_part(folder: Path, capsys: pytest.Capt
 def test_two_files_of_a_sequence_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, used in (("skeleton", SKELETON), ("label", LABEL)):
         copy = write(folder / f"old_{kind}" / "0002-L.txt", GOOD)
-        assert run(folder)[0] == 2
+        assert run(folder, "--overwrite")[0] == 2
         said = capsys.readouterr().err
         assert f"0002-L has two {kind} files" in said and f"--{kind}_path" in said
         assert run(folder, f"--{kind}_path", str(folder / used), "--overwrite")[0] == 0
@@ -471,7 +473,7 @@ def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     write(folder / LABEL / "0002-L.txt", "1,1,2,2\n")
     write(folder / SPLIT / "cross-view.txt", split_text("0002-L", ""))
     status, out = run(folder)
-    assert status == 2 and "no clip of part 1 can be used; see" in capsys.readouterr().err
+    assert status == 2 and "no clip of pku_part1 can be used; the first, " in capsys.readouterr().err
     assert not out.exists() and len(read_report(out)) == 1
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from feeder.prepared import FORMAT_VERSION, PreparedWriter, open_prepared
+from feeder.prepared import FORMAT_VERSION, NO_LABEL, PreparedWriter, open_prepared
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -32,7 +32,9 @@ def make_clips(skeleton: Skeleton = CHAIN, num_channel: int = 3) -> list[np.ndar
     ]
 
 
-def new_writer(path: Path, *, skeleton: Skeleton = CHAIN, overwrite: bool = False) -> PreparedWriter:
+def new_writer(
+    path: Path, *, skeleton: Skeleton = CHAIN, overwrite: bool = False, **channels: str
+) -> PreparedWriter:
     return PreparedWriter(
         path,
         skeleton=skeleton,
@@ -41,6 +43,7 @@ def new_writer(path: Path, *, skeleton: Skeleton = CHAIN, overwrite: bool = Fals
         bodies="first",
         source="made up",
         overwrite=overwrite,
+        **channels,
     )
 
 
@@ -117,9 +120,37 @@ def test_the_same_clips_make_the_same_bytes_at_any_time(tmp_path: Path) -> None:
 
 def test_two_channels_and_the_ntu_skeleton(tmp_path: Path) -> None:
     skeleton = get_skeleton("ntu-rgb+d")
-    write(tmp_path / "a.h5", make_clips(skeleton, 2), skeleton=skeleton)
+    write(tmp_path / "a.h5", make_clips(skeleton, 2), skeleton=skeleton, channels="xy", unit="px")
     prepared = open_prepared(tmp_path / "a.h5")
     assert prepared.joints.shape == (23, 25, 2) and prepared.skeleton == skeleton
+    assert (prepared.channels, prepared.unit) == ("xy", "px")
+
+
+@pytest.mark.parametrize(("num_channel", "channels"), [(2, "xy"), (3, "xyz")])
+def test_a_file_that_does_not_say_its_channels_has_coordinates_in_metres(
+    tmp_path: Path, num_channel: int, channels: str
+) -> None:
+    write(tmp_path / "a.h5", make_clips(num_channel=num_channel), channels=channels)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        for attribute in ("channels", "unit"):
+            del file.attrs[attribute]
+    prepared = open_prepared(tmp_path / "a.h5")
+    assert (prepared.channels, prepared.unit) == (channels, "m")
+
+
+@pytest.mark.parametrize("wrong", [{"channels": "zyx"}, {"unit": "ft"}])
+def test_unknown_channels_are_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong.values()))!r} is not one of"):
+        new_writer(tmp_path / "a.h5", **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_may_have_no_label(tmp_path: Path) -> None:
+    with new_writer(tmp_path / "a.h5") as writer:
+        writer.append("a", NO_LABEL, ONE)
+        writer.append("b", 1, ONE)
+        writer.finish({})
+    assert open_prepared(tmp_path / "a.h5").label.tolist() == [-1, 1]
 
 
 ONE = np.zeros((1, 2, 3, 3), np.float32)
@@ -130,11 +161,11 @@ ONE = np.zeros((1, 2, 3, 3), np.float32)
     [
         ({"name": "first"}, "'first' was added before"),
         ({"label": 2}, "label 2 is not one of 0 to 1"),
-        ({"label": -1}, "label -1 is not one of 0 to 1"),
+        ({"label": -2}, "label -2 is not one of 0 to 1"),
         ({"tracks": ONE[0]}, r"shape \(2, 3, 3\); needed is .* 3 joints of layout 'chain'"),
         ({"tracks": ONE[:, :, :2]}, "shape"),
         ({"tracks": ONE[:, :0]}, "with none of them 0"),
-        ({"tracks": ONE[..., :2]}, "2 channels, but 3 in the clips before"),
+        ({"tracks": ONE[..., :2]}, "2 channels; needed are 'xyz'"),
         ({"tracks": np.full_like(ONE, np.nan)}, "NaN, infinite or too large"),
         ({"tracks": np.full(ONE.shape, 1e39)}, "NaN, infinite or too large"),
         ({"keys": {"subject": 1}}, r"keys \['subject'\], but \['camera', 'subject'\]"),
@@ -292,7 +323,9 @@ def replace(name: str, values: np.ndarray, **kwargs: object) -> Callable[[h5py.F
         (lambda file: file.attrs.__delitem__("class_names"), "damaged: .*class_names"),
         (set_attribute("skeleton", "{}"), "damaged"),
         (set_attribute("class_names", '["one"]'), "clip 'clipé' has label 1 of 1 classes"),
-        (set_values("label", 1, -1), "label -1"),
+        (set_values("label", 1, -2), "label -2"),
+        (set_attribute("channels", "xy"), "3 channels, called 'xy'"),
+        (set_attribute("unit", "ft"), "unit 'ft' is not one of"),
         (set_values("start", 2, -1), "'clipéé' lies outside the 23 rows"),
         (set_values("num_frame", 4, 6), "lies outside"),
         (set_values("num_frame", 4, 0), "lies outside"),

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import read_report
 from data_gen import ucla_gen_preprocess
-from data_gen.ucla_gen_preprocess import ACTIONS, main, parse_clip, parse_name
+from data_gen.sources.ucla import ACTIONS, parse_clip, parse_name
+from data_gen.ucla_gen_preprocess import main
 from feeder.prepared import open_prepared
 from feeder.recordings.recording import RecordingError
 
@@ -57,6 +58,11 @@ def test_prepares_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert {part: clips.tolist() for part, clips in prepared.splits["xview"].items()} == {
         "train": [0, 1, 2, 4],
         "val": [3, 5],
+    }
+    # Subjects 8, 9 and 10 are held out, with all views.
+    assert {part: clips.tolist() for part, clips in prepared.splits["xsub"].items()} == {
+        "train": [0, 1, 2, 4, 5],
+        "val": [3],
     }
     np.testing.assert_array_equal(prepared.read(np.array([4])), poses(4, 4).astype(np.float32))
     assert prepared.layout == "kinect-v1"
@@ -152,7 +158,7 @@ def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(folder)[0] == 2 and "no .json file" in capsys.readouterr().err
     (folder / "a01_s01_e00_v01.json").write_bytes(content("a01_s01_e00_v01", 1, []))
     status, out = run(folder)
-    assert status == 2 and "can be used; see" in capsys.readouterr().err
+    assert status == 2 and "can be used; the first, " in capsys.readouterr().err
     assert not out.exists() and len(read_report(out)) == 1
 
 

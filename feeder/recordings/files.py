@@ -57,6 +57,7 @@ class Recorded(NamedTuple):
     recording: what the tracks are chosen from.
     choose: chooses the tracks of a part of it.
     skeleton, frame_rate: as the file states them, or None.
+    channels, unit: see `feeder.prepared.Prepared`.
     """
 
     name: str
@@ -65,6 +66,8 @@ class Recorded(NamedTuple):
     choose: Choice
     skeleton: Skeleton | None
     frame_rate: float | None
+    channels: str = "xyz"
+    unit: str = "m"
 
 
 def _read_ntu(path: Path, unstated: Unstated) -> Recording:
@@ -183,7 +186,16 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
         tracks = prepared.read(np.array([clip])).reshape(*size, *prepared.joints.shape[1:])
         recording = Recording.of_tracks(tracks)
         name = str(prepared.name[clip])
-        yield Recorded(name, tracks, recording, bodies.as_given, prepared.skeleton, prepared.frame_rate)
+        yield Recorded(
+            name,
+            tracks,
+            recording,
+            bodies.as_given,
+            prepared.skeleton,
+            prepared.frame_rate,
+            prepared.channels,
+            prepared.unit,
+        )
 
 
 def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton, num_channel: int) -> Recorded:

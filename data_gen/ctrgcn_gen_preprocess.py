@@ -1,0 +1,58 @@
+"""Prepares arrays of CTR-GCN: a `.npz` of one benchmark to one prepared file.
+
+    python data_gen/ctrgcn_gen_preprocess.py --data_path NTU60_CS.npz
+
+The file holds x_train, x_test (clips, frames, 2 bodies x joints x 3) in metres and y_train, y_test (clips, classes)
+one-hot. A part may be missing or empty, and so may a row of labels. The zeros behind a clip's end are left out.
+Clips are called train_000000, test_000000; they have no subjects, so draw a validation part with data.val_by=random.
+The file is never unpacked.
+
+Clips that cannot be used are skipped and listed in OUT.report.csv.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+from data_gen.clip_table import read_class_names
+from data_gen.prepare import run_preparation
+from data_gen.report import add_array_arguments, existing_file, parse_preparation
+from data_gen.sources.ctrgcn import CtrGcnSource
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments and run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data_path", type=existing_file, required=True, metavar="FILE.npz", help="the arrays"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default data/<name of the arrays>.h5")
+    parser.add_argument(
+        "--benchmark", metavar="NAME", help="of the split; default by the file's name: xsub for NTU60_CS.npz"
+    )
+    add_array_arguments(parser)
+    args = parse_preparation(parser, argv)
+    return run_preparation(
+        args,
+        lambda: CtrGcnSource(
+            args.data_path,
+            layout=args.layout,
+            class_names=args.class_names and read_class_names(args.class_names),
+            frame_rate=args.frame_rate,
+            benchmark=args.benchmark,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The driver of all preparation: any source to one prepared file, with a report, counts and what to run next."""
+
+import argparse
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_gen.report import Report, run_command
+from data_gen.sources.source import Kept, Problem, Source, Splits
+from data_gen.summary import count_splits
+from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
+
+MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
+MAX_SHOWN = 10  # classes without a clip that are named
+CUSTOM_RECIPE = "config/custom/st_gcn.yaml"
+PRETRAIN_RECIPE = "config/custom/pretrain.yaml"
+
+
+def run_preparation(args: argparse.Namespace, make_source: Callable[[], Source]) -> int:
+    """Run a command and return its exit status; see `run_command` and `prepare`.
+
+    Args:
+        args: with `out` (None for the source's own), `overwrite`, `max_bad` and `num_worker`.
+        make_source: finds the recordings, which is done only where the output may be written.
+    """
+
+    def command() -> int:
+        if args.out is not None:
+            refuse_existing(args.out, overwrite=args.overwrite)
+        source = make_source()
+        out = args.out or source.default_out
+        report = prepare(source, out, overwrite=args.overwrite, num_worker=args.num_worker)
+        return report.exit_status(args.max_bad)
+
+    return run_command(command)
+
+
+def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> Report:
+    """Write the prepared file `out` and the report beside it, and say what was made; memory stays flat.
+
+    Raises:
+        ValueError: no clip can be used, or the source cannot be split.
+        FileExistsError: `out` exists, and `overwrite` is false.
+        OSError: it cannot be written.
+    """
+    began = time.perf_counter()
+    report = Report(out)
+    writer = PreparedWriter(
+        out,
+        skeleton=source.skeleton,
+        class_names=source.class_names,
+        frame_rate=source.frame_rate,
+        bodies=source.bodies,
+        source=source.source,
+        channels=source.channels,
+        unit=source.unit,
+        overwrite=overwrite,
+    )
+    kept: list[Kept] = []
+    num_body = 1
+    for problem in source.problems:
+        report.add(*problem[:3], mended=problem.mended)
+    entries = source.entries(num_worker)
+    with writer, closing(entries):
+        for some in tqdm(entries, total=source.num_item, unit=source.item, disable=None):
+            for entry in some:
+                if isinstance(entry, Problem):
+                    report.add(*entry[:3], mended=entry.mended)
+                    continue
+                try:
+                    writer.append(entry.name, entry.label, entry.tracks, **entry.keys)
+                except ValueError as error:
+                    report.add(source.source, None, str(error))
+                    continue
+                kept.append(Kept(entry.name, entry.label, entry.keys))
+                num_body = max(num_body, len(entry.tracks))
+        report.write()
+        if not kept:
+            raise ValueError(f"no clip of {source.source} can be used{_first(report)}")
+        splits = source.splits(kept)
+        writer.finish(splits, {"num_bad": report.num_bad, **source.attrs})
+    _tell(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
+    print("train with, for instance:")
+    print(f"    {training_command(source, out, kept, splits, num_body=num_body)}")
+    return report
+
+
+def _first(report: Report) -> str:
+    """What is wrong with the first file of a report."""
+    if not report.rows:
+        return ""
+    file, _, reason = report.rows[0]
+    return f"; the first, {file}: {reason} (all: {report.path})"
+
+
+def _tell(
+    source: Source, out: Path, kept: Sequence[Kept], splits: Splits, report: Report, *, rate: float
+) -> None:
+    """Print what was made, what was left out, and which classes are empty."""
+    size = out.stat().st_size / 1e6
+    of_classes = f"of {len(source.class_names)} classes, " if source.class_names else "without labels, "
+    print(f"{out}: {len(kept):,} clips {of_classes}{size:,.0f} MB, {rate:,.0f} clips/s")
+    print(count_splits(splits, source.official))
+    for note in source.notes(kept):
+        print(note)
+    counts = [f"{count} {what}" for what, count in source.left_out.items()] + [f"{report.num_bad} bad"]
+    mended = f"; {report.num_mended} used in part" if report.num_mended else ""
+    print(f"left out: {', '.join(counts)}{mended} ({report.path})")
+    unlabelled = sum(clip.label == NO_LABEL for clip in kept)
+    if unlabelled and source.class_names:
+        print(f"without a label: {unlabelled} clips")
+    empty = sorted(set(range(len(source.class_names))) - {clip.label for clip in kept})
+    if empty:
+        more = f" and {len(empty) - MAX_SHOWN} more" if len(empty) > MAX_SHOWN else ""
+        names = (source.class_names[label] for label in empty[:MAX_SHOWN])
+        print(f"classes without a clip: {', '.join(names)}{more}")
+
+
+def training_command(
+    source: Source, out: Path, kept: Sequence[Kept], splits: Splits, *, num_body: int
+) -> str:
+    """A command that trains on what was made: the data set's own recipe, or that for data of one's own.
+
+    Where no benchmark can train and test with labels, it pre-trains.
+    """
+    labelled = {
+        benchmark: {
+            part: [clip for clip in clips if kept[clip].label != NO_LABEL] for part, clips in parts.items()
+        }
+        for benchmark, parts in splits.items()
+    }
+    full = [benchmark for benchmark, parts in labelled.items() if all(parts.values())]
+    benchmark = next(iter(full or splits))
+    settings: dict[str, object] = {"data.path": out}
+    if source.recipe is not None:
+        return _command("recognition", source.recipe.format(benchmark=benchmark), settings)
+    settings |= {
+        "data.layout": source.layout,
+        "data.num_class": max(1, len(source.class_names)),
+        "data.num_body": num_body,
+        "benchmark": benchmark,
+    }
+    if not full:
+        return _command("pretrain", _for(source.channels, PRETRAIN_RECIPE), settings)
+    count = Counter(kept[clip].label for clip in labelled[benchmark]["train"]).values()
+    if max(count) > MAX_RATIO * min(count):
+        settings["data.balanced"] = "true"
+    return _command("recognition", _for(source.channels, CUSTOM_RECIPE), settings)
+
+
+def _for(channels: str, recipe: str) -> str:
+    """The recipe, or its sibling for poses in the picture."""
+    return recipe if channels == "xyz" else recipe.replace(".yaml", "_2d.yaml")
+
+
+def _command(processor: str, config: str, settings: dict[str, object]) -> str:
+    words = [shlex.quote(f"{key}={value}") for key, value in settings.items()]
+    return f"python main.py {processor} -c {config} {' '.join(words)}"

@@ -1,0 +1,172 @@
+"""Clips of one's own: a table, and a file per clip, of any kind that `feeder.recordings.files` reads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_gen.clip_table import Split, draw_split, given_splits, number_labels, number_subjects, read_table
+from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Splits, problem_of
+from feeder.prepared import NO_LABEL, PARTS
+from feeder.recordings.files import Recorded, Unstated, read_recordings
+from feeder.recordings.recording import RecordingError
+
+USUAL_RATE = 30.0
+WITHOUT_LABELS = "all"
+
+
+class CustomSource(ItemSource):
+    """The clips of a table. The first that can be read decides channels, unit and frame rate; all others must agree.
+
+    Args:
+        table: the table, see `data_gen.clip_table`.
+        data_path: the folder that the table's files are below.
+        layout: of the joints.
+        unstated: what the files do not say, with the skeleton of `layout`.
+        class_names: in order of labels; None: as the table has them.
+        first_label: the number of the first class.
+        frame_rate: frames a second; files that state another rate are resampled. None: what the first file states,
+            else `USUAL_RATE`.
+        held_out: fraction of the subjects to hold out where the table has no splits.
+        seed: of that draw.
+
+    Raises:
+        NotADirectoryError: no such folder.
+        ValueError: the table is not in order, or a part would be empty.
+    """
+
+    bodies = "as given"
+    items: Sequence[int]
+
+    def __init__(
+        self,
+        table: Path,
+        data_path: Path,
+        layout: str,
+        *,
+        unstated: Unstated,
+        class_names: Sequence[str] | None,
+        first_label: int,
+        frame_rate: float | None,
+        held_out: float,
+        seed: int,
+    ) -> None:
+        if not data_path.is_dir():
+            raise NotADirectoryError(f"--data_path {data_path} is not a folder")
+        self.layout, self.source = layout, str(table)
+        self.data_path, self.unstated = data_path, unstated
+        self.held_out, self.seed = held_out, seed
+        self.table = read_table(table)
+        self.label, self.class_names = number_labels(self.table.label, class_names, first_label=first_label)
+        self.subject = number_subjects(self.table.subject)
+        self.items = range(len(self.label))
+        self._split_rows(self.items)
+        self.may_resample = frame_rate is not None
+        self.frame_rate = frame_rate or USUAL_RATE
+        self._take_first(frame_rate)
+
+    def read(self, row: int) -> Sequence[Entry]:
+        """See `ItemSource.read`."""
+        name = self.table.file[row]
+        try:
+            tracks = self._tracks(self._recorded(row))
+        except RecordingError as error:
+            return [problem_of(self.data_path / name, error)]
+        return [Clip(name, self.label[row], tracks, {"subject": self.subject[row]})]
+
+    def splits(self, kept: Sequence[Kept]) -> Splits:
+        """See `Source.splits`."""
+        return self._split_rows(self._rows(kept))[0]
+
+    def notes(self, kept: Sequence[Kept]) -> Sequence[str]:
+        """See `Source.notes`."""
+        unused = [f"columns not used: {', '.join(self.table.unused)}"] if self.table.unused else []
+        return [*self._split_rows(self._rows(kept))[1], *unused]
+
+    def _take_first(self, frame_rate: float | None) -> None:
+        """Take channels, unit and, where none is wanted, frame rate of the first clip that can be read."""
+        for row in self.items:
+            try:
+                first = self._recorded(row)
+            except RecordingError:
+                continue
+            self.channels, self.unit = first.channels, first.unit
+            if frame_rate is None and first.frame_rate is not None and np.isfinite(first.frame_rate):
+                self.frame_rate = first.frame_rate
+            return
+
+    def _recorded(self, row: int) -> Recorded:
+        """What the file of a row holds.
+
+        Raises:
+            RecordingError: it cannot be read, or holds several recordings, or one of another layout.
+        """
+        name = self.table.file[row]
+        found = read_recordings(name, self.data_path / name, self.unstated, bodies=self.bodies)
+        first, another = next(found), next(found, None)
+        if isinstance(first, RecordingError):
+            raise first
+        if another is not None:
+            raise RecordingError(None, "it holds several recordings; a clip is a file of one")
+        if first.skeleton is not None and first.skeleton != self.unstated.skeleton:
+            raise RecordingError(
+                None, f"its joints are those of {first.skeleton.name!r}, but --layout is {self.layout}"
+            )
+        return first
+
+    def _tracks(self, found: Recorded) -> np.ndarray:
+        if (found.channels, found.unit) != (self.channels, self.unit):
+            raise RecordingError(
+                None,
+                f"channels {found.channels} in unit {found.unit}, but {self.channels} in {self.unit} in the first "
+                "clip; all clips of a prepared file have the same: prepare the others on their own",
+            )
+        known = found.frame_rate is not None and np.isfinite(found.frame_rate)
+        if known and found.frame_rate != self.frame_rate and not self.may_resample:
+            raise RecordingError(
+                None,
+                f"{found.frame_rate:g} frames a second, but {self.frame_rate:g} in the first clip; say with "
+                "--frame_rate which all are to have",
+            )
+        if not known or found.frame_rate == self.frame_rate:
+            return found.tracks
+        from feeder.recordings.resample import (
+            resample,  # torch takes seconds to load, and nothing else here needs it
+        )
+
+        return resample(found.tracks, found.frame_rate, self.frame_rate)
+
+    def _rows(self, kept: Sequence[Kept]) -> list[int]:
+        row_of = {file: row for row, file in enumerate(self.table.file)}
+        return [row_of[clip.name] for clip in kept]
+
+    def _split_rows(self, rows: Sequence[int]) -> tuple[dict[str, Split], list[str]]:
+        """Splits of some rows of the table, as places in `rows`, and what is to be said of them.
+
+        Clips without a label stand in the training part of every benchmark.
+        """
+        labelled = [place for place, row in enumerate(rows) if self.label[row] != NO_LABEL]
+        if not labelled:
+            return {WITHOUT_LABELS: dict(zip(PARTS, (list(range(len(rows))), []), strict=True))}, []
+        splits, notes = self._split_labelled([rows[place] for place in labelled])
+        others = sorted(set(range(len(rows))) - set(labelled))
+        train, val = PARTS
+        return {
+            benchmark: {
+                train: sorted([labelled[clip] for clip in parts[train]] + others),
+                val: [labelled[clip] for clip in parts[val]],
+            }
+            for benchmark, parts in splits.items()
+        }, notes
+
+    def _split_labelled(self, rows: Sequence[int]) -> tuple[dict[str, Split], list[str]]:
+        table = self.table
+        if table.split:
+            return given_splits(table.split, rows), []
+        subject = np.array(self.subject)[rows]
+        split, held_out = draw_split(subject, fraction=self.held_out, seed=self.seed)
+        name = dict(zip(subject.tolist(), (table.subject[row] for row in rows), strict=True))
+        who = ", ".join(name[number] for number in held_out)
+        return {"xsub": split}, [
+            f"no column of splits; drawn (--seed {self.seed}) and held out: subjects {who}"
+        ]

@@ -1,0 +1,259 @@
+"""PYSKL's and MMAction2's pickles: all clips of a data set, with their splits, in one file.
+
+{"split": {name: [frame_dir, ...]}, "annotations": [annotation, ...]}, or the bare list of annotations. An annotation
+is {"frame_dir", "label", "keypoint" (M, T, V, C)}, and in 2-D "keypoint_score" (M, T, V), "img_shape" (height, width).
+"""
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_gen.sources.names import class_names_of, keys_of
+from data_gen.sources.source import Clip, Entry, Kept, Problem, Source, Splits, problem_of
+from feeder.plain_pickle import load_plain_pickle
+from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
+from feeder.recordings.picture import to_picture
+from feeder.recordings.recording import RecordingError, refuse_other_units
+
+# The layout where the user names none, by the channels and the number of joints.
+USUAL = {("xyz", 25): "ntu-rgb+d", ("xyz", 20): "kinect-v1", ("xy", 17): "coco", ("xy", 18): "openpose"}
+# As in xsub_train, xsub_val, train, train1, test1.
+SPLIT_NAME = re.compile(r"(?P<benchmark>.*?)[_-]?(?P<part>train|val|test)(?P<number>\d*)")
+WITHOUT_SPLITS = "all"
+
+
+class PysklSource(Source):
+    """The annotations of a pickle, which is read whole; nothing in it can run code.
+
+    Args:
+        file: the pickle.
+        layout: of the joints; None: the usual one for as many joints and channels as the first clip has.
+        class_names: in order of labels; None: those of a known data set, or numbers.
+        frame_rate: frames a second, which such a file does not say.
+
+    Raises:
+        ValueError: it is no such pickle, or the layout cannot be told.
+        OSError: it cannot be read.
+    """
+
+    bodies = "as given"
+
+    def __init__(
+        self, file: Path, *, layout: str | None, class_names: Sequence[str] | None, frame_rate: float
+    ) -> None:
+        content = load_plain_pickle(file)
+        annotations = content.get("annotations") if isinstance(content, dict) else content
+        if not isinstance(annotations, list) or not annotations:
+            raise ValueError(
+                f"{file} holds no list of annotations; needed is a dict with 'split' and 'annotations', or the bare "
+                "list, as PYSKL and MMAction2 write them"
+            )
+        self.annotations = annotations
+        self.file, self.source, self.frame_rate = file, str(file), frame_rate
+        self.default_out = Path("data", f"{file.stem}.h5")
+        self.num_item = len(annotations)
+        first = next(filter(_has_poses, annotations), None)
+        if first is None:
+            raise ValueError(
+                f"no annotation of {file} has 'keypoint', an array (bodies, frames, joints, x y z or x y)"
+            )
+        self.channels, self.unit = _kind_of(first)
+        self.layout = layout or _usual_layout(file, self.channels, first["keypoint"].shape[2])
+        if self.skeleton.num_joint != first["keypoint"].shape[2]:
+            raise ValueError(
+                f"layout {self.layout!r} has {self.skeleton.num_joint} joints, the first clip of {file} has "
+                f"{first['keypoint'].shape[2]}; give another --layout"
+            )
+        self.names = [each.get("frame_dir") if isinstance(each, dict) else None for each in annotations]
+        texts = [name for name in self.names if isinstance(name, str)]
+        keys = keys_of(texts)
+        self.keys = dict(zip(texts, keys, strict=True))
+        labels = [_label_of(each) for each in annotations]
+        num_class = 1 + max((label for label in labels if label is not None), default=NO_LABEL)
+        self.class_names = class_names or class_names_of(texts, num_class)
+        self.parts, self.problems = self._read_splits(content, set(texts))
+
+    def entries(self, num_worker: int) -> Generator[Sequence[Entry], None, None]:
+        """See `Source.entries`."""
+        seen: set[str] = set()
+        for number, annotation in enumerate(self.annotations):
+            name = self.names[number]
+            where = f"{self.file}: {name if isinstance(name, str) else f'annotation {number}'}"
+            try:
+                if not isinstance(name, str) or not name:
+                    raise RecordingError(None, "'frame_dir', the clip's name, is missing or no text")
+                if name in seen:
+                    raise RecordingError(None, "a clip of this name was there before; it is left out")
+                seen.add(name)
+                yield [Clip(name, self._label(annotation), self._tracks(annotation), self.keys[name])]
+            except RecordingError as error:
+                yield [problem_of(where, error)]
+
+    def splits(self, kept: Sequence[Kept]) -> Splits:
+        """See `Source.splits`."""
+        place = {clip.name: index for index, clip in enumerate(kept)}
+        if not self.parts:
+            return {WITHOUT_SPLITS: {"train": range(len(kept)), "val": ()}}
+        return {
+            benchmark: {
+                part: [place[name] for name in names if name in place] for part, names in parts.items()
+            }
+            for benchmark, parts in self.parts.items()
+        }
+
+    def _label(self, annotation: Mapping[str, Any]) -> int:
+        label = _label_of(annotation)
+        if label is None or label >= len(self.class_names):
+            raise RecordingError(
+                None,
+                f"label {annotation.get('label')!r:.50} is not a whole number from 0, below the number of classes",
+            )
+        return label
+
+    def _tracks(self, annotation: Mapping[str, Any]) -> np.ndarray:
+        """Tracks (M, T, V, C) float32 of an annotation, without empty bodies at the end."""
+        if not _has_poses(annotation):
+            raise RecordingError(
+                None, "'keypoint' is missing, or no array (bodies, frames, joints, x y z or x y)"
+            )
+        poses = annotation["keypoint"]
+        channels, unit = _kind_of(annotation)
+        if channels != self.channels or (unit == "px") != (self.unit == "px"):
+            raise RecordingError(
+                None,
+                f"channels {channels} in unit {unit}, but {self.channels} in {self.unit} in the first clip; all clips "
+                "of a file have the same",
+            )
+        if poses.shape[2] != self.skeleton.num_joint:
+            raise RecordingError(
+                None, f"{poses.shape[2]} joints; layout {self.layout!r} has {self.skeleton.num_joint}"
+            )
+        if channels == "xyc":
+            score = annotation["keypoint_score"]
+            if score.shape != poses.shape[:3]:
+                raise RecordingError(
+                    None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
+                )
+            poses = np.concatenate([poses, score[..., None]], -1)
+        if not np.isfinite(poses).all():
+            raise RecordingError(None, "a coordinate is NaN or infinite")
+        tracks = np.asarray(poses, np.float32)
+        if channels == "xyz":
+            refuse_other_units(tracks, "scale them, and write the file anew")
+        elif unit == "picture":
+            height, width = annotation["img_shape"][:2]
+            tracks = to_picture(tracks, float(width), float(height))
+        else:
+            tracks = tracks * (tracks[..., -1:] != 0) if channels == "xyc" else tracks
+        present = np.flatnonzero(tracks.any((1, 2, 3)))
+        if len(present) == 0:
+            raise RecordingError(None, "no frame has a body")
+        return tracks[: present[-1] + 1]
+
+    def _read_splits(
+        self, content: Any, names: set[str]
+    ) -> tuple[dict[str, dict[str, list[str]]], list[Problem]]:
+        """Benchmark -> part -> names of clips; and what is wrong with the splits."""
+        given = content.get("split") if isinstance(content, dict) else None
+        found: dict[str, dict[str, list[str]]] = {}
+        problems: list[Problem] = []
+        for name, members in given.items() if isinstance(given, dict) else ():
+            match = SPLIT_NAME.fullmatch(name) if isinstance(name, str) else None
+            if match is None or not isinstance(members, (list, tuple)):
+                problems.append(
+                    Problem(
+                        self.file, None, f"split {name!r:.50} is not a list called like xsub_train or test1"
+                    )
+                )
+                continue
+            texts = list(dict.fromkeys(each for each in members if isinstance(each, str)))
+            missing = [each for each in texts if each not in names]
+            if missing or len(texts) < len(members):
+                problems.append(
+                    Problem(
+                        self.file,
+                        None,
+                        f"split {name!r} names {len(members) - len(texts) + len(missing)} clips that are not there or "
+                        f"named before{f', such as {missing[0]!r:.80}' if missing else ''}",
+                    )
+                )
+            benchmark = f"{match['benchmark'] or 'split'}{match['number']}"
+            benchmark = re.sub(r"[^\w-]", "_", benchmark)  # a group of the prepared file is called so
+            found.setdefault(benchmark, {})[match["part"]] = [each for each in texts if each in names]
+        return self._as_benchmarks(found, problems), problems
+
+    def _as_benchmarks(
+        self, found: Mapping[str, Mapping[str, list[str]]], problems: list[Problem]
+    ) -> dict[str, dict[str, list[str]]]:
+        """Held out are the test clips, or else the val clips; where there are both, the latter in `<name>_val`."""
+        benchmarks = {}
+        for name, parts in found.items():
+            held_out = {name: "test" if "test" in parts else "val"}
+            if {"val", "test"} <= parts.keys():
+                held_out[f"{name}_val"] = "val"
+            for benchmark, part in held_out.items():
+                train, val = parts.get("train", []), parts.get(part, [])
+                both = set(train) & set(val)
+                if both:
+                    reason = (
+                        f"{benchmark!r} has {len(both)} clips in both parts, such as {min(both)!r}; held out"
+                    )
+                    problems.append(Problem(self.file, None, f"split {reason} they are not trained on"))
+                    train = [each for each in train if each not in both]
+                benchmarks[benchmark] = dict(zip(PARTS, (train, val), strict=True))
+        return benchmarks
+
+
+def _has_poses(annotation: Any) -> bool:
+    """Whether it has an array of poses, of 2 or 3 channels; `keypoint_score`, where it is there, is an array too."""
+    if not isinstance(annotation, dict):
+        return False
+    poses: Any = annotation.get("keypoint")
+    score = annotation.get("keypoint_score")
+    if not _is_numbers(poses) or not (score is None or _is_numbers(score)):
+        return False
+    return poses.ndim == 4 and poses.shape[3] in (2, 3) and 0 not in poses.shape
+
+
+def _is_numbers(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype.kind in "fiu"
+
+
+def _kind_of(annotation: Mapping[str, Any]) -> tuple[str, str]:
+    """Channels and unit of an annotation."""
+    if annotation["keypoint"].shape[3] == 3:
+        return "xyz", "m"
+    channels = "xy" if annotation.get("keypoint_score") is None else "xyc"
+    return channels, "picture" if _has_size(annotation) else "px"
+
+
+def _has_size(annotation: Mapping[str, Any]) -> bool:
+    size = annotation.get("img_shape")
+    return (
+        isinstance(size, (tuple, list, np.ndarray))
+        and len(size) >= 2
+        and all(isinstance(each, (int, float, np.number)) for each in size[:2])
+    )
+
+
+def _label_of(annotation: Any) -> int | None:
+    """The class that an annotation names, `NO_LABEL` where it names none; None where that is no class."""
+    label = annotation.get("label") if isinstance(annotation, dict) else None
+    if label is None:
+        return NO_LABEL
+    value = label.item() if isinstance(label, (np.generic, np.ndarray)) and label.size == 1 else label
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_CLASS:
+        return None
+    return value
+
+
+def _usual_layout(file: Path, channels: str, num_joint: int) -> str:
+    found = USUAL.get((channels.removesuffix("c"), num_joint))
+    if found is None:
+        raise ValueError(
+            f"{file} has {num_joint} joints of channels {channels}; say with --layout which they are"
+        )
+    return found

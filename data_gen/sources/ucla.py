@@ -1,0 +1,118 @@
+"""Northwestern-UCLA Multiview Action 3D: a folder of JSON files.
+
+Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}; joints are those of Kinect v1, in metres.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Splits, problem_of
+from feeder.recordings.recording import RecordingError
+from feeder.recordings.ucla import LAYOUT, parse_json, poses_of
+
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+KEYS = ("action", "subject", "sequence", "view")
+# By the number in the file's name; the label counts them, without the numbers that were given up.
+ACTIONS = {
+    1: "pick up with one hand",
+    2: "pick up with two hands",
+    3: "drop trash",
+    4: "walk around",
+    5: "sit down",
+    6: "stand up",
+    8: "donning",
+    9: "doffing",
+    11: "throw",
+    12: "carry",
+}
+LABEL = {action: label for label, action in enumerate(ACTIONS)}
+VIEWS = (1, 2, 3)
+# Benchmark -> the key by which it holds out clips, and the values held out.
+HELD_OUT = {"xview": ("view", (3,)), "xsub": ("subject", (8, 9, 10))}
+
+
+def parse_name(name: str) -> dict[str, int]:
+    """The numbers in a clip's name, such as a01_s02_e03_v01, by `KEYS`.
+
+    Raises:
+        RecordingError: it is not of that form, or the action or view is none of the data set's.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise RecordingError(None, f"{name!r} is not a clip's name like a01_s02_e03_v01")
+    numbers = dict(zip(KEYS, map(int, match.groups()), strict=True))
+    if numbers["action"] not in ACTIONS:
+        raise RecordingError(
+            None, f"{name!r} is of action {numbers['action']}; actions are {', '.join(map(str, ACTIONS))}"
+        )
+    if numbers["view"] not in VIEWS:
+        raise RecordingError(None, f"{name!r} is of view {numbers['view']}; views are 1 to 3")
+    return numbers
+
+
+def parse_clip(name: str, data: bytes) -> np.ndarray:
+    """Poses (1, T, 20, 3) float32 of the content of a file, zero in frames without a skeleton.
+
+    Raises:
+        RecordingError: it is not of the format, is of another clip, or holds no skeleton.
+    """
+    content = parse_json(data)
+    poses = poses_of(content)
+    expected = {"file_name": name, "label": 1 + LABEL[parse_name(name)["action"]]}
+    for key, value in expected.items():
+        if content.get(key) != value:
+            raise RecordingError(
+                None, f"{key} is {content.get(key)!r}, but the file's name stands for {value!r}"
+            )
+    return poses[None]
+
+
+def find_clips(data_path: Path) -> list[Path]:
+    """JSON files of a folder, in order of names."""
+    if not data_path.is_dir():
+        raise NotADirectoryError(f"--data_path {data_path} is not a folder")
+    paths = sorted(data_path.glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no .json file in --data_path {data_path}; give the folder that holds a01_s01_e00_v01.json, ..."
+        )
+    return paths
+
+
+class UclaSource(ItemSource):
+    """The JSON files of a folder."""
+
+    layout = LAYOUT
+    class_names = tuple(ACTIONS.values())
+    frame_rate = 30.0
+    bodies = "one"
+    source = "nw_ucla"
+    default_out = Path("data", "nw_ucla.h5")
+    official = {"xview": (1020, 464)}
+    recipe = "config/nw_ucla/train.yaml"
+    items: Sequence[Path]
+
+    def __init__(self, data_path: Path) -> None:
+        self.items = find_clips(data_path)
+
+    def read(self, path: Path) -> Sequence[Entry]:
+        """See `ItemSource.read`."""
+        name = path.stem
+        try:
+            poses = parse_clip(name, path.read_bytes())
+        except (RecordingError, OSError) as error:
+            return [problem_of(path, error)]
+        numbers = parse_name(name)
+        return [Clip(name, LABEL[numbers["action"]], poses, numbers)]
+
+    def splits(self, kept: Sequence[Kept]) -> Splits:
+        """See `Source.splits`."""
+        splits: dict[str, dict[str, list[int]]] = {}
+        for benchmark, (key, held_out) in HELD_OUT.items():
+            parts = splits[benchmark] = {"train": [], "val": []}
+            for index, clip in enumerate(kept):
+                parts["val" if clip.keys[key] in held_out else "train"].append(index)
+        return splits
