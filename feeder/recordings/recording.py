@@ -1,6 +1,6 @@
 """One recording: the poses of all bodies that a sensor saw, frame by frame.
 
-T frames, V joints, M bodies, B poses of all bodies in all frames.
+T frames, V joints, M bodies, C channels, B poses of all bodies in all frames.
 """
 
 from dataclasses import dataclass
@@ -34,19 +34,22 @@ class Recording:
 
     num_body: (T,) int64, poses in each frame.
     body: (B,) int64, whose pose it is: ids numbered by first appearance.
-    joints: (B, V, C) float32, metres.
+    joints: (B, V, C) float32; a joint that is not there is all zeros.
+    channels: of a joint, a letter each: "xyz", metres; "xy" or "xyc" in the picture. The last, "c", is confidence: 0
+        for a joint that was not seen.
     """
 
     num_body: np.ndarray
     body: np.ndarray
     joints: np.ndarray
+    channels: str = "xyz"
 
     @classmethod
-    def of_tracks(cls, tracks: np.ndarray) -> "Recording":
+    def of_tracks(cls, tracks: np.ndarray, channels: str = "xyz") -> "Recording":
         """The recording of tracks (M, T, V, C). Each frame holds all M bodies; absent ones are zeros."""
         num_body, num_frame = tracks.shape[:2]
         joints = np.ascontiguousarray(tracks.swapaxes(0, 1)).reshape(-1, *tracks.shape[2:])
-        return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints)
+        return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints, channels)
 
     @property
     def num_frame(self) -> int:
@@ -81,7 +84,8 @@ class Recording:
         _, index, inverse = np.unique(body[kept], return_index=True, return_inverse=True)
         number = np.empty(len(index), np.int64)
         number[np.argsort(index)] = np.arange(len(index))
-        return Recording(np.bincount(frame, minlength=last - first), number[inverse], joints[kept])
+        num_body = np.bincount(frame, minlength=last - first)
+        return Recording(num_body, number[inverse], joints[kept], self.channels)
 
 
 def refuse_other_units(poses: np.ndarray, remedy: str) -> None:

@@ -75,7 +75,7 @@ def map_joints(poses: np.ndarray, mapping: tuple[tuple[int, ...], ...], channels
         mean = parts.mean(-2)
         if channels.endswith("c"):
             mean[..., -1] = parts[..., -1].min(-1)
-        there = parts.any(-1, keepdims=True).all(-2)
+        there = np.logical_and.reduce(parts.any(-1, keepdims=True), -2)
         mapped[..., joint, :] = np.where(there, mean, 0)
     return mapped
 

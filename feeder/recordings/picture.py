@@ -1,0 +1,45 @@
+"""Places in the picture: x to the right, y down. C channels: x, y and perhaps confidence."""
+
+import numpy as np
+
+from feeder.recordings.recording import RecordingError
+
+# A body in pixels spans more; shares of the picture are from 0 to 1, or little beyond where a joint is outside.
+MAX_SHARE = 2.0
+
+
+def to_picture(poses: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Poses (..., V, C) in pixels as ((x - width / 2) / height, (y - height / 2) / height); absent joints stay zeros.
+
+    Raises:
+        RecordingError: a picture without size.
+    """
+    if width < 1 or height < 1:
+        raise RecordingError(None, f"the picture is {width}x{height}; give its width and height in pixels")
+    middle = np.zeros(poses.shape[-1], poses.dtype)
+    middle[:2] = width / 2, height / 2
+    scale = np.ones(poses.shape[-1], poses.dtype)
+    scale[:2] = 1 / height
+    return np.where((poses != 0).any(-1, keepdims=True), (poses - middle) * scale, 0).astype(
+        poses.dtype, copy=False
+    )
+
+
+def place_in_picture(poses: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, str]:
+    """Poses (..., V, C) in pixels or in shares of the picture, and their unit: "picture", or "px" for plain pixels.
+
+    Args:
+        poses: pixels, or shares of the width and the height where none is 2 or more.
+        size: (width, height) of the picture; None where it is not known.
+
+    Raises:
+        RecordingError: see `to_picture`.
+    """
+    shares = np.abs(poses[..., :2]).max(initial=0) < MAX_SHARE
+    if size is not None:
+        pixels = poses.copy()
+        pixels[..., :2] *= size if shares else 1
+        return to_picture(pixels, *size), "picture"
+    if shares:
+        return to_picture(poses, 1, 1), "picture"
+    return poses, "px"
