@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracks, label = join_clips(
             feeder, np.random.default_rng(seed).choice(len(feeder), args.num_clip, False)
         )
-        recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
+        recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, "xyz")
         cuts = recogniser.cuts(recorded)
         ends = window_ends(len(label), window, args.stride or max(1, window // 4), cuts)
         of_windows = recogniser.windows(recorded, ends, cuts=cuts)

@@ -83,7 +83,7 @@ class Recogniser:
         Raises:
             RecordingError: poses of another shape, NaN or infinity in them, or no body.
         """
-        recorded = recorded_poses("poses", np.asarray(poses), self.skeleton, len(self.members[0].channels))
+        recorded = recorded_poses("poses", np.asarray(poses), self.skeleton, self.members[0].channels)
         return self.rank(self.probabilities([recorded._replace(frame_rate=frame_rate)], repeat=repeat)[0])
 
     def rank(self, probability: np.ndarray) -> Ranking:

@@ -83,7 +83,7 @@ def clips(tiny_data) -> dict[str, Recorded]:
     for clip in prepared.splits["xsub"]["val"]:
         size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
         tracks = prepared.read(np.array([clip])).reshape(*size, 25, 3)
-        found[str(prepared.name[clip])] = recorded_poses(str(prepared.name[clip]), tracks, NTU, 3)
+        found[str(prepared.name[clip])] = recorded_poses(str(prepared.name[clip]), tracks, NTU, "xyz")
     return found
 
 
@@ -149,7 +149,7 @@ def test_a_stream_answers_as_windows_do(
 ) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     tracks = long_recording(clips)
-    recorded = recorded_poses("long", tracks, NTU, 3)._replace(frame_rate=rate)
+    recorded = recorded_poses("long", tracks, NTU, "xyz")._replace(frame_rate=rate)
     stream = recogniser.stream(frame_rate=rate, repeat=repeat)
     assert stream.window == {None: 16, 30.0: 16, 20.0: 11, 60.0: 32}[rate]
     assert stream.stride == stream.window // 4
@@ -175,9 +175,9 @@ def test_after_a_cut_another_recording_begins(runs: dict[str, Path], clips: dict
     recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
     first, second = (clip.tracks[:1] for clip in list(clips.values())[:2])
     begin = first.shape[1]
-    recorded = recorded_poses("film", np.concatenate((first, second + np.float32(4)), 1), NTU, 3)
+    recorded = recorded_poses("film", np.concatenate((first, second + np.float32(4)), 1), NTU, "xyz")
     assert recogniser.cuts(recorded) == [begin]
-    alone = recorded_poses("second", second, NTU, 3)
+    alone = recorded_poses("second", second, NTU, "xyz")
     ends = list(range(second.shape[1]))
     found = recogniser.windows(recorded, [begin + end for end in ends])
     np.testing.assert_allclose(found, recogniser.windows(alone, ends), atol=1e-3)
@@ -211,7 +211,7 @@ def test_a_window_is_a_recording_of_its_own(runs: dict[str, Path], clips: dict[s
     clip = next(iter(clips.values()))
     found = recogniser.windows(clip, [15, 9])
     for end, probability in zip((15, 9), found, strict=True):
-        cut = recorded_poses("cut", clip.tracks[:, : end + 1], NTU, 3)
+        cut = recorded_poses("cut", clip.tracks[:, : end + 1], NTU, "xyz")
         np.testing.assert_allclose(probability, recogniser.probabilities([cut])[0], atol=1e-5)
     with pytest.raises(ValueError, match="frames are 0 to"):
         recogniser.windows(clip, [clip.tracks.shape[1]])

@@ -87,7 +87,9 @@ def test_one_layout_under_two_names() -> None:
     assert joint_map(dataclasses.replace(coco, name="mine"), coco) == tuple((v,) for v in range(17))
 
 
-@pytest.mark.parametrize(("name", "count"), [("body_25", 25), ("mediapipe", 33), ("h36m", 17)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("body_25", 25), ("body_25b", 25), ("mediapipe", 33), ("h36m", 17)]
+)
 def test_new_layouts(name: str, count: int) -> None:
     skeleton = LAYOUTS[name]
     assert skeleton.num_joint == count

@@ -1,5 +1,7 @@
 """People without identity: crossing, gaps, order of detections; and gaps of joints against a slow reference."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -94,7 +96,7 @@ def slow_fill(track: np.ndarray, seen: np.ndarray, max_gap: int) -> tuple[np.nda
     frames = np.arange(len(track))
     for joint in range(track.shape[1]):
         known = np.flatnonzero(seen[:, joint])
-        for before, after in zip(known[:-1], known[1:], strict=True):
+        for before, after in itertools.pairwise(known):
             if 1 < after - before <= max_gap + 1:
                 inside = frames[before + 1 : after]
                 count += len(inside)

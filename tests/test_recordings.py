@@ -131,7 +131,8 @@ def test_bad_recordings_say_what_is_wrong(tmp_path: Path) -> None:
 
     good = to_text(make_frames(np.random.default_rng(0), [1, 1]))
     for path, reason in (
-        (write("a.mat", b"x"), "'.mat' is not one of"),
+        (write("a.bvh", b"x"), "'.bvh' is not one of"),
+        (write("a.mat", b"x"), "no MATLAB file"),
         (write("a.skeleton", good[:-300]), "line"),
         (write("a.txt", b"1 2 3\n"), "3 values; a frame has 150"),
         (write("a.h5", b"no"), "not a prepared file"),
@@ -205,11 +206,11 @@ def test_metres_are_not_refused() -> None:
 
 def test_poses_in_memory() -> None:
     tracks = poses(7)
-    found = recorded_poses("poses", tracks, COCO, 3)
+    found = recorded_poses("poses", tracks, COCO, "xyz")
     np.testing.assert_array_equal(found.tracks, tracks[None])
     for wrong in (poses(7, num_joint=18), tracks[0], tracks * np.nan, tracks * 0, tracks[:0]):
         with pytest.raises(RecordingError):
-            recorded_poses("poses", wrong, COCO, 3)
+            recorded_poses("poses", wrong, COCO, "xyz")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,13 @@ _HIPS = ("left hip", "right hip")
 # target -> source -> joint of the target -> joints of the source whose mean it is. A joint that is not named is the one
 # of the same name.
 MAPS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
-    "coco": {"openpose": {}, "body_25": {}, "mediapipe": {}},
-    "openpose": {"coco": {"neck": _SHOULDERS}, "body_25": {}, "mediapipe": {"neck": _SHOULDERS}},
+    "coco": {"openpose": {}, "body_25": {}, "body_25b": {}, "mediapipe": {}},
+    "openpose": {
+        "coco": {"neck": _SHOULDERS},
+        "body_25": {},
+        "body_25b": {"neck": _SHOULDERS},
+        "mediapipe": {"neck": _SHOULDERS},
+    },
     "kinect-v1": {"ntu-rgb+d": {}},
     "ntu-rgb+d": {
         "kinect-v1": {
