@@ -18,6 +18,8 @@ from feeder.recordings.linking import link
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError
+from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 
 CHANNELS = "xyc"
 LAYOUTS = {17: ("coco",), 18: ("openpose",), 25: ("body_25", "body_25b"), 33: ("mediapipe",)}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from feeder.recordings.recording import larger_side
+
 # Of the newest step in the mean motion of a track.
 FRESH = 0.5
 # By how much each frame that a track was away for makes its distances count more.
@@ -81,7 +83,7 @@ class Linker:
         step = (places[:, None] - last[None]) * both[..., None]
         expected = (self._speed * (frame - self._seen)[:, None])[None, :, None]
         distance = np.linalg.norm((step - expected) * both[..., None], axis=-1).sum(-1) / count
-        size = np.maximum(_larger_side(places, there)[:, None], _larger_side(last, was)[None])
+        size = np.maximum(larger_side(places, there)[:, None], larger_side(last, was)[None])
         share = distance / np.maximum(size, 1e-9)
         allowed = both.any(-1) & (share <= self.limits.distance)
         # Of two tracks that end in one place, that of the last frame goes on. What is not allowed costs most.
@@ -109,10 +111,3 @@ def link(joints: np.ndarray, num_body: np.ndarray, limits: LinkLimits, num_coord
     linker = Linker(limits, num_coordinate)
     parts = np.split(joints, np.cumsum(num_body)[:-1])
     return np.concatenate([linker.link(part) for part in parts])
-
-
-def _larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """(n,) larger side of the box of the joints that are there, of places (n, V, D)."""
-    low = np.where(there[..., None], places, np.inf).min(1)
-    high = np.where(there[..., None], places, -np.inf).max(1)
-    return (high - low).max(1)

@@ -88,6 +88,13 @@ class Recording:
         return Recording(num_body, number[inverse], joints[kept], self.channels)
 
 
+def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Larger side of the box of the joints that are there, of poses (..., V, D): (...); 0 where none is."""
+    low = np.where(there[..., None], places, np.inf).min(-2)
+    high = np.where(there[..., None], places, -np.inf).max(-2)
+    return np.maximum(high - low, 0).max(-1)
+
+
 def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres: a body spans more than `MAX_SPAN`.
 
@@ -96,9 +103,7 @@ def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = (bodies != 0).any(2)
-    low = np.where(present[..., None], bodies, np.inf).min(1)
-    high = np.where(present[..., None], bodies, -np.inf).max(1)
-    span = (high - low)[present.any(1)].max(1)
+    span = larger_side(bodies, present)[present.any(1)]
     if not len(span) or np.median(span) <= MAX_SPAN:
         return
     third = bodies[present][:, 2:3]
