@@ -19,6 +19,7 @@ from feeder.prepared import prepared_in_memory
 from feeder.ragged import RaggedBatch
 from feeder.recordings.cuts import find_cuts
 from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from processor.classification import Classification
@@ -222,6 +223,7 @@ class Recogniser:
         stride: int | None = None,
         frame_rate: float | None = None,
         repeat: int = 1,
+        limits: LinkLimits | None = None,
     ) -> Stream:
         """Answers about frames as they come; see `Stream`."""
-        return Stream(self, window=window, stride=stride, frame_rate=frame_rate, repeat=repeat)
+        return Stream(self, window=window, stride=stride, frame_rate=frame_rate, repeat=repeat, limits=limits)

@@ -20,6 +20,7 @@ from feeder.normalise import NORMALISE
 from feeder.prepared import open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.layouts import get_skeleton
@@ -393,7 +394,7 @@ def test_lines_are_answered_as_a_stream_is(
     errors = [answer for answer in answers if "error" in answer]
     assert [error["line"] for error in errors] == [5, 6, 7]
     answers = [answer for answer in answers if "error" not in answer]
-    live = Recogniser.load(weights, device="cpu").stream()
+    live = Recogniser.load(weights, device="cpu").stream(limits=LinkLimits())
     expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]
     expected += live.finish()
     assert [answer["frame"] for answer in answers] == [answer.frame for answer in expected]

@@ -280,7 +280,7 @@ def test_cuts_are_where_no_body_can_go_on() -> None:
 
 
 def line(content: object, scale: float = 1.0) -> np.ndarray:
-    return parse_frame(json.dumps(content).encode(), num_joint=4, num_channel=3, scale=scale)
+    return parse_frame(json.dumps(content).encode(), num_joint=4, channels="xyz", scale=scale)
 
 
 def test_lines_of_json() -> None:
@@ -316,7 +316,7 @@ def test_bad_lines(content: object, word: str) -> None:
 def test_a_line_that_is_not_json() -> None:
     for text in (b"hello", b"[[1, 2", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(RecordingError, match="not JSON"):
-            parse_frame(text, num_joint=4, num_channel=3, scale=1.0)
+            parse_frame(text, num_joint=4, channels="xyz", scale=1.0)
 
 
 def test_tracks_keep_nothing_of_the_file(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
     tracks = np.where(seen[..., None], tracks, np.float32(0))
     if _is_world(tracks, seen):
         channels, unit = "xyz", "m"
-        tracks = np.where(seen[..., None], to_camera(tracks[..., :3]), np.float32(0))
+        tracks = to_camera(tracks[..., :3])
     else:
         channels = "xyc" if tracks.shape[-1] == 4 else "xy"
         tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], unstated.picture)
@@ -57,8 +57,9 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
 
 
 def to_camera(landmarks: np.ndarray) -> np.ndarray:
-    """World landmarks (..., 3) in the axes of Kinect's camera, 3 m before it."""
-    return landmarks * np.array([-1, -1, 1], np.float32) + np.array([0, 0, DISTANCE], np.float32)
+    """World landmarks (..., 3) in the axes of Kinect's camera, 3 m before it; zeros, not seen, stay zeros."""
+    turned = landmarks * np.array([-1, -1, 1], np.float32) + np.array([0, 0, DISTANCE], np.float32)
+    return np.where((landmarks != 0).any(-1, keepdims=True), turned, np.float32(0))
 
 
 def _is_world(tracks: np.ndarray, seen: np.ndarray) -> bool:
