@@ -39,9 +39,9 @@ def is_detections(content: Any) -> bool:
             and all(isinstance(value, list) for value in content.values())
             and _has_dict(content.values())
         )
-    return isinstance(content, list) and (
-        any(isinstance(each, dict) for each in content) or _has_dict(content)
-    )
+    if not isinstance(content, list) or not content:
+        return False
+    return isinstance(content[0], dict) or _has_dict(content) or all(each == [] for each in content)
 
 
 def _has_dict(lists: Iterable[Any]) -> bool:
