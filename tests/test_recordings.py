@@ -279,6 +279,20 @@ def test_cuts_are_where_no_body_can_go_on() -> None:
     assert not is_cut(tracks[:1, 8], tracks[:1, 8], 1, None)
 
 
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+def test_cuts_in_the_picture_do_not_depend_on_its_scale(channels: str) -> None:
+    """A body is taken to be 1.7 m high, whether it is 400 pixels of a picture or 0.4 of it; confidence is no place."""
+    tracks = np.concatenate((walking(9, 1), walking(7, 2)))[None]
+    height = np.ptp(tracks[0, 0, :, :2], axis=0).max()
+    tracks[..., 2] = np.random.default_rng(0).uniform(0.1, 1, tracks.shape[:3])
+    for size in (400, 0.4):
+        flat = tracks[..., : len(channels)] * ([size / height] * 2 + [1] * (len(channels) - 2))
+        recording = Recording.of_tracks(flat.astype(np.float32), channels)
+        assert find_cuts(recording, 30.0) == [9]
+        assert is_cut(flat[:, 8], flat[:, 9], 1, 30.0, channels)
+        assert not is_cut(flat[:, 7], flat[:, 8], 1, 30.0, channels)
+
+
 def line(content: object, scale: float = 1.0) -> np.ndarray:
     return parse_frame(json.dumps(content).encode(), num_joint=4, channels="xyz", scale=scale)
 

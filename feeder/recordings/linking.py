@@ -76,22 +76,24 @@ class Linker:
     def _assign(self, bodies: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bodies (n,), tracks (n,) that they go on with, and how far each moved (n, D)."""
         assert self._poses is not None
-        places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
         there, was = (bodies != 0).any(-1), (self._poses != 0).any(-1)
         both = there[:, None] & was[None]  # (M, K, V)
         count = np.maximum(both.sum(-1), 1)
-        step = (places[:, None] - last[None]) * both[..., None]
-        expected = (self._speed * (frame - self._seen)[:, None])[None, :, None]
-        distance = np.linalg.norm((step - expected) * both[..., None], axis=-1).sum(-1) / count
+        places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
+        # (D, M, K, V): sums over the first axis are fast.
+        step = np.moveaxis(places, 2, 0)[:, :, None] - np.moveaxis(last, 2, 0)[:, None]
+        expected = (self._speed * (frame - self._seen)[:, None]).T[:, None, :, None]
+        distance = (np.sqrt(((step - expected) ** 2).sum(0)) * both).sum(-1) / count
         size = np.maximum(larger_side(places, there)[:, None], larger_side(last, was)[None])
-        share = distance / np.maximum(size, 1e-9)
+        share = distance / np.maximum(size, np.finfo(np.float32).tiny)
         allowed = both.any(-1) & (share <= self.limits.distance)
         # Of two tracks that end in one place, that of the last frame goes on. What is not allowed costs most.
         cost = share * (1 + AWAY * (frame - 1 - self._seen))
         rows, columns = linear_sum_assignment(np.where(allowed, cost, 1e6))
         kept = allowed[rows, columns]
         rows, columns = rows[kept], columns[kept]
-        return rows, columns, step[rows, columns].sum(1) / count[rows, columns][:, None]
+        moved = (step[:, rows, columns] * both[rows, columns]).sum(-1) / count[rows, columns]
+        return rows, columns, moved.T
 
     def _keep(self, kept: np.ndarray) -> None:
         assert self._poses is not None
