@@ -23,6 +23,8 @@ def is_openpose_folder(folder: Path, names: Sequence[str]) -> bool:
 
 
 def _is_frame(path: Path) -> bool:
+    if not path.is_file():
+        return False  # a pipe would wait for somebody who writes
     try:
         with path.open("rb") as file:
             return b'"people"' in file.read(PEEK)
