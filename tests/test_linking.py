@@ -111,7 +111,7 @@ def test_gaps_of_joints_and_of_frames(max_gap: int) -> None:
     rng = np.random.default_rng(5)
     people = [walker(100, 8), walker(420, -8, seed=3)]
     seen = rng.random((2, 40, 17)) < 0.7
-    seen[0, 5:8] = seen[0, 20:33] = seen[1, :4] = seen[1, 35:] = False
+    seen[0, 5 : 5 + min(max_gap, 3)] = seen[0, 20:33] = seen[1, :4] = seen[1, 35:] = False
     expected = [slow_fill(*each, max_gap) for each in zip(people, seen, strict=True)]
     # A frame without a detection has no pose at all.
     here = seen.any(2).T.ravel()
@@ -120,6 +120,8 @@ def test_gaps_of_joints_and_of_frames(max_gap: int) -> None:
         np.bincount(whole.frame[here], minlength=40), whole.body[here], whole.joints[here], "xyc"
     )
     found, gaps = fill_gaps(recording, seen.swapaxes(0, 1).reshape(-1, 17)[here], max_gap)
+    # Nothing stands for a body in a longer gap.
+    assert len(found.joints) == here.sum() + min(max_gap, 3)
     tracks = np.zeros((2, 40, 17, 3), np.float32)
     tracks[found.body, found.frame] = found.joints
     np.testing.assert_allclose(tracks, [track for track, _ in expected], atol=1e-3)

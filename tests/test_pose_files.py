@@ -1,7 +1,9 @@
 """What pose estimators write: each form against the same people, upright and not mirrored; bad input is one error."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from feeder.recordings.other_layout import with_layout
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
+from tools import infer
 
 NTU = get_skeleton("ntu-rgb+d")
 WIDTH, HEIGHT, T = 640, 480, 6
@@ -238,6 +241,26 @@ def test_landmarks_of_the_picture(tmp_path: Path) -> None:
     pixels = array[0, :, :2] * [WIDTH, HEIGHT] - [WIDTH / 2, HEIGHT / 2]
     np.testing.assert_allclose(found.tracks[0, 0, :, :2], pixels / HEIGHT, atol=1e-6)
     np.testing.assert_allclose(found.tracks[0, 3, :, 2], 0)
+
+
+def lines(channels: str, target: Skeleton, *words: str) -> Callable[[bytes], np.ndarray]:
+    """What reads lines for weights of some channels and joints."""
+    recogniser = SimpleNamespace(members=[SimpleNamespace(channels=channels)], skeleton=target)
+    return infer.line_reader(infer.parse(["-", "--weights", "x.pt", *words]), recogniser)  # type: ignore[arg-type]
+
+
+def test_lines_are_read_as_files_are(tmp_path: Path) -> None:
+    read_line = lines("xyz", NTU, "--layout", "mediapipe", "--to", "ntu-rgb+d")
+    np.save(tmp_path / "a.npy", landmarks())
+    expected = with_layout(read(tmp_path / "a.npy"), NTU).tracks[:, 0]
+    text = json.dumps(landmarks()[0, :, :3].tolist()).encode()
+    np.testing.assert_allclose(read_line(text), expected, atol=1e-6)
+    path = openpose_folder(tmp_path / "clip", people("openpose"))
+    expected = with_layout(read(path, picture=(WIDTH, HEIGHT)), get_skeleton("coco")).tracks[:, 0]
+    words = ["--layout", "openpose", "--to", "coco", "--picture", f"{WIDTH}x{HEIGHT}"]
+    found = lines("xyc", get_skeleton("coco"), *words)(json.dumps(people("openpose")[:, 0].tolist()).encode())
+    order = np.argsort(expected[:, 0, 0])
+    np.testing.assert_allclose(found, expected[order], atol=1e-5)
 
 
 def test_real_files(shared_data) -> None:

@@ -165,6 +165,7 @@ def test_parts_leave_out_absent_bodies() -> None:
     np.testing.assert_array_equal(bodies.as_given(recording.part(0, 6)), tracks)
     np.testing.assert_array_equal(bodies.as_given(recording.part(3, 5)), tracks[1:, 3:5])
     np.testing.assert_array_equal(bodies.as_given(recording.part(0, 2)), tracks[[0, 2], :2])
+    assert Recording.of_tracks(tracks, "xyc").part(0, 2).channels == "xyc"
     with pytest.raises(RecordingError, match="no body in frames 1 to 1"):
         Recording.of_tracks(np.zeros((2, 4, 17, 3), np.float32)).part(1, 2)
 
