@@ -21,6 +21,7 @@ setup(
         "tqdm>=4.66",
         "filelock>=4.1",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "matplotlib>=3.8",
         "tensorboard>=2.15",
     ],

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracks, label = join_clips(
             feeder, np.random.default_rng(seed).choice(len(feeder), args.num_clip, False)
         )
-        recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, tracks.shape[3])
+        recorded = recorded_poses(f"seed {seed}", tracks, recogniser.skeleton, "xyz")
         found = recogniser.timeline(recorded, stride=args.stride)
         accuracies.append(float((frame_labels(found.of_frames) == label).mean()))
         if args.stride is None:

@@ -19,6 +19,7 @@ from feeder.prepared import prepared_in_memory
 from feeder.ragged import RaggedBatch
 from feeder.recordings.cuts import find_cuts
 from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from processor.classification import Classification
@@ -100,7 +101,7 @@ class Recogniser:
             ValueError: a frame rate that is not above 0, or a number of views below 1.
         """
         refuse_numbers(frame_rate=frame_rate, repeat=repeat)
-        recorded = recorded_poses("poses", as_array(poses), self.skeleton, len(self.members[0].channels))
+        recorded = recorded_poses("poses", as_array(poses), self.skeleton, self.members[0].channels)
         return self.rank(self.probabilities([recorded._replace(frame_rate=frame_rate)], repeat=repeat)[0])
 
     def rank(self, probability: np.ndarray) -> Ranking:
@@ -265,6 +266,7 @@ class Recogniser:
         stride: int | None = None,
         frame_rate: float | None = None,
         repeat: int = 1,
+        limits: LinkLimits | None = None,
     ) -> Stream:
         """Answers about frames as they come; see `Stream`."""
-        return Stream(self, window=window, stride=stride, frame_rate=frame_rate, repeat=repeat)
+        return Stream(self, window=window, stride=stride, frame_rate=frame_rate, repeat=repeat, limits=limits)

@@ -59,7 +59,7 @@ class PosePredictor:
         self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, count: int | None = None
     ) -> np.ndarray:
         """The next poses (M, P, V, C) of poses (T, V, C) or (M, T, V, C), metres; see `next_poses`."""
-        recorded = recorded_poses("poses", as_array(poses), self.skeleton, len(self.trained.channels))
+        recorded = recorded_poses("poses", as_array(poses), self.skeleton, self.trained.channels)
         return self.next_poses(recorded._replace(frame_rate=frame_rate), count=count)
 
     @torch.inference_mode()

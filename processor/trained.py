@@ -77,18 +77,19 @@ class Trained:
 
     def refuse_other_joints(self, recorded: Recorded) -> None:
         """Raise RecordingError if a recording has other joints or channels than the network takes."""
-        found, num_channel = recorded.skeleton, recorded.tracks.shape[3]
+        found = recorded.skeleton
         if found is not None and found != self.skeleton:
             raise RecordingError(
                 None,
                 f"layout {found.name!r} ({found.num_joint} joints), but {self.path} was trained on "
-                f"{self.skeleton.name!r} ({self.skeleton.num_joint} joints); use weights of the recording's layout",
+                f"{self.skeleton.name!r} ({self.skeleton.num_joint} joints); "
+                "use weights of the recording's layout, or map it with --to",
             )
-        if num_channel != len(self.channels):
+        if recorded.channels != self.channels:
             raise RecordingError(
                 None,
-                f"{num_channel} channels, but {self.path} was trained on {len(self.channels)} ({self.channels}); "
-                "use weights of the recording's kind",
+                f"channels {recorded.channels}, but {self.path} was trained on {self.channels}; use weights of the "
+                "recording's kind",
             )
 
 

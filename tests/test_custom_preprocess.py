@@ -429,7 +429,7 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
         assert reason in str(error.value)
 
     bad("none.npy", "No such file")
-    bad("clip.mat", "'.mat' is not one of .npy, .json, .csv")
+    bad("clip.bvh", "'.bvh' is not one of .npy, .npz, .mat, .json, .csv")
     shapes = {
         "joints": (3, V + 1, 3),
         "channels": (3, V, 2),
@@ -470,13 +470,13 @@ def test_bad_clips_say_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(text)
         bad(f"{name}.json", "not an array of numbers")
     (tmp_path / "columns.csv").write_text("1,2,3\n4,5,6\n")
-    bad("columns.csv", "rows of 3 numbers; needed are 12 for each body")
+    bad("columns.csv", "a row has 3 numbers, not 12 for each body")
     (tmp_path / "word.csv").write_text(",".join(["1"] * 11 + ["x"]) + "\n")
     bad("word.csv", "row 1")
     (tmp_path / "long.csv").write_text("1" * 200_000)
     bad("long.csv", "not an array of numbers: field larger")
     (tmp_path / "empty.csv").write_text("")
-    bad("empty.csv", "rows of 0 numbers")
+    bad("empty.csv", "shape (0,)")
 
 
 def test_a_header_in_a_csv_and_absent_bodies(tmp_path: Path) -> None:

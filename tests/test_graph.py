@@ -53,7 +53,12 @@ def test_spatial_subsets_of_a_chain(layout_file):
 
 def test_layouts_have_the_published_sizes():
     sizes = {name: skeleton.num_joint for name, skeleton in LAYOUTS.items()}
-    assert sizes == {"ntu-rgb+d": 25, "ntu_edge": 24, "kinect-v1": 20, "openpose": 18, "coco": 17}
+    assert sizes == {"ntu-rgb+d": 25, "ntu_edge": 24, "kinect-v1": 20, "openpose": 18, "coco": 17} | {
+        "body_25": 25,
+        "body_25b": 25,
+        "mediapipe": 33,
+        "h36m": 17,
+    }
 
 
 @pytest.mark.parametrize("skeleton", LAYOUTS.values(), ids=LAYOUTS)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 # Of a package below, only these modules.
 ONLY = {
-    ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton"},
+    ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton", "net.utils.joint_maps"},
     ("feeder", "torchlight"): {
         "torchlight.build",
         "torchlight.seed",

@@ -21,8 +21,10 @@ from feeder.normalise import NORMALISE
 from feeder.prepared import open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.recordings.files import Recorded, recorded_poses
+from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
+from net.utils.joint_maps import joint_map, map_joints
 from net.utils.layouts import get_skeleton
 from processor.inference import Recogniser
 from processor.io import load_scores
@@ -84,7 +86,7 @@ def clips(tiny_data) -> dict[str, Recorded]:
     for clip in prepared.splits["xsub"]["val"]:
         size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
         tracks = prepared.read(np.array([clip])).reshape(*size, 25, 3)
-        found[str(prepared.name[clip])] = recorded_poses(str(prepared.name[clip]), tracks, NTU, 3)
+        found[str(prepared.name[clip])] = recorded_poses(str(prepared.name[clip]), tracks, NTU, "xyz")
     return found
 
 
@@ -150,7 +152,7 @@ def test_a_stream_answers_as_windows_do(
 ) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     tracks = long_recording(clips)
-    recorded = recorded_poses("long", tracks, NTU, 3)._replace(frame_rate=rate)
+    recorded = recorded_poses("long", tracks, NTU, "xyz")._replace(frame_rate=rate)
     stream = recogniser.stream(frame_rate=rate, repeat=repeat)
     assert stream.window == {None: 16, 30.0: 16, 20.0: 11, 60.0: 32}[rate]
     assert stream.stride == stream.window // 4
@@ -176,9 +178,9 @@ def test_after_a_cut_another_recording_begins(runs: dict[str, Path], clips: dict
     recogniser = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")
     first, second = (clip.tracks[:1] for clip in list(clips.values())[:2])
     begin = first.shape[1]
-    recorded = recorded_poses("film", np.concatenate((first, second + np.float32(4)), 1), NTU, 3)
+    recorded = recorded_poses("film", np.concatenate((first, second + np.float32(4)), 1), NTU, "xyz")
     assert recogniser.cuts(recorded) == [begin]
-    alone = recorded_poses("second", second, NTU, 3)
+    alone = recorded_poses("second", second, NTU, "xyz")
     ends = list(range(second.shape[1]))
     found = recogniser.windows(recorded, [begin + end for end in ends])
     np.testing.assert_allclose(found, recogniser.windows(alone, ends), atol=1e-3)
@@ -247,7 +249,7 @@ def test_a_window_is_a_recording_of_its_own(runs: dict[str, Path], clips: dict[s
     clip = next(iter(clips.values()))
     found = recogniser.windows(clip, [15, 9])
     for end, probability in zip((15, 9), found, strict=True):
-        cut = recorded_poses("cut", clip.tracks[:, : end + 1], NTU, 3)
+        cut = recorded_poses("cut", clip.tracks[:, : end + 1], NTU, "xyz")
         np.testing.assert_allclose(probability, recogniser.probabilities([cut])[0], atol=1e-5)
     with pytest.raises(ValueError, match="frames are 0 to"):
         recogniser.windows(clip, [clip.tracks.shape[1]])
@@ -567,7 +569,7 @@ def test_lines_are_answered_as_a_stream_is(
     errors = [answer for answer in answers if "error" in answer]
     assert [error["line"] for error in errors] == [5, 6, 7]
     answers = [answer for answer in answers if "error" not in answer]
-    live = Recogniser.load(weights, device="cpu").stream()
+    live = Recogniser.load(weights, device="cpu").stream(limits=LinkLimits())
     expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]
     expected += live.finish()
     assert [answer["frame"] for answer in answers] == [answer.frame for answer in expected]
@@ -583,6 +585,75 @@ def test_lines_are_answered_as_a_stream_is(
     assert [answer["frame"] for answer in answers[: len(expected)]] == [answer.frame for answer in expected]
     for found, wanted in zip(answers, expected, strict=False):
         assert dict(map(tuple, found["top"])) == pytest.approx(dict(wanted.top), abs=1e-5)
+
+
+def test_people_of_a_stream_come_in_any_order(
+    runs: dict[str, Path], clips: dict[str, Recorded], monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = next(each.tracks for each in clips.values() if len(each.tracks) == 2).copy()
+    tracks[1, ..., 0] += 2
+    frames = tracks.swapaxes(0, 1).tolist()
+    shuffled = [bodies[:: (-1) ** frame] for frame, bodies in enumerate(frames)]
+    found = [
+        stream(
+            runs["fixed"] / "best.pt", list(map(json.dumps, lines)), monkeypatch, capsys, "--top", "4", *more
+        )
+        for lines, more in ((frames, ()), (shuffled, ()), (shuffled, ("--link_distance", "0")))
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_lines_of_another_layout(
+    runs: dict[str, Path], clips: dict[str, Recorded], monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinect = get_skeleton("kinect-v1")
+    poses = map_joints(next(iter(clips.values())).tracks[0], joint_map(NTU, kinect), "xyz")
+    weights, words = runs["fixed"] / "best.pt", ["--top", "4"]
+    mapped = map_joints(poses, joint_map(kinect, NTU), "xyz")
+    expected = stream(weights, list(map(json.dumps, mapped.tolist())), monkeypatch, capsys, *words)
+    lines = list(map(json.dumps, poses.tolist()))
+    assert expected[0] == 0
+    words += ["--layout", "kinect-v1"]
+    assert stream(weights, lines, monkeypatch, capsys, *words, "--to", "ntu-rgb+d") == expected
+    for more in ([], ["--to", "coco"]):
+        assert command("-", "--weights", weights, *words, *more) == 1
+    assert command("-", "--weights", weights, "--layout", "coco", "--to", "ntu-rgb+d") == 1
+    assert "hip centre" in capsys.readouterr().err
+
+
+def test_recordings_of_another_layout_are_mapped(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinect = get_skeleton("kinect-v1")
+    poses = map_joints(next(iter(clips.values())).tracks, joint_map(NTU, kinect), "xyz")
+    poses[0, 4:6, 3] = np.nan
+    np.savez(tmp_path / "a.npz", names=np.array(["x"]), skel=poses.transpose(2, 3, 1, 0))
+    words = [
+        tmp_path / "a.npz",
+        "--weights",
+        runs["fixed"] / "best.pt",
+        "--layout",
+        "kinect-v1",
+        "--max_gap",
+        "5",
+    ]
+    assert command(*words, "--to", "ntu-rgb+d", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "2 interpolated, 0 absent" in said and "V, C, T, M" in said
+    (row,) = json.loads((tmp_path / "out" / "answers.json").read_text())
+    filled = poses.copy()
+    filled[0, 4:6, 3] = [
+        poses[0, 3, 3] * 2 / 3 + poses[0, 6, 3] / 3,
+        poses[0, 3, 3] / 3 + poses[0, 6, 3] * 2 / 3,
+    ]
+    ranking = Recogniser.load(runs["fixed"] / "best.pt", device="cpu")(
+        map_joints(filled, joint_map(kinect, NTU), "xyz"), frame_rate=30.0
+    )
+    assert row["probability"] == pytest.approx(dict(ranking), abs=1e-4)
+    assert command(*words) == 1
+    assert "--to" in capsys.readouterr().out
+    assert command(*words, "--to", "coco") == 1
+    assert "'nose'" in capsys.readouterr().out
 
 
 def test_a_stream_that_cannot_be_answered(
@@ -624,6 +695,12 @@ def test_bad_input_is_one_line(
         ["a.npy", "--threshold", "2"],
         ["a.npy", "--window", "0"],
         ["a.npy", "--frame_rate", "-1"],
+        ["a.npy", "--axes", "tvx"],
+        ["a.npy", "--picture", "0x480"],
+        ["a.npy", "--picture", "640"],
+        ["a.npy", "--max_gap", "-1"],
+        ["a.npy", "--link_distance", "nan"],
+        ["-", "--axes", "vct"],
     ],
 )
 def test_wrong_usage(words: list[str]) -> None:

@@ -134,7 +134,8 @@ def test_bad_recordings_say_what_is_wrong(tmp_path: Path) -> None:
 
     good = to_text(make_frames(np.random.default_rng(0), [1, 1]))
     for path, reason in (
-        (write("a.mat", b"x"), "'.mat' is not one of"),
+        (write("a.bvh", b"x"), "'.bvh' is not one of"),
+        (write("a.mat", b"x"), "no MATLAB file"),
         (write("a.skeleton", good[:-300]), "line"),
         (write("a.txt", b"1 2 3\n"), "3 values; a frame has 150"),
         (write("a.h5", b"no"), "not a prepared file"),
@@ -193,6 +194,7 @@ def test_parts_leave_out_absent_bodies() -> None:
     np.testing.assert_array_equal(bodies.as_given(recording.part(0, 6)), tracks)
     np.testing.assert_array_equal(bodies.as_given(recording.part(3, 5)), tracks[1:, 3:5])
     np.testing.assert_array_equal(bodies.as_given(recording.part(0, 2)), tracks[[0, 2], :2])
+    assert Recording.of_tracks(tracks, "xyc").part(0, 2).channels == "xyc"
     with pytest.raises(RecordingError, match="no body in frames 1 to 1"):
         Recording.of_tracks(np.zeros((2, 4, 17, 3), np.float32)).part(1, 2)
 
@@ -234,11 +236,11 @@ def test_metres_are_not_refused() -> None:
 
 def test_poses_in_memory() -> None:
     tracks = poses(7)
-    found = recorded_poses("poses", tracks, COCO, 3)
+    found = recorded_poses("poses", tracks, COCO, "xyz")
     np.testing.assert_array_equal(found.tracks, tracks[None])
     for wrong in (poses(7, num_joint=18), tracks[0], tracks * np.nan, tracks * 0, tracks[:0]):
         with pytest.raises(RecordingError):
-            recorded_poses("poses", wrong, COCO, 3)
+            recorded_poses("poses", wrong, COCO, "xyz")
 
 
 @pytest.mark.parametrize(
@@ -307,8 +309,22 @@ def test_cuts_are_where_no_body_can_go_on() -> None:
     assert not is_cut(tracks[:1, 8], tracks[:1, 8], 1, None)
 
 
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+def test_cuts_in_the_picture_do_not_depend_on_its_scale(channels: str) -> None:
+    """A body is taken to be 1.7 m high, whether it is 400 pixels of a picture or 0.4 of it; confidence is no place."""
+    tracks = np.concatenate((walking(9, 1), walking(7, 2)))[None]
+    height = np.ptp(tracks[0, 0, :, :2], axis=0).max()
+    tracks[..., 2] = np.random.default_rng(0).uniform(0.1, 1, tracks.shape[:3])
+    for size in (400, 0.4):
+        flat = tracks[..., : len(channels)] * ([size / height] * 2 + [1] * (len(channels) - 2))
+        recording = Recording.of_tracks(flat.astype(np.float32), channels)
+        assert find_cuts(recording, 30.0) == [9]
+        assert is_cut(flat[:, 8], flat[:, 9], 1, 30.0, channels)
+        assert not is_cut(flat[:, 7], flat[:, 8], 1, 30.0, channels)
+
+
 def line(content: object, scale: float = 1.0) -> np.ndarray:
-    return parse_frame(json.dumps(content).encode(), num_joint=4, num_channel=3, scale=scale)
+    return parse_frame(json.dumps(content).encode(), num_joint=4, channels="xyz", scale=scale)
 
 
 def test_lines_of_json() -> None:
@@ -345,7 +361,7 @@ def test_bad_lines(content: object, word: str) -> None:
 def test_a_line_that_is_not_json() -> None:
     for text in (b"hello", b"[[1, 2", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(RecordingError, match="not JSON"):
-            parse_frame(text, num_joint=4, num_channel=3, scale=1.0)
+            parse_frame(text, num_joint=4, channels="xyz", scale=1.0)
 
 
 def test_tracks_keep_nothing_of_the_file(tmp_path: Path) -> None:

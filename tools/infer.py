@@ -3,8 +3,9 @@
     python tools/infer.py clip.skeleton --weights work_dir/ntu60/xsub/st_gcn/joint/best.pt --out answers --animate
     pose_estimator | python tools/infer.py - --weights best.pt
 
-A recording is a file or a folder of .skeleton (NTU RGB+D), .txt (PKU-MMD), .json (NW-UCLA, or nested lists), .npy or
-.csv (frames, joints, x y z), or a prepared .h5 file. No label is needed.
+A recording is a file or a folder of .skeleton (NTU RGB+D), .txt (PKU-MMD), .json (NW-UCLA, Kinetics-skeleton,
+detections of COCO, AlphaPose, MMPose or Ultralytics, nested lists), .npy, .npz, .mat or .csv (frames, joints, channels;
+MediaPipe's landmarks, too), a folder of OpenPose's frames, or a prepared .h5 file. No label is needed.
 
 A recording as a whole is scored as the test part of the weights' run is. A long one, or any with --window or --stride,
 is also scored window by window; a frame has the class of the highest mean probability over the windows that cover it.
@@ -12,13 +13,13 @@ is also scored window by window; a frame has the class of the highest mean proba
 With weights of `prediction` the answer is the next poses, in the recording's own coordinates.
 
 With - frames are read from standard input, a line of JSON each: [[x, y, z], ...] with an item for each joint, or a list
-of such bodies; [] is an empty frame, null a joint that was not seen. Each answer is a line of JSON.
+of such bodies in any order; [] is an empty frame, null a joint that was not seen. Each answer is a line of JSON.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -32,9 +33,17 @@ if __name__ == "__main__":
 import numpy as np
 
 from feeder.recordings.array import METRES
+from feeder.recordings.axes import check_axes
 from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
+from feeder.recordings.gaps import MAX_GAP
 from feeder.recordings.lines import parse_frame
+from feeder.recordings.linking import LinkLimits
+from feeder.recordings.mediapipe import LAYOUT as MEDIAPIPE
+from feeder.recordings.mediapipe import to_camera
+from feeder.recordings.other_layout import with_layout
+from feeder.recordings.picture import place_in_picture
 from feeder.recordings.recording import RecordingError
+from net.utils.joint_maps import joint_map, map_joints
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.answers import NONE, Answers, prepare_answers
@@ -87,7 +96,33 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace answers that --out holds")
     add("--animate", action="store_true", help="write a GIF of each recording (and an MP4 where ffmpeg is)")
     add("--layout", metavar="NAME", help="joints of files that do not say (default: the weights')")
+    add("--to", metavar="NAME", help="map recordings to this layout where their joints allow")
     add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
+    add("--axes", metavar="ORDER", help="of arrays: m bodies, t frames, v joints, c channels, such as vct")
+    add("--variable", metavar="NAME", help="the array of .npz and .mat files that hold several")
+    add("--picture", metavar="WxH", help="pixels of the picture, for poses in it")
+    add(
+        "--max_gap",
+        type=int,
+        metavar="N",
+        help="frames over which joints that were not seen are interpolated (default: "
+        f"{MAX_GAP} for what pose estimators wrote; other arrays in space may then hold no NaN)",
+    )
+    add(
+        "--link_distance",
+        type=float,
+        default=LinkLimits().distance,
+        metavar="D",
+        help="detections may be one person where their joints are less apart than that share of the body, "
+        "from where the person is expected (default %(default)s)",
+    )
+    add(
+        "--link_gap",
+        type=int,
+        default=LinkLimits().gap,
+        metavar="N",
+        help="frames that a person may be away for (default %(default)s)",
+    )
     add("--frame_rate", type=float, metavar="F", help="of files that do not say (default: the weights')")
     add(
         "--predict",
@@ -103,6 +138,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("top", "window", "stride", "repeat", "predict"):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}; give 1 or more")
+    for name in ("max_gap", "link_gap", "link_distance"):
+        if (value := getattr(args, name)) is not None and not 0 <= value < float("inf"):
+            parser.error(f"--{name} is {value}; give 0 or more")
+    try:
+        args.picture = None if args.picture is None else parse_size(args.picture)
+        args.axes = None if args.axes is None else check_axes(args.axes)
+    except ValueError as error:
+        parser.error(str(error))
     if not 0 <= args.threshold <= 1:
         parser.error(f"--threshold is {args.threshold}; give a probability, 0 to 1")
     if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
@@ -113,7 +156,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(
             "- reads standard input alone, and answers on standard output: give neither files nor --out"
         )
+    files_alone = [f"--{name}" for name in ("axes", "variable", "max_gap") if getattr(args, name) is not None]
+    if "-" in args.recordings and files_alone:
+        parser.error(f"{' and '.join(files_alone)} is for files; a line is a list of joints as they are now")
     return args
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of "640x480". Raises ValueError for anything else."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ValueError(f"--picture is {text!r}; give width and height in pixels, such as 640x480")
+    return int(width), int(height)
 
 
 def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
@@ -148,9 +202,21 @@ def say(text: str) -> None:
 def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Recorded | RecordingError]]:
     """Name of each recording, and the recording or why there is none."""
     stated = None if args.layout is None else get_skeleton(args.layout)
-    unstated = Unstated(stated or trained.skeleton, METRES[args.unit])
+    target = None if args.to is None else get_skeleton(args.to)
+    unstated = Unstated(
+        stated or trained.skeleton,
+        METRES[args.unit],
+        stated=stated is not None,
+        channels=trained.channels,
+        axes=args.axes,
+        variable=args.variable,
+        picture=args.picture,
+        max_gap=args.max_gap,
+        limits=LinkLimits(args.link_distance, args.link_gap),
+    )
     assumed: dict[str, None] = {}
     named: set[str] = set()
+    filled = absent = 0
     for argument in args.recordings:
         try:
             files = find_recordings(Path(argument))
@@ -165,9 +231,16 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
                 if isinstance(found, RecordingError):
                     yield str(path), found
                     continue
-                yield found.name, _with_stated(found, args, trained, stated, assumed)
+                filled, absent = filled + found.gaps.num_filled, absent + found.gaps.num_absent
+                found = _with_stated(found, args, trained, stated, assumed)
+                try:
+                    yield found.name, found if target is None else with_layout(found, target)
+                except RecordingError as error:
+                    yield str(path), error
     for text in assumed:
         say(text)
+    if filled or absent:
+        say(f"joints that were not seen: {filled} interpolated, {absent} absent")
 
 
 def _with_stated(
@@ -178,8 +251,9 @@ def _with_stated(
     assumed: dict[str, None],
 ) -> Recorded:
     """A recording with what the command line says of it; what is then taken for granted is noted in `assumed`."""
+    assumed.update(dict.fromkeys(found.said))
     if found.skeleton is None:
-        found = found._replace(skeleton=stated)
+        found = found._replace(skeleton=stated or (trained.skeleton if args.to else None))
         if stated is None:
             assumed[f"layout is not stated: taken to be the weights', {trained.skeleton.name}"] = None
     if found.frame_rate is None:
@@ -234,14 +308,39 @@ def predict(args: argparse.Namespace, predictor: PosePredictor, answers: Answers
             answers.add_error(name, error)
 
 
+def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[bytes], np.ndarray]:
+    """What makes a line the bodies (M, V, C) that the weights take; see `parse_frame`."""
+    channels, target = recogniser.members[0].channels, recogniser.skeleton
+    skeleton = target if args.layout is None else get_skeleton(args.layout)
+    if args.to is not None and get_skeleton(args.to) != target:
+        raise ValueError(f"--to is {args.to}, the weights have {target.name!r}")
+    if args.to is None and skeleton != target:
+        raise ValueError(
+            f"--layout is {args.layout}, the weights have {target.name!r}; where joints allow, --to {target.name} maps"
+        )
+    mapping = joint_map(skeleton, target)
+
+    def read_line(line: bytes) -> np.ndarray:
+        poses = parse_frame(line, num_joint=skeleton.num_joint, channels=channels, scale=METRES[args.unit])
+        if "z" not in channels:
+            poses, _ = place_in_picture(poses, args.picture)
+        elif skeleton.name == MEDIAPIPE:
+            poses = to_camera(poses)
+        return map_joints(poses, mapping, channels)
+
+    return read_line
+
+
 def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: BinaryIO, out: TextIO) -> int:
     """Answer about frames that come line by line; returns how many came."""
-    if args.layout is not None and get_skeleton(args.layout) != recogniser.skeleton:
-        raise ValueError(f"--layout is {args.layout}, the weights have {recogniser.skeleton.name!r}")
+    read_line = line_reader(args, recogniser)
     stream = recogniser.stream(
-        window=args.window, stride=args.stride, frame_rate=args.frame_rate, repeat=args.repeat or 1
+        window=args.window,
+        stride=args.stride,
+        frame_rate=args.frame_rate,
+        repeat=args.repeat or 1,
+        limits=LinkLimits(args.link_distance, args.link_gap),
     )
-    num_channel = len(recogniser.members[0].channels)
 
     def tell(content: dict[str, Any]) -> None:
         print(json.dumps(content, ensure_ascii=False), file=out, flush=True)
@@ -256,13 +355,7 @@ def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: Binary
                 while line and not line.endswith(b"\n"):
                     line = lines.readline(LONGEST_LINE)
                 raise RecordingError(None, f"longer than {LONGEST_LINE} bytes")
-            bodies = parse_frame(
-                line,
-                num_joint=recogniser.skeleton.num_joint,
-                num_channel=num_channel,
-                scale=METRES[args.unit],
-            )
-            answers = stream.push(bodies)
+            answers = stream.push(read_line(line))
         except ValueError as error:
             tell({"error": error.reason if isinstance(error, RecordingError) else str(error), "line": number})
             continue

@@ -1,10 +1,13 @@
-"""Reads arrays of poses: `.npy`, nested lists in `.json`, and `.csv` with a row per frame.
+"""Reads arrays of poses: `.npy`, `.npz`, `.mat`, nested lists in `.json`, and `.csv` with a row per frame.
 
-An array is (T frames, V joints, x y z) or (M bodies, T, V, x y z), zero where a body is absent.
+An array is (T frames, V joints, C channels) or (M bodies, T, V, C), zero where a body is absent, or in another order
+that its shape shows; see `feeder.recordings.axes`. Channels are x y z, or x y and perhaps confidence in the picture.
 """
 
 import csv
 import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
@@ -12,11 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from feeder.recordings.recording import RecordingError, refuse_other_units
+from feeder.recordings.archives import read_mat, read_npz
+from feeder.recordings.axes import arrange
+from feeder.recordings.gaps import fill_gaps
+from feeder.recordings.mediapipe import LAYOUT as MEDIAPIPE
+from feeder.recordings.mediapipe import is_mediapipe, read_landmarks
+from feeder.recordings.picture import place_in_picture
+from feeder.recordings.reading import METRES, Content, Unstated
+from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
 from feeder.recordings.ucla import parse_json
 
-METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-NUM_CHANNEL = 3
+__all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]
+
+OTHER_UNITS = "give --unit mm or --unit cm where they are in those"
 # What may set the columns of a .csv apart.
 SEPARATORS = (",", ";", "\t")
 
@@ -37,16 +48,16 @@ def map_npy(path: Path) -> np.ndarray:
         raise ValueError(f"no plain NumPy array, or damaged ({said})") from None
 
 
-def _read_npy(path: Path, num_joint: int) -> np.ndarray:
+def _read_npy(path: Path, variable: str | None) -> np.ndarray:
     return map_npy(path)
 
 
-def _read_json(path: Path, num_joint: int) -> np.ndarray:
+def _read_json(path: Path, variable: str | None) -> np.ndarray:
     return array_of(parse_json(path.read_bytes()))
 
 
 def array_of(content: Any) -> np.ndarray:
-    """Nested lists of numbers as an array. Raises ValueError or TypeError for anything else."""
+    """Nested lists of numbers as an array; null is NaN. Raises ValueError or TypeError for anything else."""
     return np.array(content, np.float64)
 
 
@@ -63,7 +74,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _read_csv(path: Path, num_joint: int) -> np.ndarray:
+def _read_csv(path: Path, variable: str | None) -> np.ndarray:
     text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
     first = text.readline()
     text.seek(0)
@@ -71,23 +82,127 @@ def _read_csv(path: Path, num_joint: int) -> np.ndarray:
     rows = [row for row in csv.reader(text, delimiter=separator) if row]
     if rows and _is_header(rows[0]):
         rows = rows[1:]
-    width = num_joint * NUM_CHANNEL
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise RecordingError(None, f"row {number} has {len(row)} columns, the first {len(rows[0])}")
         if wrong := next((cell for cell in row if not _is_number(cell)), None):
             raise RecordingError(None, f"row {number} holds {shorten(wrong, 30)!r}, which is no number")
-    values = np.array(rows, np.float64)
-    if values.ndim != 2 or values.shape[1] % width:
-        raise RecordingError(None, f"rows of {values.shape[-1]} numbers; needed are {width} for each body")
-    return values.reshape(len(values), -1, num_joint, NUM_CHANNEL).swapaxes(0, 1)
+    return np.array(rows, np.float64)
 
 
-READERS: dict[str, Callable[[Path, int], np.ndarray]] = {
+READERS: dict[str, Callable[[Path, str | None], np.ndarray]] = {
     ".npy": _read_npy,
+    ".npz": read_npz,
+    ".mat": read_mat,
     ".json": _read_json,
     ".csv": _read_csv,
 }
+# What readers raise for damaged content.
+DAMAGED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    KeyError,
+    EOFError,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_values(path: Path, variable: str | None = None) -> np.ndarray:
+    """The array of numbers that a file holds, in its own order.
+
+    Raises:
+        RecordingError: the file is missing, damaged, or holds no array of numbers, or several and none is named.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RecordingError(None, f"{path.suffix!r} is not one of {', '.join(READERS)}")
+    try:
+        values = reader(path, variable)
+    except RecordingError:
+        raise
+    except OSError as error:
+        raise RecordingError(None, error.strerror or str(error)) from None
+    except (*DAMAGED, RuntimeError, NotImplementedError) as error:  # the last two of archives
+        raise RecordingError(None, f"not an array of numbers: {error}") from None
+    return _numbers(values)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise RecordingError(None, "not an array of numbers")
+    return values
+
+
+def read_array(source: Any, unstated: Unstated) -> Content:
+    """The content of a file of an array, by its path, or of nested lists of numbers.
+
+    In the picture, a joint that is NaN or zero, or has confidence 0, was not seen. In space that holds where
+    `max_gap` is given; else NaN is refused, and zeros are left as they are.
+
+    Raises:
+        RecordingError: see `read_values`, `arrange` and `as_tracks`.
+    """
+    try:
+        values = read_values(source, unstated.variable) if isinstance(source, Path) else array_of(source)
+    except DAMAGED as error:
+        if isinstance(error, RecordingError):
+            raise
+        raise RecordingError(None, f"not an array of numbers: {error}") from None
+    skeleton = unstated.skeleton
+    if skeleton.name == MEDIAPIPE or (
+        not unstated.stated and is_mediapipe(values) and skeleton.num_joint not in values.shape
+    ):
+        return read_landmarks(values, unstated)
+    wanted = len(unstated.channels)
+    counts = tuple(dict.fromkeys((wanted, 3, 2)))
+    tracks, said = arrange(values, num_joint=skeleton.num_joint, num_channels=counts, axes=unstated.axes)
+    told = () if said is None else (said,)
+    channels = unstated.channels
+    if tracks.shape[3] != wanted:
+        channels = "xy" if tracks.shape[3] == 2 else "xyz" if channels == "xyc" else "xyc"
+    elif unstated.picture is not None and channels == "xyz":
+        channels = "xyc"
+    if "z" in channels:
+        return _in_space(tracks, unstated)._replace(said=told)
+    return _in_picture(tracks, channels, unstated)._replace(said=told)
+
+
+def _in_space(tracks: np.ndarray, unstated: Unstated) -> Content:
+    num_joint = unstated.skeleton.num_joint
+    if unstated.max_gap is None:
+        return Content(Recording.of_tracks(as_tracks(tracks, num_joint=num_joint, scale=unstated.scale)))
+    tracks = np.array(tracks, np.float64)
+    seen = ~np.isnan(tracks).any(-1) & (tracks != 0).any(-1)
+    tracks = as_tracks(np.where(seen[..., None], tracks, 0), num_joint=num_joint, scale=unstated.scale)
+    recording, gaps = fill_gaps(Recording.of_tracks(tracks), _by_frame(seen[: len(tracks)]), unstated.max_gap)
+    return Content(recording, gaps=gaps)
+
+
+def _in_picture(tracks: np.ndarray, channels: str, unstated: Unstated) -> Content:
+    with np.errstate(over="ignore"):
+        tracks = np.array(tracks, np.float32)
+    seen = ~np.isnan(tracks).any(-1) & (tracks[..., :2] != 0).any(-1)
+    if channels.endswith("c"):
+        seen &= tracks[..., 2] != 0
+        confidence = tracks[seen][:, 2]
+        if ((confidence < 0) | (confidence > 1)).any():
+            raise RecordingError(None, "the third number of a joint is not a confidence from 0 to 1")
+    tracks = np.where(seen[..., None], tracks, np.float32(0))
+    if np.isinf(tracks).any():
+        raise RecordingError(None, "a coordinate is infinite or too large")
+    if not seen.any():
+        raise RecordingError(None, "nobody in any frame")
+    tracks, unit = place_in_picture(tracks, unstated.picture)
+    recording, gaps = fill_gaps(Recording.of_tracks(tracks, channels), _by_frame(seen), unstated.gap)
+    return Content(recording, unit=unit, gaps=gaps)
+
+
+def _by_frame(seen: np.ndarray) -> np.ndarray:
+    """(M, T, V) as `Recording.of_tracks` orders poses: (T * M, V)."""
+    return np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, seen.shape[2])
 
 
 def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
@@ -97,43 +212,33 @@ def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
         RecordingError: it is missing, not of its kind, of another shape, in another unit, or holds NaN, infinity or
             zeros only.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise RecordingError(None, f"{path.suffix!r} is not one of {', '.join(READERS)}")
-    try:
-        values = reader(path, num_joint)
-    except RecordingError:
-        raise
-    except OSError as error:
-        raise RecordingError(None, error.strerror or str(error)) from None
-    except (ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise RecordingError(None, f"not an array of numbers: {error}") from None
-    return as_tracks(values, num_joint=num_joint, scale=scale)
+    tracks, _ = arrange(read_values(path), num_joint=num_joint, num_channels=(3,))
+    return as_tracks(tracks, num_joint=num_joint, scale=scale)
 
 
-def as_tracks(
-    values: np.ndarray, *, num_joint: int, num_channel: int = NUM_CHANNEL, scale: float = 1.0
-) -> np.ndarray:
+def as_tracks(values: np.ndarray, *, num_joint: int, channels: str = "xyz", scale: float = 1.0) -> np.ndarray:
     """Poses (T, V, C) or (M, T, V, C) as tracks (M, T, V, C) float32, times `scale`, without empty bodies at the end.
 
     Raises:
         RecordingError: another shape or unit, no numbers, NaN, infinity, or zeros only.
     """
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise RecordingError(None, "not an array of numbers")
-    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, num_channel) or 0 in values.shape:
+    values = _numbers(values)
+    if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, len(channels)) or 0 in values.shape:
         raise RecordingError(
             None,
-            f"shape {values.shape}; needed is (frames, {num_joint}, {num_channel}), or that for each body",
+            f"shape {values.shape}; needed is (frames, {num_joint}, {len(channels)}), or that for each body",
         )
     with np.errstate(over="ignore"):
         tracks = (values.reshape(-1, *values.shape[-3:]) * scale).astype(np.float32)
     if not np.isfinite(tracks).all():
         raise RecordingError(
-            None, "a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0"
+            None,
+            "a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0, or give --max_gap N to fill "
+            "gaps of NaN and zeros",
         )
     present = np.flatnonzero(tracks.any((1, 2, 3)))
     if len(present) == 0:
         raise RecordingError(None, "every joint is at the origin")
-    refuse_other_units(tracks, "give --unit mm or --unit cm where they are in those")
+    if "z" in channels:
+        refuse_other_units(tracks, OTHER_UNITS)
     return tracks[: present[-1] + 1]

@@ -1,16 +1,18 @@
 """Where a recording is cut: what follows is another recording, as in a film that was edited.
 
-T frames, V joints, M bodies, C coordinates.
+T frames, V joints, M bodies, C channels.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from feeder.recordings.recording import Recording
+from feeder.recordings.recording import Recording, larger_side
 
 # Mean speed of the joints, in m/s, above which two poses are not one body; sprinters reach 12.
 MAX_SPEED = 12.0
+# Metres of a body from its lowest to its highest joint. In the picture, where there are none, it gives the scale.
+HEIGHT = 1.7
 # Frames a second where the rate is not known.
 USUAL_RATE = 30.0
 
@@ -21,14 +23,17 @@ def find_cuts(recording: Recording, frame_rate: float | None) -> list[int]:
     if len(frames) < 2:
         return []
     bodies = list(_by_slot(recording, frames))
-    nearest = np.min([[_distance(b[:-1], a[1:]) for b in bodies] for a in bodies], axis=(0, 1))
+    channels = recording.channels
+    nearest = np.min([[_distance(b[:-1], a[1:], channels) for b in bodies] for a in bodies], axis=(0, 1))
     cut = nearest > MAX_SPEED * np.diff(frames) / (frame_rate or USUAL_RATE)
     return frames[1:][cut].tolist()
 
 
-def is_cut(before: np.ndarray, after: np.ndarray, num_frame: int, frame_rate: float | None) -> bool:
+def is_cut(
+    before: np.ndarray, after: np.ndarray, num_frame: int, frame_rate: float | None, channels: str = "xyz"
+) -> bool:
     """Whether no body of `after` (M, V, C) can be one of `before` (M', V, C), `num_frame` frames earlier."""
-    nearest = _distance(before[None], after[:, None])
+    nearest = _distance(before[None], after[:, None], channels)
     return bool(nearest.min() > MAX_SPEED * num_frame / (frame_rate or USUAL_RATE))
 
 
@@ -41,13 +46,19 @@ def _by_slot(recording: Recording, frames: np.ndarray) -> Iterator[np.ndarray]:
         yield poses[frames]
 
 
-def _distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _distance(before: np.ndarray, after: np.ndarray, channels: str) -> np.ndarray:
     """Mean distance of the joints that are there in both poses (..., V, C): (...).
 
-    Poses without such a joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
+    Metres; in the picture they are those of a body as high as the larger side of the larger pose. Poses without such a
+    joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
     """
-    seen = [(poses != 0).any(-1) for poses in (before, after)]
-    both = seen[0] & seen[1]
-    moved = np.linalg.norm(after - before, axis=-1)
+    there = [(poses != 0).any(-1) for poses in (before, after)]
+    places = [poses[..., : len(channels.rstrip("c"))] for poses in (before, after)]
+    both = there[0] & there[1]
+    moved = np.linalg.norm(places[1] - places[0], axis=-1)
     mean = (moved * both).sum(-1) / np.maximum(both.sum(-1), 1)
-    return np.where(seen[0].any(-1) & seen[1].any(-1), mean, np.inf)
+    distance = np.where(there[0].any(-1) & there[1].any(-1), mean, np.inf)
+    if "z" in channels:
+        return distance
+    side = np.maximum(*(larger_side(*each) for each in zip(places, there, strict=True)))
+    return distance * HEIGHT / np.maximum(side, np.finfo(np.float32).tiny)

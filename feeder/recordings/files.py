@@ -1,6 +1,7 @@
 """Finds and reads recordings of every kind that the project knows; a kind is a row of `FORMATS`.
 
-Coordinates come in metres, right-handed as Kinect's: x to the picture's left, y up, z away from the camera.
+Places in space come in metres, right-handed as Kinect's: x to the picture's left, y up, z away from the camera. Places
+in the picture have x to its right and y down.
 """
 
 import os
@@ -8,43 +9,37 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from feeder.prepared import open_prepared
 from feeder.recordings import bodies, pku, ucla
-from feeder.recordings.array import METRES, as_tracks, read_tracks
+from feeder.recordings.array import as_tracks, read_array
 from feeder.recordings.bodies import Choice
+from feeder.recordings.detections import is_detections, read_detections
+from feeder.recordings.gaps import Gaps
 from feeder.recordings.ntu import parse_skeleton
+from feeder.recordings.openpose import is_openpose_folder, read_folder, read_frame, read_kinetics
+from feeder.recordings.reading import AS_GIVEN, Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
 PREPARED = (".h5", ".hdf5")
-AS_GIVEN: Mapping[str, Choice] = {"as given": bodies.as_given}
-
-
-class Unstated(NamedTuple):
-    """What files of some kinds leave unsaid.
-
-    skeleton: whose joints they hold.
-    scale: their unit in metres.
-    """
-
-    skeleton: Skeleton
-    scale: float = METRES["m"]
+MOVING: Mapping[str, Choice] = {"moving": bodies.moving}
 
 
 class Format(NamedTuple):
     """How files of a kind are read.
 
-    read: gives the recording of a file, which may raise RecordingError or OSError.
+    read: gives the content of a file, which may raise RecordingError or OSError. It takes the path, or, of JSON,
+        what the file holds.
     choices: which bodies are taken, by the name that a prepared file has for it; the first where it names another.
     layout, frame_rate: what all files of the kind have; None where they do not say.
     """
 
-    read: Callable[[Path, Unstated], Recording]
+    read: Callable[[Any, Unstated], Content]
     choices: Mapping[str, Choice]
     layout: str | None = None
     frame_rate: float | None = None
@@ -57,7 +52,10 @@ class Recorded(NamedTuple):
     recording: what the tracks are chosen from.
     choose: chooses the tracks of a part of it.
     skeleton, frame_rate: as the file states them, or None.
-    channels, unit: see `feeder.prepared.Prepared`.
+    channels: see `Recording`.
+    unit: "m"; in the picture "picture", heights of it from its middle, or "px", pixels from its corner.
+    gaps: joints that were not seen.
+    said: what was taken for granted, a sentence each.
     """
 
     name: str
@@ -68,58 +66,77 @@ class Recorded(NamedTuple):
     frame_rate: float | None
     channels: str = "xyz"
     unit: str = "m"
+    gaps: Gaps = Gaps()
+    said: tuple[str, ...] = ()
 
 
-def _read_ntu(path: Path, unstated: Unstated) -> Recording:
-    return parse_skeleton(path.read_bytes())
+def _read_ntu(path: Path, unstated: Unstated) -> Content:
+    return Content(parse_skeleton(path.read_bytes()))
 
 
-def _read_pku(path: Path, unstated: Unstated) -> Recording:
-    return pku.as_recording(pku.parse_poses(path.read_bytes()))
+def _read_pku(path: Path, unstated: Unstated) -> Content:
+    return Content(pku.as_recording(pku.parse_poses(path.read_bytes())))
 
 
-def _read_array(path: Path, unstated: Unstated) -> Recording:
-    tracks = read_tracks(path, num_joint=unstated.skeleton.num_joint, scale=unstated.scale)
-    return Recording.of_tracks(tracks)
+def _read_ucla(content: Any, unstated: Unstated) -> Content:
+    return Content(Recording.of_tracks(ucla.poses_of(content)[None]))
 
 
-def _read_ucla(path: Path, unstated: Unstated) -> Recording:
-    return Recording.of_tracks(ucla.poses_of(ucla.parse_json(path.read_bytes()))[None])
-
-
-ARRAY = Format(_read_array, AS_GIVEN)
+ARRAY = Format(read_array, AS_GIVEN)
 UCLA = Format(_read_ucla, AS_GIVEN, ucla.LAYOUT, 30.0)
+OPENPOSE = Format(read_folder, MOVING)
 FORMATS: dict[str, Format] = {
     ".skeleton": Format(_read_ntu, bodies.CHOICES, "ntu-rgb+d", 30.0),
     ".txt": Format(_read_pku, pku.CHOICES, "ntu-rgb+d", 30.0),
     ".npy": ARRAY,
+    ".npz": ARRAY,
+    ".mat": ARRAY,
     ".csv": ARRAY,
     ".json": ARRAY,
 }
+# What a JSON object of another form is known by, before detections and nested lists.
+JSON_KEYS: dict[str, Format] = {
+    "skeletons": UCLA,
+    "people": Format(read_frame, MOVING),
+    "data": Format(read_kinetics, MOVING),
+}
+DETECTIONS = Format(read_detections, MOVING)
 
 
-def format_of(path: Path) -> Format:
-    """The format of a file, by its suffix; `.json` is NW-UCLA's where it holds an object, else nested lists.
+def format_of(path: Path) -> tuple[Format, Any]:
+    """The format of a file, by its suffix, and what its reader takes: the path, or what a JSON file holds.
 
     Raises:
-        RecordingError: it is of no known kind, or not a regular file.
+        RecordingError: it is of no known kind, or not a regular file, or not JSON though named so.
         OSError: it cannot be opened.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode) and is_openpose_folder(path, os.listdir(path)):
+        return OPENPOSE, path
+    if not stat.S_ISREG(mode):
         raise RecordingError(None, "not a regular file")
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise RecordingError(None, f"{path.suffix!r} is not one of {', '.join((*FORMATS, *PREPARED))}")
-    if suffix == ".json":
-        with path.open("rb") as file:
-            return UCLA if file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else ARRAY
-    return FORMATS[suffix]
+    return _format_of_json(path) if suffix == ".json" else (FORMATS[suffix], path)
+
+
+def _format_of_json(path: Path) -> tuple[Format, Any]:
+    content = ucla.parse_json(path.read_bytes())
+    if isinstance(content, dict):
+        for key, kind in JSON_KEYS.items():
+            if key in content:
+                return kind, content
+    if is_detections(content):
+        return DETECTIONS, content
+    return (UCLA if isinstance(content, dict) else FORMATS[".json"]), content
 
 
 def find_recordings(path: Path) -> dict[str, Path]:
     """The files of a recording's path by name: the file itself, or all of known kinds below a folder, in order.
 
-    A name is the path below the folder, or the file's own, without the suffix where no other file has that name.
+    A name is the path below the folder, or the file's own, without the suffix where no other file has that name. A
+    folder of OpenPose's frames is one recording.
 
     Raises:
         FileNotFoundError: there is none.
@@ -130,22 +147,32 @@ def find_recordings(path: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"recording {path} not found; give a file ({', '.join(known)}) or a folder")
     if not path.is_dir():
         return {path.stem: path}
-    found = sorted(
-        Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse) for name in names
-    )
-    found = [file for file in found if file.suffix.lower() in known]
+    found: list[Path] = []
+    for folder, _, names in os.walk(path, onerror=_refuse):
+        frames = is_openpose_folder(Path(folder), names)
+        kinds = tuple(kind for kind in known if not (frames and kind == ".json"))
+        found += [Path(folder)] if frames else []
+        found += [Path(folder, name) for name in names if name.lower().endswith(kinds)]
     if not found:
         raise FileNotFoundError(f"folder {path} holds no recording; known are {', '.join(known)}")
-    names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
-    count = Counter(names)
+    found.sort()
+    count = Counter(_name(file, path) for file in found)
     return {
         name if count[name] == 1 else name + file.suffix: file
-        for name, file in zip(names, found, strict=True)
+        for file in found
+        for name in (_name(file, path),)
     }
 
 
 def _refuse(error: OSError) -> None:
     raise error
+
+
+def _name(file: Path, folder: Path) -> str:
+    if file == folder:
+        return folder.resolve().name
+    below = file.relative_to(folder)
+    return (below if file.is_dir() else below.with_suffix("")).as_posix()
 
 
 def read_recordings(
@@ -155,7 +182,7 @@ def read_recordings(
 
     Args:
         name: of the recording; clips of a prepared file have their own.
-        path: the file.
+        path: the file, or the folder of OpenPose's frames.
         unstated: what the file does not say.
         bodies: how a prepared file chose bodies, see `Prepared.attrs`; the format's own choice where it has no such.
     """
@@ -163,7 +190,7 @@ def read_recordings(
         if path.suffix.lower() in PREPARED:
             yield from _clips_of(path)
         else:
-            yield _read(name, path, format_of(path), unstated, bodies)
+            yield _read(name, path, unstated, bodies)
     except RecordingError as error:
         yield error
     except OSError as error:
@@ -172,11 +199,24 @@ def read_recordings(
         yield RecordingError(None, str(error))
 
 
-def _read(name: str, path: Path, kind: Format, unstated: Unstated, bodies: str) -> Recorded:
-    recording = kind.read(path, unstated)
+def _read(name: str, path: Path, unstated: Unstated, bodies: str) -> Recorded:
+    kind, source = format_of(path)
+    content = kind.read(source, unstated)
+    recording = content.recording
     choose = kind.choices.get(bodies, next(iter(kind.choices.values())))
-    skeleton = None if kind.layout is None else get_skeleton(kind.layout)
-    return Recorded(name, choose(recording), recording, choose, skeleton, kind.frame_rate)
+    layout = kind.layout or content.layout
+    return Recorded(
+        name,
+        choose(recording),
+        recording,
+        choose,
+        skeleton=None if layout is None else get_skeleton(layout),
+        frame_rate=kind.frame_rate,
+        channels=recording.channels,
+        unit=content.unit,
+        gaps=content.gaps,
+        said=content.said,
+    )
 
 
 def _clips_of(path: Path) -> Iterator[Recorded]:
@@ -198,11 +238,12 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
         )
 
 
-def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton, num_channel: int) -> Recorded:
-    """A recording of poses (T, V, C) or (M, T, V, C) in memory, in metres.
+def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton, channels: str) -> Recorded:
+    """A recording of poses (T, V, C) or (M, T, V, C) in memory, in the unit that their network takes.
 
     Raises:
         RecordingError: they are not that.
     """
-    tracks = as_tracks(poses, num_joint=skeleton.num_joint, num_channel=num_channel)
-    return Recorded(name, tracks, Recording.of_tracks(tracks), bodies.as_given, None, None)
+    tracks = as_tracks(poses, num_joint=skeleton.num_joint, channels=channels)
+    recording = Recording.of_tracks(tracks, channels)
+    return Recorded(name, tracks, recording, bodies.as_given, None, None, channels)

@@ -1,6 +1,6 @@
 """Frames as lines of JSON, as a pose estimator can pipe them in.
 
-V joints, M bodies, C coordinates.
+V joints, M bodies, C channels.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.ucla import parse_json
 
 
-def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) -> np.ndarray:
-    """The bodies (M, V, C) float32 of a frame, in metres; M may be 0.
+def parse_frame(line: bytes, *, num_joint: int, channels: str, scale: float) -> np.ndarray:
+    """The bodies (M, V, C) float32 of a frame, in metres or as they are in the picture; M may be 0.
 
     A line is one body, `[[x, y, z], ...]` with an item for each joint, or a list of bodies; `[]` is an empty frame. A
     joint that was not seen is `null`, and becomes 0.
@@ -20,8 +20,8 @@ def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) 
     Args:
         line: the text.
         num_joint: V.
-        num_channel: C.
-        scale: the unit in metres.
+        channels: of a joint, see `Recording`.
+        scale: the unit in metres; confidence has none.
 
     Raises:
         RecordingError: the line is anything else, or a coordinate is NaN or infinite.
@@ -30,6 +30,7 @@ def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) 
     if not isinstance(content, list):
         raise RecordingError(None, f"a frame is a list of joints or of bodies, not {_kind(content)}")
     bodies = [content] if content and all(map(_is_joint, content)) else content
+    num_channel = len(channels)
     unseen = [0.0] * num_channel
     frame = np.zeros((len(bodies), num_joint, num_channel), np.float64)
     for number, body in enumerate(bodies):
@@ -48,7 +49,8 @@ def parse_frame(line: bytes, *, num_joint: int, num_channel: int, scale: float) 
             except OverflowError:
                 raise RecordingError(None, f"joint {joint} of body {number} is too large a number") from None
     with np.errstate(over="ignore"):
-        poses = (frame * scale).astype(np.float32)
+        frame[..., : len(channels.rstrip("c"))] *= scale
+        poses = frame.astype(np.float32)
     if not np.isfinite(poses).all():
         raise RecordingError(None, "a coordinate is NaN, infinite or too large; write null for a joint")
     return poses

@@ -4,6 +4,9 @@ import numpy as np
 
 from feeder.recordings.recording import RecordingError
 
+# A body in pixels spans more; shares of the picture are from 0 to 1, or little beyond where a joint is outside.
+MAX_SHARE = 2.0
+
 
 def to_picture(poses: np.ndarray, width: float, height: float) -> np.ndarray:
     """Poses (..., V, C) in pixels as ((x - width / 2) / height, (y - height / 2) / height), float32.
@@ -21,3 +24,23 @@ def to_picture(poses: np.ndarray, width: float, height: float) -> np.ndarray:
     shown = poses[..., 2:] if poses.shape[-1] == 3 else poses
     moved[~(shown != 0).any(-1)] = 0
     return moved
+
+
+def place_in_picture(poses: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, str]:
+    """Poses (..., V, C) in pixels or in shares of the picture, and their unit: "picture", or "px" for plain pixels.
+
+    Args:
+        poses: pixels, or shares of the width and the height where none is 2 or more.
+        size: (width, height) of the picture; None where it is not known.
+
+    Raises:
+        RecordingError: see `to_picture`.
+    """
+    shares = np.abs(poses[..., :2]).max(initial=0) < MAX_SHARE
+    if size is not None:
+        pixels = poses.copy()
+        pixels[..., :2] *= size if shares else 1
+        return to_picture(pixels, *size), "picture"
+    if shares:
+        return to_picture(poses, 1, 1), "picture"
+    return poses, "px"

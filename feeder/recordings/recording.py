@@ -1,6 +1,6 @@
 """One recording: the poses of all bodies that a sensor saw, frame by frame.
 
-T frames, V joints, M bodies, B poses of all bodies in all frames.
+T frames, V joints, M bodies, C channels, B poses of all bodies in all frames.
 """
 
 from dataclasses import dataclass
@@ -34,19 +34,22 @@ class Recording:
 
     num_body: (T,) int64, poses in each frame.
     body: (B,) int64, whose pose it is: ids numbered by first appearance.
-    joints: (B, V, C) float32, metres.
+    joints: (B, V, C) float32; a joint that is not there is all zeros.
+    channels: of a joint, a letter each: "xyz", metres; "xy" or "xyc" in the picture. The last, "c", is confidence: 0
+        for a joint that was not seen.
     """
 
     num_body: np.ndarray
     body: np.ndarray
     joints: np.ndarray
+    channels: str = "xyz"
 
     @classmethod
-    def of_tracks(cls, tracks: np.ndarray) -> "Recording":
+    def of_tracks(cls, tracks: np.ndarray, channels: str = "xyz") -> "Recording":
         """The recording of tracks (M, T, V, C). Each frame holds all M bodies; absent ones are zeros."""
         num_body, num_frame = tracks.shape[:2]
         joints = np.ascontiguousarray(tracks.swapaxes(0, 1)).reshape(-1, *tracks.shape[2:])
-        return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints)
+        return cls(np.full(num_frame, num_body), np.tile(np.arange(num_body), num_frame), joints, channels)
 
     @property
     def num_frame(self) -> int:
@@ -81,7 +84,15 @@ class Recording:
         _, index, inverse = np.unique(body[kept], return_index=True, return_inverse=True)
         number = np.empty(len(index), np.int64)
         number[np.argsort(index)] = np.arange(len(index))
-        return Recording(np.bincount(frame, minlength=last - first), number[inverse], joints[kept])
+        num_body = np.bincount(frame, minlength=last - first)
+        return Recording(num_body, number[inverse], joints[kept], self.channels)
+
+
+def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Larger side of the box of the joints that are there, of poses (..., V, D): (...); 0 where none is."""
+    low = np.where(there[..., None], places, np.inf).min(-2)
+    high = np.where(there[..., None], places, -np.inf).max(-2)
+    return np.maximum(high - low, 0).max(-1)
 
 
 def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
@@ -92,9 +103,7 @@ def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = (bodies != 0).any(2)
-    low = np.where(present[..., None], bodies, np.inf).min(1)
-    high = np.where(present[..., None], bodies, -np.inf).max(1)
-    span = (high - low)[present.any(1)].max(1)
+    span = larger_side(bodies, present)[present.any(1)]
     median = np.median(span) if len(span) else 1.0
     if median == 0 or MIN_SPAN <= median <= MAX_SPAN:
         return

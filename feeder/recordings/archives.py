@@ -1,0 +1,135 @@
+"""Reads one array out of files that may hold several: `.npz`, and MATLAB's `.mat`."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+from feeder.recordings.recording import RecordingError
+
+# Of an array, unpacked: 12,000 frames of 40 people take as much.
+MAX_BYTES = 1 << 29
+# Bytes before the elements of a MATLAB 5 file, of the head of an element, and the type of a compressed one.
+MAT_HEADER, MAT_HEAD, MAT_COMPRESSED = 128, 8, 15
+MAT_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+
+
+def read_npz(path: Path, variable: str | None) -> np.ndarray:
+    """The array in a NumPy archive that `variable` names, or that is the only one of two axes or more.
+
+    Raises:
+        RecordingError: there is none, or it is too large.
+        ValueError, OSError: the file is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        shapes, members = {}, {}
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            with archive.open(member) as file:
+                shape, dtype = _header(file)
+            name = member.filename.removesuffix(".npy")
+            members[name] = member
+            if dtype.kind in "fiu":
+                shapes[name] = shape
+                _refuse_large(name, max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize))
+        name = _choose(shapes, variable)
+        with archive.open(members[name]) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array of a `.npy` stream."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def read_mat(path: Path, variable: str | None) -> np.ndarray:
+    """The numeric array in a MATLAB file that `variable` names, or that is the only one of two axes or more.
+
+    Files of MATLAB 7.3 are HDF5. Objects and functions are not read.
+
+    Raises:
+        RecordingError: there is none, or it is too large.
+        ValueError, OSError: the file is damaged.
+    """
+    if h5py.is_hdf5(path):
+        return _read_hdf5(path, variable)
+    data = path.read_bytes()
+    _refuse_bomb(data)
+    try:
+        found = {name: shape for name, shape, kind in scipy.io.whosmat(path) if kind in MAT_NUMBERS}
+        name = _choose(found, variable)
+        return scipy.io.loadmat(path, variable_names=[name])[name]
+    except RecordingError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in SciPy
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"no MATLAB file, or damaged ({said})") from None
+
+
+def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
+    with h5py.File(path) as file:
+        found = {}
+        for name in file:
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                continue  # what is in another file
+            each = file[name]
+            if not isinstance(each, h5py.Dataset) or each.is_virtual or each.external:
+                continue
+            if each.dtype.kind in "fiu" and "MATLAB_empty" not in each.attrs:
+                found[name] = each.shape[::-1]
+        name = _choose(found, variable)
+        _refuse_large(name, int(np.prod(found[name], dtype=object)) * file[name].dtype.itemsize)
+        return file[name][()].T
+
+
+def _choose(shapes: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
+    """The name of the array that is meant."""
+    if variable is not None:
+        if variable not in shapes:
+            raise RecordingError(None, f"no numeric array {variable!r}; it holds {_listed(shapes)}")
+        return variable
+    large = {name: shape for name, shape in shapes.items() if len(shape) > 1 and max(shape) > 1}
+    if len(large) != 1:
+        raise RecordingError(None, f"it holds {_listed(large)}; needed is one array, or --variable NAME")
+    return next(iter(large))
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    listed = [f"{name} {'x'.join(map(str, shape))}" for name, shape in list(shapes.items())[:8]]
+    return ", ".join(listed) or "no numeric array"
+
+
+def _refuse_large(name: str, num_byte: int) -> None:
+    if num_byte > MAX_BYTES:
+        raise RecordingError(
+            None,
+            f"array {name!r} unpacks to {num_byte >> 20} MiB, more than the {MAX_BYTES >> 20} of one recording",
+        )
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """Raise RecordingError if the elements of a MATLAB 5 file unpack to more than `MAX_BYTES`."""
+    order = "big" if data[126:128] == b"MI" else "little"
+    at, total = MAT_HEADER, 0
+    while at + MAT_HEAD <= len(data):
+        kind, size = (int.from_bytes(data[k : k + 4], order) for k in (at, at + 4))  # type: ignore[arg-type]
+        at += MAT_HEAD
+        if kind == MAT_COMPRESSED:
+            packed, unpacker = data[at : at + size], zlib.decompressobj()
+            while packed and not unpacker.eof:
+                try:
+                    total += len(unpacker.decompress(packed, 1 << 20))
+                except zlib.error:
+                    return  # which SciPy says
+                _refuse_large("of all", total)
+                packed = unpacker.unconsumed_tail
+        at += size

@@ -1,0 +1,71 @@
+"""Arrays of MediaPipe's pose landmarks: (T frames, 33 joints, x y z and perhaps visibility), or that for each body.
+
+World landmarks are metres from the middle of the hips: x to the picture's right, y down, z away from the camera. Those
+of the picture are shares of its width and height.
+"""
+
+import numpy as np
+
+from feeder.recordings.axes import arrange
+from feeder.recordings.gaps import fill_gaps
+from feeder.recordings.picture import place_in_picture
+from feeder.recordings.reading import Content, Unstated
+from feeder.recordings.recording import Recording, RecordingError
+from net.utils.layouts import get_skeleton
+
+LAYOUT = "mediapipe"
+SKELETON = get_skeleton(LAYOUT)
+HIPS = [SKELETON.joints.index(f"{side} hip") for side in ("left", "right")]
+# Metres before the camera: world landmarks do not say where the body stands.
+DISTANCE = 3.0
+# How far the middle of the hips may be from the origin of world landmarks, in shares of the body's height.
+ORIGIN = 0.02
+
+
+def is_mediapipe(values: np.ndarray) -> bool:
+    """Whether an array has MediaPipe's shape."""
+    return SKELETON.num_joint in values.shape and values.ndim in (3, 4)
+
+
+def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
+    """The content of an array of landmarks, of the world or of the picture; joints that are NaN or zero were not seen.
+
+    Visibility becomes confidence in the picture. In space there is none: the network always places all joints.
+
+    Raises:
+        RecordingError: another shape, infinity, or nobody in any frame.
+    """
+    tracks, said = arrange(values, num_joint=SKELETON.num_joint, num_channels=(4, 3), axes=unstated.axes)
+    tracks = np.array(tracks, np.float32)
+    if np.isinf(tracks).any():
+        raise RecordingError(None, "a coordinate is infinite or too large")
+    seen = ~np.isnan(tracks).any(-1) & (tracks[..., :3] != 0).any(-1)
+    if not seen.any():
+        raise RecordingError(None, "nobody in any frame")
+    tracks = np.where(seen[..., None], tracks, np.float32(0))
+    if _is_world(tracks, seen):
+        channels, unit = "xyz", "m"
+        tracks = to_camera(tracks[..., :3])
+    else:
+        channels = "xyc" if tracks.shape[-1] == 4 else "xy"
+        tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], unstated.picture)
+    recording = Recording.of_tracks(tracks, channels)
+    flat = np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, SKELETON.num_joint)
+    recording, gaps = fill_gaps(recording, flat, unstated.gap)
+    told = "33 joints of MediaPipe: " + ("world landmarks" if unit == "m" else "landmarks of the picture")
+    return Content(recording, LAYOUT, unit, gaps, (told, *([said] if said else [])))
+
+
+def to_camera(landmarks: np.ndarray) -> np.ndarray:
+    """World landmarks (..., 3) in the axes of Kinect's camera, 3 m before it; zeros, not seen, stay zeros."""
+    turned = landmarks * np.array([-1, -1, 1], np.float32) + np.array([0, 0, DISTANCE], np.float32)
+    return np.where((landmarks != 0).any(-1, keepdims=True), turned, np.float32(0))
+
+
+def _is_world(tracks: np.ndarray, seen: np.ndarray) -> bool:
+    bodies = tracks[seen.all(-1)]
+    if len(bodies) == 0:
+        return False
+    middle = np.linalg.norm(bodies[:, HIPS, :3].mean(1), axis=1)
+    height = np.ptp(bodies[..., 1], axis=1)
+    return bool(np.median(middle / np.maximum(height, 1e-9)) < ORIGIN)

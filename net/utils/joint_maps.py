@@ -1,0 +1,94 @@
+"""From the joints of one layout to those of another, so that weights of one serve recordings of another.
+
+V joints of the layout that is there, V' of the one that is wanted, C channels.
+"""
+
+import numpy as np
+
+from net.utils.skeleton import Skeleton
+
+_SHOULDERS = ("left shoulder", "right shoulder")
+_HIPS = ("left hip", "right hip")
+
+# target -> source -> joint of the target -> joints of the source whose mean it is. A joint that is not named is the one
+# of the same name.
+MAPS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+    "coco": {"openpose": {}, "body_25": {}, "body_25b": {}, "mediapipe": {}},
+    "openpose": {
+        "coco": {"neck": _SHOULDERS},
+        "body_25": {},
+        "body_25b": {"neck": _SHOULDERS},
+        "mediapipe": {"neck": _SHOULDERS},
+    },
+    "kinect-v1": {"ntu-rgb+d": {}},
+    "ntu-rgb+d": {
+        "kinect-v1": {
+            "neck": ("shoulder centre", "head"),
+            "left hand tip": ("left hand",),
+            "left thumb": ("left hand",),
+            "right hand tip": ("right hand",),
+            "right thumb": ("right hand",),
+        },
+        "mediapipe": {
+            "hip centre": _HIPS,
+            "spine": _HIPS + _SHOULDERS,
+            "shoulder centre": _SHOULDERS,
+            "neck": (*_SHOULDERS, "mouth left", "mouth right"),
+            "head": ("left ear", "right ear"),
+            "left hand": ("left wrist", "left index", "left pinky"),
+            "right hand": ("right wrist", "right index", "right pinky"),
+            "left hand tip": ("left index",),
+            "right hand tip": ("right index",),
+            "left foot": ("left foot index",),
+            "right foot": ("right foot index",),
+        },
+    },
+}
+
+
+def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]:
+    """For each of the V' joints of `target` the joints of `source` whose mean it is.
+
+    Where `MAPS` does not have the two layouts, joints of the same name are taken, but for those of the trunk, which lie
+    elsewhere in each layout.
+
+    Raises:
+        ValueError: a joint cannot be made.
+    """
+    if source.joints == target.joints:
+        return tuple((joint,) for joint in range(target.num_joint))
+    table = MAPS.get(target.name, {}).get(source.name)
+    found = []
+    for joint in target.joints:
+        names = _of_same_name(joint) if table is None else table.get(joint, (joint,))
+        if not names or not set(names) <= set(source.joints):
+            raise ValueError(
+                f"layout {source.name!r} has nothing to make joint {joint!r} of {target.name!r} from; {_known(source)}"
+            )
+        found.append(tuple(source.joints.index(name) for name in names))
+    return tuple(found)
+
+
+def map_joints(poses: np.ndarray, mapping: tuple[tuple[int, ...], ...], channels: str) -> np.ndarray:
+    """Poses (..., V, C) as poses (..., V', C) by `joint_map`; axes are neither turned nor mirrored.
+
+    A joint is absent, all zeros, where one that it is made from is. Its confidence is the least of theirs.
+    """
+    mapped = np.zeros((*poses.shape[:-2], len(mapping), poses.shape[-1]), poses.dtype)
+    for joint, sources in enumerate(mapping):  # tens, each over all frames at once
+        parts = poses[..., list(sources), :]
+        mean = parts.mean(-2)
+        if channels.endswith("c"):
+            mean[..., -1] = parts[..., -1].min(-1)
+        there = np.logical_and.reduce(parts.any(-1, keepdims=True), -2)
+        mapped[..., joint, :] = np.where(there, mean, 0)
+    return mapped
+
+
+def _of_same_name(joint: str) -> tuple[str, ...]:
+    return (joint,) if "left" in joint or "right" in joint or joint == "nose" else ()
+
+
+def _known(source: Skeleton) -> str:
+    targets = [target for target, sources in MAPS.items() if source.name in sources]
+    return f"it can become {' or '.join(targets)}" if targets else "no map from it is known"
