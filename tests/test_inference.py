@@ -508,7 +508,7 @@ def test_a_timeline_says_when(
     words = [tmp_path / "day.npy", "--weights", weights, "--out", out, "--window", 8, "--stride", 4]
     assert command(*words, "--threshold", threshold) == 0
     recogniser = Recogniser.load(weights, device="cpu")
-    recorded = recorded_poses("day", tracks, NTU, 3)._replace(frame_rate=30.0)
+    recorded = recorded_poses("day", tracks, NTU, "xyz")._replace(frame_rate=30.0)
     expected = recogniser.timeline(recorded, window=8, stride=4).of_frames
     table = list(csv.DictReader((out / "day.timeline.csv").open()))
     found = np.array([[float(row[f"p({name})"]) for name in recogniser.class_names] for row in table])
@@ -579,7 +579,7 @@ def test_lines_are_answered_as_a_stream_is(
     status, answers = stream(weights, lines[:3], monkeypatch, capsys, "--threshold", "1", "--stride", "2")
     assert status == 0 and [(a["frame"], a["answer"]) for a in answers] == [(1, "none"), (2, "none")]
     _, answers = stream(weights, lines, monkeypatch, capsys, "--window", "8", "--top", "4")
-    live = Recogniser.load(weights, device="cpu").stream(window=8)
+    live = Recogniser.load(weights, device="cpu").stream(window=8, limits=LinkLimits())
     expected = [answer for frame in frames for answer in live.push(np.array(frame, np.float32))]
     answers = [answer for answer in answers if "error" not in answer]
     assert [answer["frame"] for answer in answers[: len(expected)]] == [answer.frame for answer in expected]
