@@ -117,6 +117,9 @@ def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     for name in ("b/z.npy", "c.json", "a.SKELETON", "notes.md"):
         (tmp_path / name).touch()
     assert list(find_recordings(tmp_path)) == ["a", "b/z", "c"]
+    (tmp_path / "b" / "z.npz").touch()
+    assert list(find_recordings(tmp_path)) == ["a", "b/z.npy", "b/z.npz", "c"]
+    (tmp_path / "b" / "z.npz").unlink()
     assert find_recordings(tmp_path / "b" / "z.npy") == {"z": tmp_path / "b" / "z.npy"}
     (tmp_path / "b" / "z.npy").unlink()
     for path in (tmp_path / "b", tmp_path / "nothing"):

@@ -6,6 +6,7 @@ in the picture have x to its right and y down.
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,8 +135,8 @@ def _format_of_json(path: Path) -> tuple[Format, Any]:
 def find_recordings(path: Path) -> dict[str, Path]:
     """The files of a recording's path by name: the file itself, or all of known kinds below a folder, in order.
 
-    A name is the path below the folder, or the file's own, without the suffix. A folder of OpenPose's frames is one
-    recording.
+    A name is the path below the folder, or the file's own, without the suffix where that leaves no doubt. A folder
+    of OpenPose's frames is one recording.
 
     Raises:
         FileNotFoundError: there is none.
@@ -153,7 +154,12 @@ def find_recordings(path: Path) -> dict[str, Path]:
         found += [Path(folder, name) for name in names if name.lower().endswith(kinds)]
     if not found:
         raise FileNotFoundError(f"folder {path} holds no recording; known are {', '.join(known)}")
-    return {_name(file, path): file for file in sorted(found)}
+    plain = Counter(_name(file, path) for file in found)
+    name_of = {file: _name(file, path) for file in sorted(found)}
+    return {
+        name if plain[name] == 1 else file.relative_to(path).as_posix(): file
+        for file, name in name_of.items()
+    }
 
 
 def _name(file: Path, folder: Path) -> str:
