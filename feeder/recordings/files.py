@@ -156,11 +156,11 @@ def find_recordings(path: Path) -> dict[str, Path]:
     if not found:
         raise FileNotFoundError(f"folder {path} holds no recording; known are {', '.join(known)}")
     found.sort()
-    count = Counter(_name(file, path) for file in found)
+    names = [_name(file, path) for file in found]
+    count = Counter(names)
     return {
-        name if count[name] == 1 else name + file.suffix: file
-        for file in found
-        for name in (_name(file, path),)
+        name if count[name] == 1 else file.relative_to(path).as_posix(): file
+        for name, file in zip(names, found, strict=True)
     }
 
 
