@@ -18,6 +18,11 @@ from net.utils.skeleton import Skeleton
 
 # What the array's file is called, and whether its last frames may be padding.
 KINDS = {"position": False, "data": True, "data_joint": True, "data_joint_pad": False}
+# Single files of arrays: the command that prepares them, and whose they are.
+COMMANDS = {
+    ".npz": ("ctrgcn_gen_preprocess.py", "CTR-GCN's"),
+    ".pkl": ("pyskl_gen_preprocess.py", "PYSKL's or MMAction2's"),
+}
 NUM_LOOKED_AT = 16  # clips whose unit is looked at
 SCAN_BYTES = 64 << 20
 # Clips of NTU RGB+D, as most such folders have them: S001C002P003R002A013.
@@ -147,10 +152,18 @@ def open_source(
         FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array, or
             `first_label` is given for a prepared file.
     """
-    if Path(path).suffix in (".npz", ".npy", ".pkl"):
+    suffix = Path(path).suffix
+    if suffix in COMMANDS:
+        command, whose = COMMANDS[suffix]
+        made = Path(path).with_suffix(".h5").name
         raise ValueError(
-            f"{path} is one file of arrays; give the folder of {_names_of_arrays('<part>')} with "
-            "<part>_label.pkl (other arrays, such as CTR-GCN's .npz, are not read), or prepare the raw clips"
+            f"{path} is one file of arrays; if it is {whose}, prepare it with `python data_gen/{command} --data_path "
+            f"{path}` and set data.path=data/{made}; of other arrays give the folder, with <part>_label.pkl"
+        )
+    if suffix == ".npy":
+        raise ValueError(
+            f"{path} is one file of arrays; give the folder of {_names_of_arrays('<part>')} with <part>_label.pkl, or "
+            "prepare the raw clips"
         )
     if Path(path).is_dir():
         return ArrayFolder(path, layout, first_label)

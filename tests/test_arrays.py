@@ -296,10 +296,17 @@ def test_labels_of_another_form_are_refused(tmp_path, content, said):
         ArrayFolder(tmp_path, LAYOUT)
 
 
-@pytest.mark.parametrize("name", ["xsub.npz", "train_data.npy", "train_label.pkl"])
-def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("xsub.npz", r"ctrgcn_gen_preprocess.py.*data.path=data/xsub.h5"),
+        ("train_data.npy", "give the folder"),
+        ("ntu60.pkl", r"pyskl_gen_preprocess.py.*data.path=data/ntu60.h5"),
+    ],
+)
+def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name, remedy):
     (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"is one file of arrays; give the folder"):
+    with pytest.raises(ValueError, match=f"is one file of arrays; .*{remedy}"):
         open_source(tmp_path / name, LAYOUT)
 
 

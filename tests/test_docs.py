@@ -174,7 +174,7 @@ def write_example(folder: Path) -> list[str]:
     files = re.findall(
         r"^`([\w/]+\.\w+)`[^\n]*:\n\n```\w+\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
     )
-    assert len(files) == 7
+    assert len(files) == 9
     for name, text in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -204,6 +204,8 @@ def test_the_example_of_extending_runs(tmp_path: Path, monkeypatch: pytest.Monke
         prepare, *runs = given
         environment = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
         subprocess.run([sys.executable, *prepare.split()], check=True, env=environment)
+        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mypackage"]
+        subprocess.run(tests, check=True, env=environment)
         for run in runs:
             program, *words = run.split()
             assert program == "main.py"
