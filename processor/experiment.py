@@ -18,6 +18,7 @@ from feeder.views import View, ViewError
 from net.multi_task import MultiTask
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
+from net.utils.presence import informed
 from net.utils.skeleton import Skeleton
 from processor.config import (
     RANGES,
@@ -127,8 +128,12 @@ class Experiment:
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
-        """What a step calls and training changes."""
-        return self.model
+        """What a step calls and training changes; it is told who is there in a clip."""
+        return informed(self.model)
+
+    def num_future(self, part: Part) -> int | None:
+        """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
+        return None
 
     def phases(self) -> list[Phase]:
         """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
@@ -207,6 +212,7 @@ class Experiment:
             and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
             min_clip=config.min_epoch_clip,
             balanced=train and config.data.balanced,
+            num_future=self.num_future(feeder.part),
         )
 
     def loader(
@@ -219,6 +225,7 @@ class Experiment:
         drop_last: bool = False,
         min_clip: int = 0,
         balanced: bool = False,
+        num_future: int | None = None,
     ) -> Loader:
         """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
         data = self.config.data
@@ -232,6 +239,7 @@ class Experiment:
             drop_last=drop_last,
             min_clip=min_clip,
             balanced=balanced,
+            num_future=num_future,
             seed=self.config.seed,
             num_worker=data.num_worker,
             rank=distributed.rank(),

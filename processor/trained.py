@@ -110,7 +110,7 @@ def load_trained(
         experiment.model = experiment.build_model().to(experiment.device)
     experiment.load_weights(str(path))
     in_channels_last(experiment.model)
-    experiment.network = experiment.model.eval()
+    experiment.network = experiment.trained_network().eval()
     unknown = []
     skeleton = get_skeleton(settings.data.layout)
     if isinstance(content.get("skeleton"), dict):
