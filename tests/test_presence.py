@@ -12,7 +12,7 @@ from feeder.prepared import PreparedWriter, open_prepared
 from feeder.ragged import RaggedBatch
 from feeder.views import View, make_views
 from net import as_gcn, st_gcn
-from net.long_term import LongTerm
+from net.long_term import LongTerm, bodies_in
 from net.multi_task import Lesson
 from net.utils.layouts import get_skeleton
 from net.utils.presence import presence
@@ -220,6 +220,15 @@ def test_losses_are_of_bodies_that_are_said_to_be_there(name):
         found.append(network.learn(lesson, network.LOSSES).losses)
     for key, loss in found[0].items():
         assert torch.equal(loss, found[1][key]), key
+
+
+def test_bodies_stay_as_long_as_is_said():
+    x, present, rubbish = two_with_rubbish()
+    present[0, 0, 3] = present[0, 1, -1] = False
+    found = bodies_in(rubbish, present)
+    assert found.rows.tolist() == [0, 1, 2]
+    assert torch.equal(found.poses, x.permute(0, 4, 2, 3, 1).flatten(0, 1)[:3])
+    assert (found.throughout.tolist(), found.stay.tolist()) == ([1, 2], [0, 2])
 
 
 # -- processors --------------------------------------------------------------------------------------------
