@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.prepared import Prepared
-from feeder.ragged import RaggedBatch, send
-from feeder.views import View, make_views
+from feeder.ragged import RaggedBatch, rows_with_body, send
+from feeder.views import Shown, View, make_views
 from torchlight.seed import derive_seed
 
 
@@ -25,11 +25,17 @@ from torchlight.seed import derive_seed
 class Batch:
     """N clips.
 
-    views: one (N, C, T, V, M) float32 per view asked for.
+    views: one (N, C, T, V, M) float32 per view asked for: the frames that are seen.
+    present: one (N, M, T) bool per view, which body is there in which frame; of features T is 1, for whole clips.
+    future, future_present: (N, C, P, V, M) and (N, M, P), the frames that follow those of the first view; None where
+        nobody asked for them.
     label, index, num_body: (N,) int64; `index` is the place in the feeder, `num_body` how many bodies are there.
     """
 
     views: list[Tensor]
+    present: list[Tensor]
+    future: Tensor | None
+    future_present: Tensor | None
     label: Tensor
     index: Tensor
     num_body: Tensor
@@ -58,14 +64,16 @@ class Loader:
         drop_last: leave out the clips that do not fill a batch.
         seed: of the order and of the views.
         num_worker: processes that read ahead, with cache `none`.
+        num_future: P, frames at the end of the views that are not seen; those of the first one are the future. None for
+            as many as its sampling has ahead.
         min_clip: with `shuffle`, an epoch has this many clips at the least: fewer come again and again.
         balanced: with `shuffle`, an epoch has equally many clips of each class: those of a rare class come
             several times, those of a frequent one are drawn anew in each epoch.
         rank, world_size: this process among those that share the clips.
 
     Raises:
-        ValueError: an argument out of range; views made for other skeletons or bodies than the feeder's, or that
-            are to take the frames of the first by another sampling.
+        ValueError: an argument out of range; views made for other skeletons or bodies than the feeder's, that are to
+            take the frames of the first by another sampling, or of which nothing is seen.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Loader:
         drop_last: bool,
         seed: int,
         num_worker: int = 0,
+        num_future: int | None = None,
         min_clip: int = 0,
         balanced: bool = False,
         rank: int = 0,
@@ -107,6 +116,15 @@ class Loader:
                     "a view has same_frames: true, but samples otherwise than the first one; give both the same "
                     "sampling, or same_frames: false"
                 )
+        if num_future is None:
+            num_future = views[0].num_ahead if views else 0
+        for view in views:
+            if not 0 <= num_future < view.num_frame:
+                raise ValueError(
+                    f"num_future is {num_future}, of views of {view.num_frame} frames; give 0 or more, and fewer than "
+                    "these, so that some are seen"
+                )
+        self.num_future = num_future
         self.feeder, self.views = feeder, list(views)
         self.batch_size, self.device, self.seed = batch_size, torch.device(device), seed
         self.shuffle, self.drop_last, self.num_worker = shuffle, drop_last, num_worker
@@ -118,14 +136,17 @@ class Loader:
         size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
         self._size, self._start = size, size.cumsum(0) - size
         self._rows: Tensor | None = None
+        self._row_present: Tensor | None = None
         if cache != "none":
             rows = torch.from_numpy(feeder.source.read(feeder.clips))
             self._rows = rows.to(self.device) if cache == "device" else rows
+            if self._is_resident():
+                self._row_present = rows_with_body(self._rows)
 
     def with_views(self, views: Sequence[View], *, batch_size: int) -> "Loader":
-        """The same clips, once each and in order, in other views; the poses are shared."""
+        """The same clips, once each and in order, in other views, which are seen whole; the poses are shared."""
         other = copy.copy(self)
-        other.views, other.batch_size = list(views), batch_size
+        other.views, other.batch_size, other.num_future = list(views), batch_size, 0
         # What a view draws must not depend on how long something else was trained before.
         other.shuffle, other.drop_last, other.min_clip, other.epoch = False, False, 0, 0
         return other
@@ -145,7 +166,7 @@ class Loader:
         Where clips are shuffled, a batch is one view (N, D), each clip's drawn from its R; else it is R views.
         """
         other = copy.copy(self)
-        other._features, other._rows = features, None
+        other._features, other._rows, other._row_present = features, None, None
         return other
 
     def set_epoch(self, epoch: int) -> None:
@@ -184,26 +205,32 @@ class Loader:
         generator = torch.Generator().manual_seed(
             derive_seed(self.seed, "views", self.epoch, step, self.rank)
         )
-        views = (
-            self._view(index, num_body, rows, generator)
-            if self._features is None
-            else self._pick(index, generator)
-        )
         label = torch.from_numpy(self.feeder.label)[index]
-        return Batch(views, *(send(each, self.device) for each in (label, index, num_body)))
+        numbers = [send(each, self.device) for each in (label, index, num_body)]
+        if self._features is not None:
+            features = self._pick(index, generator)
+            there = torch.arange(self.feeder.num_body, device=self.device) < numbers[-1][:, None]
+            return Batch(features, [there[:, :, None]] * len(features), None, None, *numbers)
+        shown, count = self._show(index, num_body, rows, generator), self.num_future
+        future, future_present = None, None
+        if count:
+            future, future_present = (each[:, :, -count:] for each in shown[0])
+            shown = [Shown(*(each[:, :, :-count] for each in view)) for view in shown]
+        x, present = ([*each] for each in zip(*shown, strict=True))
+        return Batch(x, present, future, future_present, *numbers)
 
-    def _view(
+    def _show(
         self, index: Tensor, num_body: Tensor, rows: Tensor | None, generator: torch.Generator
-    ) -> list[Tensor]:
-        """Views of clips at `index` in the feeder; `rows` as `_read` gives them."""
-        num_frame = torch.from_numpy(self.feeder.num_frame)[index]
+    ) -> list[Shown]:
+        """All frames of the views of clips at `index` in the feeder; `rows` as `_read` gives them."""
+        num_frame, table = torch.from_numpy(self.feeder.num_frame)[index], None
         if rows is None:
             assert self._rows is not None
-            rows, start = self._rows, self._start[index]
+            rows, start, table = self._rows, self._start[index], self._row_present
         else:
             start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
-        clips = RaggedBatch(rows, start, num_frame, num_body)
+        clips = RaggedBatch(rows, start, num_frame, num_body, table=table)
         if self._observed < 1:
             clips = clips.beginning(self._observed)
         return make_views(self.views, clips, generator)
@@ -215,6 +242,10 @@ class Loader:
             return list(self._features[send(index, self.device)].unbind(1))
         drawn = torch.randint(self._features.shape[1], index.shape, generator=generator)
         return [self._features[send(index, self.device), send(drawn, self.device)]]
+
+    def _is_resident(self) -> bool:
+        """Whether the rows of all clips are where views are made."""
+        return self._rows is not None and self._rows.device.type == self.device.type
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[Tensor | None]:
         """Rows of each batch, end to end; None where the rows of all clips are on the device."""
@@ -231,7 +262,7 @@ class Loader:
                 # Its own, for a loader draws from the global one where it is not given any.
                 generator=torch.Generator(),
             )
-        elif self._rows.device.type == self.device.type:
+        elif self._is_resident():
             yield from (None for _ in indices)
         else:
             for index in indices:

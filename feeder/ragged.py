@@ -7,11 +7,14 @@ pitch is their number of frames.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+# From this share of the way on the frame after a position is nearer than the one before.
+NEARER = 0.5
 
 
 def send(table: Tensor, device: torch.device) -> Tensor:
@@ -50,6 +53,7 @@ class RaggedBatch:
         rows: (R, V, C) poses, float32, contiguous, on any device; more rows than these clips' may lie there.
         start, num_frame, num_body: (N,) int64, on the CPU.
         pitch: (N,) int64, rows from one body of a clip to the next; None for `num_frame`.
+        table: (R,) bool on the device of the rows, which of them a body is in; None to make it when it is asked for.
 
     Raises:
         ValueError: a clip without a frame or a body.
@@ -60,6 +64,7 @@ class RaggedBatch:
     num_frame: Tensor
     num_body: Tensor
     pitch: Tensor | None = None
+    table: Tensor | None = None
 
     def __post_init__(self) -> None:
         for what, count in (("frame", self.num_frame), ("body", self.num_body)):
@@ -82,6 +87,11 @@ class RaggedBatch:
         """The clips as if they had ended after this share of their frames, rounded, and one at the least."""
         num_frame = (self.num_frame * ratio).round().long().clamp(min=1)
         return replace(self, num_frame=num_frame, pitch=self._pitch())
+
+    @cached_property
+    def row_present(self) -> Tensor:
+        """Which rows a body is in, (R,) bool."""
+        return rows_with_body(self.rows) if self.table is None else self.table
 
     def _pitch(self) -> Tensor:
         return self.num_frame if self.pitch is None else self.pitch
@@ -111,8 +121,7 @@ class RaggedBatch:
             the row's own, to the bit.
         """
 
-        def at(frame: Tensor) -> Tensor:
-            row = self.row(tracks, frame)
+        def at(frame: Tensor, row: Tensor) -> Tensor:
             poses = self.rows.flatten(1).index_select(0, row.flatten())
             poses = poses.view(*frame.shape, *self.rows.shape[1:])
             return poses if adjust is None else adjust(poses, frame)
@@ -124,30 +133,43 @@ class RaggedBatch:
     ) -> Tensor:
         """One channel of K joints at positions, as `poses` gives them, without touching the rest: (B, T, K)."""
 
-        def at(frame: Tensor) -> Tensor:
-            return self.pick(self.row(tracks, frame), [(joint, channel) for joint in joints])
+        def at(frame: Tensor, row: Tensor) -> Tensor:
+            return self.pick(row, [(joint, channel) for joint in joints])
 
         return self._interpolate(tracks, positions, at)
 
-    def _interpolate(self, tracks: Tracks, positions: Tensor, at: Callable[[Tensor], Tensor]) -> Tensor:
-        """Values (B, T, ...) that `at` gives at whole frames (B, T), at positions (N, T).
+    def present(self, tracks: Tracks, positions: Tensor) -> Tensor:
+        """Whether the bodies of tracks are there at positions (N, T), as `poses` takes them: (B, T) bool.
+
+        Between two frames the nearer one says so, of two as near the earlier; in an empty frame nobody is there.
+        """
+        frame, share, empty = _between_frames(positions[tracks.clip])
+        row = self.row(tracks, frame + (share > NEARER))
+        present = self.row_present.index_select(0, row.flatten()).view(row.shape)
+        return present & self.send(~empty) if empty.any() else present
+
+    def _interpolate(
+        self, tracks: Tracks, positions: Tensor, at: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Values (B, T, ...), at positions (N, T), of what `at` gives for whole frames (B, T) and their rows (B, T).
 
         Between a frame in which a body is and one in which it is not the nearer one counts, of two as near the earlier:
         half-way to the origin the body has never been.
         """
-        positions = positions[tracks.clip]
-        empty = positions.isnan()
-        positions = positions.nan_to_num(0.0)
-        frame = positions.floor()
-        weight = positions - frame
-        frame = frame.long()
-        found = at(frame)
+        frame, share, empty = _between_frames(positions[tracks.clip])
+        row = self.row(tracks, frame)
+        found = at(frame, row)
         trailing = (1,) * (found.ndim - 2)
-        if weight.any():
-            following = at(frame + (weight > 0))
-            share = self.send(weight).to(found.dtype).view(*weight.shape, *trailing)
-            comes_or_leaves = (_present(found) != _present(following)).view(share.shape)
-            found.lerp_(following, torch.where(comes_or_leaves, (share > 0.5).to(share), share))
+        if share.any():
+            frame = frame + (share > 0)
+            row_after = self.row(tracks, frame)
+            following = at(frame, row_after)
+            before, after = (
+                self.row_present.index_select(0, each.flatten()).view(each.shape) for each in (row, row_after)
+            )
+            share = self.send(share)
+            share = torch.where(before != after, (share > NEARER).to(share), share)
+            found.lerp_(following, share.view(*share.shape, *trailing))
         if empty.any():
             found.masked_fill_(self.send(empty).view(*empty.shape, *trailing), 0)
         return found
@@ -183,26 +205,39 @@ class RaggedBatch:
         clip, body = self.tracks(int(self.num_body.max()))
         last = self.start[clip] + body * self._pitch()[clip] + self.num_frame[clip] - 1
         rows[self.send(last)] = 0
-        return replace(self, rows=rows - self.rows)
+        # What has not moved lies where absent bodies do.
+        return replace(self, rows=rows - self.rows, table=None)
 
 
-def _present(values: Tensor) -> Tensor:
-    """In which frames a body is, of whose values (B, T, ...) some are not 0: (B, T) bool."""
+def rows_with_body(rows: Tensor) -> Tensor:
+    """Which rows (R, V, C) a body is in, (R,) bool: prepared files write one that is absent as zeros.
+
+    Here alone zeros are read as that; from here on it is said beside the poses who is there.
+    """
     # Several times as fast as `any`.
-    return torch.linalg.vector_norm(values.flatten(2), dim=2) != 0
+    return torch.linalg.vector_norm(rows.flatten(1), dim=1) != 0
 
 
-def take(poses: Tensor, frame: Tensor) -> Tensor:
-    """Whole frames (B, T') int64, on the CPU, of poses (B, T, V, C): (B, T', V, C)."""
-    row = torch.arange(len(frame))[:, None] * poses.shape[1] + frame
-    chosen = poses.flatten(2).flatten(0, 1).index_select(0, send(row.flatten(), poses.device))
-    return chosen.view(*frame.shape, *poses.shape[2:])
+def _between_frames(positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions (B, T) as the whole frame before them, int64, and the share of the way to the next; which are NaN."""
+    empty = positions.isnan()
+    positions = positions.nan_to_num(0.0)
+    frame = positions.floor()
+    return frame.long(), (positions - frame).float(), empty
 
 
-def place(poses: Tensor, tracks: Tracks, *, num_clip: int, num_body: int) -> Tensor:
-    """(B, T, V, C) poses of tracks -> (N, M, T, V, C), contiguous, zero where a body is absent."""
-    if len(poses) == num_clip * num_body:
-        return poses.view(num_clip, num_body, *poses.shape[1:])
-    placed = poses.new_zeros(num_clip * num_body, *poses.shape[1:])
-    placed.index_copy_(0, send(tracks.clip * num_body + tracks.body, poses.device), poses)
-    return placed.view(num_clip, num_body, *poses.shape[1:])
+def take(values: Tensor, frame: Tensor) -> Tensor:
+    """Whole frames (B, T') int64, on the CPU, of values (B, T, ...): (B, T', ...)."""
+    row = torch.arange(len(frame))[:, None] * values.shape[1] + frame
+    rows = values.reshape(values.shape[0] * values.shape[1], -1)
+    chosen = rows.index_select(0, send(row.flatten(), values.device))
+    return chosen.view(*frame.shape, *values.shape[2:])
+
+
+def place(values: Tensor, tracks: Tracks, *, num_clip: int, num_body: int) -> Tensor:
+    """(B, T, ...) values of tracks -> (N, M, T, ...), contiguous, zero or False where a body is absent."""
+    if len(values) == num_clip * num_body:
+        return values.view(num_clip, num_body, *values.shape[1:])
+    placed = values.new_zeros(num_clip * num_body, *values.shape[1:])
+    placed.index_copy_(0, send(tracks.clip * num_body + tracks.body, values.device), values)
+    return placed.view(num_clip, num_body, *values.shape[1:])

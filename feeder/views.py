@@ -32,6 +32,24 @@ class ViewError(ValueError):
         self.problems = tuple(problems)
 
 
+class Shown(NamedTuple):
+    """What a view shows of N clips, and who is there in it.
+
+    x: (N, C, T, V, M).
+    present: (N, M, T) bool, which body is there in which frame.
+    """
+
+    x: Tensor
+    present: Tensor
+
+
+class SharedPart(NamedTuple):
+    """What a base makes of a batch: poses (B, T, V, C) of all tracks, and where these are there, (B, T) bool."""
+
+    poses: Tensor
+    present: Tensor
+
+
 class Base(NamedTuple):
     """What a view does to clips before it draws anything. Views of equal bases can share what it makes.
 
@@ -55,11 +73,12 @@ class Base(NamedTuple):
             )
         return self.normalise.apply(batch, batch.tracks(self.num_body), positions, self.skeleton)
 
-    def make(self, batch: RaggedBatch) -> Tensor:
-        """Poses (B, T, V, C) of all tracks, in the frames of `sampling`."""
+    def make(self, batch: RaggedBatch) -> SharedPart:
+        """All tracks, in the frames of `sampling`."""
         positions = sample(self.sampling, batch.num_frame, torch.Generator())
         poses, matrix = self.normalised(batch, positions)
-        return poses if matrix is None else transform(poses, matrix)
+        poses = poses if matrix is None else transform(poses, matrix)
+        return SharedPart(poses, batch.present(batch.tracks(self.num_body), positions))
 
 
 class View:
@@ -150,16 +169,20 @@ class View:
                 problems.append(Problem(f"augment.{number}.{type(step).__name__}", text))
         return problems
 
-    def __call__(
+    def __call__(self, batch: RaggedBatch, generator: torch.Generator) -> Tensor:
+        """The input (N, C, T, V, M) alone; see `show`."""
+        return self.show(batch, generator).x
+
+    def show(
         self,
         batch: RaggedBatch,
         generator: torch.Generator,
-        shared: Tensor | None = None,
+        shared: SharedPart | None = None,
         frames: torch.Generator | None = None,
-    ) -> Tensor:
-        """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent.
+    ) -> Shown:
+        """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent, and who is there.
 
-        A view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
+        The input is a view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
 
         Args:
             batch: N clips.
@@ -176,11 +199,13 @@ class View:
         if shared is None:
             positions = sample(self.sampling, batch.num_frame, frames)
             poses, matrix = self.base.normalised(batch, positions)
+            present = batch.present(tracks, positions)
         elif chosen := self.sampling[len(self.base.sampling) :]:
             length = torch.full_like(batch.num_frame, self.num_frame)
-            poses = take(shared, sample(chosen, length, frames).long()[tracks.clip])
+            frame = sample(chosen, length, frames).long()[tracks.clip]
+            poses, present = (take(each, frame) for each in shared)
         else:
-            poses = shared.clone()
+            poses, present = shared.poses.clone(), shared.present
         poses = augment(
             poses,
             self.augment,
@@ -197,13 +222,16 @@ class View:
             poses = torch.cat([self.stream(part, parents) for part in parts], 1)
         else:
             poses = self.stream(poses, parents)
-        return place(poses, tracks, num_clip=len(batch), num_body=self.num_body).permute(0, 4, 2, 3, 1)
+        bodies, present = (
+            place(each, tracks, num_clip=len(batch), num_body=self.num_body) for each in (poses, present)
+        )
+        return Shown(bodies.permute(0, 4, 2, 3, 1), present)
 
 
-def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Tensor]:
-    """What the views make of a batch one after another, up to rounding; where bases are equal, they are made once.
+def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Shown]:
+    """What the views show of a batch one after another, up to rounding; where bases are equal, they are made once.
 
-    Args and Raises: see `View.__call__`.
+    Args and Raises: see `View.show`.
     """
     count = Counter(view.base for view in views if view.base.sampling)
     shared = {base: base.make(batch) for base, number in count.items() if number > 1}
@@ -212,7 +240,7 @@ def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Gener
     def frames(view: View) -> torch.Generator | None:
         return torch.Generator().set_state(begin) if view.same_frames else None
 
-    return [view(batch, generator, shared.get(view.base), frames(view)) for view in views]
+    return [view.show(batch, generator, shared.get(view.base), frames(view)) for view in views]
 
 
 def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:

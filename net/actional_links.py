@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from net.loss import at_least_float32
 from net.utils.dropout import Dropout
+from net.utils.presence import seen_joints
 
 # Share of pairs that have no link, by which the links are held back (section 3.2); the rest is divided evenly.
 NO_LINK = 0.95
@@ -91,8 +92,10 @@ class ActionalLinks(nn.Module):
         hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
         return Links(logits, hard - soft.detach() + soft)
 
-    def nll(self, poses: Tensor, links: Links, *, variance: float = 5e-4) -> Tensor:
+    def nll(self, poses: Tensor, links: Links, present: Tensor, *, variance: float = 5e-4) -> Tensor:
         """Negative log-likelihood of each next frame of bodies (B, T, V, C), (), by which the links are learnt.
+
+        present: (B, T) bool, in which frames the bodies are there.
 
         Section 3.2, eq. 7: a Gaussian of `variance` (the view's unit, squared) around each predicted coordinate,
         without its constant, summed over time and coordinates; means over bodies and joints that are there. A joint
@@ -100,19 +103,19 @@ class ActionalLinks(nn.Module):
         """
         predicted = at_least_float32(self.decoder(poses, links.edges))
         squared = (predicted - at_least_float32(poses[:, 1:])).square()
-        there = (poses != 0).any(3)
+        there = seen_joints(poses, present)
         counts = there[:, 1:] & there[:, :-1]
         of_joint = (squared.sum(3) * counts).sum(1)
         return of_joint.sum() / counts.any(1).sum().clamp(min=1) / (2 * variance)
 
-    def kl(self, poses: Tensor, links: Links) -> Tensor:
-        """Divergence of the links of bodies (B, T, V, C) from the prior that links are few, (); see eq. 7."""
+    def kl(self, poses: Tensor, links: Links, present: Tensor) -> Tensor:
+        """Divergence of the links of bodies (B, T, V, C) from the prior that links are few, (); see eq. 7 and `nll`."""
         share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
         share[0] = NO_LINK
         log_p = links.logits.log_softmax(-1)
         of_body = (log_p.exp() * (log_p - share.log())).sum((1, 2)) / poses.shape[2]
-        present = (poses != 0).flatten(1).any(1)
-        return (of_body * present).sum() / present.sum().clamp(min=1)
+        counts = present.any(1)
+        return (of_body * counts).sum() / counts.sum().clamp(min=1)
 
 
 class InteractionEncoder(nn.Module):

@@ -3,6 +3,8 @@
 N clips, B bodies, D channels of a feature map, K keys in the queue.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -60,15 +62,15 @@ class AimCLR(MomentumContrast):
         """Mine neighbours from `mining_epoch` on."""
         self.mines = epoch >= self.mining_epoch
 
-    def forward(self, views: list[Tensor]) -> Learnt:
-        """Losses of (query, key, extreme) views, each (N, C, T, V, M)."""
-        view, key_view, extreme_view = views
-        query = self.encoder_q(view)
-        extreme_maps = self.encoder_q.encode(extreme_view)
+    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
+        """Losses of (query, key, extreme) views, each (N, C, T, V, M); see `SelfSupervised`."""
+        (view, of_view), (key_view, of_key), (extreme_view, of_extreme) = zip(views, present, strict=True)
+        query = self.encoder_q(view, of_view)
+        extreme_maps = self.encoder_q.encode(extreme_view, of_extreme)
         extreme = self.encoder_q.apply_head(extreme_maps.pool())
         dropped_maps = extreme_maps.with_maps(attention_drop(extreme_maps.maps, self.drop_threshold))
         dropped = self.encoder_q.apply_head(dropped_maps.pool())
-        key = self.key(key_view)
+        key = self.key(key_view, of_key)
 
         logits = self.logits(key, query, extreme, dropped)
         losses = {

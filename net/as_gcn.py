@@ -19,6 +19,7 @@ from net.st_gcn import PointwiseHead
 from net.utils.backbone import (
     Backbone,
     BodyMaps,
+    at_bodies,
     check_graph,
     place_bodies,
     rows_of,
@@ -39,6 +40,7 @@ from net.utils.gcn import (
     normalise_rows,
 )
 from net.utils.graph import Graph
+from net.utils.presence import presence
 from net.utils.tracing import is_empty
 
 # Width in units of hidden_channels, and stride, of the nine blocks of the encoder.
@@ -173,60 +175,70 @@ class Model(Backbone, MultiTask):
         """See `MultiTask`."""
         return self
 
-    def encode(self, x: Tensor) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
-        bodies, present = self._split(x)
-        return BodyMaps(self.maps(bodies, self.infer(bodies)), x.shape[0], present)
+    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M); see `Backbone`."""
+        bodies, there = self._split(x, present)
+        return BodyMaps(self.maps(bodies, self.infer(bodies)), x.shape[0], there)
 
-    def own_losses(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+    def own_losses(
+        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """See `Backbone`."""
-        return self._learn_links(self._split(x)[0], wanted)[1]
+        present = presence(x, present)
+        bodies, there = self._split(x, present)
+        return self._learn_links(bodies, at_bodies(present, there), wanted)[1]
 
-    def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
+    def encode_and_learn(
+        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
+    ) -> tuple[BodyMaps, dict[str, Tensor]]:
         """See `Backbone`."""
-        bodies, present = self._split(x)
-        links, losses = self._learn_links(bodies, wanted)
-        return BodyMaps(self.maps(bodies, links), x.shape[0], present), losses
+        present = presence(x, present)
+        bodies, there = self._split(x, present)
+        links, losses = self._learn_links(bodies, at_bodies(present, there), wanted)
+        return BodyMaps(self.maps(bodies, links), x.shape[0], there), losses
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """See `MultiTask`."""
-        x = lesson.views[0]
-        bodies, present = self._split(x)
-        links, losses = self._learn_links(bodies, wanted)
+        x, present = lesson.views[0], lesson.present_in(0)
+        bodies, there = self._split(x, present)
+        body_present = at_bodies(present, there)
+        links, losses = self._learn_links(bodies, body_present, wanted)
         if not {CROSS_ENTROPY, "future"} & set(wanted):
             return Taught(losses)
         maps = self.maps(bodies, links)
         if "future" in wanted:
             assert lesson.future is not None
-            rows = None if present is None else rows_of(present)
+            rows = None if there is None else rows_of(there)
             target, last = body_poses(lesson.future, rows), bodies[:, -1]
-            predicted = self.predict(maps, links, last)
-            losses["future"] = (
-                mean_squared_error(predicted, target, scored_joints(target, last))
-                if len(bodies)
-                else nothing(self)
-            )
-        pooled = BodyMaps(maps, x.shape[0], present).pool()
+            last_present = body_present[:, -1]
+            predicted = self.predict(maps, links, last, last_present)
+            target_present = at_bodies(presence(lesson.future, lesson.future_present), there)
+            scored = scored_joints(target, last, target_present, last_present)
+            losses["future"] = mean_squared_error(predicted, target, scored) if len(bodies) else nothing(self)
+        pooled = BodyMaps(maps, x.shape[0], there).pool()
         return Taught(losses, self.apply_head(pooled) if CROSS_ENTROPY in wanted else None)
 
-    def forecast(self, x: Tensor) -> Tensor:
+    def forecast(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """See `MultiTask`."""
-        bodies, present = self._split(x)
-        links = self.infer(bodies)
-        predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1])
-        return place_bodies(predicted, x.shape[0], present).permute(0, 4, 2, 3, 1)
+        present = presence(x, present)
+        bodies, there = self._split(x, present)
+        links, last_present = self.infer(bodies), at_bodies(present, there)[:, -1]
+        predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1], last_present)
+        return place_bodies(predicted, x.shape[0], there).permute(0, 4, 2, 3, 1)
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
+    def _split(self, x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies, present)
 
-    def _learn_links(self, bodies: Tensor, wanted: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actional links (B, L, V, V) of bodies (B, T, V, C), and those of their losses that are wanted."""
+    def _learn_links(
+        self, bodies: Tensor, present: Tensor, wanted: Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actional links (B, L, V, V) of bodies (B, T, V, C), `present` (B, T), and their losses that are wanted."""
         names = [name for name in self.OWN_LOSSES if name in wanted]
         if is_empty(bodies):
             return self.infer(bodies), dict.fromkeys(names, nothing(self.links))
-        seen = self.link_frames(bodies)
+        seen, present = self.link_frames(bodies), self.link_frames(present)
         links = self.links(seen)
-        return self._usable(links), {name: getattr(self.links, name)(seen, links) for name in names}
+        return self._usable(links), {name: getattr(self.links, name)(seen, links, present) for name in names}
 
     def _usable(self, links: Links) -> Tensor:
         """The adjacency (B, L, V, V) that blocks are given of links."""
@@ -234,7 +246,7 @@ class Model(Backbone, MultiTask):
         return adjacency if self.link_gradient else adjacency.detach()
 
     def link_frames(self, bodies: Tensor) -> Tensor:
-        """The frames that links are inferred from, evenly over the clip: bodies (B, T, V, C) -> (B, T', V, C).
+        """The frames that links are inferred from, evenly over the clip: bodies (B, T, ...) -> (B, T', ...).
 
         Those in the middle of equal parts. The published feeder begins at random; here crops are drawn by the views.
         """
@@ -260,8 +272,10 @@ class Model(Backbone, MultiTask):
             y = block(y, self.A * self.edge_importance[index], self.link_weight * links)
         return y
 
-    def predict(self, maps: Tensor, links: Tensor, last: Tensor) -> Tensor:
+    def predict(self, maps: Tensor, links: Tensor, last: Tensor, last_present: Tensor) -> Tensor:
         """The next P poses, from maps (B, D, T', V), links, and the last pose (B, V, C): (B, P, V, C).
+
+        last_present: (B,) bool, whether the bodies are there in that.
 
         290 frames shrink to one on the way. Shorter clips are filled up with zeros; of longer ones the mean is taken.
         """
@@ -278,7 +292,7 @@ class Model(Backbone, MultiTask):
         moved = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
         # Channels are all frames of x, then of y, then of z.
         moved = moved.unflatten(1, (self.in_channels, -1)).permute(0, 2, 3, 1)
-        return go_on(last, moved)
+        return go_on(last, moved, last_present)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         check_graph(state_dict.get(f"{prefix}A"), self.A)

@@ -4,6 +4,7 @@ N clips, D channels of a projection, K keys in a queue, W ranks.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from net.loss import at_least_float32, similarity
 from net.utils.backbone import Backbone
+from net.utils.presence import Informed
 from torchlight import distributed
 
 
@@ -27,7 +29,7 @@ class Learnt(NamedTuple):
     embedding: Tensor
 
 
-class SelfSupervised(nn.Module):
+class SelfSupervised(Informed):
     """A method that learns an encoder from views of unlabelled clips.
 
     A subclass gives `forward`, `num_view`, and the encoder that evaluations take over, whose head is the projector.
@@ -36,8 +38,11 @@ class SelfSupervised(nn.Module):
     # how many views of a clip `forward` takes
     num_view: ClassVar[int]
 
-    def forward(self, views: list[Tensor]) -> Learnt:
-        """Losses of views, each (N, C, T, V, M), of the same clips in the same order."""
+    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
+        """Losses of views, each (N, C, T, V, M), of the same clips in the same order.
+
+        present: (N, M, T) bool of each view, which body is there in which frame; None to read that off the zeros.
+        """
         raise NotImplementedError
 
     def get_encoder(self) -> Backbone:
@@ -140,10 +145,10 @@ class MomentumContrast(SelfSupervised):
         return self.encoder_q
 
     @torch.no_grad()
-    def key(self, view: Tensor) -> Tensor:
+    def key(self, view: Tensor, present: Tensor | None) -> Tensor:
         """Projections (N, D) of a view by the slow copy, which first moves a step towards the encoder."""
         follow(self.encoder_k, self.encoder_q, self.momentum)
-        return F.normalize(at_least_float32(self.encoder_k(view)), dim=1)
+        return F.normalize(at_least_float32(self.encoder_k(view, present)), dim=1)
 
     def logits(self, key: Tensor, *queries: Tensor) -> list[Tensor]:
         """Similarities over temperature of projections (N, D) to their keys (N, D) and the queue: (N, 1 + K) each."""

@@ -80,8 +80,8 @@ class Model(Backbone):
         """See `Backbone`; dropout."""
         return super().apply_head(self.drop_out(features))
 
-    def encode(self, x: Tensor) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
+    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of all bodies of clips x (N, C, T, V, M), absent ones too."""
         expected = (self.in_channels, self.num_joint, self.num_body)
         if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != expected:
             raise ValueError(

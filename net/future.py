@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from net.loss import at_least_float32
 from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
+from net.utils.presence import seen_joints
 from net.utils.tracing import is_empty
 
 
@@ -21,40 +22,46 @@ def body_poses(clips: Tensor, rows: Tensor | None) -> Tensor:
     return bodies if rows is None else bodies.index_select(0, rows)
 
 
-def scored_joints(target: Tensor, last: Tensor) -> Tensor:
+def scored_joints(target: Tensor, last: Tensor, present: Tensor, last_present: Tensor) -> Tensor:
     """Where a prediction can be judged: joints that are there, then and in the last frame seen, (..., P, V) bool.
 
-    A joint that is not there has only zeros; so a body that is absent, has left, or is about to come is not judged.
-    Nor is the joint that poses are centred on, for which there is nothing to predict.
+    A body that is absent, has left, or is about to come is not judged. Nor is a joint at 0: it was not seen, or poses
+    are centred on it, so that there is nothing to predict.
 
     Args:
         target: (..., P, V, C).
         last: (..., V, C).
+        present: (..., P) bool, whether the body is there in the target.
+        last_present: (...) bool, whether it is there in `last`.
     """
-    return (target != 0).any(-1) & (last != 0).any(-1)[..., None, :]
+    return seen_joints(target, present) & seen_joints(last, last_present)[..., None, :]
 
 
-def beside_first(clips: Tensor, frame: int) -> Tensor:
-    """Clips (N, C, T, V, M) without the bodies that lie elsewhere than in `frame`.
+def beside_first(clips: Tensor, present: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips without the bodies that lie elsewhere than in the last frame seen, and who is then there, (N, M, T) bool.
 
     Where poses are relative to the first body of each frame, the others' are that only while it is there. The others
-    are left out, that is 0, in frames without it, and throughout where it is not there in `frame`.
+    are left out, that is 0, in frames without it, and throughout where it is not there in the last frame seen.
+
+    Args:
+        clips: (N, C, T, V, M).
+        present: (N, M, T) bool, who is there.
+        last: (N,) bool, whether the first body is there in the last frame seen.
     """
     if clips.shape[-1] == 1:
-        return clips
-    there = (clips[..., 0] != 0).any(3).any(1)  # (N, T)
-    kept = there & there[:, frame, None]
+        return clips, present
     first = torch.arange(clips.shape[-1], device=clips.device) == 0
-    return clips * (kept[..., None] | first)[:, None, :, None]
+    kept = (present[:, 0] & last[:, None])[:, None] | first[:, None]  # (N, M, T)
+    return clips * kept.transpose(1, 2)[:, None, :, None], present & kept
 
 
-def go_on(last: Tensor, moved: Tensor) -> Tensor:
-    """Poses (B, P, V, C) that have `moved` (B, P, V, C) from the last one seen, (B, V, C).
+def go_on(last: Tensor, moved: Tensor, last_present: Tensor) -> Tensor:
+    """Poses (B, P, V, C) that have `moved` (B, P, V, C) from the last one seen, (B, V, C), of bodies there in it, (B,).
 
     A joint that is not there in it, or that poses are centred on, stays where it is, at 0: it is never judged, so
     whatever was predicted for it would be free to serve other losses, and would be seen when the network goes on.
     """
-    return (last[:, None] + moved) * (last != 0).any(-1)[:, None, :, None]
+    return (last[:, None] + moved) * seen_joints(last, last_present)[:, None, :, None]
 
 
 def unit_poses(poses: Tensor) -> Tensor:
@@ -139,8 +146,11 @@ class FutureDecoder(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, maps: Tensor, bodies: Tensor) -> Tensor:
-        """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C)."""
+    def forward(self, maps: Tensor, bodies: Tensor, present: Tensor) -> Tensor:
+        """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C).
+
+        present: (B, T) bool, in which frames seen the bodies are there.
+        """
         last = bodies[:, -1]
         if is_empty(bodies):
             return bodies.new_zeros(0, self.num_predict, *bodies.shape[2:])
@@ -148,8 +158,9 @@ class FutureDecoder(nn.Module):
         frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)
         recent = bodies.index_select(1, frame)
         # What was not there in both did not move; the whole pose for a movement would outweigh all others' in the norm.
-        known = (recent != 0).any(-1, keepdim=True) & (last != 0).any(-1, keepdim=True)[:, None]
-        recent = (recent - last[:, None]) * known
+        known = seen_joints(recent, present.index_select(1, frame))
+        known = known & seen_joints(last, present[:, -1])[:, None]
+        recent = (recent - last[:, None]) * known[..., None]
         recent = recent.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, R * C, 1, V)
         # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
         of_frames = maps.permute(0, 2, 3, 1)
@@ -159,4 +170,4 @@ class FutureDecoder(nn.Module):
         for block in self.blocks:
             y = block(y, self.A)
         moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.in_channels))
-        return go_on(last, moved.transpose(2, 3))
+        return go_on(last, moved.transpose(2, 3), present[:, -1])

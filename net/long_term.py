@@ -21,7 +21,8 @@ from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, 
 from net.loss import at_least_float32, similarity, supervised_contrast
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
 from net.temporal_signals import MemoryQueue, TemporalSignals, embed
-from net.utils.backbone import Backbone, BodyMaps, place_bodies, present_bodies, rows_of
+from net.utils.backbone import Backbone, BodyMaps, place_bodies, rows_of
+from net.utils.presence import presence
 from net.utils.tracing import is_traced
 
 
@@ -116,33 +117,33 @@ class LongTerm(MultiTask):
         """See `MultiTask`."""
         return self.encoder
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores (N, num_class) of clips x (N, C, T, V, M)."""
-        return self.encoder(x)
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Class scores (N, num_class) of clips x (N, C, T, V, M), in which bodies are `present` (N, M, T) bool."""
+        return self.encoder(x, present)
 
-    def forecast(self, x: Tensor) -> Tensor:
-        """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
-        present = present_bodies(x)
-        maps = self.encoder.encode(x)
+    def forecast(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """See `MultiTask`."""
+        present = presence(x, present)
+        maps, there = self.encoder.encode(x, present), present.any(2)
         if is_traced():  # all bodies; those that are absent stay where they are, at 0
-            predicted = self.decoder(maps.maps, body_poses(x, None))
+            predicted = self.decoder(maps.maps, body_poses(x, None), present.flatten(0, 1))
         else:
-            rows = rows_of(present)
-            predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows))
-        return place_bodies(predicted, x.shape[0], present).permute(0, 4, 2, 3, 1)
+            rows = rows_of(there)
+            predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows), _at_rows(present, rows))
+        return place_bodies(predicted, x.shape[0], there).permute(0, 4, 2, 3, 1)
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
         """See `MultiTask`; the second view must show the frames of the first."""
         wanted = set(wanted)
         # In every step: a copy that stood still while nobody compares would know nothing once somebody does.
         self._follow()
-        x = lesson.views[0]
+        x, present = lesson.views[0], lesson.present_in(0)
         if wanted <= set(self.encoder.OWN_LOSSES):
-            return Taught(self.encoder.own_losses(x, wanted))
+            return Taught(self.encoder.own_losses(x, wanted, present))
         own = wanted & set(self.LOSSES)
         # Whom there is to learn from is asked before a device has all of the encoder to do, since it is waited for.
-        bodies = bodies_in(x) if own else None
-        maps, losses = self.encoder.encode_and_learn(x, wanted)
+        bodies = bodies_in(x, present) if own else None
+        maps, losses = self.encoder.encode_and_learn(x, wanted, present)
         scores = self.encoder.apply_head(maps.pool()) if CROSS_ENTROPY in wanted else None
         if bodies is None:
             return Taught(losses, scores)
@@ -152,7 +153,8 @@ class LongTerm(MultiTask):
         of_body, slow_maps, embedding = _maps_at(maps, bodies.rows), None, None
         if own & set(self.NEED_KEY):
             with torch.no_grad():
-                slow_maps = self.slow_encoder().encode(lesson.views[1]).of(bodies.rows)
+                other = self.slow_encoder().encode(lesson.views[1], lesson.present_in(1))
+                slow_maps = other.of(bodies.rows)
         if own & set(TemporalSignals.LOSSES):
             of_signals, embedding = self._signals(of_body, slow_maps, bodies.throughout, own)
             losses |= of_signals
@@ -199,15 +201,18 @@ class LongTerm(MultiTask):
     ) -> dict[str, Tensor]:
         """The losses of poses predicted from maps (B, D, T', V), and the slow copy's, of bodies."""
         losses, rows, last = {}, bodies.rows, bodies.poses[:, -1]
-        predicted = self.decoder(maps, bodies.poses)
+        predicted = self.decoder(maps, bodies.poses, bodies.present)
         if "future" in wanted:
             assert lesson.future is not None
             target = body_poses(lesson.future, rows)
-            losses["future"] = mean_distance(predicted, target, scored_joints(target, last))
+            present = _at_rows(presence(lesson.future, lesson.future_present), rows)
+            scored = scored_joints(target, last, present, bodies.present[:, -1])
+            losses["future"] = mean_distance(predicted, target, scored)
         if "pose_contrast" in wanted:
             assert slow_maps is not None
             with torch.no_grad():
-                other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows))
+                present = _at_rows(lesson.present_in(1), rows)
+                other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows), present)
             # Bodies that are not there in the last frame seen have no pose to go on from: they are drawn nowhere.
             predicted, other, rows = (each.index_select(0, bodies.stay) for each in (predicted, other, rows))
             label = None if lesson.label is None else lesson.label[rows // lesson.views[0].shape[4]]
@@ -234,28 +239,34 @@ class LongTerm(MultiTask):
 
 
 class Bodies(NamedTuple):
-    """The bodies that are there in a batch.
+    """The bodies that are there in some frame of a batch.
 
     rows: where they are among all N * M, (B,) int64.
     poses: (B, T, V, C).
-    throughout: which of the B are there in all frames, (b,) int64. In streams of movements the last frame, from which
-        nothing moves on, is 0 for all; it is not asked of any.
+    present: in which frames they are there, (B, T) bool.
+    throughout: which of the B are there in all frames but the last, (b,) int64. In streams of movements nothing
+        moves on from that one, so that it is not asked of any.
     stay: which of the B are there in the last frame, (b',) int64.
     """
 
     rows: Tensor
     poses: Tensor
+    present: Tensor
     throughout: Tensor
     stay: Tensor
 
 
-def bodies_in(x: Tensor) -> Bodies:
-    """The bodies that are there in clips x (N, C, T, V, M). A device is waited for."""
-    rows = rows_of(present_bodies(x))
-    poses = body_poses(x, rows)
-    there = (poses != 0).any(3).any(2)  # (B, T)
+def bodies_in(x: Tensor, present: Tensor) -> Bodies:
+    """The bodies of clips x (N, C, T, V, M) that are `present` (N, M, T) bool. A device is waited for."""
+    rows = rows_of(present.any(2))
+    there = _at_rows(present, rows)
     throughout, stay = (each.nonzero()[:, 0] for each in (there[:, :-1].all(1), there[:, -1]))
-    return Bodies(rows, poses, throughout, stay)
+    return Bodies(rows, body_poses(x, rows), there, throughout, stay)
+
+
+def _at_rows(present: Tensor, rows: Tensor) -> Tensor:
+    """Presence (B, T) of the bodies at `rows` (B,) among all N * M, from that of all, (N, M, T)."""
+    return present.flatten(0, 1).index_select(0, rows)
 
 
 def _embed_poses(projector: nn.Module, poses: Tensor) -> Tensor:

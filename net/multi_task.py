@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from net.utils.backbone import Backbone
+from net.utils.presence import Informed, presence
 
 # The loss that is made of class scores; every other one has a name that the network gives it.
 CROSS_ENTROPY = "cross_entropy"
@@ -21,11 +22,19 @@ class Lesson(NamedTuple):
     views: each (N, C, T, V, M), of the same clips in the same order.
     future: (N, C, P, V, M), the frames that follow those of the first view; None where nobody asked for them.
     label: (N,) int64 classes; None where they are not to be used.
+    present: (N, M, T) bool of each view, which body is there in which frame; None to read that off the zeros.
+    future_present: (N, M, P) bool, the same of the future.
     """
 
     views: list[Tensor]
     future: Tensor | None = None
     label: Tensor | None = None
+    present: list[Tensor] | None = None
+    future_present: Tensor | None = None
+
+    def present_in(self, view: int) -> Tensor:
+        """Which bodies are there in which frames of a view, (N, M, T) bool."""
+        return presence(self.views[view], None if self.present is None else self.present[view])
 
 
 class Taught(NamedTuple):
@@ -41,7 +50,7 @@ class Taught(NamedTuple):
     embedding: Tensor | None = None
 
 
-class MultiTask(nn.Module):
+class MultiTask(Informed):
     """A network of several losses; `forward` gives class scores, as any network's does.
 
     A subclass gives `learn`, and the names of its losses; and where it predicts poses, `forecast` and `num_predict`.
@@ -61,8 +70,11 @@ class MultiTask(nn.Module):
         """The backbone, which evaluations take over."""
         raise NotImplementedError
 
-    def forecast(self, x: Tensor) -> Tensor:
-        """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M); absent bodies stay zero."""
+    def forecast(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """The next P frames (N, C, P, V, M) of clips x (N, C, T, V, M), in which bodies are `present` (N, M, T) bool.
+
+        Bodies that are not there in the last frame stay zero. None to read who is there off the zeros.
+        """
         raise NotImplementedError
 
     def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:

@@ -42,7 +42,7 @@ class Model(Backbone):
     padding_mode: what a block sees before the first frame and after the last: "zeros", as published, or "replicate"
         for these frames themselves, see `net.utils.gcn.SpatialTemporalBlock`.
     dropout: probability in all blocks but the first; ST-GCN trained with 0.5.
-    skip_empty_bodies: run the network on the bodies that are there (any value other than 0) and average over
+    skip_empty_bodies: run the network on the bodies that are there in some frame and average over
         those; a clip without a body has the feature 0. If False, absent bodies are convolved as zeros and
         averaged in, as weights from elsewhere expect.
 
@@ -103,10 +103,10 @@ class Model(Backbone):
         """Whether the convolutions see another batch size at every call."""
         return self.skip_empty_bodies
 
-    def encode(self, x: Tensor) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M)."""
-        bodies, present = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies)
-        return BodyMaps(self._encode(bodies), x.shape[0], present)
+    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
+        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M); see `Backbone`."""
+        bodies, there = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies, present)
+        return BodyMaps(self._encode(bodies), x.shape[0], there)
 
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""

@@ -1,5 +1,7 @@
 """VICReg: two views alike, without negatives (Bardes, Ponce and LeCun, ICLR 2022)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,9 +48,9 @@ class VICReg(SelfSupervised):
         """See `SelfSupervised`."""
         return self.encoder
 
-    def forward(self, views: list[Tensor]) -> Learnt:
-        """Losses of two views, each (N, C, T, V, M), N of 2 or more over all ranks."""
-        first, second = (self.encoder(view) for view in views)
+    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
+        """Losses of two views, each (N, C, T, V, M), N of 2 or more over all ranks; see `SelfSupervised`."""
+        first, second = (self.encoder(*each) for each in zip(views, present, strict=True))
         with torch.autocast(first.device.type, enabled=False):
             first, second = at_least_float32(first), at_least_float32(second)
             alike = F.mse_loss(first, second)

@@ -52,7 +52,7 @@ class Classification(Processor):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
-        return {CROSS_ENTROPY: self.cross_entropy(self._scores(batch.data), batch)}
+        return {CROSS_ENTROPY: self.cross_entropy(self._scores(batch.data, batch.present[0]), batch)}
 
     def cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
@@ -64,9 +64,9 @@ class Classification(Processor):
         self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
         return F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)
 
-    def scores_of(self, data: Tensor) -> Tensor:
-        """What the network says of data (N, C, T, V, M): (N, num_class)."""
-        return self.network(data)
+    def scores_of(self, data: Tensor, present: Tensor) -> Tensor:
+        """What the network says of data (N, C, T, V, M), in which bodies are `present` (N, M, T): (N, num_class)."""
+        return self.network(data, present)
 
     def target(self, batch: Batch) -> Tensor:
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
@@ -126,15 +126,15 @@ class Classification(Processor):
         for batch in self.watch(loader):
             index.append(batch.index)
             with self.autocast():
-                views = [self._scores(view) for view in batch.views]
+                views = [self._scores(*each) for each in zip(batch.views, batch.present, strict=True)]
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
         return order, distributed.all_gather_ragged(torch.cat(scores)).cpu()
 
-    def _scores(self, data: Tensor) -> Tensor:
+    def _scores(self, data: Tensor, present: Tensor) -> Tensor:
         """`scores_of`; raises ValueError where the network gives another shape."""
-        scores = self.scores_of(data)
+        scores = self.scores_of(data, present)
         if scores.shape != (len(data), self.config.data.num_class):
             raise ValueError(
                 f"{self.config.model} gives {tuple(scores.shape)} for {len(data)} clips of "

@@ -1,8 +1,9 @@
 """What a config makes: clips, views, batches and a network; and what is wrong with it, before any of these is."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from feeder.views import View, ViewError
 from net.multi_task import MultiTask
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
+from net.utils.presence import Informed, informed
 from net.utils.skeleton import Skeleton
 from processor.config import (
     RANGES,
@@ -37,6 +39,8 @@ from torchlight.log import progress
 from torchlight.seed import seed_everything
 
 DEBUG_BATCHES = 2
+# Methods of networks that are told who is there by an argument `present`.
+TOLD = ("forward", "encode", "embed", "forecast")
 
 
 class Experiment:
@@ -69,6 +73,7 @@ class Experiment:
         problems += out_of_range(config, cls.ranges) + contradictions(config)
         problems += optim_problems("optim", config.optim)
         problems += layout_problems("model", config.model, config.model_args, config, packages)
+        problems += presence_problems("model", config.model, packages)
         if cls.needs_weights and config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         try:
@@ -127,8 +132,12 @@ class Experiment:
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     def trained_network(self) -> nn.Module:
-        """What a step calls and training changes."""
-        return self.model
+        """What a step calls and training changes; it is told who is there in a clip."""
+        return informed(self.model)
+
+    def num_future(self, part: Part) -> int | None:
+        """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
+        return None
 
     def phases(self) -> list[Phase]:
         """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
@@ -205,6 +214,7 @@ class Experiment:
             and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
             min_clip=config.min_epoch_clip,
             balanced=train and config.data.balanced,
+            num_future=self.num_future(feeder.part),
         )
 
     def loader(
@@ -217,6 +227,7 @@ class Experiment:
         drop_last: bool = False,
         min_clip: int = 0,
         balanced: bool = False,
+        num_future: int | None = None,
     ) -> Loader:
         """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
         data = self.config.data
@@ -230,6 +241,7 @@ class Experiment:
             drop_last=drop_last,
             min_clip=min_clip,
             balanced=balanced,
+            num_future=num_future,
             seed=self.config.seed,
             num_worker=data.num_worker,
             rank=distributed.rank(),
@@ -279,6 +291,25 @@ def layout_problems(
         return []
     text = f"is {layout!r} ({joints[0]} joints), but data.layout is {wanted!r} ({joints[1]}); write ${{data.layout}}"
     return [Problem(f"{key}_args.layout", text)]
+
+
+def presence_problems(key: str, path: str, packages: Sequence[str]) -> list[Problem]:
+    """What is wrong with a network, if it is one that is told who is there and cannot be; nothing for any other."""
+    try:
+        network = build.import_class(path, packages)
+    except build.ClassPathError:  # said elsewhere
+        return []
+    found = [getattr(network, name, None) for name in TOLD if issubclass(network, Informed)]
+    return [
+        Problem(key, f"{path}.{method.__name__} takes no argument present; add it (docs/extending.md)")
+        for method in found
+        if method is not None and not _takes_presence(method)
+    ]
+
+
+def _takes_presence(method: Callable[..., Any]) -> bool:
+    parameters = signature(method).parameters.values()
+    return any(each.name == "present" or each.kind is each.VAR_POSITIONAL for each in parameters)
 
 
 def _wrong_ahead(ahead: int, predicted: int) -> str:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from feeder.dense import DenseView
 from feeder.views import View
-from net.future import beside_first
 from net.multi_task import MultiTask
+from net.utils.presence import informed, presence
 from processor.experiment import view_of
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
-from processor.teaching import MOVING_ORIGIN
+from processor.teaching import judgeable
 from processor.trained import Trained
 
 # Those of the extra `export` in setup.py.
@@ -40,11 +40,23 @@ class ClassProbability(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network = informed(network)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From the network's input (N, C, T, V, M) to (N, num_class)."""
-        return self.network(x).softmax(1)
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """From the network's input (N, C, T, V, M), and who is there (N, M, T), to (N, num_class)."""
+        return self.network(x, present).softmax(1)
+
+
+class PoseProbability(nn.Module):
+    """Probabilities of classes, from poses as they were recorded."""
+
+    def __init__(self, view: DenseView, probability: ClassProbability) -> None:
+        super().__init__()
+        self.view, self.probability = view, probability
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """From poses (N, T, V, C, M), as recorded, to (N, num_class)."""
+        return self.probability(self.view(poses), recorded_presence(poses))
 
 
 class NetworkForecast(nn.Module):
@@ -57,9 +69,9 @@ class NetworkForecast(nn.Module):
         super().__init__()
         self.network, self.predict = network, predict
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From the network's input (N, C, T, V, M) to (N, C, P, V, M)."""
-        return roll_out(self.network.forecast, x, self.predict)
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """From the network's input (N, C, T, V, M), and who is there (N, M, T), to (N, C, P, V, M)."""
+        return roll_out(self.network.forecast, x, presence(x, present), self.predict)
 
 
 class PoseForecast(nn.Module):
@@ -67,22 +79,21 @@ class PoseForecast(nn.Module):
 
     forecast: of the network.
     view: what normalises; it has no step in space, and the stream of joints.
-    moving_origin: whether every frame is relative to the first body, without which the others are left out.
+    normalise: the name of how.
     """
 
-    def __init__(self, forecast: NetworkForecast, view: DenseView, *, moving_origin: bool) -> None:
+    def __init__(self, forecast: NetworkForecast, view: DenseView, *, normalise: str) -> None:
         super().__init__()
-        self.forecast, self.view, self.moving_origin = forecast, view, moving_origin
+        self.forecast, self.view, self.normalise = forecast, view, normalise
 
     def forward(self, poses: Tensor) -> Tensor:
         """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); 0 for what is not in the last frame."""
         bodies = poses.permute(0, 4, 1, 2, 3)
         normalised, matrix = self.view.normalise(bodies)
-        x = normalised.permute(0, 4, 2, 3, 1)
-        if self.moving_origin:
-            x = beside_first(x, x.shape[2] - 1)
-        goes_on = (x[:, :, -1] != 0).any(1).any(1)  # (N, M)
-        moved = self.forecast(x).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
+        x, present = normalised.permute(0, 4, 2, 3, 1), recorded_presence(poses)
+        x, present = judgeable(self.normalise, x, present, present[:, 0, -1])
+        goes_on = present[:, :, -1]  # (N, M)
+        moved = self.forecast(x, present).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
         future = as_recorded(
             moved.flatten(0, 1),
             normalised[:, :, -1].flatten(0, 1),
@@ -90,6 +101,11 @@ class PoseForecast(nn.Module):
             (bodies[:, :, -1] * goes_on[..., None, None]).flatten(0, 1),
         )
         return future.unflatten(0, bodies.shape[:2]).permute(0, 2, 3, 4, 1)
+
+
+def recorded_presence(poses: Tensor) -> Tensor:
+    """Which bodies are there in poses (N, T, V, C, M), as recorded, that is not 0: (N, M, T) bool."""
+    return presence(poses.permute(0, 3, 1, 2, 4))
 
 
 class Exported(NamedTuple):
@@ -116,7 +132,7 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
         scorer = ClassProbability(model)
         if network_only:
             return Exported(scorer.eval(), "x", "probability")
-        return Exported(nn.Sequential(dense_view(trained), scorer).eval(), "poses", "probability")
+        return Exported(PoseProbability(dense_view(trained), scorer).eval(), "poses", "probability")
     assert isinstance(model, MultiTask)
     forecast = NetworkForecast(model, config.predict)
     if network_only:
@@ -126,7 +142,7 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
         raise ValueError(
             f"test_view.normalise is {normalise!r}, in which frames depend on later ones: poses cannot be predicted"
         )
-    whole = PoseForecast(forecast, view, moving_origin=normalise in MOVING_ORIGIN)
+    whole = PoseForecast(forecast, view, normalise=normalise)
     return Exported(whole.eval(), "poses", "future")
 
 

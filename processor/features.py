@@ -34,7 +34,7 @@ def extract_features(
     features = [torch.empty(0, len(loader.views), encoder.feature_dim, device=loader.device)]
     for batch in batches:
         with autocast:
-            of_views = [encoder.embed(view) for view in batch.views]
+            of_views = [encoder.embed(*each) for each in zip(batch.views, batch.present, strict=True)]
         index.append(batch.index)
         features.append(torch.stack(of_views, 1).float())
     order = distributed.all_gather_ragged(torch.cat(index))

@@ -22,6 +22,7 @@ from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
+from feeder.views import Shown
 from processor.classification import Classification
 from processor.experiment import view_of
 from processor.stream import Ranking, Stream, refuse_numbers
@@ -232,19 +233,19 @@ class Recogniser:
             device = member.experiment.device
             sent = [torch.from_numpy(each).to(device) for each in tracks]
             if repeat == 1:
-                data = fixed(RaggedBatch.of_tracks(sent), torch.Generator())
+                shown = fixed.show(RaggedBatch.of_tracks(sent), torch.Generator())
             else:
                 seed = member.config.seed
-                data = torch.cat(
-                    [
-                        view(
-                            RaggedBatch.of_tracks([each] * repeat),
-                            torch.Generator().manual_seed(derive_seed(seed, "window", end)),
-                        )
-                        for each, end in zip(sent, ends, strict=True)
-                    ]
-                )
-            scores = member.model(data).float().cpu()
+                drawn = [
+                    view.show(
+                        RaggedBatch.of_tracks([each] * repeat),
+                        torch.Generator().manual_seed(derive_seed(seed, "window", end)),
+                    )
+                    for each, end in zip(sent, ends, strict=True)
+                ]
+                shown = Shown(*map(torch.cat, zip(*drawn, strict=True)))
+            assert isinstance(member.experiment, Classification)
+            scores = member.experiment.scores_of(*shown).float().cpu()
             total += scores.unflatten(0, (-1, repeat)).mean(1) / len(self.members)
         return total.softmax(1).numpy()
 

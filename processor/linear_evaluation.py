@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from net.utils.backbone import Backbone
+from net.utils.presence import informed
 from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range
 from processor.encoder import Probe, load_encoder
@@ -54,7 +55,7 @@ class LinearEvaluation(Classification):
 
     def trained_network(self) -> nn.Module:
         """See `Experiment.trained_network`."""
-        return self.model if self.phase == "test" else self.model.head
+        return super().trained_network() if self.phase == "test" else informed(self.model.head)
 
     def setup(self, phase: str = "train") -> None:
         """See `Experiment.setup`; features are made here."""

@@ -16,11 +16,10 @@ from feeder.recordings.cuts import find_cuts
 from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
-from net.future import beside_first
 from net.multi_task import MultiTask
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
-from processor.teaching import MOVING_ORIGIN
+from processor.teaching import judgeable
 from processor.trained import Trained, as_array, load_trained
 
 
@@ -101,13 +100,15 @@ class PosePredictor:
         seen, matrix = NORMALISE[self._view.normalise].apply(batch, bodies, positions, self.skeleton)
         if matrix is not None:
             seen = seen @ matrix.mT
-        x = place(seen, bodies, num_clip=1, num_body=len(tracks)).permute(0, 4, 2, 3, 1)
-        if self._view.normalise in MOVING_ORIGIN:
-            x = beside_first(x, self.observe - 1)
+        x, present = (
+            place(each, bodies, num_clip=1, num_body=len(tracks))
+            for each in (seen, batch.present(bodies, positions))
+        )
+        x, present = judgeable(self._view.normalise, x.permute(0, 4, 2, 3, 1), present, present[:, 0, -1])
         model = self.trained.model
         assert isinstance(model, MultiTask)
-        future = roll_out(model.forecast, x, self.predict if count is None else count)
+        future = roll_out(model.forecast, x, present, self.predict if count is None else count)
         moved = future[0].permute(3, 1, 2, 0)  # (M, P, V, C)
         turn = None if matrix is None else matrix[:, -1]
-        goes_on = (x[0, :, -1] != 0).any(0).any(0)[:, None, None]
+        goes_on = present[0, :, -1, None, None]
         return as_recorded(moved, seen[:, -1], turn, last.to(device) * goes_on).cpu().numpy()

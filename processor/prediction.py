@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
-from net.future import beside_first, scored_joints
+from net.future import scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, tasks_of
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
@@ -27,12 +27,11 @@ from processor.forecast import (
 from processor.processor import Evaluation, Processor
 from processor.schedule import counting_losses
 from processor.teaching import (
-    MOVING_ORIGIN,
     PairConfig,
     PairTeaching,
     TeachingConfig,
     hidden_problems,
-    lesson_of,
+    judgeable,
 )
 from torchlight import build, distributed
 from torchlight.build import Problem
@@ -149,25 +148,34 @@ class Prediction(PairTeaching):
 
     def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
         """See `Teaching.lesson`; such bodies alone are seen, too, as in a test."""
-        views = [
-            self._judgeable(data, view) for data, view in zip(batch.views, self.views("train"), strict=True)
+        seen = [
+            judgeable(view.normalise, x, present, present[:, 0, -1])
+            for x, present, view in zip(batch.views, batch.present, self.views("train"), strict=True)
         ]
-        return lesson_of(views, self.num_future(), label)
+        views, present = ([*each] for each in zip(*seen, strict=True))
+        return super().lesson(batch, label)._replace(views=views, present=present)
+
+    def num_future(self, part: Part) -> int | None:
+        """See `Experiment.num_future`."""
+        return super().num_future(part) if part == "train" else self.config.predict
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
         assert isinstance(self.model, MultiTask)
         found: dict[str, list[Tensor]] = {}
-        observe, count = self.config.observe, self.config.predict
+        count, normalise = self.config.predict, self.config.test_view.normalise
         for batch in self.watch(loader):
-            data = self._judgeable(batch.data, self.config.test_view)
+            assert batch.future is not None
+            assert batch.future_present is not None
+            first_last = batch.present[0][:, 0, -1]
+            x, present = judgeable(normalise, batch.data, batch.present[0], first_last)
+            ahead, ahead_present = judgeable(normalise, batch.future, batch.future_present, first_last)
             with self.autocast():
-                predicted = roll_out(self.model.forecast, data[:, :, :observe], count)
+                predicted = roll_out(self.model.forecast, x, present, count)
             # (N, M, T, V, C)
-            predicted, bodies = predicted.permute(0, 4, 2, 3, 1), data.permute(0, 4, 2, 3, 1)
-            seen, future = bodies[:, :, :observe], bodies[:, :, observe:]
+            predicted, seen, future = (each.permute(0, 4, 2, 3, 1) for each in (predicted, x, ahead))
             last = seen[:, :, -1]
-            scored = scored_joints(future, last)
+            scored = scored_joints(future, last, ahead_present, present[:, :, -1])
             of_batch = {"index": batch.index, "count": scored.sum((1, 3))}
             of_batch |= {NETWORK: total_error(predicted, future, scored)}
             for name, baseline in BASELINES.items():
@@ -184,10 +192,6 @@ class Prediction(PairTeaching):
         clips = index[by_clip]
         arrays |= {"name": loader.feeder.name[clips], "label": loader.feeder.label[clips]}
         return Evaluation(self._metrics(arrays), arrays)
-
-    def _judgeable(self, data: Tensor, view: ViewConfig) -> Tensor:
-        """Clips (N, C, T, V, M) of a view, without the bodies that lie elsewhere than those in the last frame seen."""
-        return beside_first(data, self.config.observe - 1) if view.normalise in MOVING_ORIGIN else data
 
     def _metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
         """MPJPE in mm: the mean over all frames predicted, and at each horizon; that of the baselines beside it."""

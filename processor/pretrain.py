@@ -147,7 +147,7 @@ class Pretrain(Teaching):
             taught, losses = self.teach(batch, None)
             embedding = taught.embedding
         else:
-            learnt: Learnt = self.network(batch.views)
+            learnt: Learnt = self.network(batch.views, batch.present)
             embedding, losses = learnt.embedding, learnt.losses
         if embedding is not None:
             self.meter.add("train_spread", spread(embedding), len(batch.label))

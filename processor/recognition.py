@@ -76,7 +76,9 @@ class Recognition(PairTeaching, Classification):
         )
         return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
 
-    def scores_of(self, data: Tensor) -> Tensor:
+    def scores_of(self, data: Tensor, present: Tensor) -> Tensor:
         """See `Classification.scores_of`."""
         # What trains a network of several losses gives no scores.
-        return self.model(data) if isinstance(self.model, MultiTask) else super().scores_of(data)
+        if isinstance(self.model, MultiTask):
+            return self.model(data, present)
+        return super().scores_of(data, present)

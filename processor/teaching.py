@@ -16,7 +16,7 @@ from net.temporal_signals import MemoryQueue
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, TrainViewConfig, ViewConfig
-from processor.experiment import layout_problems, view_of
+from processor.experiment import layout_problems, presence_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
@@ -73,6 +73,7 @@ class Teaching(Processor):
             return list(dict.fromkeys(problems))
         if config.method is not None:
             problems += layout_problems("method", config.method, config.method_args, config, packages)
+            problems += presence_problems("method", config.method, packages)
         network, model = (build.import_class(path, packages) for path in (config.network()[0], config.model))
         losses = losses_of(network, model)
         problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)
@@ -160,7 +161,7 @@ class Teaching(Processor):
 
     def trained_network(self) -> nn.Module:
         """See `Experiment.trained_network`."""
-        return Learner(self.model) if isinstance(self.model, MultiTask) else self.model
+        return Learner(self.model) if isinstance(self.model, MultiTask) else super().trained_network()
 
     def _backbone(self) -> nn.Module:
         """The network inside the method, or the network."""
@@ -202,12 +203,12 @@ class Teaching(Processor):
         """See `Processor.result`."""
         return {} if self.config.method is None else {"method": self.config.method}
 
-    def num_future(self) -> int:
-        """Frames at the end of each training view that are not seen: to be predicted, or left out where nothing is."""
-        if not isinstance(self.model, MultiTask):
-            return 0
+    def num_future(self, part: Part) -> int | None:
+        """See `Experiment.num_future`; of training views as many as the network predicts, where that counts."""
+        if part != "train" or not isinstance(self.model, MultiTask):
+            return None
         needed = counting_losses(self.schedule) & set(self.model.NEED_FUTURE)
-        return self.model.num_predict if needed else self.loaders["train"].views[0].num_ahead
+        return self.model.num_predict if needed else None
 
     def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
@@ -217,12 +218,12 @@ class Teaching(Processor):
 
     def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
         """What a batch teaches; of the future, bodies alone that lie where those in the last frame seen do."""
-        num_future = self.num_future()
-        lesson = lesson_of(batch.views, num_future, label)
-        if num_future and self.views("train")[0].normalise in MOVING_ORIGIN:
-            judgeable = beside_first(batch.data, -num_future - 1)
-            lesson = lesson._replace(future=judgeable[:, :, -num_future:])
-        return lesson
+        lesson = lesson_of(batch, label)
+        if batch.future is None or batch.future_present is None:
+            return lesson
+        normalise, last = self.views("train")[0].normalise, batch.present[0][:, 0, -1]
+        future, present = judgeable(normalise, batch.future, batch.future_present, last)
+        return lesson._replace(future=future, future_present=present)
 
 
 @dataclass
@@ -300,9 +301,15 @@ def hidden_problems(
     return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
 
 
-def lesson_of(views: list[Tensor], num_future: int, label: Tensor | None) -> Lesson:
-    """A lesson of views (N, C, T + P, V, M), of which the last P = `num_future` frames are the future."""
-    if not num_future:
-        return Lesson(views, None, label)
-    seen = [view[:, :, :-num_future] for view in views]
-    return Lesson(seen, views[0][:, :, -num_future:], label)
+def lesson_of(batch: Batch, label: Tensor | None) -> Lesson:
+    """A lesson of all that is in a batch, and of labels (N,) where they are to be used."""
+    return Lesson(batch.views, batch.future, label, batch.present, batch.future_present)
+
+
+def judgeable(normalise: str, clips: Tensor, present: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips (N, C, T, V, M) and who is there in them, (N, M, T), without bodies whose origin is not the last frame's.
+
+    normalise: of the view.
+    last: (N,) bool, whether the first body is there in the last frame seen; see `net.future.beside_first`.
+    """
+    return beside_first(clips, present, last) if normalise in MOVING_ORIGIN else (clips, present)

@@ -133,7 +133,7 @@ def load_trained(
         experiment.model = experiment.build_model().to(experiment.device)
     experiment.load_weights(str(path))
     in_channels_last(experiment.model)
-    experiment.network = experiment.model.eval()
+    experiment.network = experiment.trained_network().eval()
     unknown = []
     names = known.get("class_names") if class_names is None else list(class_names)
     if names is None:

@@ -88,7 +88,7 @@ def test_published_scores_and_future(published):
     scores = model.fcn(maps.mean((2, 3)).view(2, 2, -1).mean(1))
     assert_close_to_published(scores, outputs["logits"], OF_ROUNDED_INPUT)
     last = bodies[:, -1]
-    moved = (model.predict(maps, links, last) - last[:, None])[::2]
+    moved = (model.predict(maps, links, last, everybody(last)) - last[:, None])[::2]
     # The published code adds the last pose's coordinates as x y z x y z ..., to channels x x x ... y y y ...
     added = last[::2].transpose(1, 2).repeat(1, 10, 1).unflatten(1, (3, 10))
     assert_close_to_published(moved.permute(0, 3, 1, 2) + added, outputs["pred"], OF_ROUNDED_INPUT)
@@ -113,6 +113,16 @@ def beside_textbook(**options):
     for model in (ours, usual):
         model.links.training = False
     return ours, usual
+
+
+def there(bodies):
+    """In which frames bodies (B, T, V, C) are: (B, T) bool."""
+    return (bodies != 0).flatten(2).any(2)
+
+
+def everybody(bodies):
+    """That all of B bodies are there: (B,) bool."""
+    return torch.ones(len(bodies), dtype=torch.bool)
 
 
 def lesson_of(num_body=1, num_frame=290):
@@ -199,8 +209,9 @@ def test_scores_and_future_are_those_of_the_textbook(as_published):
     bodies = x.permute(0, 4, 2, 3, 1).flatten(0, 1)
     links = ours.infer(bodies)
     maps = ours.maps(bodies, links)
+    last = bodies[:, -1]
     expected = usual.future(maps, links, textbook_as_gcn.last_poses(x))
-    assert_same(ours.predict(maps, links, bodies[:, -1]).permute(0, 3, 1, 2), expected)
+    assert_same(ours.predict(maps, links, last, everybody(last)).permute(0, 3, 1, 2), expected)
 
 
 @pytest.mark.parametrize(("width_in", "width"), [(3, 8), (8, 3)])
@@ -252,7 +263,8 @@ def test_future_of_clips_of_other_lengths(num_frame, num_left):
     y = torch.cat((sum(windows) / len(windows), last), 1)
     moved = usual.recon_layer_6(y, usual.A * usual.edge_importance_recon[6], links)
     expected = last + moved.view(2, 3, 10, 25)
-    assert_same(ours.predict(maps, links, bodies[:, -1]).permute(0, 3, 1, 2), expected)
+    last = bodies[:, -1]
+    assert_same(ours.predict(maps, links, last, everybody(last)).permute(0, 3, 1, 2), expected)
 
 
 @torch.no_grad()
@@ -281,13 +293,13 @@ def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
     links.decoder.forward = lambda poses, edges: poses[:, :-1]  # what stands still is foreseen
     poses = torch.randn(3, 1, 25, 3).double().expand(-1, 8, -1, -1).clone()
     inferred = links(poses)
-    assert links.nll(poses, inferred) == 0
+    assert links.nll(poses, inferred, there(poses)) == 0
     poses[0, 5:], poses[1, :2], poses[2, 3, 7] = 0, 0, 0
-    assert links.nll(poses, inferred) == 0
+    assert links.nll(poses, inferred, there(poses)) == 0
     # Two of 75 joints move once, by 0.1 m; those of a body that is there for half the time count as any.
     poses[0, 1:5, 4, 0] += 0.1
     poses[2, 3:, 2, 1] += 0.1
-    found = links.nll(poses, inferred, variance=0.01)
+    found = links.nll(poses, inferred, there(poses), variance=0.01)
     assert float(found) == pytest.approx(2 * 0.1**2 / (2 * 0.01) / 75)
 
 
@@ -406,8 +418,8 @@ def test_bfloat16_is_near_float32():
         # The same links: one whose two likeliest types are as likely may be another in bfloat16.
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             maps = ours.maps(bodies, links.adjacency())
-            future = ours.predict(maps, links.adjacency(), bodies[:, -1])
-            nll, kl = ours.links.nll(seen, links), ours.links.kl(seen, links)
+            future = ours.predict(maps, links.adjacency(), bodies[:, -1], everybody(bodies))
+            nll, kl = (loss(seen, links, there(seen)) for loss in (ours.links.nll, ours.links.kl))
             logits = ours.links(seen).logits
             scores = ours(lesson.views[0])
         assert (maps.dtype, scores.dtype) == (torch.bfloat16 if enabled else torch.float32, torch.float32)

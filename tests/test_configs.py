@@ -80,7 +80,7 @@ def test_leaf_builds(path):
         network = build_method(config, model).eval()
         losses = {}
         if isinstance(network, SelfSupervised):
-            losses = network([x] * network.num_view).losses
+            losses = network([x] * network.num_view, [None] * network.num_view).losses
         elif isinstance(network, MultiTask):
             future = torch.zeros(2, 3, network.num_predict, joints, config.data.num_body)
             lesson = Lesson([x + 1, x + 1], future, torch.tensor([0, 1]))
@@ -147,8 +147,8 @@ def test_whoever_stays_teaches_the_signals_of_the_pretext_in_every_stream(name, 
     skeleton = get_skeleton(config.data.layout)
     lengths = [40, 60, 90] * 10
     clips = to_batch(make_clips(lengths, [1] * len(lengths), num_joint=skeleton.num_joint))
-    seen = view_of(config.views[0], config, skeleton)(clips, generator())
-    assert len(bodies_in(seen).throughout) == len(lengths)
+    seen = view_of(config.views[0], config, skeleton).show(clips, generator())
+    assert len(bodies_in(*seen).throughout) == len(lengths)
 
 
 @pytest.mark.parametrize(

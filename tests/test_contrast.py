@@ -81,7 +81,7 @@ def test_published_steps_without_and_with_mining(published, logits_of):
     method, views, outputs = published
     steps = logits_of(method)
     method.start_epoch(0)
-    losses = method(views).losses
+    losses = method(views, [None] * len(views)).losses
     query, extreme, dropped = steps[0]
     assert_close_to_published(query, outputs["logits"])
     assert_close_to_published(extreme.softmax(1), outputs["prob_extreme"])
@@ -104,7 +104,7 @@ def test_published_steps_without_and_with_mining(published, logits_of):
     assert all(parameter.grad is None for parameter in method.encoder_k.parameters())
 
     method.start_epoch(1)
-    losses = method(views).losses
+    losses = method(views, [None] * len(views)).losses
     np.testing.assert_array_equal(method.mine(steps[1]), outputs["mining_mask"])
     assert_close_to_published(losses["info_nce"], outputs["mining_loss_infonce"])
     assert_close_to_published(sum(losses.values()), outputs["mining_loss"])
@@ -203,7 +203,7 @@ def test_the_slow_copy_moves_a_step_and_takes_no_gradient():
         for parameter in method.encoder_q.parameters():
             parameter += 1
     before = copy.deepcopy(method.encoder_k)
-    method([clips(), clips(seed=1)]).losses["info_nce"].backward()
+    method([clips(), clips(seed=1)], [None, None]).losses["info_nce"].backward()
     slow = zip(before.parameters(), method.encoder_q.parameters(), method.encoder_k.parameters(), strict=True)
     for old, fast, new in slow:
         torch.testing.assert_close(new, 0.75 * old + 0.25 * fast)
@@ -214,7 +214,7 @@ def test_skeletonclr_is_the_formula():
     torch.manual_seed(0)
     method = SkeletonCLR(small_encoder(), feature_dim=6, queue_size=10, temperature=0.2)
     reference = copy.deepcopy(method)
-    learnt = method([clips(), clips(seed=1)])
+    learnt = method([clips(), clips(seed=1)], [None, None])
     query = F.normalize(reference.encoder_q(clips()), dim=1)
     key = F.normalize(reference.encoder_k(clips(seed=1)), dim=1)
     logits = torch.cat(((query * key).sum(1, keepdim=True), query @ reference.queue), 1) / 0.2
@@ -227,7 +227,7 @@ def test_vicreg_is_the_formula():
     torch.manual_seed(0)
     method = VICReg(small_encoder(), feature_dim=6, invariance=2.0, variance=3.0, covariance=0.5)
     reference = copy.deepcopy(method)
-    losses = method([clips(), clips(seed=1)]).losses
+    losses = method([clips(), clips(seed=1)], [None, None]).losses
     a, b = reference.encoder(clips()), reference.encoder(clips(seed=1))
     torch.testing.assert_close(losses["invariance"], 2 * F.mse_loss(a, b))
     torch.testing.assert_close(losses["variance"], 3 * (variance_loss(a) + variance_loss(b)) / 2)
@@ -256,7 +256,7 @@ def test_every_method_trains_every_backbone(method_class, encoder):
     views[0][1, ..., 1] = 0
     before = {name: value.clone() for name, value in method.get_encoder().named_parameters()}
     for _ in range(2):
-        learnt = method(views)
+        learnt = method(views, [None] * len(views))
         optimizer.zero_grad()
         sum(learnt.losses.values()).backward()
         optimizer.step()

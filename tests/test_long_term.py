@@ -273,7 +273,7 @@ def test_a_fresh_projector_tells_poses_apart():
     torch.manual_seed(0)
     network = LongTerm(st_gcn.Model(3, 5, hidden_channels=16))
     poses = torch.randn(16, 1, 25, 3) + 0.1 * torch.randn(16, 10, 25, 3)
-    network.decoder.forward = lambda maps, bodies: poses
+    network.decoder.forward = lambda maps, bodies, present: poses
     network.slow["decoder"].forward = network.decoder.forward
     x = torch.randn(16, 3, 12, 25, 1)
     # Without labels each pose is drawn to itself, away from 15 others; those at random in the queue are far from all.
@@ -508,11 +508,13 @@ def test_each_loss_is_made_of_the_right_parts(skip, project):
         )
         expected[name] = F.cross_entropy(logits / 0.1, torch.zeros(len(logits), dtype=torch.long))
     bodies, others, ahead = (of_bodies(each.permute(0, 4, 2, 3, 1)) for each in (x, y, future))
-    predicted = network.decoder(fast_maps, bodies)
+    everywhere = torch.ones(bodies.shape[:2], dtype=torch.bool)
+    predicted = network.decoder(fast_maps, bodies, everywhere)
     expected["future"] = (predicted - ahead).norm(dim=-1).mean()
     scale = math.sqrt(4 * 25 * 3)  # entries of size 1
     query = F.normalize(network.pose_projector(unit_poses(predicted) * scale), dim=1)
-    key = F.normalize(slow["pose_projector"](unit_poses(slow["decoder"](slow_maps, others)) * scale), dim=1)
+    others = unit_poses(slow["decoder"](slow_maps, others, everywhere))
+    key = F.normalize(slow["pose_projector"](others * scale), dim=1)
     log_p = (query @ torch.cat((key, pose_queue)).T / 0.1).log_softmax(1)
     same = [[0, 3], [1, 2], [1, 2], [0, 3]]  # clips 0 and 2 show one action, both bodies of clip 1 another
     expected["pose_contrast"] = -torch.stack([log_p[i, each].mean() for i, each in enumerate(same)]).mean()

@@ -21,6 +21,7 @@ from net.future import (
     unit_poses,
 )
 from net.utils.layouts import get_skeleton
+from net.utils.presence import presence
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
 from processor.forecast import (
@@ -415,8 +416,13 @@ def test_others_are_left_out_where_the_first_body_is_not_there():
     expected = clip.clone()
     expected[0, :, [1, 4], :, 1] = 0
     expected[1, ..., 1] = 0
-    torch.testing.assert_close(beside_first(clip, 2), expected)
-    torch.testing.assert_close(beside_first(clip[..., :1], 2), clip[..., :1])
+    present, last = presence(clip), presence(clip)[:, 0, 2]
+    found, found_present = beside_first(clip, present, last)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found_present, presence(expected))
+    found, found_present = beside_first(clip[..., :1], present[:, :1], last)
+    torch.testing.assert_close(found, clip[..., :1])
+    assert torch.equal(found_present, present[:, :1])
 
 
 def test_nothing_is_learnt_of_bodies_whose_origin_is_gone(tmp_path):
@@ -587,14 +593,17 @@ def test_simplest_predictions():
 def test_prediction_goes_on_from_what_was_predicted(count):
     shown = []
 
-    def forecast(x):
+    def forecast(x, present):
         """Two more frames, each the sum of the two before."""
         shown.append(x[0, 0, :, 0, 0].tolist())
+        assert present.all(2).tolist() == [[True, False]] * 2
+        assert present.shape == (2, 2, x.shape[2])
         first = x[:, :, -1:] + x[:, :, -2:-1]
         return torch.cat((first, first + x[:, :, -1:]), 2)
 
     seen = torch.tensor([1.0, 1.0, 2.0]).view(1, 1, 3, 1, 1).expand(2, 3, 3, 4, 2)
-    found = roll_out(forecast, seen, count)
+    present = torch.tensor([True, False])[:, None].expand(2, 2, 3)
+    found = roll_out(forecast, seen, present, count)
     assert found.shape == (2, 3, count, 4, 2)
     assert found[1, 2, :, 3, 1].tolist() == [3.0, 5.0, 8.0, 13.0, 21.0][:count]
     # As many frames as at first, and the last ones.
@@ -759,10 +768,18 @@ def test_joints_are_judged_that_are_there_then_and_in_the_last_frame_seen():
     last = torch.tensor([[1.0, 0], [0, 0], [0, 2], [3, 3]])  # the second joint is not there
     target = torch.tensor([[[0.0, 1], [1, 1], [0, 0], [2, 2]], [[0, 0], [1, 1], [4, 0], [0, 5]]])
     expected = [[True, False, False, True], [False, False, True, True]]
-    assert scored_joints(target, last).tolist() == expected
-    assert (
-        scored_joints(target.expand(3, 2, 2, 4, 2), last.expand(3, 2, 4, 2)).tolist() == [[expected] * 2] * 3
-    )
+    both, here = torch.tensor([True, True]), torch.tensor(True)
+    assert scored_joints(target, last, both, here).tolist() == expected
+    several = (target.expand(3, 2, 2, 4, 2), last.expand(3, 2, 4, 2), both.expand(3, 2, 2), here.expand(3, 2))
+    assert scored_joints(*several).tolist() == [[expected] * 2] * 3
+
+
+def test_a_body_is_judged_where_it_is_said_to_be_whatever_its_poses_hold():
+    target, last = torch.ones(2, 3, 4, 2), torch.ones(2, 4, 2)
+    leaves = torch.tensor([[True, True, False], [True, True, True]])
+    found = scored_joints(target, last, leaves, torch.tensor([True, False]))
+    assert found.all(2).tolist() == [[True, True, False], [False] * 3]
+    assert torch.equal(found.all(2), found.any(2))
 
 
 def test_losses_are_means_over_judged_joints():
@@ -780,6 +797,11 @@ def test_losses_are_means_over_judged_joints():
         assert loss(predicted.bfloat16(), target, scored).dtype == torch.float32
 
 
+def there(bodies):
+    """In which frames bodies (B, T, V, C) are: (B, T) bool."""
+    return (bodies != 0).flatten(2).any(2)
+
+
 def fresh_decoder(**changes):
     sizes = {"num_predict": 4, "decoder_hidden": 6, "decoder_block": 2, "num_recent": 3}
     return FutureDecoder(5, 3, layout="ntu-rgb+d", **sizes | changes)
@@ -794,21 +816,25 @@ def decoder():
 
 def test_decoder_adds_to_the_last_pose():
     bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
-    torch.testing.assert_close(fresh_decoder()(maps, bodies), bodies[:, -1:].expand(-1, 4, -1, -1))
+    torch.testing.assert_close(
+        fresh_decoder()(maps, bodies, there(bodies)), bodies[:, -1:].expand(-1, 4, -1, -1)
+    )
     made = decoder()
-    moved = made(maps, bodies) - bodies[:, -1:]
+    moved = made(maps, bodies, there(bodies)) - bodies[:, -1:]
     assert moved.shape == (2, 4, 25, 3)
     assert moved.abs().max() > 0.1
     # Elsewhere the same motion follows.
-    torch.testing.assert_close(made(maps, bodies + 2) - bodies[:, -1:] - 2, moved, atol=1e-4, rtol=1e-4)
-    assert made(maps[:0], bodies[:0]).shape == (0, 4, 25, 3)
+    torch.testing.assert_close(
+        made(maps, bodies + 2, there(bodies)) - bodies[:, -1:] - 2, moved, atol=1e-4, rtol=1e-4
+    )
+    assert made(maps[:0], bodies[:0], there(bodies[:0])).shape == (0, 4, 25, 3)
 
 
 def test_joints_that_are_not_there_in_the_last_pose_stay_nowhere():
     bodies, maps = torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
     bodies[0, :, 1] = 0  # what poses are centred on
     bodies[1, -1] = 0  # a body that has left
-    found = decoder()(maps, bodies)
+    found = decoder()(maps, bodies, there(bodies))
     nowhere = torch.zeros(2, 4, 25, dtype=torch.bool)
     nowhere[0, :, 1] = nowhere[1] = True
     assert ((found == 0).all(-1) == nowhere).all()
@@ -816,20 +842,21 @@ def test_joints_that_are_not_there_in_the_last_pose_stay_nowhere():
 
 def test_decoder_sees_the_maps_and_the_frames_seen_last():
     made, bodies, maps = decoder(), torch.randn(2, 7, 25, 3), torch.randn(2, 5, 4, 25)
-    expected = made(maps, bodies)
+    expected = made(maps, bodies, there(bodies))
     earlier = bodies.clone()
     earlier[:, :4] += 1
-    torch.testing.assert_close(made(maps, earlier), expected)
+    torch.testing.assert_close(made(maps, earlier, there(earlier)), expected)
     for change in ({"frame": 4}, {"map": 0}, {"map": 3}):
         other, others = bodies.clone(), maps.clone()
         if "frame" in change:
             other[:, change["frame"]] += 1
         else:
             others[:, :, change["map"]] += 1
-        assert not torch.allclose(made(others, other), expected, atol=1e-3)
+        assert not torch.allclose(made(others, other, there(other)), expected, atol=1e-3)
     # The first frame stands for those before it.
     once = bodies[:, -1:]
-    torch.testing.assert_close(made(maps, once), made(maps, once.expand(-1, 3, -1, -1)))
+    thrice = once.expand(-1, 3, -1, -1)
+    torch.testing.assert_close(made(maps, once, there(once)), made(maps, thrice, there(thrice)))
 
 
 def test_to_come_or_to_leave_is_no_movement():
@@ -838,10 +865,10 @@ def test_to_come_or_to_leave_is_no_movement():
     came, stands = bodies.clone(), bodies.clone()
     came[0, :-1], stands[0, :-1] = 0, bodies[0, -1]
     came[1, -3, 8], stands[1, -3, 8] = 0, bodies[1, -1, 8]  # a joint
-    torch.testing.assert_close(made(maps, came), made(maps, stands))
+    torch.testing.assert_close(made(maps, came, there(came)), made(maps, stands, there(stands)))
     left, empty = bodies.clone(), bodies.clone()
     left[0, -1], empty[0] = 0, 0
-    torch.testing.assert_close(made(maps, left), made(maps, empty))
+    torch.testing.assert_close(made(maps, left, there(left)), made(maps, empty, there(empty)))
 
 
 @pytest.mark.parametrize("name", ["num_predict", "decoder_hidden", "decoder_block", "num_recent"])

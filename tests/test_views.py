@@ -166,9 +166,10 @@ def test_poses_stay_on_their_device(normalise):
     sampling = [{"Pad": {"num_frame": 40, "mode": "zero"}}, {"Resize": {"num_frame": 17}}]
     made = view(sampling=sampling, normalise=normalise, augment=steps, stream="bone_motion")
     cropped = view(sampling=[*sampling, "TemporalCrop"], normalise=normalise, augment=["AxisMask"])
-    for found in (made(elsewhere, generator()), *make_views([made, cropped], elsewhere, generator())):
-        assert found.device.type == "meta"
-        assert found.shape == (4, 3, 17, 25, 2)
+    for found in (made.show(elsewhere, generator()), *make_views([made, cropped], elsewhere, generator())):
+        assert found.x.device.type == found.present.device.type == "meta"
+        assert found.x.shape == (4, 3, 17, 25, 2)
+        assert found.present.shape == (4, 2, 17)
 
 
 # -- several views of one batch ----------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def shared_and_alone(views, batch):
     """Views made together, and one after another by the same draws; both draw the same."""
     together, one_by_one = generator(3), generator(3)
     made = make_views(views, batch, together)
-    expected = [each(batch, one_by_one) for each in views]
+    expected = [each.show(batch, one_by_one) for each in views]
     assert torch.equal(together.get_state(), one_by_one.get_state())
     return zip(made, expected, strict=True)
 
@@ -208,8 +209,9 @@ def test_views_made_together_are_the_views_made_alone(normalise, num_body, mode)
     ]
     views = [view(**{"normalise": normalise, "num_body": num_body, **each}) for each in described]
     for made, expected in shared_and_alone(views, to_batch(clips_with_gaps(), gap=3)):
-        assert made.permute(0, 4, 2, 3, 1).is_contiguous()
-        torch.testing.assert_close(made, expected, atol=5e-5, rtol=1e-5)
+        assert made.x.permute(0, 4, 2, 3, 1).is_contiguous()
+        torch.testing.assert_close(made.x, expected.x, atol=5e-5, rtol=1e-5)
+        assert torch.equal(made.present, expected.present)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -218,11 +220,11 @@ def test_views_that_share_change_nothing_of_each_other(stream):
     batch = to_batch(make_clips(LENGTHS, BODIES))
     before = batch.rows.clone()
     for made, expected in shared_and_alone([plain, changed, plain, changed, plain], batch):
-        torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(made.x, expected.x, atol=1e-5, rtol=1e-5)
     assert torch.equal(batch.rows, before)
     first, second = make_views([plain, plain], batch, generator())
-    first.zero_()
-    assert second.any()
+    first.x.zero_()
+    assert second.x.any()
 
 
 def test_what_views_have_in_common_is_made_once(monkeypatch):
@@ -275,16 +277,16 @@ def test_a_view_of_the_same_frames_takes_those_of_the_first(sampling, others):
     # What a view of these draws takes alone.
     expected = plain(batch, generator(5))
     _, found, *_ = make_views([first, same, *more], batch, generator(5))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.x, expected, atol=1e-5, rtol=1e-5)
     _, drawn, *_ = make_views([first, plain, *more], batch, generator(5))
-    assert not torch.allclose(drawn, expected, atol=1e-3)
+    assert not torch.allclose(drawn.x, expected, atol=1e-3)
 
 
 def test_a_view_of_the_same_frames_is_augmented_by_draws_of_its_own():
     batch = to_batch(make_clips(LENGTHS, BODIES))
     described = {"sampling": FRAMES_DRAWN[0], "augment": ["Shear"]}
     first, same = view(**described), view(**described, same_frames=True)
-    made, again, third = make_views([first, same, same], batch, generator(2))
+    made, again, third = (shown.x for shown in make_views([first, same, same], batch, generator(2)))
     torch.testing.assert_close(made, first(batch, generator(2)))
     assert not torch.allclose(made, again, atol=1e-3)
     assert not torch.allclose(again, third, atol=1e-3)
@@ -293,7 +295,7 @@ def test_a_view_of_the_same_frames_is_augmented_by_draws_of_its_own():
     first(batch, draws)
     shear = view(sampling=[{"Crop": {"num_frame": 6}}], augment=["Shear"])
     frames = generator(2)
-    torch.testing.assert_close(again, same(batch, draws, frames=frames))
+    torch.testing.assert_close(again, same.show(batch, draws, frames=frames).x)
     state = draws.get_state()
     draws = generator(2)
     first(batch, draws)

@@ -87,7 +87,7 @@ def epoch(
         def run() -> None:
             for _ in range(num_step):
                 batch = next(batches)
-                step(network, lesson_of(batch.views, network.num_predict, batch.label), every, dtype)()
+                step(network, lesson_of(batch, batch.label), every, dtype)()
 
         return run
 

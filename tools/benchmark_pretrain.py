@@ -55,7 +55,7 @@ def our_step(
     encoder = st_gcn.Model(layout=LAYOUT, hidden_channels=16, skip_empty_bodies=skip_empty_bodies)
     method = AimCLR(encoder, queue_size=queue_size).to(device)
     method.start_epoch(method.mining_epoch if mines else 0)
-    return training_step(method, lambda views: method(views).losses, make, dtype)
+    return training_step(method, lambda views: method(views, [None] * len(views)).losses, make, dtype)
 
 
 def usual_step(
@@ -111,7 +111,7 @@ def step(
     views, generator = aimclr_views(), torch.Generator().manual_seed(0)
 
     def make() -> list[Tensor]:
-        return make_views(views, clips, generator)
+        return [shown.x for shown in make_views(views, clips, generator)]
 
     stored = [aligned(clip) for clip in padded(clips, num_clip)]
     work = {"textbook": usual_step(stored, device, queue_size=queue_size)}

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from net.utils.presence import Informed, presence
 from net.utils.tracing import is_traced
 
 
@@ -51,8 +52,11 @@ class BodyMaps:
         return place_bodies(self.maps, self.num_clip, self.present)
 
 
-class Backbone(nn.Module):
+class Backbone(Informed):
     """A network that turns a clip into one feature, with a head that turns the feature into scores.
+
+    It takes clips x (N, C, T, V, M), and `present` (N, M, T) bool, which body is there in which frame; None to read
+    that off the zeros.
 
     A subclass gives `encode`, `in_channels` (C), `feature_dim` (D), and a head under the name `HEAD`, which takes
     features (N, D).
@@ -74,17 +78,21 @@ class Backbone(nn.Module):
         """Whether the convolutions see another batch size at every call."""
         return False
 
-    def encode(self, x: Tensor) -> BodyMaps:
+    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
         """Feature maps of clips x (N, C, T, V, M)."""
         raise NotImplementedError
 
-    def own_losses(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+    def own_losses(
+        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Those of the backbone's own losses that are wanted, each (), without the feature maps."""
         return {}
 
-    def encode_and_learn(self, x: Tensor, wanted: Collection[str]) -> tuple[BodyMaps, dict[str, Tensor]]:
+    def encode_and_learn(
+        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
+    ) -> tuple[BodyMaps, dict[str, Tensor]]:
         """`encode` and `own_losses` at once."""
-        return self.encode(x), {}
+        return self.encode(x, present), {}
 
     @property
     def head(self) -> nn.Module:
@@ -95,9 +103,9 @@ class Backbone(nn.Module):
         """Put another module on the features (N, D): an MLP for a contrast, say."""
         setattr(self, self.HEAD, head)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """The head's output for clips x (N, C, T, V, M): class scores (N, num_class)."""
-        return self.apply_head(self.embed(x))
+        return self.apply_head(self.embed(x, present))
 
     def apply_head(self, features: Tensor) -> Tensor:
         """The head's output for features (N, D), by way of what stands before the head in training.
@@ -109,13 +117,13 @@ class Backbone(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Feature of a clip, the mean over frames, joints and bodies: x (N, C, T, V, M) -> (N, D)."""
-        return self.encode(x).pool()
+        return self.encode(x, present).pool()
 
-    def extract_feature(self, x: Tensor) -> Tensor:
+    def extract_feature(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Feature maps of each body, 0 if skipped: x (N, C, T, V, M) -> (N, M, D, T', V)."""
-        return self.encode(x).by_clip()
+        return self.encode(x, present).by_clip()
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters of the head."""
@@ -137,7 +145,7 @@ class Backbone(nn.Module):
 
 
 def split_bodies(
-    x: Tensor, num_joint: int, in_channels: int, skip_empty: bool
+    x: Tensor, num_joint: int, in_channels: int, skip_empty: bool, present: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere.
 
@@ -147,7 +155,8 @@ def split_bodies(
         x: clips (N, C, T, V, M).
         num_joint: V that the network takes.
         in_channels: C that it takes.
-        skip_empty: leave out bodies that are 0 throughout.
+        skip_empty: leave out bodies that are there in no frame.
+        present: see `Backbone`.
 
     Raises:
         ValueError: x has another shape.
@@ -160,13 +169,13 @@ def split_bodies(
     bodies = x.permute(0, 4, 2, 3, 1)
     if not skip_empty:
         return bodies.flatten(0, 1), None
-    present = present_bodies(x)
-    return bodies.flatten(0, 1) if is_traced() else bodies[present], present
+    there = presence(x, present).any(2)
+    return bodies.flatten(0, 1) if is_traced() else bodies[there], there
 
 
-def present_bodies(x: Tensor) -> Tensor:
-    """Which bodies of clips (N, C, T, V, M) are there, that is not 0 throughout: (N, M) bool."""
-    return (x != 0).permute(0, 4, 2, 3, 1).flatten(2).any(2)
+def at_bodies(present: Tensor, there: Tensor | None) -> Tensor:
+    """Presence (B, T) of the bodies that `split_bodies` gives with `there`, from that of all, (N, M, T)."""
+    return present.flatten(0, 1) if there is None or is_traced() else present[there]
 
 
 def rows_of(present: Tensor) -> Tensor:

@@ -1,0 +1,286 @@
+"""Who is there is data: made where poses are gathered, handed on to networks, and never read off the zeros again."""
+
+import numpy as np
+import pytest
+import torch
+from ragged_clips import generator, make_clips, to_batch
+
+import main as command
+from feeder.feeder import Feeder
+from feeder.loader import Loader
+from feeder.prepared import PreparedWriter, open_prepared
+from feeder.ragged import RaggedBatch
+from feeder.views import View, make_views
+from net import as_gcn, st_gcn
+from net.long_term import LongTerm, bodies_in
+from net.multi_task import Lesson
+from net.utils.layouts import get_skeleton
+from net.utils.presence import presence
+from processor.experiment import presence_problems
+
+SKELETON = get_skeleton("ntu-rgb+d")
+LENGTHS, BODIES = [1, 7, 30, 12], [1, 3, 2, 1]
+
+
+def coming_and_going(seed=0):
+    """Clips (M, T, 25, 3) in which a third of all frames of bodies are empty."""
+    rng = np.random.default_rng(seed)
+    clips = make_clips(LENGTHS, BODIES, seed=seed)
+    for clip in clips:
+        clip[rng.random(clip.shape[:2]) < 0.35] = 0
+    return clips
+
+
+def view(**changes):
+    return View(SKELETON, **{"num_body": 2, "sampling": [{"Resize": {"num_frame": 16}}], **changes})
+
+
+# -- where poses are gathered ------------------------------------------------------------------------------
+
+
+def there(track, position):
+    """Whether a track (T, V, C) is not empty in the frame nearest to a position, of two as near the earlier."""
+    if np.isnan(position):
+        return False
+    before = int(np.floor(position))
+    return bool(track[before + (position - before > 0.5)].any())
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_presence_is_that_of_the_nearest_frame(seed, ratio):
+    clips = coming_and_going(seed)
+    batch = to_batch(clips, gap=2)
+    if ratio < 1:
+        assert batch.row_present.any()
+        batch = batch.beginning(ratio)
+    share = torch.rand(len(clips), 40, dtype=torch.float64, generator=generator(seed))
+    positions = share * (batch.num_frame[:, None] - 1)
+    positions[:, ::3] = positions[:, ::3].round()
+    # Half-way between two frames, where there are two.
+    positions[:, 1::6] = (positions[:, 1::6].floor() + 0.5).minimum(batch.num_frame[:, None] - 1.0)
+    positions[:, 5::7] = float("nan")
+    tracks = batch.tracks(2)
+    found = batch.present(tracks, positions)
+    expected = [
+        [there(clips[clip][body], position) for position in positions[clip].tolist()]
+        for clip, body in zip(*(each.tolist() for each in tracks), strict=True)
+    ]
+    assert found.tolist() == expected
+    assert 0.2 < found.float().mean() < 0.9
+    # And the poses themselves are there, and nowhere else.
+    assert torch.equal(batch.poses(tracks, positions).flatten(2).any(2), found)
+
+
+def test_a_beginning_keeps_the_table_and_movements_make_their_own():
+    batch = to_batch([np.ones((1, 6, 25, 3), np.float32)])
+    told = RaggedBatch(batch.rows, batch.start, batch.num_frame, batch.num_body, table=torch.arange(6) > 2)
+    assert told.beginning(0.7).row_present.tolist() == [False] * 3 + [True] * 3
+    # Nothing moves but the last frame, from which the way leads to 0.
+    assert told.displacement().row_present.tolist() == [False] * 5 + [True]
+
+
+# -- views -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "steps", [[], ["TemporalCrop"], ["TemporalCrop", "Reverse"], [{"Resize": {"num_frame": 9}}]]
+)
+@pytest.mark.parametrize("first", [{"Resize": {"num_frame": 16}}, {"Pad": {"num_frame": 20, "mode": "zero"}}])
+def test_views_say_who_is_there_alone_or_shared(steps, first):
+    batch = to_batch(coming_and_going(), gap=1)
+    made = view(sampling=[first, *steps])
+    for shown in make_views([made, made, view(sampling=[first, *steps], stream="bone")], batch, generator()):
+        assert shown.present.shape == (4, 2, shown.x.shape[2])
+        assert torch.equal(shown.present, presence(shown.x))
+        assert shown.present.any()
+        assert not shown.present.all()
+
+
+def test_a_body_that_stands_still_is_there_where_movements_are_shown():
+    still = np.broadcast_to(make_clips([1], [1])[0], (1, 20, 25, 3))
+    leaves = make_clips([20], [2])[0]
+    leaves[1, 10:] = 0
+    shown = view(stream="motion").show(to_batch([np.ascontiguousarray(still), leaves]), generator())
+    assert not shown.x[0, ..., 0].any()
+    assert shown.present[0].all(1).tolist() == [True, False]
+    assert shown.present[1].sum(1).tolist() == [16, 8]
+
+
+# -- batches -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def feeder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "clips.h5"
+    with PreparedWriter(
+        path, skeleton=SKELETON, class_names=["a"], frame_rate=30.0, bodies="as given", source="tests"
+    ) as writer:
+        for number, clip in enumerate([*coming_and_going(), *make_clips([5], [1])]):
+            clip[0, 0] = 1  # no clip is empty
+            writer.append(f"clip{number}", 0, clip)
+        writer.finish({"xsub": {"train": [0, 1, 2, 3], "val": [4]}})
+    return Feeder(
+        open_prepared(path), "xsub", part="train", layout="ntu-rgb+d", num_class=1, val_fraction=0.0
+    )
+
+
+def batches(feeder, views, **changes):
+    settings = {"batch_size": 2, "device": "cpu", "cache": "device", "shuffle": True, "drop_last": False}
+    return list(Loader(feeder, views, **settings | changes, seed=1).iterate())
+
+
+def test_the_future_is_the_frames_that_follow_those_seen(feeder):
+    views = [view(), view(same_frames=True, augment=["Shear"])]
+    for whole, cut in zip(batches(feeder, views), batches(feeder, views, num_future=5), strict=True):
+        assert whole.future is whole.future_present is None
+        for before, after in zip(whole.views, cut.views, strict=True):
+            assert torch.equal(after, before[:, :, :11])
+        assert [each.shape for each in cut.present] == [(2, 2, 11)] * 2
+        assert torch.equal(cut.future, whole.data[:, :, 11:])
+        assert torch.equal(torch.cat((cut.present[0], cut.future_present), 2), whole.present[0])
+    with pytest.raises(ValueError, match="num_future is 16"):
+        batches(feeder, views, num_future=16)
+
+
+def test_frames_that_a_view_has_ahead_are_never_among_those_seen(feeder):
+    part = {"num_frame": 8, "min_ratio": 0.5, "max_ratio": 0.5, "num_ahead": 3}
+    for batch in batches(feeder, [view(sampling=[{"RandomResizedCrop": part}])]):
+        assert (batch.data.shape[2], batch.future.shape[2], batch.future_present.shape[2]) == (8, 3, 3)
+
+
+def test_the_table_of_all_rows_says_what_each_batch_would(feeder):
+    views = [view(), view(stream="motion")]
+    for one, other in zip(batches(feeder, views), batches(feeder, views, cache="none"), strict=True):
+        assert all(torch.equal(*each) for each in zip(one.present, other.present, strict=True))
+        assert torch.equal(one.present[0], presence(one.data))
+        assert torch.equal(one.present[0], one.present[1])
+
+
+# -- networks ----------------------------------------------------------------------------------------------
+
+
+def two_with_rubbish():
+    """Two clips of two bodies, what is true of the second body's absence, and the same with rubbish in its place."""
+    x = torch.randn(2, 3, 32, 25, 2, generator=generator())
+    x[1, ..., 1] = 0
+    present = torch.ones(2, 2, 32, dtype=torch.bool)
+    present[1, 1] = False
+    rubbish = x.clone()
+    rubbish[1, ..., 1] = 7
+    return x, present, rubbish
+
+
+SMALL = {"hidden_channels": 4, "skip_empty_bodies": True}
+NETWORKS = {
+    "ST-GCN": lambda: st_gcn.Model(3, 5, hidden_dim=8, **SMALL),
+    "AS-GCN": lambda: as_gcn.Model(3, 5, num_predict=4, link_hidden=4, num_link_frame=16, **SMALL),
+    "long-term": lambda: LongTerm(st_gcn.Model(3, 5, hidden_dim=8, **SMALL), num_predict=4, queue_size=8),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_an_absent_body_holds_changes_nothing(name):
+    torch.manual_seed(0)
+    network = NETWORKS[name]().eval()
+    x, present, rubbish = two_with_rubbish()
+    with torch.no_grad():
+        expected = network(x)
+        assert torch.equal(network(rubbish, present), expected)
+        assert not torch.equal(network(rubbish), expected)  # nobody said
+        if name != "ST-GCN":
+            assert torch.equal(network.forecast(rubbish, present), network.forecast(x))
+
+
+def test_a_body_that_is_said_to_be_there_is_seen_though_it_is_at_zero():
+    torch.manual_seed(0)
+    network = NETWORKS["ST-GCN"]().eval()
+    x, present, _ = two_with_rubbish()
+    assert not torch.equal(network(x, torch.ones_like(present)), network(x, present))
+
+
+@pytest.mark.parametrize("name", ["AS-GCN", "long-term"])
+def test_losses_are_of_bodies_that_are_said_to_be_there(name):
+    x, present, rubbish = two_with_rubbish()
+    future, leaves = (
+        torch.randn(2, 3, 4, 25, 2, generator=generator(1)),
+        torch.ones(2, 2, 4, dtype=torch.bool),
+    )
+    leaves[0, 1, 2:] = leaves[1, 1] = False
+    told = future.clone()
+    future[0, :, 2:, :, 1] = future[1, ..., 1] = 0  # the second body leaves
+    told[0, :, 2:, :, 1] = told[1, ..., 1] = 9
+    found = []
+    for lesson in (
+        Lesson([x, x], future, None),
+        Lesson([rubbish, rubbish], told, None, [present, present], leaves),
+    ):
+        torch.manual_seed(0)
+        network = NETWORKS[name]().eval()
+        found.append(network.learn(lesson, network.LOSSES).losses)
+    for key, loss in found[0].items():
+        assert torch.equal(loss, found[1][key]), key
+
+
+def test_bodies_stay_as_long_as_is_said():
+    x, present, rubbish = two_with_rubbish()
+    present[0, 0, 3] = present[0, 1, -1] = False
+    found = bodies_in(rubbish, present)
+    assert found.rows.tolist() == [0, 1, 2]
+    assert torch.equal(found.poses, x.permute(0, 4, 2, 3, 1).flatten(0, 1)[:3])
+    assert (found.throughout.tolist(), found.stay.tolist()) == ([1, 2], [0, 2])
+
+
+# -- processors --------------------------------------------------------------------------------------------
+
+
+def test_a_backbone_is_told_in_training_and_in_a_test(tiny_config, monkeypatch):
+    told, encode = [], st_gcn.Model.encode
+
+    def spy(self, x, present=None):
+        told.append((x.shape[4], x.shape[2]) == present.shape[1:])
+        return encode(self, x, present)
+
+    monkeypatch.setattr(st_gcn.Model, "encode", spy)
+    assert (
+        command.main(["recognition", "-c", str(tiny_config), "--debug", "model_args.skip_empty_bodies=true"])
+        == 0
+    )
+    assert len(told) > 4
+    assert all(told)
+
+
+PLUGIN = '''"""Networks of somebody else."""
+
+import torch
+
+from net import st_gcn
+
+
+class Plain(torch.nn.Module):
+    """Takes clips alone."""
+
+    def __init__(self, num_class):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, num_class)
+
+    def forward(self, x):
+        return self.layer(x.mean((2, 3, 4)))
+
+
+class Untold(st_gcn.Model):
+    """A backbone as it was before."""
+
+    def encode(self, x):
+        return super().encode(x)
+'''
+
+
+def test_a_plain_network_is_given_clips_alone(tiny_config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "stranger.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    args = ["recognition", "-c", str(tiny_config), "--plugin", "stranger", "--debug"]
+    assert command.main([*args, "model=stranger.Plain", "model_args={_delete_: true, num_class: 4}"]) == 0
+    assert command.main([*args, "model=stranger.Untold"]) == 2
+    assert "model: stranger.Untold.encode takes no argument present" in capsys.readouterr().err
+    assert not presence_problems("model", "net.ctr_gcn.Model", ("net",))
