@@ -5,9 +5,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import main as recognise
 from conftest import read_report
@@ -18,6 +20,8 @@ from feeder.prepared import NO_LABEL, Prepared, PreparedWriter, open_prepared
 from feeder.recordings.array import read_tracks
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
+from processor import knn_evaluation
+from processor.metrics import knn_scores
 
 SCRIPT = Path(custom_gen_preprocess.__file__)
 LAYOUT = """\
@@ -199,11 +203,19 @@ def test_clips_without_a_label_pre_train_by_the_printed_line(
         command[2:5] = ["pretrain", "-c", "config/custom/pretrain.yaml"]
     assert command[:5] == ["python", "main.py", "pretrain", "-c", "config/custom/pretrain.yaml"]
     monkeypatch.chdir(Path(recognise.__file__).parent)
+    known: list[int] = []
+
+    def watched(features: Tensor, label: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        known.extend(label.tolist())
+        return knn_scores(features, label, *args, **kwargs)
+
+    monkeypatch.setattr(knn_evaluation, "knn_scores", watched)
     work = folder / "work"
     small = ["num_epoch=1", "optim.warmup_epoch=0", "model_args.hidden_channels=8", "model_args.hidden_dim=8"]
     assert recognise.main([*command[2:], *small, "-w", str(work)]) == 0
     result = json.loads((work / "result.json").read_text())
     assert result["num_train_clip"] == 4 - bool(label) and result.get("part") == ("test" if label else None)
+    assert known == [0] * bool(label)
     assert ("knn_top1" in result) == bool(label) and (work / "best.pt").exists()
     if not label:
         capsys.readouterr()

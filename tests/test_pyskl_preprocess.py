@@ -219,13 +219,15 @@ def test_a_damaged_pickle_leaves_what_was_made(tmp_path: Path, capsys: pytest.Ca
     assert out.read_bytes() == before
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's peak is read as on Linux")
 def test_memory_stays_under_one_and_a_half_times_the_file(tmp_path: Path) -> None:
     clips = [annotation(f"clip {n}", keypoint=pose(2, 400, 25, 3, seed=n)) for n in range(600)]
-    for protocol in (2, 4, 5):
+    # Protocol 2 writes bytes as text, which the unpickler keeps, too.
+    for protocol, ratio in ((2, 1.5), (4, 1.2), (5, 1.2)):
         (tmp_path / "data.pkl").write_bytes(pickle.dumps(clips, protocol=protocol))
         code = (
-            "import resource, sys; from feeder.plain_pickle import load_plain_pickle\n"
-            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+            "import re, sys; from feeder.plain_pickle import load_plain_pickle\n"
+            "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
             "before = peak(); kept = load_plain_pickle(sys.argv[1]); print(peak() - before)"
         )
         done = subprocess.run(
@@ -235,7 +237,7 @@ def test_memory_stays_under_one_and_a_half_times_the_file(tmp_path: Path) -> Non
             check=True,
             cwd=Path(__file__).parents[1],
         )
-        assert int(done.stdout) < 1.3 * (tmp_path / "data.pkl").stat().st_size
+        assert int(done.stdout) < ratio * (tmp_path / "data.pkl").stat().st_size
 
 
 def test_the_same_data_as_json(shared_data: Callable[[str], Path], tmp_path: Path) -> None:

@@ -78,16 +78,12 @@ class PysklSource(Source):
 
     def entries(self, num_worker: int) -> Generator[Sequence[Entry], None, None]:
         """See `Source.entries`."""
-        seen: set[str] = set()
         for number, annotation in enumerate(self.annotations):
             name = self.names[number]
             where = f"{self.file}: {name if isinstance(name, str) else f'annotation {number}'}"
             try:
                 if not isinstance(name, str) or not name:
                     raise RecordingError(None, "'frame_dir', the clip's name, is missing or no text")
-                if name in seen:
-                    raise RecordingError(None, "a clip of this name was there before; it is left out")
-                seen.add(name)
                 yield [Clip(name, self._label(annotation), self._tracks(annotation), self.keys[name])]
             except RecordingError as error:
                 yield [problem_of(where, error)]

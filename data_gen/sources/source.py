@@ -7,6 +7,7 @@ M bodies, T frames, V joints, C channels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ class Source(ABC):
     item: str = "clip"
     problems: Sequence[Problem] = ()
 
-    @property
+    @cached_property
     def skeleton(self) -> Skeleton:
         """What `layout` names."""
         return get_skeleton(self.layout)
