@@ -14,14 +14,16 @@ val clips are held out in a benchmark B_val. Without a split column, some subjec
 xsub. Clips without a label stand in the training part of every benchmark, for training without labels; a table without
 any label makes one benchmark, all, without a test part.
 
-A clip is (T frames, V joints, x y z) or (M bodies, T, V, x y z) in metres, zero where a body is absent:
+A clip is any recording that tools/infer.py reads: an array (T frames, V joints, x y z) or (M bodies, T, V, x y z) in
+metres, zero where a body is absent, or what a pose estimator wrote (docs/inference.md lists them):
 
-    .npy       an array of numbers
-    .json      the same as nested lists, or a file of NW-UCLA
-    .csv       a row per frame: x y z of every joint, body after body
-    .skeleton  a file of NTU RGB+D
+    .npy .npz .mat   an array of numbers
+    .json            the same as nested lists; a file of NW-UCLA, Kinetics-skeleton, or a list of detections
+    .csv             a row per frame: x y z of every joint, body after body
+    .skeleton .txt   a file of NTU RGB+D or PKU-MMD
+    a folder         the frames that OpenPose wrote
 
-All clips have the same channels; the first decides.
+All clips have the same channels; the first decides. Joints that were not seen are counted in the report.
 
 The layout is a name, or a YAML file:
 
@@ -49,8 +51,7 @@ from data_gen.clip_table import read_class_names
 from data_gen.prepare import run_preparation
 from data_gen.report import existing_file, parse_preparation
 from data_gen.sources.custom import CustomSource
-from feeder.recordings.array import METRES
-from feeder.recordings.files import Unstated
+from feeder.recordings.arguments import add_reading_arguments, unstated_of
 from net.utils.layouts import get_skeleton
 
 
@@ -60,7 +61,7 @@ def make_source(args: argparse.Namespace) -> CustomSource:
         args.table,
         args.data_path,
         args.layout,
-        unstated=Unstated(get_skeleton(args.layout), METRES[args.unit]),
+        unstated=unstated_of(args, get_skeleton(args.layout), stated=True),
         class_names=None if args.class_names is None else read_class_names(args.class_names),
         first_label=args.first_label,
         frame_rate=args.frame_rate,
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="frames a second; files that state another rate are resampled. Default: the rate that the first file "
         "states, or 30",
     )
-    parser.add_argument("--unit", choices=list(METRES), default="m", help="of the coordinates; default m")
+    add_reading_arguments(parser)
     parser.add_argument(
         "--class_names", type=existing_file, metavar="FILE", help="a name per line, in order of labels"
     )

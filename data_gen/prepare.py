@@ -126,7 +126,7 @@ def training_command(
 ) -> str:
     """A command that trains on what was made: the data set's own recipe, or that for data of one's own.
 
-    Where no benchmark can train and test with labels, it pre-trains.
+    Where no benchmark can train on two classes and test, it pre-trains.
     """
     labelled = {
         benchmark: {
@@ -134,7 +134,11 @@ def training_command(
         }
         for benchmark, parts in splits.items()
     }
-    full = [benchmark for benchmark, parts in labelled.items() if all(parts.values())]
+    full = [
+        benchmark
+        for benchmark, parts in labelled.items()
+        if all(parts.values()) and len({kept[clip].label for clip in parts["train"]}) > 1
+    ]
     benchmark = next(iter(full or splits))
     settings: dict[str, object] = {"data.path": out}
     if source.recipe is not None:

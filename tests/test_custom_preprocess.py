@@ -266,6 +266,30 @@ def test_clips_agree_with_the_first_in_channels_and_frame_rate(folder: Path) -> 
     np.testing.assert_allclose(prepared.read(np.array([2]))[:, 0, 0], np.arange(1, 5.5, 0.5))
 
 
+def test_options_say_how_clips_are_read(folder: Path) -> None:
+    poses = np.random.default_rng(0).uniform(0.1, 1, (9, V, 3)).astype(np.float32)
+    gap = poses.copy()
+    gap[4, 1] = np.nan
+    for number, name in enumerate(("a", "b")):
+        arrays = {"times": np.arange(9), "poses": (poses if number == 0 else gap).transpose(1, 2, 0)}
+        np.savez(folder / "clips" / f"{name}.npz", **arrays)
+    write_table(folder, "file,label,subject", "a.npz,0,1", "b.npz,1,2")
+    status, out = run(folder, "--axes", "vct", "--variable", "poses", "--max_gap", "3", "--held_out", "0.5")
+    assert status == 0
+    prepared = open_prepared(out)
+    found = prepared.read(np.arange(2)).reshape(2, 9, V, 3)
+    np.testing.assert_array_equal(found[0], poses)
+    np.testing.assert_allclose(found[1, 4, 1], (poses[3, 1] + poses[5, 1]) / 2, rtol=1e-5)
+    (row,) = [row for row in read_report(out) if row[0].endswith("b.npz")]
+    assert "1 interpolated" in row[2]
+
+
+def test_one_class_is_nothing_to_recognise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, "file,label,subject", "a.npy,0,1", "c.json,0,2")
+    assert run(folder)[0] == 0
+    assert "main.py pretrain " in capsys.readouterr().out
+
+
 def test_a_file_that_states_another_layout_is_reported(folder: Path) -> None:
     write_clip(folder / "clips" / "coco.h5", frame_rate=30)
     write_table(folder, "file,label,subject", "a.npy,0,1", "c.json,0,2", "coco.h5,0,3")

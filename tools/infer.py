@@ -32,12 +32,10 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from feeder.recordings.arguments import add_reading_arguments, limits_of, unstated_of
 from feeder.recordings.array import METRES
-from feeder.recordings.axes import check_axes
-from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
-from feeder.recordings.gaps import MAX_GAP
+from feeder.recordings.files import Recorded, find_recordings, read_recordings
 from feeder.recordings.lines import parse_frame
-from feeder.recordings.linking import LinkLimits
 from feeder.recordings.mediapipe import LAYOUT as MEDIAPIPE
 from feeder.recordings.mediapipe import to_camera
 from feeder.recordings.other_layout import with_layout
@@ -97,32 +95,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--animate", action="store_true", help="write a GIF of each recording (and an MP4 where ffmpeg is)")
     add("--layout", metavar="NAME", help="joints of files that do not say (default: the weights')")
     add("--to", metavar="NAME", help="map recordings to this layout where their joints allow")
-    add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
-    add("--axes", metavar="ORDER", help="of arrays: m bodies, t frames, v joints, c channels, such as vct")
-    add("--variable", metavar="NAME", help="the array of .npz and .mat files that hold several")
-    add("--picture", metavar="WxH", help="pixels of the picture, for poses in it")
-    add(
-        "--max_gap",
-        type=int,
-        metavar="N",
-        help="frames over which joints that were not seen are interpolated (default: "
-        f"{MAX_GAP} for what pose estimators wrote; other arrays in space may then hold no NaN)",
-    )
-    add(
-        "--link_distance",
-        type=float,
-        default=LinkLimits().distance,
-        metavar="D",
-        help="detections may be one person where their joints are less apart than that share of the body, "
-        "from where the person is expected (default %(default)s)",
-    )
-    add(
-        "--link_gap",
-        type=int,
-        default=LinkLimits().gap,
-        metavar="N",
-        help="frames that a person may be away for (default %(default)s)",
-    )
+    add_reading_arguments(parser)
     add("--frame_rate", type=float, metavar="F", help="of files that do not say (default: the weights')")
     add(
         "--predict",
@@ -138,14 +111,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("top", "window", "stride", "repeat", "predict"):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f"--{name} is {value}; give 1 or more")
-    for name in ("max_gap", "link_gap", "link_distance"):
-        if (value := getattr(args, name)) is not None and not 0 <= value < float("inf"):
-            parser.error(f"--{name} is {value}; give 0 or more")
-    try:
-        args.picture = None if args.picture is None else parse_size(args.picture)
-        args.axes = None if args.axes is None else check_axes(args.axes)
-    except ValueError as error:
-        parser.error(str(error))
     if not 0 <= args.threshold <= 1:
         parser.error(f"--threshold is {args.threshold}; give a probability, 0 to 1")
     if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
@@ -160,14 +125,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if "-" in args.recordings and files_alone:
         parser.error(f"{' and '.join(files_alone)} is for files; a line is a list of joints as they are now")
     return args
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of "640x480". Raises ValueError for anything else."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ValueError(f"--picture is {text!r}; give width and height in pixels, such as 640x480")
-    return int(width), int(height)
 
 
 def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
@@ -203,16 +160,8 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
     """Name of each recording, and the recording or why there is none."""
     stated = None if args.layout is None else get_skeleton(args.layout)
     target = None if args.to is None else get_skeleton(args.to)
-    unstated = Unstated(
-        stated or trained.skeleton,
-        METRES[args.unit],
-        stated=stated is not None,
-        channels=trained.channels,
-        axes=args.axes,
-        variable=args.variable,
-        picture=args.picture,
-        max_gap=args.max_gap,
-        limits=LinkLimits(args.link_distance, args.link_gap),
+    unstated = unstated_of(
+        args, stated or trained.skeleton, stated=stated is not None, channels=trained.channels
     )
     assumed: dict[str, None] = {}
     named: set[str] = set()
@@ -339,7 +288,7 @@ def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: Binary
         stride=args.stride,
         frame_rate=args.frame_rate,
         repeat=args.repeat or 1,
-        limits=LinkLimits(args.link_distance, args.link_gap),
+        limits=limits_of(args),
     )
 
     def tell(content: dict[str, Any]) -> None:

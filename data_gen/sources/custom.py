@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.clip_table import Split, draw_split, given_splits, number_labels, number_subjects, read_table
-from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Splits, problem_of
+from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Problem, Splits, problem_of
 from feeder.prepared import NO_LABEL, PARTS
 from feeder.recordings.files import Recorded, Unstated, read_recordings
+from feeder.recordings.gaps import Gaps
 from feeder.recordings.recording import RecordingError
 
 USUAL_RATE = 30.0
@@ -69,10 +70,15 @@ class CustomSource(ItemSource):
         """See `ItemSource.read`."""
         name = self.table.file[row]
         try:
-            tracks = self._tracks(self._recorded(row))
+            found = self._recorded(row)
+            tracks = self._tracks(found)
         except RecordingError as error:
             return [problem_of(self.data_path / name, error)]
-        return [Clip(name, self.label[row], tracks, {"subject": self.subject[row]})]
+        mended = [*found.said, *_said_of(found.gaps)]
+        return [
+            Clip(name, self.label[row], tracks, {"subject": self.subject[row]}),
+            *(Problem(self.data_path / name, None, text, mended=True) for text in mended),
+        ]
 
     def splits(self, kept: Sequence[Kept]) -> Splits:
         """See `Source.splits`."""
@@ -170,3 +176,10 @@ class CustomSource(ItemSource):
         return {"xsub": split}, [
             f"no column of splits; drawn (--seed {self.seed}) and held out: subjects {who}"
         ]
+
+
+def _said_of(gaps: Gaps) -> list[str]:
+    """What the report says of joints that were not seen."""
+    counts = {"interpolated": gaps.num_filled, "absent": gaps.num_absent}
+    found = [f"{count} {what}" for what, count in counts.items() if count]
+    return [f"joints that were not seen: {', '.join(found)}"] if found else []
