@@ -232,7 +232,9 @@ def test_stage_2_starts_from_the_encoder_of_every_method(pretrained, labelled, t
 def test_linear_evaluation_trains_one_layer_on_features_made_once(encoder, labelled, tmp_path, monkeypatch):
     seen = []
     encode = Model.encode
-    monkeypatch.setattr(Model, "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(
+        Model, "encode", lambda self, x, present: seen.append(len(x)) or encode(self, x, present)
+    )
     weights = str(encoder / "best.pt")
     settings = ["--weights", weights, "num_epoch=30", "optim.lr=0.5", "optim.optimizer=sgd", "train_repeat=3"]
     assert run("linear_evaluation", labelled, *settings) == 0
@@ -374,7 +376,9 @@ def test_whitening_takes_unlabelled_clips_and_is_stored_with_the_network(
 ):
     seen = []
     encode = Model.encode
-    monkeypatch.setattr(Model, "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(
+        Model, "encode", lambda self, x, present: seen.append(len(x)) or encode(self, x, present)
+    )
     view = "whiten_view={sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
     whiten = [view, "whiten_repeat=3", "whiten_clip=60", "test_batch_size=20"]
     settings = [

@@ -418,7 +418,7 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, monkeypatc
     assert run(tiny_config, "model_args.num_class=10") == 2
     assert "model_args.num_class: is 10, but data.num_class is 4" in capsys.readouterr().err
     # A model that takes no num_class.
-    monkeypatch.setattr("net.st_gcn.Model.forward", lambda self, x: x.mean((2, 4)).flatten(1))
+    monkeypatch.setattr("net.st_gcn.Model.forward", lambda self, x, present: x.mean((2, 4)).flatten(1))
     assert run(tiny_config) == 1
     assert "gives (16, 75) for 16 clips of 4 classes" in capsys.readouterr().err
 
@@ -447,7 +447,7 @@ def test_a_run_on_arrays_with_labels_from_1_needs_to_be_told(tiny_data, tiny_con
     ],
 )
 def test_too_little_memory_says_what_takes_less(tiny_config, monkeypatch, capsys, error):
-    def forward(self, x):
+    def forward(self, x, present=None):
         raise error
 
     monkeypatch.setattr("net.st_gcn.Model.forward", forward)
@@ -460,7 +460,7 @@ def test_too_little_memory_says_what_takes_less(tiny_config, monkeypatch, capsys
 def test_scores_that_tie_are_wrong_in_training_and_in_tests(tiny_config, work, monkeypatch):
     # A model whose `forward` is its own.
     monkeypatch.setattr(
-        "net.st_gcn.Model.forward", lambda self, x: 0 * self.embed(x).sum() + x.new_zeros(len(x), 4)
+        "net.st_gcn.Model.forward", lambda self, x, present: 0 * self.embed(x).sum() + x.new_zeros(len(x), 4)
     )
     assert run(tiny_config, "num_epoch=1") == 0
     (row,) = csv.DictReader((work / "metrics.csv").open())
