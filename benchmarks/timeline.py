@@ -24,6 +24,7 @@ import numpy as np
 
 from feeder.arrays import open_source
 from feeder.feeder import Feeder
+from feeder.prepared import tracks_of
 from feeder.recordings.files import recorded_poses
 from processor.inference import Recogniser
 from processor.timeline import Timeline, frame_labels
@@ -33,14 +34,11 @@ def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.nd
     """Tracks (M, T, V, C) of clips at some places of a feeder, end to end, and the label of each frame (T,)."""
     parts, labels = [], []
     for place in places:
-        clip = feeder.clips[place]
-        size = int(feeder.source.num_body[clip]), int(feeder.num_frame[place])
-        tracks = feeder.source.read(np.array([clip]))
-        part = np.zeros((feeder.num_body, size[1], *tracks.shape[1:]), np.float32)
-        bodies = tracks.reshape(*size, *tracks.shape[1:])[: feeder.num_body]
+        bodies = tracks_of(feeder.source, feeder.clips[place])[: feeder.num_body]
+        part = np.zeros((feeder.num_body, *bodies.shape[1:]), np.float32)
         part[: len(bodies)] = bodies
         parts.append(part)
-        labels.append(np.full(size[1], feeder.label[place]))
+        labels.append(np.full(bodies.shape[1], feeder.label[place]))
     return np.concatenate(parts, 1), np.concatenate(labels)
 
 

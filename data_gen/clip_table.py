@@ -138,21 +138,6 @@ def _check_header(path: Path, header: Sequence[str]) -> dict[str, str]:
     return benchmarks
 
 
-def read_class_names(path: Path) -> list[str]:
-    """One name per line, in order of labels.
-
-    Raises:
-        ValueError: there are no names, or two are the same.
-    """
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ; write one a "
-            "line, each once"
-        )
-    return names
-
-
 def number_labels(
     cells: Sequence[str], names: Sequence[str] | None, *, first_label: int = 0
 ) -> tuple[list[int], list[str]]:

@@ -22,10 +22,10 @@ if __name__ == "__main__":
 
     wait_passively()
 
-from data_gen.clip_table import read_class_names
 from data_gen.prepare import run_preparation
 from data_gen.report import add_array_arguments, existing_file, parse_preparation
 from data_gen.sources.ctrgcn import CtrGcnSource
+from feeder.class_names import read_class_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:

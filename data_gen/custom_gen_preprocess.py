@@ -47,10 +47,10 @@ if __name__ == "__main__":
 
     wait_passively()
 
-from data_gen.clip_table import read_class_names
 from data_gen.prepare import run_preparation
 from data_gen.report import existing_file, parse_preparation
 from data_gen.sources.custom import CustomSource
+from feeder.class_names import read_class_names
 from feeder.recordings.arguments import add_reading_arguments, unstated_of
 from net.utils.layouts import get_skeleton
 

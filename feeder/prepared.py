@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -244,6 +244,21 @@ class PreparedWriter:
             os.fsync(target.fileno())
 
 
+class Rows(Protocol):
+    """Clips whose poses are read as rows: a prepared file, or a folder of arrays."""
+
+    @property
+    def num_frame(self) -> np.ndarray:
+        """(N,) T of each clip."""
+
+    @property
+    def num_body(self) -> np.ndarray:
+        """(N,) M of each clip."""
+
+    def read(self, clips: np.ndarray) -> np.ndarray:
+        """Rows of some clips end to end, (R, V, C)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """An open prepared file. Pickles as its path, so that a worker maps the file itself.
@@ -310,6 +325,12 @@ class Prepared:
         for source, target, length in zip(start.tolist(), (end - size).tolist(), size.tolist(), strict=True):
             rows[target : target + length] = self.joints[source : source + length]
         return rows
+
+
+def tracks_of(source: Rows, clip: int) -> np.ndarray:
+    """The tracks (M, T, V, C) of a clip, float32, a copy."""
+    rows = source.read(np.array([clip]))
+    return rows.reshape(int(source.num_body[clip]), int(source.num_frame[clip]), *rows.shape[1:])
 
 
 def prepared_in_memory(

@@ -5,11 +5,11 @@ N clips, M bodies, T frames, V joints, C coordinates.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from feeder.arrays import open_source
+from feeder.prepared import tracks_of
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net.utils.skeleton import Skeleton
@@ -94,10 +94,8 @@ def real_clips(trained: Trained) -> Tensor | None:
     source = open_source(config.data.path, config.data.layout, config.data.first_label)
     if config.benchmark not in source.splits:
         raise ValueError(f"there is no benchmark {config.benchmark!r} in it")
-    tracks = []
-    for clip in source.splits[config.benchmark]["val"][: max(BATCHES)]:
-        rows = torch.from_numpy(source.read(np.array([clip])))
-        tracks.append(rows.unflatten(0, (int(source.num_body[clip]), -1)))
+    clips = source.splits[config.benchmark]["val"][: max(BATCHES)]
+    tracks = [torch.from_numpy(tracks_of(source, clip)) for clip in clips]
     view = View(trained.skeleton, num_body=config.data.num_body, sampling=config.test_view.sampling)
     shown = view.deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
     return shown[:, :, : window_of(trained)].permute(0, 2, 3, 1, 4)

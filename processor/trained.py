@@ -183,18 +183,6 @@ def _facts(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
     return found
 
 
-def read_class_names(path: Path | None) -> list[str] | None:
-    """Names in a text file, a line each; None where there is no file to read.
-
-    Raises:
-        OSError, ValueError: it cannot be read as text.
-    """
-    if path is None:
-        return None
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    return [line.strip() for line in lines if line.strip()]
-
-
 def as_array(poses: np.ndarray | Tensor) -> np.ndarray:
     """Poses as a NumPy array, from any device."""
     return poses.detach().cpu().numpy() if isinstance(poses, Tensor) else np.asarray(poses)

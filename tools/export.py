@@ -22,9 +22,10 @@ if __name__ == "__main__":
 
     wait_passively()
 
+from feeder.class_names import read_class_names
 from processor.export import OPSET, check_packages, dense_view, graph_of, metadata_of, record, to_onnx
 from processor.export_check import check_agreement, made_up_people, real_clips
-from processor.trained import load_trained, read_class_names
+from processor.trained import load_trained
 from torchlight.checkpoint import atomic_write
 from torchlight.status import status_of
 
@@ -66,7 +67,7 @@ def export(args: argparse.Namespace) -> None:
     trained = load_trained(
         args.weights,
         config=args.config,
-        class_names=read_class_names(args.class_names),
+        class_names=args.class_names and read_class_names(args.class_names),
         device="cpu",
         plugins=args.plugin,
     )

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from feeder.class_names import read_class_names
 from feeder.recordings.arguments import add_reading_arguments, limits_of, unstated_of
 from feeder.recordings.array import METRES
 from feeder.recordings.files import Recorded, find_recordings, read_recordings
@@ -48,7 +49,7 @@ from processor.answers import NONE, Answers, prepare_answers
 from processor.inference import Recogniser
 from processor.pose_inference import PosePredictor
 from processor.stream import Answer
-from processor.trained import Trained, load_trained, read_class_names
+from processor.trained import Trained, load_trained
 from torchlight.status import status_of
 
 # A recording of more windows than these is long.
@@ -129,7 +130,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
     """What answers, by the weights that the command line names."""
-    class_names = read_class_names(args.class_names)
+    class_names = args.class_names and read_class_names(args.class_names)
     members = [
         load_trained(
             path, config=args.config, class_names=class_names, device=args.device, plugins=args.plugin

@@ -21,7 +21,7 @@ NOISY_FRAMES = 0.69754  # of all frames of a body
 
 def first(recording: Recording) -> np.ndarray:
     """The first two bodies of each frame, as ST-GCN (Yan et al., AAAI 2018) has it; T' = T."""
-    return _present(_by_slot(recording, MAX_TRACK))
+    return _present(recording.by_slot(MAX_TRACK))
 
 
 def energy(recording: Recording) -> np.ndarray:
@@ -29,7 +29,7 @@ def energy(recording: Recording) -> np.ndarray:
 
     The spread of a slot is std(x) + std(y) + std(z), each over the joints of the frames where it is not zero.
     """
-    tracks = _by_slot(recording, ENERGY_SLOTS)
+    tracks = recording.by_slot(ENERGY_SLOTS)
     if len(tracks) > 1:
         spread = [np.sqrt(_variance(track[track.any((1, 2))])).sum() for track in tracks]
         tracks = tracks[np.argsort(spread, kind="stable")[::-1][:MAX_TRACK]]
@@ -144,16 +144,6 @@ def _merge(bodies: list[_Body], num_frame: int) -> np.ndarray:
                 tracks[track, body.start : body.last + 1] = body.poses
                 spans[track] = min(start, body.start), max(last, body.last)
                 break
-    return tracks
-
-
-def _by_slot(recording: Recording, num_slot: int) -> np.ndarray:
-    """Bodies by their place in their frame: (number of slots in use, at most `num_slot`; T, V, 3)."""
-    slot = recording.slot
-    used = slot < num_slot
-    num_track = min(int(recording.num_body.max()), num_slot)
-    tracks = np.zeros((num_track, recording.num_frame, *recording.joints.shape[1:]), np.float32)
-    tracks[slot[used], recording.frame[used]] = recording.joints[used]
     return tracks
 
 

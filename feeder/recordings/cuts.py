@@ -3,8 +3,6 @@
 T frames, V joints, M bodies, C channels.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from feeder.recordings.recording import Recording, larger_side
@@ -22,7 +20,7 @@ def find_cuts(recording: Recording, frame_rate: float | None) -> list[int]:
     frames = np.unique(recording.frame[recording.joints.any((1, 2))])
     if len(frames) < 2:
         return []
-    bodies = list(_by_slot(recording, frames))
+    bodies = recording.by_slot()[:, frames]
     channels = recording.channels
     nearest = np.min([[_distance(b[:-1], a[1:], channels) for b in bodies] for a in bodies], axis=(0, 1))
     cut = nearest > MAX_SPEED * np.diff(frames) / (frame_rate or USUAL_RATE)
@@ -35,15 +33,6 @@ def is_cut(
     """Whether no body of `after` (M, V, C) can be one of `before` (M', V, C), `num_frame` frames earlier."""
     nearest = _distance(before[None], after[:, None], channels)
     return bool(nearest.min() > MAX_SPEED * num_frame / (frame_rate or USUAL_RATE))
-
-
-def _by_slot(recording: Recording, frames: np.ndarray) -> Iterator[np.ndarray]:
-    """Poses (n, V, C) of the first, second, ... body of each of some frames; 0 where there is none."""
-    slot, frame = recording.slot, recording.frame
-    for place in range(int(recording.num_body.max())):
-        poses = np.zeros((recording.num_frame, *recording.joints.shape[1:]), np.float32)
-        poses[frame[slot == place]] = recording.joints[slot == place]
-        yield poses[frames]
 
 
 def _distance(before: np.ndarray, after: np.ndarray, channels: str) -> np.ndarray:

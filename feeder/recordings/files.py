@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from feeder.prepared import open_prepared
+from feeder.prepared import open_prepared, tracks_of
 from feeder.recordings import bodies, pku, ucla
 from feeder.recordings.array import as_tracks, read_array
 from feeder.recordings.bodies import Choice
@@ -222,8 +222,7 @@ def _read(name: str, path: Path, unstated: Unstated, bodies: str) -> Recorded:
 def _clips_of(path: Path) -> Iterator[Recorded]:
     prepared = open_prepared(path)
     for clip in range(len(prepared)):
-        size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
-        tracks = prepared.read(np.array([clip])).reshape(*size, *prepared.joints.shape[1:])
+        tracks = tracks_of(prepared, clip)
         recording = Recording.of_tracks(tracks)
         name = str(prepared.name[clip])
         yield Recorded(

@@ -67,6 +67,15 @@ class Recording:
         before = np.cumsum(self.num_body) - self.num_body
         return np.arange(len(self.body)) - np.repeat(before, self.num_body)
 
+    def by_slot(self, num_slot: int | None = None) -> np.ndarray:
+        """Bodies by their place in their frame: (places in use, at most `num_slot`; T, V, C), 0 where there is none."""
+        slot, num_track = self.slot, int(self.num_body.max())
+        num_track = num_track if num_slot is None else min(num_track, num_slot)
+        used = slot < num_track
+        tracks = np.zeros((num_track, self.num_frame, *self.joints.shape[1:]), np.float32)
+        tracks[slot[used], self.frame[used]] = self.joints[used]
+        return tracks
+
     def part(self, first: int, last: int) -> "Recording":
         """Frames `first` up to, not including, `last`; bodies that are absent from all of them are left out.
 

@@ -1,0 +1,19 @@
+"""Names of classes in a file of their own."""
+
+from pathlib import Path
+
+
+def read_class_names(path: Path) -> list[str]:
+    """One name per line, in order of labels.
+
+    Raises:
+        ValueError: there are no names, or two are the same.
+        OSError: it cannot be read.
+    """
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ; write one a "
+            "line, each once"
+        )
+    return names
