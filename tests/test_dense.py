@@ -12,7 +12,7 @@ from feeder.ragged import constant
 from feeder.streams import STREAMS
 from feeder.views import View
 from net.utils.layouts import get_skeleton
-from processor.export import Graph, record, to_onnx
+from processor.export import Exported, record, to_onnx
 from processor.export_check import check_agreement
 
 NTU = get_skeleton("ntu-rgb+d")
@@ -89,7 +89,7 @@ def test_dense_views_can_be_recorded():
     for recorded in (program.module(), torch.jit.trace(views, (poses[:3],), check_trace=False)):
         for count in (1, 7):
             torch.testing.assert_close(recorded(poses[:count]), expected[:count])
-    graph = Graph(views, "poses", "views")
+    graph = Exported(views, "poses", "views")
     assert check_agreement(to_onnx(program, graph), graph, poses) < 1e-5
     # What exporting makes has no values, and must not be kept.
     assert type(constant(tuple(NTU.parents), torch.int64, poses.device)) is torch.Tensor
