@@ -244,9 +244,12 @@ def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
 
 
 def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand."""
+    """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand.
+
+    Poses in a picture (C = 2) are drawn as they are in it, people who lie included.
+    """
     up = 1
-    if skeleton.torso is not None and len(poses):
+    if skeleton.torso is not None and len(poses) and poses.shape[2] == 3:
         lower, upper = skeleton.torso
         up = int(np.abs((poses[:, upper] - poses[:, lower]).mean(0)).argmax())
     return [0 if up else 1, up]

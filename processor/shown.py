@@ -1,0 +1,111 @@
+"""Clips as they are looked at: in sheets of poses, animations and pages.
+
+M bodies, T frames, V joints, C coordinates, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from feeder.prepared import Prepared
+from feeder.recordings.bodies import as_given
+from feeder.recordings.files import Recorded
+from net.utils.skeleton import Skeleton
+
+CONFIDENCE = "c"
+UNLABELLED = "(no label)"
+
+
+class Shown(NamedTuple):
+    """A clip to look at.
+
+    name: unique among those that are shown together.
+    title: what is said of it: its label, its length.
+    tracks: (M, T, V, C), C 3 (x y z) or 2 (x to the right, y down); a joint at 0 is not there.
+    skeleton: layout of the V joints.
+    frame_rate: frames a second, or None.
+    confidence: (M, T, V), 0 to 1, or None.
+    probability: (T, K) of classes, or None.
+    class_names: K.
+    colours: a colour for each body; none for the usual ones.
+    """
+
+    name: str
+    title: str
+    tracks: np.ndarray
+    skeleton: Skeleton
+    frame_rate: float | None
+    confidence: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    class_names: Sequence[str] = ()
+    colours: Sequence[str] = ()
+
+
+def channels_of(num_channel: int) -> str:
+    """What the last axis of poses holds, by its length."""
+    return {2: "xy", 3: "xyz"}[num_channel]
+
+
+def split_confidence(tracks: np.ndarray, channels: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions (M, T, V, C) and confidence (M, T, V), or None, of tracks whose last axis holds `channels`."""
+    if channels.endswith(CONFIDENCE):
+        return tracks[..., :-1], tracks[..., -1]
+    return tracks, None
+
+
+def joints_there(tracks: np.ndarray) -> np.ndarray:
+    """(..., V) bool: the joints of poses (..., V, C) that are not at 0."""
+    return (tracks != 0).any(-1)
+
+
+def describe(label: str | None, num_frame: int, frame_rate: float | None) -> str:
+    """The title of a clip: its label, if it has one, and its length."""
+    length = f"{num_frame} frame{'s' if num_frame != 1 else ''}"
+    if frame_rate is not None:
+        length += f", {num_frame / frame_rate:.1f} s"
+    return length if label is None else f"{label}, {length}"
+
+
+def of_recorded(recorded: Recorded, skeleton: Skeleton, frame_rate: float | None) -> Shown:
+    """A recording, with every frame that the file has.
+
+    Args:
+        recorded: the recording.
+        skeleton: of a file that does not state it.
+        frame_rate: of a file that does not state it.
+    """
+    rate = recorded.frame_rate or frame_rate
+    tracks = whole_tracks(recorded)
+    poses, confidence = split_confidence(tracks, channels_of(tracks.shape[3]))
+    title = describe(None, poses.shape[1], rate)
+    return Shown(recorded.name, title, poses, recorded.skeleton or skeleton, rate, confidence)
+
+
+def whole_tracks(recorded: Recorded) -> np.ndarray:
+    """Tracks (M, T, V, C) of all frames; a choice of bodies may leave out frames without any."""
+    if recorded.tracks.shape[1] == recorded.recording.num_frame:
+        return recorded.tracks
+    return as_given(recorded.recording)
+
+
+def of_prepared(prepared: Prepared, clip: int) -> Shown:
+    """A clip of a prepared file."""
+    size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
+    tracks = prepared.read(np.array([clip])).reshape(*size, *prepared.joints.shape[1:])
+    poses, confidence = split_confidence(tracks, channels_of(prepared.num_channel))
+    rate = known_rate(prepared)
+    label = label_name(prepared, int(prepared.label[clip]))
+    return Shown(
+        str(prepared.name[clip]), describe(label, size[1], rate), poses, prepared.skeleton, rate, confidence
+    )
+
+
+def known_rate(prepared: Prepared) -> float | None:
+    """Frames a second of a prepared file; None where it does not know them."""
+    return None if np.isnan(prepared.frame_rate) else prepared.frame_rate
+
+
+def label_name(prepared: Prepared, label: int) -> str:
+    """The name of a class; -1 is no label."""
+    return UNLABELLED if label < 0 else prepared.class_names[label]
