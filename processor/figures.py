@@ -211,8 +211,7 @@ def draw_timeline(
         num_class: of the classes, those that are likeliest at some time.
     """
     best = probability.argmax(1)
-    often = np.bincount(best, minlength=probability.shape[1])
-    shown = np.lexsort((-probability.max(0), -often))[:num_class]
+    shown = likeliest(probability, num_class)
     with legible(class_names) as names:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -227,6 +226,12 @@ def draw_timeline(
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         save_figure(figure, path)
+
+
+def likeliest(probability: np.ndarray, num_class: int = 8) -> np.ndarray:
+    """Of classes, by probabilities (T, K), so many that are likeliest at some time, those of most frames first."""
+    often = np.bincount(probability.argmax(1), minlength=probability.shape[1])
+    return np.lexsort((-probability.max(0), -often))[:num_class]
 
 
 def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.ndarray:

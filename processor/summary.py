@@ -49,13 +49,24 @@ def count_missing(blocks: Iterable[np.ndarray], num_joint: int) -> Missing:
     return Missing(num_pose, absent, of_joint)
 
 
-def summary_of_prepared(prepared: Prepared) -> str:
+class Summary(NamedTuple):
+    """Lines on what a data set holds, and its clips by class and part, where classes are known."""
+
+    lines: list[str]
+    classes: pd.DataFrame | None = None
+
+    def __str__(self) -> str:
+        table = [] if self.classes is None else ["", self.classes.to_string()]
+        return "\n".join([*self.lines, *table])
+
+
+def summary_of_prepared(prepared: Prepared) -> Summary:
     """Of a prepared file."""
     missing = count_missing(_blocks(prepared), prepared.skeleton.num_joint)
     rate = known_rate(prepared)
     head = _heading(str(prepared.path), len(prepared), prepared.skeleton, rate)
     facts = _facts(prepared.num_frame, prepared.num_body, missing, prepared.skeleton, rate)
-    return "\n".join([head, *facts, "", class_table(prepared).to_string()])
+    return Summary([head, *facts], class_table(prepared))
 
 
 def _blocks(prepared: Prepared) -> Iterator[np.ndarray]:
@@ -76,12 +87,12 @@ def class_table(prepared: Prepared) -> pd.DataFrame:
     return pd.DataFrame(counts, index=[*(label_name(prepared, k) for k in labels), "all"])
 
 
-def summary_of_recordings(what: str, clips: Sequence[Shown]) -> str:
-    """Of recordings, one or more, of one layout each; their lengths are given in frames where rates differ."""
+def summary_of_recordings(what: str, clips: Sequence[Shown]) -> Summary:
+    """Of recordings, one or more, layout by layout; lengths are not given in seconds where rates differ."""
     skeletons = {clip.skeleton.name: clip.skeleton for clip in clips}
     rates = {clip.frame_rate for clip in clips}
     rate = rates.pop() if len(rates) == 1 else None
-    lines = []
+    lines: list[str] = []
     for name, skeleton in skeletons.items():
         of_layout = [clip for clip in clips if clip.skeleton.name == name]
         poses = (clip.tracks.reshape(-1, *clip.tracks.shape[2:]) for clip in of_layout)
@@ -89,7 +100,7 @@ def summary_of_recordings(what: str, clips: Sequence[Shown]) -> str:
         missing = count_missing(poses, skeleton.num_joint)
         lines.append(_heading(what, len(of_layout), skeleton, rate))
         lines += _facts(num_frame, num_body, missing, skeleton, rate)
-    return "\n".join(lines)
+    return Summary(lines)
 
 
 def _heading(what: str, num_clip: int, skeleton: Skeleton, rate: float | None) -> str:

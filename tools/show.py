@@ -35,15 +35,16 @@ from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from processor.animation import animate
 from processor.fonts import legible
+from processor.page import PageTable, check_package, write_page
 from processor.sheet import draw_sheet
 from processor.shown import Shown, of_prepared, of_recorded
-from processor.summary import summary_of_prepared, summary_of_recordings
+from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
 from torchlight.status import status_of
 
 SHEET, ANIMATION = ".png", ".gif"
 # Clips that are drawn where none is named and no number is given.
-NUM_SHEET = 9
+NUM_SHEET, NUM_PAGE = 9, 20
 # A layout for reading files that state their own, where the command line names none.
 ANY_LAYOUT = "ntu-rgb+d"
 
@@ -59,6 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--random", type=int, metavar="N", help="draw N clips, drawn at random")
     add("--seed", type=int, default=0, metavar="S", help="of --random (default %(default)s)")
     add("--out", type=Path, metavar="FILE", help="a .png or .gif file (default: FILE's name with .png, here)")
+    add("--html", type=Path, metavar="FILE", help="write a page that plays the clips in a browser")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--layout", metavar="NAME", help="joints of files that do not say")
     add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
@@ -109,8 +111,8 @@ def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | Recordi
     return of_recorded(found, skeleton, args.frame_rate) if isinstance(found, Recorded) else found
 
 
-def chosen(names: Sequence[str], args: argparse.Namespace, count: int) -> list[int]:
-    """Which clips are drawn: those that are named, or some drawn at random, or the first `count`.
+def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
+    """Which clips are asked for: those that are named, or some drawn at random, or all.
 
     Raises:
         ValueError: there is no clip of a name.
@@ -119,7 +121,7 @@ def chosen(names: Sequence[str], args: argparse.Namespace, count: int) -> list[i
         drawn = np.random.default_rng(args.seed).permutation(len(names))[: args.random]
         return np.sort(drawn).tolist()
     if not args.names:
-        return list(range(len(names)))[:count]
+        return list(range(len(names)))
     number = {name: clip for clip, name in enumerate(names)}
     for name in args.names:
         if name not in number:
@@ -127,13 +129,12 @@ def chosen(names: Sequence[str], args: argparse.Namespace, count: int) -> list[i
     return [number[name] for name in dict.fromkeys(args.names)]
 
 
-def draw(clips: Sequence[Shown], out: Path, *, overwrite: bool) -> list[Path]:
+def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
     """Write a sheet, or the animation of one clip; returns the files.
 
     Raises:
         ValueError: an animation of several clips.
     """
-    refuse_existing(out, overwrite=overwrite)
     if out.suffix.lower() == SHEET:
         draw_sheet(clips, out)
         return [out]
@@ -156,7 +157,7 @@ class Source(NamedTuple):
 
     names: list[str]
     read: Callable[[int], Shown]
-    summary: Callable[[], str]
+    summary: Callable[[], Summary]
 
 
 def open_source(args: argparse.Namespace) -> Source:
@@ -175,14 +176,32 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def show(args: argparse.Namespace) -> None:
     """Print the summary, and draw what is asked for."""
+    if args.html is not None:
+        check_package()
+        refuse_existing(args.html, overwrite=args.overwrite)
+    asked = bool(args.names or args.random is not None)
+    out = Path(args.file.stem + SHEET) if asked and args.html is None and args.out is None else args.out
+    if out is not None:
+        refuse_existing(out, overwrite=args.overwrite)
     names, read, summary = open_source(args)
-    drawn = bool(args.names or args.random is not None or args.out is not None)
-    clips = [read(clip) for clip in chosen(names, args, NUM_SHEET)] if drawn else []
-    print(summary())
-    if drawn:
-        out = args.out or Path(args.file.stem + SHEET)
-        for path in draw(clips, out, overwrite=args.overwrite):
-            print(f"{path}: {len(clips)} clip{'s' if len(clips) != 1 else ''}")
+    picked = chosen(names, args)
+    found = summary()
+    print(found)
+    if out is not None:
+        clips = [read(clip) for clip in picked[: None if asked else NUM_SHEET]]
+        written = draw(clips, out)
+        print(f"{', '.join(map(str, written))}: {counted(clips)}")
+    if args.html is not None:
+        clips = [read(clip) for clip in picked[: None if asked else NUM_PAGE]]
+        classes = None if found.classes is None else found.classes.rename_axis("class").reset_index()
+        tables = [] if classes is None else [PageTable("Clips of each class and part", classes)]
+        write_page(args.html, args.file.name, clips, notes=found.lines, tables=tables)
+        print(f"{args.html}: {counted(clips)}, {args.html.stat().st_size / 1e6:.1f} MB")
+
+
+def counted(clips: Sequence[Shown]) -> str:
+    """How many clips, as text."""
+    return f"{len(clips)} clip{'s' if len(clips) != 1 else ''}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
