@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from net.utils.skeleton import Skeleton
 from processor.bones import drawn_bones
-from processor.figures import orient, picture_plane
+from processor.figures import orient, picture_plane, plane_of
 from processor.shown import joints_there
 from torchlight.files import naming
 
@@ -46,6 +46,7 @@ def animate(
     frame_rate: float | None,
     future: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
+    up: int | None = None,
 ) -> list[Path]:
     """Write a GIF, and where ffmpeg is installed an MP4 beside it; returns the files.
 
@@ -57,13 +58,14 @@ def animate(
         frame_rate: frames a second; None for 30.
         future: (M, P, V, C), poses that follow, drawn in another colour.
         confidence: (M, T, V), 0 to 1; bones are faint where it is low.
+        up: the coordinate that points up; None for the one along which the first body's torso stands.
     """
     poses = tracks if future is None else np.concatenate((tracks[: len(future)], future), 1)
     num_seen, num_frame = tracks.shape[1], poses.shape[1]
     rate = 30.0 if frame_rate is None else frame_rate
     step = max(1, round(rate / RATE), -(-num_frame // MOST_PICTURES))
     shown = range(0, num_frame, step)
-    plane = picture_plane(tracks[0], skeleton)
+    plane = picture_plane(tracks[0], skeleton) if up is None else plane_of(up)
     there = joints_there(poses)
     figure = Figure(figsize=(4, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -257,4 +257,9 @@ def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
     if skeleton.torso is not None and len(poses) and poses.shape[2] == 3:
         lower, upper = skeleton.torso
         up = int(np.abs((poses[:, upper] - poses[:, lower]).mean(0)).argmax())
+    return plane_of(up)
+
+
+def plane_of(up: int) -> list[int]:
+    """The coordinates to draw across and up, by the one that points up."""
     return [0 if up else 1, up]

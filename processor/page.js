@@ -13,6 +13,7 @@
 
   let clip = null; // the one that is shown, decoded
   let shown = 0; // its frame, counted among those that the page has
+  let held = false; // whether the mouse turns the scene
   let playing = null; // {since, from}: when and at which frame playing began
 
   function decode(coded) {
@@ -130,7 +131,7 @@
       // A thin scene stays thick enough to turn.
       const half = Math.max((ranges[k][1] - ranges[k][0]) / 2 + 0.05 * widest, 0.15 * widest);
       const middle = (ranges[k][0] + ranges[k][1]) / 2;
-      scene.aspectratio[name] = half / widest * 1.6;
+      scene.aspectratio[name] = (clip.flat ? 2.7 : 1.6) * half / widest;
       scene[name + "axis"] = {
         range: [middle - half, middle + half], autorange: false, visible: !clip.flat, showspikes: false,
         title: { text: names[k] }, nticks: 6, showbackground: k === 2, backgroundcolor: "#f2f2f2", gridcolor: "#ddd",
@@ -158,8 +159,7 @@
       swatch.style.background = rgb(clip.palette[body][0], 1);
       legend.append(swatch, `body ${body + 1}`);
     }
-    if (numBody > most) legend.append(" …");
-    legend.append(". Dark: left side, light: right side." + (clip.confidence ? " Faint: low confidence." : ""));
+    legend.append((numBody > most ? ` and ${numBody - most} more` : "") + ". Dark: left side, light: right side." + (clip.confidence ? " Faint: low confidence." : ""));
     legend.append(clip.flat ? "" : " Drag to turn, scroll to come nearer.");
   }
 
@@ -222,6 +222,8 @@
 
   function step(now) {
     if (!playing) return;
+    // To draw a frame would turn the scene back to where it was when the mouse was pressed.
+    if (held) playing = { since: now, from: shown };
     const passed = Math.max(now - playing.since, 0) / 1000 * clip.rate * Number(element("speed").value);
     const frame = Math.floor(playing.from + passed) % clip.positions.shape[0];
     if (frame !== shown) show(frame);
@@ -249,6 +251,8 @@
   }
 
   function listen() {
+    element("scene").addEventListener("pointerdown", () => (held = true));
+    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => (held = false));
     element("play").addEventListener("click", () => play(!playing));
     element("frame").addEventListener("input", (event) => seek(Number(event.target.value)));
     element("front").addEventListener("click", () => Plotly.relayout("scene", { "scene.camera": frontView(clip) }));

@@ -19,7 +19,7 @@ import pandas as pd
 
 from net.utils.skeleton import Skeleton
 from processor.bones import FAINTEST, HUES, bone_sides, palette
-from processor.figures import likeliest, picture_plane
+from processor.figures import likeliest
 from processor.shown import Shown, joints_there
 from torchlight.files import atomic_write
 
@@ -150,7 +150,7 @@ def _as_scene(clip: Shown, skeleton: int, budget: float) -> dict[str, Any]:
         "num_frame": num_frame,
         "every": every,
         "frame_rate": clip.frame_rate,
-        "up": picture_plane(clip.tracks[0], clip.skeleton)[1],
+        "up": clip.up,
         "palette": (255 * palette(clip.colours or HUES)).round().astype(int).tolist(),
         "positions": encode(tracks.swapaxes(0, 1), joints_there(tracks).swapaxes(0, 1), STEP),
         "confidence": None,

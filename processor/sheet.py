@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from processor.bones import drawn_bones
-from processor.figures import orient, picture_plane, save_figure, shorten
+from processor.figures import orient, plane_of, save_figure, shorten
 from processor.fonts import legible
 from processor.shown import Shown, joints_there
 
@@ -38,7 +38,7 @@ def draw_sheet(clips: Sequence[Shown], path: Path, *, num_column: int = 7) -> No
             row[0].text(1, 0.5, "\n".join(lines), fontsize=8, ha="right", va="center")
             num_frame = clip.tracks.shape[1]
             frames = np.unique(np.linspace(0, num_frame - 1, num_column).round().astype(int))
-            plane = picture_plane(clip.tracks[0], clip.skeleton)
+            plane = plane_of(clip.up)
             there = joints_there(clip.tracks)
             seen = clip.tracks[..., plane][there] if there.any() else np.zeros((1, 2))
             # All frames of a clip in one scale, so that steps and jumps show.

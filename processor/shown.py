@@ -12,8 +12,11 @@ from feeder.prepared import Prepared
 from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
 from net.utils.skeleton import Skeleton
+from processor.figures import picture_plane
 
 CONFIDENCE = "c"
+# Clips that tell which coordinate points up.
+SAMPLE = 500
 UNLABELLED = "(no label)"
 
 
@@ -29,6 +32,7 @@ class Shown(NamedTuple):
     probability: (T, K) of classes, or None.
     class_names: K.
     colours: a colour for each body; none for the usual ones.
+    up: the coordinate that points up; y, as the readers of recordings give them, if nothing else is known.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Shown(NamedTuple):
     probability: np.ndarray | None = None
     class_names: Sequence[str] = ()
     colours: Sequence[str] = ()
+    up: int = 1
 
 
 def channels_of(num_channel: int) -> str:
@@ -89,16 +94,29 @@ def whole_tracks(recorded: Recorded) -> np.ndarray:
     return as_given(recorded.recording)
 
 
-def of_prepared(prepared: Prepared, clip: int) -> Shown:
-    """A clip of a prepared file."""
+def of_prepared(prepared: Prepared, clip: int, up: int) -> Shown:
+    """A clip of a prepared file, in which a coordinate points up, see `up_of`."""
     size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
     tracks = prepared.read(np.array([clip])).reshape(*size, *prepared.joints.shape[1:])
     poses, confidence = split_confidence(tracks, channels_of(prepared.num_channel))
     rate = known_rate(prepared)
     label = label_name(prepared, int(prepared.label[clip]))
     return Shown(
-        str(prepared.name[clip]), describe(label, size[1], rate), poses, prepared.skeleton, rate, confidence
+        name=str(prepared.name[clip]),
+        title=describe(label, size[1], rate),
+        tracks=poses,
+        skeleton=prepared.skeleton,
+        frame_rate=rate,
+        confidence=confidence,
+        up=up,
     )
+
+
+def up_of(prepared: Prepared) -> int:
+    """The coordinate along which torsos stand, in the first frames of some clips: in one clip somebody may lie."""
+    some = np.linspace(0, len(prepared) - 1, SAMPLE).round().astype(int)
+    poses, _ = split_confidence(prepared.joints[prepared.start[some]], channels_of(prepared.num_channel))
+    return picture_plane(poses, prepared.skeleton)[1]
 
 
 def known_rate(prepared: Prepared) -> float | None:

@@ -37,7 +37,7 @@ from processor.animation import animate
 from processor.fonts import legible
 from processor.page import PageTable, check_package, write_page
 from processor.sheet import draw_sheet
-from processor.shown import Shown, of_prepared, of_recorded
+from processor.shown import Shown, of_prepared, of_recorded, up_of
 from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
 from torchlight.status import status_of
@@ -149,6 +149,7 @@ def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
             out,
             frame_rate=clip.frame_rate,
             confidence=clip.confidence,
+            up=clip.up,
         )
 
 
@@ -164,9 +165,10 @@ def open_source(args: argparse.Namespace) -> Source:
     """What the command line names."""
     if args.file.suffix.lower() in PREPARED and not args.file.is_dir():
         prepared = open_prepared(args.file)
+        up = up_of(prepared)
         return Source(
             list(map(str, prepared.name)),
-            lambda clip: of_prepared(prepared, clip),
+            lambda clip: of_prepared(prepared, clip, up),
             lambda: summary_of_prepared(prepared),
         )
     clips = read_all(args)
