@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from net.utils.skeleton import Skeleton
 from processor.bones import drawn_bones
 from processor.figures import orient, picture_plane, plane_of
-from processor.shown import joints_there
+from processor.shown import PREDICTED, SEEN, joints_there
 from torchlight.files import naming
 
 # Pictures a second, and in all: a longer recording is shown in fewer of its frames.
 RATE = 15.0
 MOST_PICTURES = 300
-PREDICTED = "tab:red"
 # Of the height of the picture, on every side.
 MARGIN = 0.08
 
@@ -56,7 +55,7 @@ def animate(
         captions: T + P lines above the picture.
         path: of the GIF.
         frame_rate: frames a second; None for 30.
-        future: (M, P, V, C), poses that follow, drawn in another colour.
+        future: (M, P, V, C), poses that follow; what was seen has one colour then, and they another.
         confidence: (M, T, V), 0 to 1; bones are faint where it is low.
         up: the coordinate that points up; None for the one along which the first body's torso stands.
     """
@@ -84,7 +83,10 @@ def animate(
         sure = confidence[:, frame] if confidence is not None and frame < num_seen else None
         ends, colours = drawn_bones(poses[:, frame][..., plane], there[:, frame], skeleton, sure)
         bones.set_segments(list(ends))
-        bones.set_color(colours.tolist() if frame < num_seen else PREDICTED)
+        if future is None:
+            bones.set_color(colours.tolist())
+        else:
+            bones.set_color((SEEN if frame < num_seen else PREDICTED).colour)
         title.set_text(captions[frame])
         return [bones, title]
 

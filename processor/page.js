@@ -154,10 +154,14 @@
     legend.textContent = "";
     const numBody = clip.positions.shape[1];
     const most = Math.min(numBody, clip.palette.length);
+    const named = new Set();
     for (let body = 0; body < most; body++) {
+      const name = clip.bodies[body] || `body ${body + 1}`;
+      if (named.has(name)) continue;
+      named.add(name);
       const swatch = document.createElement("i");
       swatch.style.background = rgb(clip.palette[body][0], 1);
-      legend.append(swatch, `body ${body + 1}`);
+      legend.append(swatch, name);
     }
     legend.append((numBody > most ? ` and ${numBody - most} more` : "") + ". Dark: left side, light: right side." + (clip.confidence ? " Faint: low confidence." : ""));
     legend.append(clip.flat ? "" : " Drag to turn, scroll to come nearer.");

@@ -151,7 +151,11 @@ def _as_scene(clip: Shown, skeleton: int, budget: float) -> dict[str, Any]:
         "every": every,
         "frame_rate": clip.frame_rate,
         "up": clip.up,
-        "palette": (255 * palette(clip.colours or HUES)).round().astype(int).tolist(),
+        "palette": (255 * palette([body.colour for body in clip.bodies] or HUES))
+        .round()
+        .astype(int)
+        .tolist(),
+        "bodies": [body.name for body in clip.bodies],
         "positions": encode(tracks.swapaxes(0, 1), joints_there(tracks).swapaxes(0, 1), STEP),
         "confidence": None,
         "probability": None,

@@ -31,7 +31,7 @@ class Shown(NamedTuple):
     confidence: (M, T, V), 0 to 1, or None.
     probability: (T, K) of classes, or None.
     class_names: K.
-    colours: a colour for each body; none for the usual ones.
+    bodies: names and colours of all bodies; none for numbers and the usual colours.
     up: the coordinate that points up; y, as the readers of recordings give them, if nothing else is known.
     """
 
@@ -43,8 +43,27 @@ class Shown(NamedTuple):
     confidence: np.ndarray | None = None
     probability: np.ndarray | None = None
     class_names: Sequence[str] = ()
-    colours: Sequence[str] = ()
+    bodies: Sequence["Body"] = ()
     up: int = 1
+
+
+class Body(NamedTuple):
+    """How a body is called, and its colour."""
+
+    name: str
+    colour: str
+
+
+SEEN, TRUE, PREDICTED = Body("seen", "#1f77b4"), Body("true", "#7f7f7f"), Body("predicted", "#d62728")
+
+
+def with_future(tracks: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, list[Body]]:
+    """Tracks (M + B, T + P, V, C) of what was seen (M, T, V, C) and of what follows (B, P, V, C), and their bodies."""
+    seen, frames = len(tracks), tracks.shape[1]
+    both = np.zeros((seen + len(future), frames + future.shape[1], *tracks.shape[2:]), np.float32)
+    both[:seen, :frames] = tracks
+    both[seen:, frames:] = future
+    return both, [SEEN] * seen + [PREDICTED] * len(future)
 
 
 def channels_of(num_channel: int) -> str:
