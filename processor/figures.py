@@ -34,14 +34,19 @@ def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def save_curves(metrics: pd.DataFrame, path: Path) -> None:
-    """Losses on the left, accuracies (or errors of poses) on the right, over epochs, from the rows of `metrics.csv`."""
+def curves_of(metrics: pd.DataFrame) -> list[tuple[list[str], str]]:
+    """Columns of `metrics.csv` that are drawn together, and what they are: losses; accuracies, or errors of poses."""
     names = [str(column) for column in metrics]
     losses = [name for name in names if name.endswith("loss")]
     accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
     errors = [name for name in names if name.endswith("mpjpe")]
     shown = [(losses, "loss"), (accuracies or errors, "accuracy" if accuracies else "error in mm")]
-    shown = [each for each in shown if each[0]]
+    return [each for each in shown if each[0]]
+
+
+def save_curves(metrics: pd.DataFrame, path: Path) -> None:
+    """Losses on the left, accuracies (or errors of poses) on the right, over epochs, from the rows of `metrics.csv`."""
+    shown = curves_of(metrics)
     figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
     for axes, (columns, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for column in columns:
@@ -54,12 +59,19 @@ def save_curves(metrics: pd.DataFrame, path: Path) -> None:
     save_figure(figure, path)
 
 
-def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
-    # A picture of 60 classes of which a data set has 15 would be mostly empty.
+def seen_classes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes (k,) that occur in a confusion matrix, their part (k, k) of it, and its rows as shares.
+
+    A picture of 60 classes of which a data set has 15 would be mostly empty.
+    """
     seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix = matrix[np.ix_(seen, seen)]
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return seen, matrix, matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+
+def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
+    seen, matrix, share = seen_classes(matrix)
     side = float(np.clip(0.3 * len(seen) + 3, 5, 24))
     with legible(class_names) as names:
         figure = Figure(figsize=(side, side), layout="constrained")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feeder.arrays import ArrayFolder
 from feeder.prepared import Prepared
 from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
@@ -16,7 +17,7 @@ from processor.figures import picture_plane
 
 CONFIDENCE = "c"
 # Clips that tell which coordinate points up.
-SAMPLE = 500
+SAMPLE = 100
 UNLABELLED = "(no label)"
 
 
@@ -113,10 +114,11 @@ def whole_tracks(recorded: Recorded) -> np.ndarray:
     return as_given(recorded.recording)
 
 
-def of_prepared(prepared: Prepared, clip: int, up: int) -> Shown:
-    """A clip of a prepared file, in which a coordinate points up, see `up_of`."""
+def of_prepared(prepared: Prepared | ArrayFolder, clip: int, up: int) -> Shown:
+    """A clip of a data set, in which a coordinate points up, see `up_of`."""
     size = int(prepared.num_body[clip]), int(prepared.num_frame[clip])
-    tracks = prepared.read(np.array([clip])).reshape(*size, *prepared.joints.shape[1:])
+    rows = prepared.read(np.array([clip]))
+    tracks = rows.reshape(*size, *rows.shape[1:])
     poses, confidence = split_confidence(tracks, channels_of(prepared.num_channel))
     rate = known_rate(prepared)
     label = label_name(prepared, int(prepared.label[clip]))
@@ -131,18 +133,19 @@ def of_prepared(prepared: Prepared, clip: int, up: int) -> Shown:
     )
 
 
-def up_of(prepared: Prepared) -> int:
-    """The coordinate along which torsos stand, in the first frames of some clips: in one clip somebody may lie."""
-    some = np.linspace(0, len(prepared) - 1, SAMPLE).round().astype(int)
-    poses, _ = split_confidence(prepared.joints[prepared.start[some]], channels_of(prepared.num_channel))
+def up_of(prepared: Prepared | ArrayFolder) -> int:
+    """The coordinate along which torsos stand in some clips of a data set: in one clip somebody may lie."""
+    some = np.unique(np.linspace(0, len(prepared) - 1, SAMPLE).round().astype(int))
+    poses, _ = split_confidence(prepared.read(some), channels_of(prepared.num_channel))
     return picture_plane(poses, prepared.skeleton)[1]
 
 
-def known_rate(prepared: Prepared) -> float | None:
-    """Frames a second of a prepared file; None where it does not know them."""
-    return None if np.isnan(prepared.frame_rate) else prepared.frame_rate
+def known_rate(prepared: Prepared | ArrayFolder) -> float | None:
+    """Frames a second of a data set; None where it does not know them."""
+    known = isinstance(prepared, Prepared) and not np.isnan(prepared.frame_rate)
+    return prepared.frame_rate if known else None
 
 
-def label_name(prepared: Prepared, label: int) -> str:
+def label_name(prepared: Prepared | ArrayFolder, label: int) -> str:
     """The name of a class; -1 is no label."""
     return UNLABELLED if label < 0 else prepared.class_names[label]
