@@ -263,16 +263,22 @@
     element("speed").addEventListener("change", () => seek(shown));
   }
 
-  for (const figure of content.figures) {
+  const places = content.figures.map((figure) => {
     const section = document.createElement("section");
     const heading = document.createElement("h2");
     const place = document.createElement("div");
     heading.textContent = figure.title;
     place.className = "figure";
     section.append(heading, place);
+    if (figure.layout.height) {
+      section.className = "wide";
+      place.style.height = `${figure.layout.height}px`;
+    }
     element("figures").append(section);
-    Plotly.newPlot(place, figure.data, figure.layout, QUIET);
-  }
+    return place;
+  });
+  // Only once all have their places is the width of each known.
+  content.figures.forEach((figure, number) => Plotly.newPlot(places[number], figure.data, figure.layout, QUIET));
   if (content.clips.length) {
     element("player").hidden = false;
     listClips();

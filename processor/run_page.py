@@ -143,12 +143,14 @@ def confusion_figure(matrix: np.ndarray, class_names: list[str]) -> PageFigure:
         "hoverinfo": "text",
         "zmin": 0,
         "zmax": 1,
-        "colorscale": "Blues",
+        "colorscale": [[0, "#ffffff"], [0.5, "#6baed6"], [1, "#08306b"]],
     }
     layout = {
         "margin": MARGINS,
-        "xaxis": axis | {"title": {"text": "predicted"}},
-        "yaxis": axis | {"title": {"text": "true"}, "autorange": "reversed"},
+        "height": max(500, 14 * len(names) + 220),
+        "xaxis": axis | {"title": {"text": "predicted", "standoff": 12}},
+        "yaxis": axis
+        | {"title": {"text": "true", "standoff": 12}, "autorange": "reversed", "scaleanchor": "x"},
     }
     return PageFigure("Confusion matrix, shares of the true class", [heatmap], layout)
 

@@ -65,7 +65,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--layout", metavar="NAME", help="joints of files that do not say")
     add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
     add("--frame_rate", type=float, metavar="F", help="of files that do not say")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # names may stand after options
     if args.names and args.random is not None:
         parser.error("give names, or --random, not both")
     if args.random is not None and args.random < 1:
