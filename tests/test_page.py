@@ -1,15 +1,13 @@
 """Pages: they hold what went in, load nothing from outside, and play and turn in a browser."""
 
-import json
 import re
-from base64 import b64decode
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import browser
+from page_content import content_of, decode
 
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
@@ -38,20 +36,6 @@ def people(num_body: int, num_frame: int, seed: int = 0, num_channel: int = 3) -
     pose = rng.uniform(0.1, 1.5, (num_body, 1, SKELETON.num_joint, num_channel))
     way = np.linspace(0, 1, num_frame)[None, :, None, None] * [1, 0, 0][:num_channel]
     return (pose + way + 0.02 * rng.standard_normal((num_body, num_frame, 1, 1))).astype(np.float32)
-
-
-def content_of(path: Path) -> dict[str, Any]:
-    """What a page's script reads."""
-    (found,) = re.findall(
-        r'<script type="application/json" id="content">(.*?)</script>', path.read_text("utf-8"), re.S
-    )
-    return json.loads(found)
-
-
-def decode(coded: dict[str, Any]) -> np.ndarray:
-    """The numbers as the page's script decodes them; NaN where nothing is."""
-    whole = np.frombuffer(b64decode(coded["data"]), "<i2").reshape(coded["shape"])
-    return np.where(whole == page.NOT_THERE, np.nan, np.array(coded["origin"]) + coded["step"] * whole)
 
 
 def outside_of_plotly(path: Path) -> str:

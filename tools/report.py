@@ -20,11 +20,10 @@ if __name__ == "__main__":
     wait_passively()
 
 from feeder.prepared import refuse_existing
+from processor.io import REPORT
 from processor.page import MOST_CLIPS, check_package
 from processor.run_page import write_run_page
 from torchlight.status import status_of
-
-NAME = "report.html"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,7 +33,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("work_dir", type=Path, metavar="WORK_DIR", help="folder of a run")
-    add("--out", type=Path, metavar="FILE", help=f"the page (default: WORK_DIR/{NAME})")
+    add("--out", type=Path, metavar="FILE", help=f"the page (default: WORK_DIR/{REPORT})")
     add("--num_clip", type=int, default=20, metavar="N", help="clips to show (default %(default)s)")
     add("--overwrite", action="store_true", help="replace a page that exists")
     args = parser.parse_args(argv)
@@ -48,7 +47,7 @@ def report(args: argparse.Namespace) -> None:
     check_package()
     if not args.work_dir.is_dir():
         raise FileNotFoundError(f"there is no folder {args.work_dir}; name the work_dir of a run")
-    out = args.out or args.work_dir / NAME
+    out = args.out or args.work_dir / REPORT
     refuse_existing(out, overwrite=args.overwrite)
     num_clip = write_run_page(args.work_dir, out, num_clip=args.num_clip)
     print(f"{out}: {num_clip} clips to play, {out.stat().st_size / 1e6:.1f} MB")
