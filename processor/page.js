@@ -5,6 +5,8 @@
   const NOT_THERE = content.not_there;
   // Frames a second of a clip that does not say.
   const USUAL_RATE = 30;
+  // Milliseconds that a scene may turn on after the mouse is let go.
+  const COASTING = 250;
   const BACKGROUND = [255, 255, 255];
   const QUIET = { displayModeBar: false, responsive: true };
   const element = (id) => document.getElementById(id);
@@ -234,6 +236,12 @@
     requestAnimationFrame(step);
   }
 
+  // The scene turns on for a moment after the mouse is let go; Plotly notes only where it was then.
+  function keepCamera() {
+    held = false;
+    Plotly.relayout("scene", { "scene.camera": element("scene")._fullLayout.scene._scene.getCamera() });
+  }
+
   function listClips() {
     content.clips.forEach((each, number) => {
       const item = document.createElement("li");
@@ -255,8 +263,16 @@
   }
 
   function listen() {
-    element("scene").addEventListener("pointerdown", () => (held = true));
-    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => (held = false));
+    let letGo = null;
+    element("scene").addEventListener("pointerdown", () => {
+      clearTimeout(letGo);
+      held = true;
+    });
+    for (const kind of ["pointerup", "pointercancel"]) {
+      window.addEventListener(kind, () => {
+        if (held) letGo = setTimeout(keepCamera, COASTING);
+      });
+    }
     element("play").addEventListener("click", () => play(!playing));
     element("frame").addEventListener("input", (event) => seek(Number(event.target.value)));
     element("front").addEventListener("click", () => Plotly.relayout("scene", { "scene.camera": frontView(clip) }));
@@ -277,14 +293,19 @@
     element("figures").append(section);
     return place;
   });
-  // Only once all have their places is the width of each known.
-  content.figures.forEach((figure, number) => Plotly.newPlot(places[number], figure.data, figure.layout, QUIET));
+
+  // After the clips, which are looked at first; and only once all figures have their places is the width of each known.
+  function ready() {
+    content.figures.forEach((figure, number) => Plotly.newPlot(places[number], figure.data, figure.layout, QUIET));
+    document.body.setAttribute("data-ready", "yes");
+  }
+
   if (content.clips.length) {
     element("player").hidden = false;
     listClips();
     listen();
-    open(0).then(() => document.body.setAttribute("data-ready", "yes"));
+    open(0).then(() => setTimeout(ready)); // once the scene is painted
   } else {
-    document.body.setAttribute("data-ready", "yes");
+    ready();
   }
 })();
