@@ -263,16 +263,19 @@
   }
 
   function listen() {
-    let letGo = null;
-    element("scene").addEventListener("pointerdown", () => {
-      clearTimeout(letGo);
+    let coasting = null;
+    const hold = () => {
+      clearTimeout(coasting);
       held = true;
-    });
-    for (const kind of ["pointerup", "pointercancel"]) {
-      window.addEventListener(kind, () => {
-        if (held) letGo = setTimeout(keepCamera, COASTING);
-      });
-    }
+    };
+    const letGo = () => {
+      clearTimeout(coasting);
+      if (held) coasting = setTimeout(keepCamera, COASTING);
+    };
+    element("scene").addEventListener("pointerdown", hold, true);
+    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, letGo, true);
+    // A turn of the wheel has no end but that no other follows.
+    element("scene").addEventListener("wheel", () => { hold(); letGo(); }, { capture: true, passive: true });
     element("play").addEventListener("click", () => play(!playing));
     element("frame").addEventListener("input", (event) => seek(Number(event.target.value)));
     element("front").addEventListener("click", () => Plotly.relayout("scene", { "scene.camera": frontView(clip) }));
