@@ -15,13 +15,15 @@ from processor.shown import Shown, joints_there
 
 # Letters of a clip's name and title beside its row, and lines of them.
 LETTERS, LINES = 26, 4
+# Clips of a sheet; matplotlib draws no picture that is much higher.
+MOST_ROWS = 200
 
 
 def draw_sheet(clips: Sequence[Shown], path: Path, *, num_column: int = 7) -> None:
     """Draw poses of clips, seen by the camera; what a body is coloured by is said in `processor.bones`.
 
     Args:
-        clips: one or more.
+        clips: one or more, at most `MOST_ROWS`.
         path: the picture.
         num_column: frames that are drawn of each clip, evenly from its first to its last, of as many as there are.
     """

@@ -1,5 +1,6 @@
 """Looking at data: summaries, sheets, animations, and what a page holds; `tests/test_page.py` opens pages."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from net.utils.layouts import get_skeleton
 from processor.animation import animate
 from processor.bones import FAINTEST, LEFT, RIGHT, bone_sides, drawn_bones, palette
 from processor.sheet import draw_sheet
-from processor.shown import Shown, describe, of_prepared, split_confidence, up_of
+from processor.shown import UNLABELLED, Shown, describe, of_prepared, split_confidence, up_of
 from processor.summary import class_table, count_missing, summary_of_prepared
 from tools import show
 
@@ -72,6 +73,24 @@ def test_a_summary_counts_what_was_written(prepared: Path, capsys: pytest.Captur
     assert "6.4% of all poses" in text and f"{SKELETON.joints[5]} 4.5%" in text
     assert run(prepared) == 0
     assert text in capsys.readouterr().out
+
+
+def test_clips_without_a_label_have_a_row_of_their_own(prepared: Path) -> None:
+    source = open_prepared(prepared)
+    label = np.array([0, -1, 1, -1, 2])
+    table = class_table(replace(source, label=label))
+    assert table.index.tolist() == [UNLABELLED, *NAMES, "all"]
+    assert table["clips"].tolist() == [2, 1, 1, 1, 5] and table["all val"].tolist() == [1, 0, 0, 1, 2]
+    assert of_prepared(replace(source, label=label), 1, 1).title.startswith(UNLABELLED)
+
+
+def test_more_clips_than_a_file_can_show_are_refused_before_they_are_read(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(show.MOST, ".png", 3)
+    monkeypatch.setattr(show, "of_prepared", None)
+    assert run(prepared, "--random", 5, "--out", tmp_path / "a.png") == 1
+    assert "5 clips" in (said := capsys.readouterr().err) and "at most 3" in said
 
 
 def test_sides_are_those_that_names_say() -> None:
@@ -174,7 +193,7 @@ def test_an_animation_shows_one_clip(
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 20
     assert run(prepared, "--random", 2, "--out", tmp_path / "b.gif") == 1
-    assert "here are 2" in capsys.readouterr().err and not (tmp_path / "b.gif").exists()
+    assert "at most 1" in capsys.readouterr().err and not (tmp_path / "b.gif").exists()
 
 
 def test_an_animation_is_faint_where_confidence_is_low(tmp_path: Path) -> None:

@@ -34,15 +34,20 @@ from feeder.recordings.files import PREPARED, Recorded, Unstated, find_recording
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from processor.animation import animate
+from processor.figures import shorten
 from processor.fonts import legible
-from processor.page import PageTable, check_package, write_page
-from processor.sheet import draw_sheet
+from processor.page import MOST_CLIPS, PageTable, check_package, write_page
+from processor.sheet import MOST_ROWS, draw_sheet
 from processor.shown import Shown, of_prepared, of_recorded, up_of
 from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
 from torchlight.status import status_of
 
 SHEET, ANIMATION = ".png", ".gif"
+# Clips that a file shows at the most.
+MOST = {SHEET: MOST_ROWS, ANIMATION: 1}
+# Letters above an animation.
+LETTERS = 48
 # Clips that are drawn where none is named and no number is given.
 NUM_SHEET, NUM_PAGE = 9, 20
 # A layout for reading files that state their own, where the command line names none.
@@ -72,7 +77,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--random is {args.random}; give 1 or more")
     if args.frame_rate is not None and not 0 < args.frame_rate < float("inf"):
         parser.error(f"--frame_rate is {args.frame_rate}; give a number above 0")
-    if args.out is not None and args.out.suffix.lower() not in (SHEET, ANIMATION):
+    if args.out is not None and args.out.suffix.lower() not in MOST:
         parser.error(
             f"--out is {args.out}; its name ends with {SHEET} (a sheet) or {ANIMATION} (an animation)"
         )
@@ -130,27 +135,27 @@ def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
 
 
 def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
-    """Write a sheet, or the animation of one clip; returns the files.
-
-    Raises:
-        ValueError: an animation of several clips.
-    """
+    """Write a sheet, or the animation of one clip; returns the files."""
     if out.suffix.lower() == SHEET:
         draw_sheet(clips, out)
         return [out]
-    if len(clips) > 1:
-        raise ValueError(f"{out} shows one clip, and here are {len(clips)}; name one, or draw them as .png")
     (clip,) = clips
-    with legible([clip.title]) as (title,):
+    with legible([f"{clip.name}: {clip.title}"]) as (title,):
         return animate(
             clip.tracks,
             clip.skeleton,
-            [title] * clip.tracks.shape[1],
+            [shorten(title, LETTERS)] * clip.tracks.shape[1],
             out,
             frame_rate=clip.frame_rate,
             confidence=clip.confidence,
             up=clip.up,
         )
+
+
+def refuse_many(file: Path, count: int, most: int) -> None:
+    """Raise ValueError where more clips are asked for than a file can show; before they are read."""
+    if count > most:
+        raise ValueError(f"{count} clips are asked for, and {file} shows at most {most}; ask for fewer")
 
 
 class Source(NamedTuple):
@@ -187,14 +192,19 @@ def show(args: argparse.Namespace) -> None:
         refuse_existing(out, overwrite=args.overwrite)
     names, read, summary = open_source(args)
     picked = chosen(names, args)
+    on_sheet, on_page = (picked if asked else picked[:usual] for usual in (NUM_SHEET, NUM_PAGE))
+    if out is not None:
+        refuse_many(out, len(on_sheet), MOST[out.suffix.lower()])
+    if args.html is not None:
+        refuse_many(args.html, len(on_page), MOST_CLIPS)
     found = summary()
     print(found)
     if out is not None:
-        clips = [read(clip) for clip in picked[: None if asked else NUM_SHEET]]
+        clips = [read(clip) for clip in on_sheet]
         written = draw(clips, out)
         print(f"{', '.join(map(str, written))}: {counted(clips)}")
     if args.html is not None:
-        clips = [read(clip) for clip in picked[: None if asked else NUM_PAGE]]
+        clips = [read(clip) for clip in on_page]
         classes = None if found.classes is None else found.classes.rename_axis("class").reset_index()
         tables = [] if classes is None else [PageTable("Clips of each class and part", classes)]
         write_page(args.html, args.file.name, clips, notes=found.lines, tables=tables)
