@@ -254,10 +254,19 @@ def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.nd
 
 def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
     """Turn the axes of a `picture_plane` as a picture has them."""
+    across, up = directions(plane, num_channel)
+    if across < 0:
+        axes.invert_xaxis()
+    if up < 0:
+        axes.invert_yaxis()
+
+
+def directions(plane: list[int], num_channel: int) -> tuple[int, int]:
+    """1 or -1 for the coordinates of a `picture_plane`: whether they grow to the right, and up, in a picture."""
     if num_channel == 2:
-        axes.invert_yaxis()  # y points down
-    elif plane == [0, 1]:
-        axes.invert_xaxis()  # the camera looks along z: x points to the picture's left
+        return 1, -1  # y points down
+    # The camera looks along z: x points to the picture's left.
+    return (-1 if plane == [0, 1] else 1), 1
 
 
 def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:

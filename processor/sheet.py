@@ -9,12 +9,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from processor.bones import drawn_bones
-from processor.figures import orient, plane_of, save_figure, shorten
+from processor.figures import directions, plane_of, save_figure, shorten
 from processor.fonts import legible
 from processor.shown import Shown, joints_there
 
 # Letters of a clip's name and title beside its row, and lines of them.
 LETTERS, LINES = 26, 4
+# Sizes where a pose has 2: of a row and a column, and of the names on the left; and what 1 is in inches.
+ROW, COLUMN, MARGIN = 2.6, 2.15, 3.0
+INCH = 0.75
 # Clips of a sheet; matplotlib draws no picture that is much higher.
 MOST_ROWS = 200
 
@@ -27,37 +30,54 @@ def draw_sheet(clips: Sequence[Shown], path: Path, *, num_column: int = 7) -> No
         path: the picture.
         num_column: frames that are drawn of each clip, evenly from its first to its last, of as many as there are.
     """
-    texts = [text for clip in clips for text in (clip.name, clip.title)]
-    with legible(texts) as shown:
-        figure = Figure(figsize=(1.6 * num_column + 2.2, 1.9 * len(clips) + 0.2), layout="constrained")
-        grid = figure.subplots(
-            len(clips), num_column + 1, squeeze=False, width_ratios=[1.2, *[1] * num_column]
-        )
-        for number, (row, clip) in enumerate(zip(grid, clips, strict=True)):
-            for axes in row:
-                axes.set_axis_off()
+    ends: list[np.ndarray] = []
+    colours: list[np.ndarray] = []
+    with legible([text for clip in clips for text in (clip.name, clip.title)]) as shown:
+        width, height = COLUMN * num_column + MARGIN, ROW * len(clips)
+        figure = Figure(figsize=(INCH * width, INCH * height))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set(xlim=(-MARGIN, width - MARGIN), ylim=(height, 0))
+        for number, clip in enumerate(clips):
+            middle = (number + 0.5) * ROW
             lines = [line for text in shown[2 * number : 2 * number + 2] for line in wrapped(text)]
-            row[0].text(1, 0.5, "\n".join(lines), fontsize=8, ha="right", va="center")
+            axes.text(-0.1, middle, "\n".join(lines), fontsize=8, ha="right", va="center")
+            there, poses = joints_there(clip.tracks), in_boxes(clip)
             num_frame = clip.tracks.shape[1]
             frames = np.unique(np.linspace(0, num_frame - 1, num_column).round().astype(int))
-            plane = plane_of(clip.up)
-            there = joints_there(clip.tracks)
-            seen = clip.tracks[..., plane][there] if there.any() else np.zeros((1, 2))
-            # All frames of a clip in one scale, so that steps and jumps show.
-            centre, half = (seen.max(0) + seen.min(0)) / 2, 0.55 * max(np.ptp(seen, axis=0).max(), 1e-6)
-            for axes, frame in zip(row[1:], frames.tolist(), strict=False):
+            for column, frame in enumerate(frames.tolist()):
+                place = np.array([(column + 0.5) * COLUMN, middle])
                 confidence = None if clip.confidence is None else clip.confidence[:, frame]
-                pose = clip.tracks[:, frame][..., plane]
-                ends, colours = drawn_bones(pose, there[:, frame], clip.skeleton, confidence)
-                axes.add_collection(LineCollection(list(ends), colors=colours, linewidths=1.6))
-                axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half))
-                axes.set_aspect("equal")
-                orient(axes, plane, clip.tracks.shape[3])
-                axes.set_title(f"{frame}", fontsize=7, color="gray", pad=1)
-        figure.supxlabel(
-            "above each pose: the frame; dark: left side, light: right side", fontsize=7, color="gray"
+                found = drawn_bones(poses[:, frame] + place, there[:, frame], clip.skeleton, confidence)
+                ends.append(found[0])
+                colours.append(found[1])
+                axes.text(
+                    place[0],
+                    middle - ROW / 2 + 0.06,
+                    str(frame),
+                    fontsize=7,
+                    color="gray",
+                    ha="center",
+                    va="top",
+                )
+        lines_of_all = LineCollection(
+            list(np.concatenate(ends)), colors=np.concatenate(colours).tolist(), linewidths=1.6
         )
+        axes.add_collection(lines_of_all, autolim=False)
+        legend = "above a pose: its frame; dark: left side, light: right side"
+        axes.text(-MARGIN + 0.1, height - 0.05, legend, fontsize=6, color="gray", va="bottom")
         save_figure(figure, path)
+
+
+def in_boxes(clip: Shown) -> np.ndarray:
+    """Poses (M, T, V, 2) as a picture has them, y down, from -1 to 1: in one scale, so that steps and jumps show."""
+    plane = plane_of(clip.up)
+    across, up = directions(plane, clip.tracks.shape[3])
+    there = joints_there(clip.tracks)
+    poses = clip.tracks[..., plane] * (across, -up)
+    seen = poses[there] if there.any() else np.zeros((1, 2))
+    low, high = seen.min(0), seen.max(0)
+    return (poses - (low + high) / 2) / max((high - low).max() / 2, 1e-6)
 
 
 def wrapped(text: str) -> list[str]:

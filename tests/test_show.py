@@ -11,7 +11,7 @@ from feeder.prepared import PreparedWriter, open_prepared
 from net.utils.layouts import get_skeleton
 from processor.animation import animate
 from processor.bones import FAINTEST, LEFT, RIGHT, bone_sides, drawn_bones, palette
-from processor.sheet import draw_sheet
+from processor.sheet import draw_sheet, in_boxes
 from processor.shown import UNLABELLED, Shown, describe, of_prepared, split_confidence, up_of
 from processor.summary import class_table, count_missing, summary_of_prepared
 from tools import show
@@ -184,6 +184,20 @@ def test_poses_of_a_picture_stand_as_in_it(tmp_path: Path) -> None:
         across, down = np.bincount(rows).argmax(), np.bincount(columns).argmax()
         assert (across < rows.mean()) == on_top
         assert (down < columns.mean()) == to_the_right
+
+
+def test_a_body_looks_the_same_whatever_axis_is_up() -> None:
+    """Turned about the line of sight, so that another coordinate points up, and as a picture has it."""
+    tracks = np.random.default_rng(6).random((2, 3, 20, 3)).astype(np.float32)
+    clip = Shown("", "", tracks, SKELETON, None)
+    expected = in_boxes(clip)  # x to the left, y up, z away
+    z_up = tracks[..., [0, 2, 1]] * [-1, 1, 1]  # x to the right, y away, z up
+    np.testing.assert_allclose(in_boxes(clip._replace(tracks=z_up, up=2)), expected, atol=1e-6)
+    flat = tracks[..., :2] * [-300, -300]  # x to the right, y down
+    np.testing.assert_allclose(in_boxes(clip._replace(tracks=flat)), expected, atol=1e-6)
+    assert expected.min() == pytest.approx(-1) and expected.max() == pytest.approx(1)
+    highest = tracks[..., 1].argmax()
+    assert expected[..., 1].argmin() == highest
 
 
 def test_an_animation_shows_one_clip(
