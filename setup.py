@@ -25,6 +25,9 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.15",
     ],
-    # tools/export.py
-    extras_require={"export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"]},
+    package_data={"processor": ["page.html", "page.js"]},
+    extras_require={
+        "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"],  # tools/export.py
+        "page": ["plotly>=6.0"],  # pages of tools/show.py, infer.py and report.py
+    },
 )

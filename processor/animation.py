@@ -13,13 +13,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from net.utils.skeleton import Skeleton
-from processor.figures import orient, picture_plane, seen_bones
+from processor.bones import drawn_bones
+from processor.figures import orient, picture_plane, plane_of
+from processor.shown import PREDICTED, SEEN, joints_there
 from torchlight.files import naming
 
 # Pictures a second, and in all: a longer recording is shown in fewer of its frames.
 RATE = 15.0
 MOST_PICTURES = 300
-SEEN, PREDICTED = "tab:blue", "tab:red"
 # Of the height of the picture, on every side.
 MARGIN = 0.08
 
@@ -43,6 +44,8 @@ def animate(
     *,
     frame_rate: float | None,
     future: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    up: int | None = None,
 ) -> list[Path]:
     """Write a GIF, and where ffmpeg is installed an MP4 beside it; returns the files.
 
@@ -52,20 +55,23 @@ def animate(
         captions: T + P lines above the picture.
         path: of the GIF.
         frame_rate: frames a second; None for 30.
-        future: (M, P, V, C), poses that follow, drawn in another colour.
+        future: (M, P, V, C), poses that follow; what was seen has one colour then, and they another.
+        confidence: (M, T, V), 0 to 1; bones are faint where it is low.
+        up: the coordinate that points up; None for the one along which the first body's torso stands.
     """
     poses = tracks if future is None else np.concatenate((tracks[: len(future)], future), 1)
     num_seen, num_frame = tracks.shape[1], poses.shape[1]
     rate = 30.0 if frame_rate is None else frame_rate
     step = max(1, round(rate / RATE), -(-num_frame // MOST_PICTURES))
     shown = range(0, num_frame, step)
-    plane = picture_plane(tracks[0], skeleton)
-    there = (poses != 0).any(3)
+    plane = picture_plane(tracks[0], skeleton) if up is None else plane_of(up)
+    there = joints_there(poses)
     figure = Figure(figsize=(4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    low, high = (bound(poses[there][:, plane], axis=0) for bound in (np.min, np.max))
-    margin = MARGIN * (high - low).max()
+    seen = poses[there][:, plane] if there.any() else np.zeros((1, 2))
+    low, high = (bound(seen, axis=0) for bound in (np.min, np.max))
+    margin = MARGIN * max((high - low).max(), 1e-6)
     axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     axes.set_aspect("equal")
     orient(axes, plane, tracks.shape[3])
@@ -74,11 +80,13 @@ def animate(
     title = axes.set_title(captions[0], fontsize=11)
 
     def draw(frame: int) -> list[object]:
-        pairs = zip(poses[:, frame], there[:, frame], strict=True)
-        bones.set_segments(
-            [ends for body, seen in pairs for ends in seen_bones(body[:, plane], seen, skeleton)]
-        )
-        bones.set_color(SEEN if frame < num_seen else PREDICTED)
+        sure = confidence[:, frame] if confidence is not None and frame < num_seen else None
+        ends, colours = drawn_bones(poses[:, frame][..., plane], there[:, frame], skeleton, sure)
+        bones.set_segments(list(ends))
+        if future is None:
+            bones.set_color(colours.tolist())
+        else:
+            bones.set_color((SEEN if frame < num_seen else PREDICTED).colour)
         title.set_text(captions[frame])
         return [bones, title]
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
@@ -22,6 +21,8 @@ from processor.animation import animate
 from processor.figures import draw_future, draw_timeline
 from processor.fonts import legible
 from processor.io import write_text
+from processor.page import MOST_CLIPS, write_page
+from processor.shown import Shown, describe, of_recorded, whole_tracks, with_future
 from processor.timeline import frame_labels, segments
 from torchlight.files import atomic_write
 
@@ -71,6 +72,7 @@ class Answers:
         top: classes that are shown.
         threshold: below this probability the answer is none.
         animated: write a moving picture of each recording.
+        html: the page of the first recordings; None for no page.
     """
 
     def __init__(
@@ -82,10 +84,13 @@ class Answers:
         top: int,
         threshold: float,
         animated: bool,
+        html: Path | None = None,
     ) -> None:
         self.class_names, self.skeleton = list(class_names), skeleton
         self.out, self.top, self.threshold, self.animated = out, top, threshold, animated
+        self.html = html
         self.rows: list[dict[str, Any]] = []
+        self._shown: list[Shown] = []
         self._stems: set[str] = set()
 
     def add_error(self, name: str, error: RecordingError) -> None:
@@ -117,18 +122,20 @@ class Answers:
             row["segments"] = self._segments(labels, of_frames, recorded.frame_rate)
             if self.out is not None:
                 self._save_timeline(stem, recorded, labels, of_frames)
+        values = np.tile(probability, (frames, 1)) if of_frames is None else of_frames
+        if self.html is not None:
+            found = "" if label < 0 else f" {probability[label]:.2f}"
+            title = describe(self._name(label) + found, frames, recorded.frame_rate)
+            clip = of_recorded(recorded, self.skeleton, recorded.frame_rate)
+            self._show(clip._replace(title=title, probability=values, class_names=self.class_names))
         if self.animated:
-            values = np.tile(probability, (frames, 1)) if of_frames is None else of_frames
             best = values[np.arange(frames), np.maximum(labels, 0)]
             with legible(self.class_names) as names:
                 captions = [
                     f"{names[k]} {p:.2f}" if k >= 0 else NONE
                     for k, p in zip(labels.tolist(), best, strict=True)
                 ]
-                # A choice of bodies may leave out frames without any.
-                whole = recorded.tracks.shape[1] == frames
-                shown = recorded.tracks if whole else as_given(recorded.recording)
-                self._animate(stem, shown, captions, recorded.frame_rate)
+                self._animate(stem, whole_tracks(recorded), captions, recorded.frame_rate)
         self.rows.append(row)
 
     def add_poses(self, recorded: Recorded, future: np.ndarray, frame_rate: float | None) -> None:
@@ -139,6 +146,11 @@ class Answers:
         self._print(recorded.name, str(frames), f"{count} frames predicted", "", ahead)
         row: dict[str, Any] = {"recording": recorded.name, "frames": frames}
         row |= {"frame_rate": frame_rate, "predicted": count}
+        seen = resample(recorded.tracks, recorded.frame_rate, frame_rate)
+        if self.html is not None:
+            tracks, bodies = with_future(seen, future)
+            title = describe(f"{count} frames predicted", tracks.shape[1], frame_rate)
+            self._show(Shown(recorded.name, title, tracks, self.skeleton, frame_rate, bodies=bodies))
         if self.out is not None:
             stem = self._stem(recorded.name)
             with atomic_write(self.out / f"{stem}.future.npy") as file:
@@ -147,7 +159,6 @@ class Answers:
             last = recorded.tracks[: len(future), -1]
             draw_future(last, future, self.skeleton, self.out / f"{stem}.future.png")
             if self.animated:
-                seen = resample(recorded.tracks, recorded.frame_rate, frame_rate)
                 captions = ["seen"] * seen.shape[1] + [f"predicted +{k}" for k in range(1, count + 1)]
                 self._animate(stem, seen, captions, frame_rate, future)
         self.rows.append(row)
@@ -159,7 +170,16 @@ class Answers:
             write_text(self.out / "answers.json", json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
             write_text(self.out / "answers.csv", self._table().to_csv(index=False))
             print(f"{len(self.rows) - failed} answered, {failed} not; files in {self.out}", flush=True)
+        if self.html is not None and self._shown:
+            write_page(self.html, "Answers", self._shown)
+            most = "" if len(self._shown) == len(self.rows) - failed else ", of the first recordings alone"
+            print(f"{self.html}: a page of {len(self._shown)} clips{most}", flush=True)
         return int(failed > 0 or not self.rows)
+
+    def _show(self, clip: Shown) -> None:
+        """Put a clip into the page, which holds a number of them."""
+        if len(self._shown) < MOST_CLIPS:
+            self._shown.append(clip)
 
     def _print(self, *cells: str) -> None:
         """A row of the table on the terminal; the first one after a heading."""

@@ -34,14 +34,19 @@ def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def save_curves(metrics: pd.DataFrame, path: Path) -> None:
-    """Losses on the left, accuracies (or errors of poses) on the right, over epochs, from the rows of `metrics.csv`."""
+def curves_of(metrics: pd.DataFrame) -> list[tuple[list[str], str]]:
+    """Columns of `metrics.csv` that are drawn together, and what they are: losses; accuracies, or errors of poses."""
     names = [str(column) for column in metrics]
     losses = [name for name in names if name.endswith("loss")]
     accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
     errors = [name for name in names if name.endswith("mpjpe")]
     shown = [(losses, "loss"), (accuracies or errors, "accuracy" if accuracies else "error in mm")]
-    shown = [each for each in shown if each[0]]
+    return [each for each in shown if each[0]]
+
+
+def save_curves(metrics: pd.DataFrame, path: Path) -> None:
+    """Losses on the left, accuracies (or errors of poses) on the right, over epochs, from the rows of `metrics.csv`."""
+    shown = curves_of(metrics)
     figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
     for axes, (columns, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for column in columns:
@@ -54,12 +59,19 @@ def save_curves(metrics: pd.DataFrame, path: Path) -> None:
     save_figure(figure, path)
 
 
-def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
-    # A picture of 60 classes of which a data set has 15 would be mostly empty.
+def seen_classes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes (k,) that occur in a confusion matrix, their part (k, k) of it, and its rows as shares.
+
+    A picture of 60 classes of which a data set has 15 would be mostly empty.
+    """
     seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix = matrix[np.ix_(seen, seen)]
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return seen, matrix, matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+
+def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
+    seen, matrix, share = seen_classes(matrix)
     side = float(np.clip(0.3 * len(seen) + 3, 5, 24))
     with legible(class_names) as names:
         figure = Figure(figsize=(side, side), layout="constrained")
@@ -211,8 +223,7 @@ def draw_timeline(
         num_class: of the classes, those that are likeliest at some time.
     """
     best = probability.argmax(1)
-    often = np.bincount(best, minlength=probability.shape[1])
-    shown = np.lexsort((-probability.max(0), -often))[:num_class]
+    shown = likeliest(probability, num_class)
     with legible(class_names) as names:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -229,6 +240,12 @@ def draw_timeline(
         save_figure(figure, path)
 
 
+def likeliest(probability: np.ndarray, num_class: int = 8) -> np.ndarray:
+    """Of classes, by probabilities (T, K), so many that are likeliest at some time, those of most frames first."""
+    often = np.bincount(probability.argmax(1), minlength=probability.shape[1])
+    return np.lexsort((-probability.max(0), -often))[:num_class]
+
+
 def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Ends (bones, 2, 2) of the bones of a pose (V, 2) whose joints are both `there` (V,)."""
     bones = np.array(skeleton.bones, int).reshape(-1, 2)
@@ -237,16 +254,33 @@ def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.nd
 
 def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
     """Turn the axes of a `picture_plane` as a picture has them."""
+    across, up = directions(plane, num_channel)
+    if across < 0:
+        axes.invert_xaxis()
+    if up < 0:
+        axes.invert_yaxis()
+
+
+def directions(plane: list[int], num_channel: int) -> tuple[int, int]:
+    """1 or -1 for the coordinates of a `picture_plane`: whether they grow to the right, and up, in a picture."""
     if num_channel == 2:
-        axes.invert_yaxis()  # y points down
-    elif plane == [0, 1]:
-        axes.invert_xaxis()  # the camera looks along z: x points to the picture's left
+        return 1, -1  # y points down
+    # The camera looks along z: x points to the picture's left.
+    return (-1 if plane == [0, 1] else 1), 1
 
 
 def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand."""
+    """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand.
+
+    Poses in a picture (C = 2) are drawn as they are in it, people who lie included.
+    """
     up = 1
-    if skeleton.torso is not None and len(poses):
+    if skeleton.torso is not None and len(poses) and poses.shape[2] == 3:
         lower, upper = skeleton.torso
         up = int(np.abs((poses[:, upper] - poses[:, lower]).mean(0)).argmax())
+    return plane_of(up)
+
+
+def plane_of(up: int) -> list[int]:
+    """The coordinates to draw across and up, by the one that points up."""
     return [0 if up else 1, up]

@@ -21,10 +21,13 @@ from processor.metrics import confusion, per_class_table
 from torchlight.files import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
+# The page of tools/report.py.
+REPORT = "report.html"
 RESULT_FILES = (
     *("scores.npz", "result.json", "per_class.csv", "confusion.csv", "confusion.png"),
     *("anticipation.csv", "anticipation.png"),
     *("predictions.npz", "mpjpe.csv", "mpjpe.png", "poses.png"),
+    REPORT,
 )
 LABELLED = "labelled.csv"
 RUN_FILES = ("config.yaml", "log.txt", LABELLED, *TRAIN_FILES, *RESULT_FILES)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from page_content import content_of, decode
 from PIL import Image
 from test_adaptation import pretrain_config
 from test_prediction import CONFIG as PREDICTION
@@ -537,6 +538,35 @@ def test_recordings_of_one_name_are_told_apart(
     assert names[0] == "clip" and names[1].endswith("y/clip")
 
 
+def test_the_command_writes_a_page(
+    runs: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly", reason="Plotly is not installed: pip install -e .[page]")
+    weights, page = runs["joint"] / "best.pt", tmp_path / "a.html"
+    words = [folder / "clip064.npy", "--weights", weights, "--html", page]
+    assert command(*words, "--stride", 4, "--out", tmp_path / "out") == 0
+    (scene,) = content_of(page)["clips"]
+    poses = np.load(folder / "clip064.npy")
+    found = decode(scene["positions"])[:, : len(poses) if poses.ndim == 4 else 1]
+    np.testing.assert_allclose(
+        np.nan_to_num(found), poses.swapaxes(0, 1) if poses.ndim == 4 else poses[:, None], atol=1e-3
+    )
+    table = list(csv.DictReader((tmp_path / "out" / "clip064.timeline.csv").open()))
+    for number, name in enumerate(scene["probability"]["classes"]):
+        values = [float(row[f"p({name})"]) for row in table]
+        np.testing.assert_allclose(decode(scene["probability"]["values"])[:, number, 0], values, atol=1e-4)
+    assert command(*words) == 1 and "--overwrite" in capsys.readouterr().err
+    words = [folder / "clip066.npy", "--weights", runs["predict"] / "best.pt", "--html", page, "--overwrite"]
+    assert command(*words, "--predict", 9) == 0
+    (scene,) = content_of(page)["clips"]
+    future = PosePredictor.load(runs["predict"] / "best.pt", device="cpu")(
+        np.load(folder / "clip066.npy"), count=9
+    )
+    found = np.nan_to_num(decode(scene["positions"])).swapaxes(0, 1)[-len(future) :, -9:]
+    np.testing.assert_allclose(found, future, atol=1e-3)
+    assert scene["bodies"] == ["seen"] * (len(scene["bodies"]) - len(future)) + ["predicted"] * len(future)
+
+
 def test_the_command_predicts_poses(runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     weights, out = runs["predict"] / "best.pt", tmp_path / "out"
     words = [folder / "clip066.npy", "--weights", weights, "--out", out, "--animate", "--predict", 9]
@@ -692,6 +722,7 @@ def test_bad_input_is_one_line(
     [
         ["a.npy", "--animate"],
         ["-", "b.npy"],
+        ["-", "--html", "a.html"],
         ["a.npy", "--threshold", "2"],
         ["a.npy", "--window", "0"],
         ["a.npy", "--frame_rate", "-1"],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from page_content import content_of, decode
 
 import main
 from conftest import TINY_CONFIG
@@ -21,7 +22,7 @@ from processor import io
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
 from processor.state import differences
-from tools import ensemble
+from tools import ensemble, report
 from torchlight.config import to_yaml
 
 
@@ -55,6 +56,22 @@ def finished(tiny_data, tmp_path_factory):
     return config, folder / "work"
 
 
+def test_its_page_plays_the_clips_it_gets_most_wrong(finished, tiny_data, tmp_path):
+    pytest.importorskip("plotly", reason="Plotly is not installed: pip install -e .[page]")
+    assert report.main([str(finished[1]), "--out", str(tmp_path / "a.html"), "--num_clip", "5"]) == 0
+    arrays = io.load_scores(finished[1] / "scores.npz")
+    loss = torch.nn.functional.cross_entropy(
+        torch.from_numpy(arrays["scores"]), torch.from_numpy(arrays["label"]), reduction="none"
+    )
+    worst = loss.sort(stable=True, descending=True).indices[:5].numpy()
+    scenes = content_of(tmp_path / "a.html")["clips"]
+    assert [scene["name"] for scene in scenes] == arrays["name"][worst].tolist()
+    source = open_prepared(tiny_data)
+    (clip,) = np.flatnonzero(source.name == scenes[0]["name"])
+    poses = np.nan_to_num(decode(scenes[0]["positions"])).swapaxes(0, 1).reshape(-1, *source.joints.shape[1:])
+    np.testing.assert_allclose(poses, source.read(np.array([clip])), atol=1e-3)
+
+
 def test_learns_and_leaves_the_files_of_a_run(finished):
     _, work = finished
     result = json.loads((work / "result.json").read_text())
@@ -63,8 +80,8 @@ def test_learns_and_leaves_the_files_of_a_run(finished):
     assert (result["num_train_clip"], result["num_val_clip"], result["num_test_clip"]) == (48, 16, 32)
     assert result["select"] == "val"
     present = {path.name for path in work.iterdir()}
-    # All labels are used; nothing is told early, or predicted.
-    others = {"labelled.csv", "anticipation.csv", "anticipation.png"}
+    # All labels are used; nothing is told early, or predicted; no report was asked for.
+    others = {io.REPORT, "labelled.csv", "anticipation.csv", "anticipation.png"}
     others |= {"predictions.npz", "mpjpe.csv", "mpjpe.png", "poses.png"}
     assert set(io.RUN_FILES) - others <= present
     assert not others & present

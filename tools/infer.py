@@ -33,6 +33,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from feeder.class_names import read_class_names
+from feeder.prepared import refuse_existing
 from feeder.recordings.arguments import add_reading_arguments, limits_of, unstated_of
 from feeder.recordings.array import METRES
 from feeder.recordings.files import Recorded, find_recordings, read_recordings
@@ -47,6 +48,7 @@ from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.answers import NONE, Answers, prepare_answers
 from processor.inference import Recogniser
+from processor.page import check_package
 from processor.pose_inference import PosePredictor
 from processor.stream import Answer
 from processor.trained import Trained, load_trained
@@ -92,8 +94,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--threshold", type=float, default=0.0, metavar="P", help="below this probability the answer is none")
     add("--out", type=Path, metavar="DIR", help="write answers.csv, answers.json and timelines here")
-    add("--overwrite", action="store_true", help="replace answers that --out holds")
+    add("--overwrite", action="store_true", help="replace answers that --out holds, and --html")
     add("--animate", action="store_true", help="write a GIF of each recording (and an MP4 where ffmpeg is)")
+    add(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page that plays the recordings beside their answers",
+    )
     add("--layout", metavar="NAME", help="joints of files that do not say (default: the weights')")
     add("--to", metavar="NAME", help="map recordings to this layout where their joints allow")
     add_reading_arguments(parser)
@@ -118,9 +126,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--frame_rate is {args.frame_rate}; give a number above 0")
     if args.animate and args.out is None:
         parser.error("--animate needs --out DIR, where the GIF goes")
-    if "-" in args.recordings and (len(args.recordings) > 1 or args.out is not None):
+    if "-" in args.recordings and (len(args.recordings) > 1 or args.out or args.html):
         parser.error(
-            "- reads standard input alone, and answers on standard output: give neither files nor --out"
+            "- reads standard input alone, and answers on standard output: give neither files, --out nor --html"
         )
     files_alone = [f"--{name}" for name in ("axes", "variable", "max_gap") if getattr(args, name) is not None]
     if "-" in args.recordings and files_alone:
@@ -338,6 +346,9 @@ def infer(args: argparse.Namespace) -> int:
     """Answer about what the command line names; returns the exit status."""
     if args.out is not None:
         prepare_answers(args.out, overwrite=args.overwrite)
+    if args.html is not None:
+        check_package()
+        refuse_existing(args.html, overwrite=args.overwrite)
     model = load(args)
     if args.recordings == ["-"]:
         if isinstance(model, PosePredictor):
@@ -353,6 +364,7 @@ def infer(args: argparse.Namespace) -> int:
         top=args.top,
         threshold=args.threshold,
         animated=args.animate,
+        html=args.html,
     )
     if isinstance(model, PosePredictor):
         predict(args, model, answers)

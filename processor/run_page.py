@@ -1,0 +1,296 @@
+"""The page of a run: its figures, curves, confusion matrix and classes, and the test clips that it gets most wrong.
+
+N clips, n clips that are shown, K classes, M bodies, P frames to come, V joints, C coordinates.
+"""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.lib.npyio import NpzFile
+
+from feeder.arrays import ArrayFolder, open_source
+from feeder.prepared import Prepared
+from processor.figures import curves_of, picture_plane, seen_classes
+from processor.forecast import OVERALL
+from processor.io import PREDICTIONS, load_scores
+from processor.metrics import confusion, per_class_table
+from processor.page import PageFigure, PageTable, write_page
+from processor.shown import PREDICTED, TRUE, Shown, describe, known_rate, of_prepared, up_of
+
+# Figures of `result.json` that stand below the title, where a run has them.
+KEY_FIGURES = ("top1", "top5", "mean_class", "mpjpe", "loss", "epoch", "num_test_clip", "benchmark", "stream")
+# Answers that are named in the title of a clip.
+NUM_ANSWER = 3
+MARGINS = {"l": 60, "r": 10, "t": 10, "b": 50}
+
+
+class Parts(NamedTuple):
+    """What a page shows of a run beside its curves."""
+
+    clips: list[Shown]
+    figures: list[PageFigure]
+    tables: list[PageTable]
+    notes: list[str]
+
+
+def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> int:
+    """Write the page of a run; returns how many clips can be played on it.
+
+    Args:
+        work_dir: the run's folder.
+        out: the HTML file.
+        num_clip: clips of the test, those it gets most wrong.
+
+    Raises:
+        FileNotFoundError: the folder holds no run that was tested or trained.
+        ValueError: a file of the run cannot be read.
+        PackageMissing: see `write_page`.
+    """
+    curves = curve_figures(work_dir)
+    if (work_dir / "scores.npz").exists():
+        parts = parts_of_classification(work_dir, num_clip)
+    elif (work_dir / "predictions.npz").exists():
+        parts = parts_of_prediction(work_dir, num_clip)
+    elif curves:
+        parts = Parts([], [], [], ["The run has no test, so that there are no clips to show."])
+    else:
+        raise FileNotFoundError(
+            f"{work_dir} holds no scores.npz, predictions.npz or metrics.csv; name the work_dir of a run"
+        )
+    notes = [*figures_of_result(work_dir), *parts.notes]
+    title = str(work_dir)
+    figures = [*curves, *parts.figures]
+    write_page(out, title, parts.clips, notes=notes, figures=figures, tables=parts.tables)
+    return len(parts.clips)
+
+
+def figures_of_result(work_dir: Path) -> list[str]:
+    """A line of the figures in `result.json`, if the run has any."""
+    path = work_dir / "result.json"
+    if not path.exists():
+        return []
+    result = _read_mapping(path, json.loads)
+    known = {key: result[key] for key in KEY_FIGURES if result.get(key) is not None}
+    texts = [
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()
+    ]
+    return [", ".join(texts)] if texts else []
+
+
+def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
+    """What a file of the run holds, by a parser of JSON or YAML; raises ValueError where it is no mapping."""
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no mapping, so it is not of a run")
+    return found
+
+
+def curve_figures(work_dir: Path) -> list[PageFigure]:
+    """Curves over epochs, if the run has trained."""
+    path = work_dir / "metrics.csv"
+    if not path.exists():
+        return []
+    try:
+        metrics = pd.read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    figures = []
+    for columns, what in curves_of(metrics):
+        rows = [metrics[["epoch", column]].dropna() for column in columns]
+        lines = [
+            {
+                "type": "scatter",
+                "mode": "lines" if len(each) > 1 else "markers",
+                "name": column,
+                "x": each["epoch"].tolist(),
+                "y": each[column].tolist(),
+            }
+            for column, each in zip(columns, rows, strict=True)
+        ]
+        layout = {"margin": MARGINS, "xaxis": {"title": {"text": "epoch"}}, "showlegend": True}
+        figures.append(PageFigure(f"Curves: {what}", lines, layout))
+    return figures
+
+
+def confusion_figure(matrix: np.ndarray, class_names: list[str]) -> PageFigure:
+    """A confusion matrix (K, K) as shares of its rows, of the classes that occur."""
+    seen, counts, share = seen_classes(matrix)
+    # Plotly reads marks in names as tags.
+    names = [escape(class_names[k], quote=False) for k in seen.tolist()]
+    # By their numbers, so that two classes of one name stay two.
+    places = list(range(len(names)))
+    axis: dict[str, Any] = {"tickvals": places, "ticktext": names, "automargin": True, "constrain": "domain"}
+    text = [
+        [f"{names[row]}: {counts[row, k]} as {names[k]} ({share[row, k]:.0%})" for k in places]
+        for row in places
+    ]
+    heatmap = {
+        "type": "heatmap",
+        "x": places,
+        "y": places,
+        "z": share.round(4).tolist(),
+        "text": text,
+        "hoverinfo": "text",
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "#ffffff"], [0.5, "#6baed6"], [1, "#08306b"]],
+    }
+    layout = {
+        "margin": MARGINS,
+        "height": max(500, 14 * len(names) + 220),
+        "xaxis": axis | {"title": {"text": "predicted", "standoff": 12}},
+        "yaxis": axis
+        | {"title": {"text": "true", "standoff": 12}, "autorange": "reversed", "scaleanchor": "x"},
+    }
+    return PageFigure("Confusion matrix, shares of the true class", [heatmap], layout)
+
+
+def parts_of_classification(work_dir: Path, num_clip: int) -> Parts:
+    """Of a run that scores classes."""
+    arrays = load_scores(work_dir / "scores.npz")
+    class_names = [str(name) for name in arrays["class_name"]]
+    matrix = confusion(arrays["scores"], arrays["label"])
+    probability = softmax(arrays["scores"])
+    worst = most_wrong(probability, arrays["label"], num_clip)
+    titles = [_answer(probability[k], int(arrays["label"][k]), class_names) for k in worst.tolist()]
+    names = arrays["name"][worst]
+    clips, notes = clips_of_names(work_dir, dict(zip(map(str, names), titles, strict=True)))
+    tables = [
+        PageTable("Classes", per_class_table(matrix, class_names)),
+        PageTable("Clips that are most wrong", pd.DataFrame({"clip": names, "answers": titles})),
+    ]
+    said = f"Clips: the {len(worst)} of {len(arrays['name'])} in the test whose true class is least likely."
+    notes.insert(0, said)
+    return Parts(clips, [confusion_figure(matrix, class_names)], tables, notes)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) of class scores (N, K)."""
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def most_wrong(probability: np.ndarray, label: np.ndarray, num_clip: int) -> np.ndarray:
+    """Indices (n,) of the clips whose true class has the lowest probability, the lowest first."""
+    return np.argsort(probability[np.arange(len(label)), label], kind="stable")[:num_clip]
+
+
+def _answer(probability: np.ndarray, label: int, class_names: list[str]) -> str:
+    best = np.argsort(-probability, kind="stable")[:NUM_ANSWER].tolist()
+    answers = ", ".join(f"{class_names[k]} {probability[k]:.2f}" for k in best)
+    return f"true: {class_names[label]} {probability[label]:.2f}; answers: {answers}"
+
+
+def source_of(work_dir: Path) -> tuple[Prepared | ArrayFolder | None, list[str]]:
+    """The data that the run's config names; or None, and a line that says why."""
+    path = work_dir / "config.yaml"
+    if not path.exists():
+        return None, [f"No poses: {path} is not there, which names the data."]
+    data = _read_mapping(path, yaml.safe_load).get("data")
+    if not isinstance(data, dict) or not {"path", "layout"} <= data.keys():
+        return None, [f"No poses: {path} names no data."]
+    try:
+        return open_source(data["path"], data["layout"], data.get("first_label")), []
+    except (OSError, ValueError) as error:
+        return None, [f"No poses: {error}."]
+
+
+def clips_of_names(work_dir: Path, titles: Mapping[str, str]) -> tuple[list[Shown], list[str]]:
+    """Clips of the run's data by their names, with titles before their lengths; and lines on what is not there."""
+    source, notes = source_of(work_dir)
+    if source is None:
+        return [], notes
+    place = {str(name): clip for clip, name in enumerate(source.name)}
+    up = up_of(source)
+    clips = [of_prepared(source, place[name], up) for name in titles if name in place]
+    if lost := [name for name in titles if name not in place]:
+        notes = [f"{len(lost)} of the clips are not in the data any more, e.g. {lost[0]}."]
+    rate = known_rate(source)
+    return [
+        clip._replace(title=describe(titles[clip.name], clip.tracks.shape[1], rate)) for clip in clips
+    ], notes
+
+
+def parts_of_prediction(work_dir: Path, num_clip: int) -> Parts:
+    """Of a run that predicts poses: the clips of the largest errors, true poses beside predicted ones."""
+    arrays = load_predictions(work_dir / "predictions.npz")
+    error = mean_error(arrays)
+    worst = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:num_clip]
+    source, notes = source_of(work_dir)
+    clips = [] if source is None else [_predicted(arrays, int(k), error[k], source) for k in worst]
+    figures, tables = [], []
+    if (work_dir / "mpjpe.csv").exists():
+        table = pd.read_csv(work_dir / "mpjpe.csv")
+        figures.append(_error_figure(table[table["action"] == OVERALL]))
+        tables.append(PageTable("Errors in mm", table))
+    notes.insert(0, f"Clips: the {len(worst)} of {len(error)} that are stored whose error is largest.")
+    return Parts(clips, figures, tables, notes)
+
+
+def load_predictions(path: Path) -> dict[str, np.ndarray]:
+    """What `processor.io.save_predictions` wrote; raises ValueError where it is something else."""
+    try:
+        with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
+            return {key: archive[key] for key in (*PREDICTIONS, "class_name")}
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise ValueError(f"{path} holds no predictions of a run ({error}); make it again") from error
+
+
+def mean_error(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Mean distance (N,) of predicted joints from true ones, over those that are scored; NaN where none is."""
+    distance = np.linalg.norm(arrays["predicted"] - arrays["true"], axis=-1)
+    scored = arrays["scored"]
+    count = scored.sum((1, 2, 3))
+    with np.errstate(invalid="ignore"):
+        return np.where(scored, distance, 0).sum((1, 2, 3)) / np.where(count > 0, count, np.nan)
+
+
+def _predicted(
+    arrays: Mapping[str, np.ndarray], clip: int, error: float, source: Prepared | ArrayFolder
+) -> Shown:
+    """The last frame seen and those that follow, as true bodies and predicted ones."""
+    first = arrays["last"][clip][:, None]
+    there = arrays["scored"][clip][..., None]
+    futures = [np.where(there, arrays[key][clip], 0) for key in ("true", "predicted")]
+    tracks = np.concatenate([np.concatenate((first, future), 1) for future in futures])
+    num_body = len(first)
+    label = str(arrays["class_name"][arrays["label"][clip]])
+    title = describe(f"{label}, {1000 * error:.0f} mm apart", tracks.shape[1], known_rate(source))
+    return Shown(
+        name=str(arrays["name"][clip]),
+        title=title,
+        tracks=tracks,
+        skeleton=source.skeleton,
+        frame_rate=known_rate(source),
+        bodies=[TRUE] * num_body + [PREDICTED] * num_body,
+        up=picture_plane(arrays["last"][:, 0], source.skeleton)[1],
+    )
+
+
+def _error_figure(table: pd.DataFrame) -> PageFigure:
+    lines = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": str(name).replace("_", " "),
+            "x": rows["frames"].tolist(),
+            "y": rows["mpjpe_mm"].tolist(),
+        }
+        for name, rows in table.groupby("predictor", sort=False)
+    ]
+    layout = {
+        "margin": MARGINS,
+        "xaxis": {"title": {"text": "frames ahead"}},
+        "yaxis": {"title": {"text": "mean error of a joint in mm"}, "rangemode": "tozero"},
+    }
+    return PageFigure("Errors over the horizon", lines, layout)

@@ -1,0 +1,143 @@
+"""Clips as they are looked at: in sheets of poses, animations and pages.
+
+M bodies, T frames, V joints, C coordinates, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from feeder.arrays import ArrayFolder
+from feeder.prepared import Prepared, tracks_of
+from feeder.recordings.bodies import as_given
+from feeder.recordings.files import Recorded
+from net.utils.skeleton import Skeleton
+from processor.figures import picture_plane
+
+CONFIDENCE = "c"
+# Clips that tell which coordinate points up.
+SAMPLE = 100
+UNLABELLED = "(no label)"
+
+
+class Shown(NamedTuple):
+    """A clip to look at.
+
+    name: unique among those that are shown together.
+    title: what is said of it: its label, its length.
+    tracks: (M, T, V, C), C 3 (x y z) or 2 (x to the right, y down); a joint at 0 is not there.
+    skeleton: layout of the V joints.
+    frame_rate: frames a second, or None.
+    confidence: (M, T, V), 0 to 1, or None.
+    probability: (T, K) of classes, or None.
+    class_names: K.
+    bodies: names and colours of all bodies; none for numbers and the usual colours.
+    up: the coordinate that points up; y, as the readers of recordings give them, if nothing else is known.
+    """
+
+    name: str
+    title: str
+    tracks: np.ndarray
+    skeleton: Skeleton
+    frame_rate: float | None
+    confidence: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    class_names: Sequence[str] = ()
+    bodies: Sequence["Body"] = ()
+    up: int = 1
+
+
+class Body(NamedTuple):
+    """How a body is called, and its colour."""
+
+    name: str
+    colour: str
+
+
+SEEN, TRUE, PREDICTED = Body("seen", "#1f77b4"), Body("true", "#7f7f7f"), Body("predicted", "#d62728")
+
+
+def with_future(tracks: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, list[Body]]:
+    """Tracks (M + B, T + P, V, C) of what was seen (M, T, V, C) and of what follows (B, P, V, C), and their bodies."""
+    seen, frames = len(tracks), tracks.shape[1]
+    both = np.zeros((seen + len(future), frames + future.shape[1], *tracks.shape[2:]), np.float32)
+    both[:seen, :frames] = tracks
+    both[seen:, frames:] = future
+    return both, [SEEN] * seen + [PREDICTED] * len(future)
+
+
+def split_confidence(tracks: np.ndarray, channels: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions (M, T, V, C) and confidence (M, T, V), or None, of tracks whose last axis holds `channels`."""
+    if channels.endswith(CONFIDENCE):
+        return tracks[..., :-1], tracks[..., -1]
+    return tracks, None
+
+
+def joints_there(tracks: np.ndarray) -> np.ndarray:
+    """(..., V) bool: the joints of poses (..., V, C) that are not at 0."""
+    return (tracks != 0).any(-1)
+
+
+def describe(label: str | None, num_frame: int, frame_rate: float | None) -> str:
+    """The title of a clip: its label, if it has one, and its length."""
+    length = f"{num_frame} frame{'s' if num_frame != 1 else ''}"
+    if frame_rate is not None:
+        length += f", {num_frame / frame_rate:.1f} s"
+    return length if label is None else f"{label}, {length}"
+
+
+def of_recorded(recorded: Recorded, skeleton: Skeleton, frame_rate: float | None) -> Shown:
+    """A recording, with every frame that the file has.
+
+    Args:
+        recorded: the recording.
+        skeleton: of a file that does not state it.
+        frame_rate: of a file that does not state it.
+    """
+    rate = recorded.frame_rate or frame_rate
+    tracks = whole_tracks(recorded)
+    poses, confidence = split_confidence(tracks, recorded.channels)
+    title = describe(None, poses.shape[1], rate)
+    return Shown(recorded.name, title, poses, recorded.skeleton or skeleton, rate, confidence)
+
+
+def whole_tracks(recorded: Recorded) -> np.ndarray:
+    """Tracks (M, T, V, C) of all frames; a choice of bodies may leave out frames without any."""
+    if recorded.tracks.shape[1] == recorded.recording.num_frame:
+        return recorded.tracks
+    return as_given(recorded.recording)
+
+
+def of_prepared(prepared: Prepared | ArrayFolder, clip: int, up: int) -> Shown:
+    """A clip of a data set, in which a coordinate points up, see `up_of`."""
+    poses, confidence = split_confidence(tracks_of(prepared, clip), prepared.channels)
+    rate = known_rate(prepared)
+    label = label_name(prepared, int(prepared.label[clip]))
+    return Shown(
+        name=str(prepared.name[clip]),
+        title=describe(label, poses.shape[1], rate),
+        tracks=poses,
+        skeleton=prepared.skeleton,
+        frame_rate=rate,
+        confidence=confidence,
+        up=up,
+    )
+
+
+def up_of(prepared: Prepared | ArrayFolder) -> int:
+    """The coordinate along which torsos stand in some clips of a data set: in one clip somebody may lie."""
+    some = np.unique(np.linspace(0, len(prepared) - 1, SAMPLE).round().astype(int))
+    poses, _ = split_confidence(prepared.read(some), prepared.channels)
+    return picture_plane(poses, prepared.skeleton)[1]
+
+
+def known_rate(prepared: Prepared | ArrayFolder) -> float | None:
+    """Frames a second of a data set; None where it does not know them."""
+    known = isinstance(prepared, Prepared) and not np.isnan(prepared.frame_rate)
+    return prepared.frame_rate if known else None
+
+
+def label_name(prepared: Prepared | ArrayFolder, label: int) -> str:
+    """The name of a class; -1 is no label."""
+    return UNLABELLED if label < 0 else prepared.class_names[label]
