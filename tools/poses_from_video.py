@@ -38,8 +38,8 @@ DECIMALS = 6
 # Frames of a camera after which the rate is told.
 MEASURED = 100
 HOW_TO_INSTALL = (
-    "make an environment with Python 3.9 to 3.12 for it: python3 -m venv mediapipe-env; "
-    "mediapipe-env/bin/pip install mediapipe==0.10.21; then run this with mediapipe-env/bin/python"
+    "make an environment with Python 3.9 to 3.12 for it: python3 -m venv .venv-mediapipe; "
+    ".venv-mediapipe/bin/pip install mediapipe==0.10.21; then run this with .venv-mediapipe/bin/python"
 )
 
 # x, y, z, visibility of 33 joints; empty where nobody was seen.
