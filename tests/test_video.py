@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from test_pose_files import HEIGHT, NTU, WIDTH, T, landmarks, lines, read, standing, upright_and_not_mirrored
 from test_published_weights import STAGE2, published
 
+from conftest import full_disk
 from feeder.recordings.other_layout import with_layout
 from feeder.recordings.recording import Recording
 from net.utils.layouts import get_skeleton
@@ -228,6 +230,13 @@ def test_a_video_without_anybody(run: Any, capsys: Any) -> None:
     assert "nobody" in capsys.readouterr().err and not Path("wave.npy").exists()
 
 
+def test_a_full_disk_leaves_nothing(tmp_path: Path, run: Any, capsys: Any) -> None:
+    with full_disk(1000):
+        assert run(StandIn(), "wave.mp4") == 1
+    assert "error: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["wave.mp4"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -258,7 +267,7 @@ def test_what_is_missing_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch
 
 
 ENDLESS = """
-import sys, time
+import sys
 from types import SimpleNamespace
 from tools import poses_from_video
 joint = SimpleNamespace(x=0.1, y=0.2, z=0.3, visibility=1.0)
@@ -271,8 +280,11 @@ class Camera:
     def VideoCapture(self, source): return self
     def isOpened(self): return True
     def get(self, what): return 30.0
+    at = 0
     def read(self):
-        time.sleep(0.01)
+        self.at += 1
+        if self.at > 1:
+            sys.stdin.readline()
         return True, Picture()
     def process(self, picture): return result
 poses_from_video.load_estimator = lambda: (Camera(), Camera)
@@ -284,20 +296,27 @@ sys.exit(poses_from_video.main(["--camera", "0", "--stream"]))
 @pytest.mark.parametrize("end", ["nobody reads", "Ctrl-C"])
 def test_a_stream_is_live_and_ends_quietly(end: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", ENDLESS],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stdout is not None and process.stderr is not None
-    # The process never ends by itself, so this line has come while it runs.
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    # The camera waits after its first picture, so this line has not waited for others.
+    assert select.select([process.stdout], [], [], 30)[0]
     assert json.loads(process.stdout.readline()) == [[0.1, 0.2, 0.3]] * 33
     if end == "Ctrl-C":
         process.send_signal(signal.SIGINT)
     else:
         process.stdout.close()
+        process.stdin.close()
     assert process.wait(30) == (130 if end == "Ctrl-C" else 1)
     said = process.stderr.read().splitlines()
     assert len(said) == 1 and said[0].startswith("pipe it into: ")
-    process.stdout.close()
-    process.stderr.close()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -202,10 +203,12 @@ def save(landmarks: np.ndarray, path: Path) -> None:
     """Write an array whole or not at all."""
     import numpy as np
 
+    # NumPy does not notice that a disk is full when it writes into a file itself.
+    content = BytesIO()
+    np.save(content, landmarks)
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
-            np.save(file, landmarks)
+        part.write_bytes(content.getbuffer())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
