@@ -194,6 +194,11 @@ def test_a_camera_s_lines_say_how_many_come(run: Any, monkeypatch: pytest.Monkey
     assert "a second" not in capsys.readouterr().err
 
 
+def test_a_name_with_a_space(run: Any, capsys: Any) -> None:
+    assert run(StandIn(), "wave.mp4", "--out", "my wave.npy") == 0
+    assert infer.parse(words_of_infer(capsys.readouterr().out, "next: ")).recordings == ["my wave.npy"]
+
+
 def test_a_rate_that_a_video_does_not_say(run: Any, capsys: Any) -> None:
     for rate in (0.0, float("nan"), float("inf")):
         assert run(StandIn(rate=rate), "wave.mp4", "--overwrite") == 0

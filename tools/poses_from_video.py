@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from array import array
@@ -106,15 +107,11 @@ def load_estimator() -> tuple[Any, Callable[[], Any]]:
             raise ImportError(f"MediaPipe 0.10.21 does not run with NumPy {np.__version__}")
         import cv2
         import mediapipe
-
-        make = partial(mediapipe.solutions.pose.Pose, model_complexity=1, smooth_landmarks=True)
     except ImportError as error:
         raise ImportError(f"{error}; {HOW_TO_INSTALL}") from None
-    except AttributeError:
-        raise ImportError(
-            f"mediapipe {mediapipe.__version__} has no estimator of poses of its own; {HOW_TO_INSTALL}"
-        ) from None
-    return cv2, make
+    if not hasattr(mediapipe, "solutions"):
+        raise ImportError(f"mediapipe {mediapipe.__version__} has no mediapipe.solutions; {HOW_TO_INSTALL}")
+    return cv2, partial(mediapipe.solutions.pose.Pose, model_complexity=1, smooth_landmarks=True)
 
 
 def open_video(cv2: Any, source: Path | int, *, mirrored: bool) -> Video:
@@ -255,7 +252,7 @@ def estimate_poses(args: argparse.Namespace, cv2: Any, make_estimator: Callable[
     frame_rate = measured or video.frame_rate
     told = "frame rate is not known" if frame_rate is None else f"{frame_rate:.3g} frames a second"
     print(f"{args.out}: {len(seen)} frames, somebody in {seen.sum()}; {told}")
-    print("next: " + next_command(str(args.out), video, frame_rate, image=args.image))
+    print("next: " + next_command(shlex.quote(str(args.out)), video, frame_rate, image=args.image))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
