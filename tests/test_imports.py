@@ -1,6 +1,7 @@
 """Imports point down, as docs and design say; read from the source, so that no branch hides one."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_torchlight_s_modules_stand_in_a_row() -> None:
         names = imported((ROOT / "torchlight" / f"{module}.py").read_text(), ("torchlight",))
         used = {part for name in names if name.startswith("torchlight.") for part in [name.split(".")[1]]}
         assert used <= set(TORCHLIGHT[:position]), module
+
+
+def test_a_tool_that_stands_alone_does() -> None:
+    """It runs where MediaPipe is and this project's packages are not; importing it needs neither."""
+    source = (ROOT / "tools" / "poses_from_video.py").read_text()
+    used = {name.split(".")[0] for name in imported(source)}
+    assert used <= sys.stdlib_module_names | {"numpy", "cv2", "mediapipe"}
+    at_once = [node for node in ast.parse(source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = imported(ast.unparse(ast.Module(at_once, [])))
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(
