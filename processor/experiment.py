@@ -73,6 +73,7 @@ class Experiment:
         problems += out_of_range(config, cls.ranges) + contradictions(config)
         problems += optim_problems("optim", config.optim)
         problems += layout_problems("model", config.model, config.model_args, config, packages)
+        problems += channel_problems(config, packages)
         problems += presence_problems("model", config.model, packages)
         if cls.needs_weights and config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
@@ -165,7 +166,8 @@ class Experiment:
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         set_precision(config.precision)
         self.model = self.build_model().to(self.device)
-        self.source = open_source(config.data.path, config.data.layout, config.data.first_label)
+        data = config.data
+        self.source = open_source(data.path, data.layout, data.first_label, data.channels)
         feeders = {part: self.feeder(part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
@@ -293,6 +295,20 @@ def layout_problems(
     return [Problem(f"{key}_args.layout", text)]
 
 
+def channel_problems(config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
+    """What is wrong with a model that takes another number of channels than `data.channels` has."""
+    channels = config.data.channels
+    try:
+        model = build.import_class(config.model, packages)
+    except build.ClassPathError:  # said elsewhere
+        return []
+    count = build.argument(model, config.model_args, "in_channels", len(channels))
+    if count == len(channels):
+        return []
+    text = f'is {count}, but data.channels is {channels!r}; write "${{count:${{data.channels}}}}"'
+    return [Problem("model_args.in_channels", text)]
+
+
 def presence_problems(key: str, path: str, packages: Sequence[str]) -> list[Problem]:
     """What is wrong with a network, if it is one that is told who is there and cannot be; nothing for any other."""
     try:
@@ -330,4 +346,7 @@ def set_precision(precision: str) -> None:
 
 def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
     """A view as the config describes it. Raises `feeder.views.ViewError`."""
-    return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))
+    data = config.data
+    return View(
+        skeleton, num_body=data.num_body, stream=config.stream, channels=data.channels, **asdict(view)
+    )

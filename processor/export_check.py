@@ -91,13 +91,18 @@ def real_clips(trained: Trained) -> Tensor | None:
     config = trained.config
     if not Path(config.data.path).exists():
         return None
-    source = open_source(config.data.path, config.data.layout, config.data.first_label)
+    source = open_source(config.data.path, config.data.layout, config.data.first_label, config.data.channels)
     if config.benchmark not in source.splits:
         raise ValueError(f"there is no benchmark {config.benchmark!r} in it")
     tracks = []
     for clip in source.splits[config.benchmark]["val"][: max(BATCHES)]:
         rows = torch.from_numpy(source.read(np.array([clip])))
         tracks.append(rows.unflatten(0, (int(source.num_body[clip]), -1)))
-    view = View(trained.skeleton, num_body=config.data.num_body, sampling=config.test_view.sampling)
+    view = View(
+        trained.skeleton,
+        num_body=config.data.num_body,
+        sampling=config.test_view.sampling,
+        channels=trained.channels,
+    )
     shown = view.deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
     return shown[:, :, : window_of(trained)].permute(0, 2, 3, 1, 4)
