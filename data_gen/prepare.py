@@ -13,8 +13,8 @@ from tqdm import tqdm
 from data_gen.report import Report, run_command
 from data_gen.sources.source import Kept, Problem, Source, Splits
 from data_gen.summary import count_splits
-from feeder.channels import in_plane
 from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
+from net.utils.channels import in_plane
 
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from feeder.channels import in_plane
 from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import MAX_CLASS, PARTS, Prepared, open_prepared
 from feeder.recordings.array import map_npy
 from feeder.recordings.recording import RecordingError, refuse_other_units
+from net.utils.channels import in_plane
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -105,7 +105,7 @@ class ArrayFolder:
 
     @property
     def channels(self) -> str:
-        """A letter for each of C; see `feeder.channels`."""
+        """A letter for each of C; see `net.utils.channels`."""
         if len(self._said) == self.num_channel:
             return self._said
         return "xyz"[: self.num_channel]

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from feeder.channels import in_plane, num_coordinate, with_confidence
 from feeder.ragged import constant, send
+from net.utils.channels import in_plane, num_coordinate, with_confidence
 
 
 class Drawn(NamedTuple):
@@ -63,7 +63,7 @@ class DirectStep:
     ) -> Tensor:
         """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument.
 
-        channels: what the C are; see `feeder.channels`.
+        channels: what the C are; see `net.utils.channels`.
         """
         raise NotImplementedError
 

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.augment import DirectStep, LinearStep, UnitBox
-from feeder.channels import num_coordinate, with_confidence
 from feeder.normalise import Frames, first_seen
 from feeder.views import View
+from net.utils.channels import num_coordinate, with_confidence
 
 
 class DenseClips:
     """`feeder.normalise.Clips` of equal length, without a change in place.
 
     bodies: (N, M, T, V, C), as recorded; zero where a body, or a joint, is absent.
-    channels: what the C are; see `feeder.channels`.
+    channels: what the C are; see `net.utils.channels`.
     """
 
     def __init__(self, bodies: Tensor, channels: str) -> None:

@@ -33,7 +33,7 @@ class Feeder:
         layout: of the joints, as the rest of the run takes it; the data must agree.
         num_class: of the labels after `label_map`; the data must agree.
         num_body: M; a clip's bodies beyond it are left out.
-        channels: what the numbers of a joint are, see `feeder.channels`; the data must agree.
+        channels: what the numbers of a joint are, see `net.utils.channels`; the data must agree.
         val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
         val_by: a key of the data, such as `subject` or `sequence`, whose values are held out whole, as many as come
             nearest to the fraction; or `random`, by which the same fraction of every class is held out. Every class

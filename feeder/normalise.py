@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from feeder.channels import in_plane, num_coordinate
 from feeder.ragged import RaggedBatch, Tracks, constant
 from feeder.sampling import whole_clip
+from net.utils.channels import in_plane, num_coordinate
 from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]

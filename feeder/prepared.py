@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from feeder.channels import CHANNELS
+from net.utils.channels import CHANNELS
 from net.utils.skeleton import Skeleton
 from torchlight.files import naming, sync_folder
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from feeder.channels import CONFIDENCE
 from feeder.ragged import constant
+from net.utils.channels import CONFIDENCE
 
 
 def joint(poses: Tensor, parents: Sequence[int], channels: str = "xyz") -> Tensor:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from feeder.augment import AUGMENT, DirectStep, augment, transform
-from feeder.channels import CHANNELS, in_plane
 from feeder.normalise import NORMALISE, Normalisation, Normalised
 from feeder.ragged import RaggedBatch, place, take
 from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
 from feeder.streams import STREAMS
+from net.utils.channels import CHANNELS, in_plane
 from net.utils.skeleton import Skeleton
 from torchlight.build import Problem, bind, nearest
 
@@ -102,7 +102,7 @@ class View:
         normalise: a name of `normalise.NORMALISE`.
         augment: steps in space, written likewise, of `augment.AUGMENT`.
         stream: a name of `streams.STREAMS`.
-        channels: what the numbers of a joint are; see `feeder.channels`.
+        channels: what the numbers of a joint are; see `net.utils.channels`.
         same_frames: among several views of a batch, to take the frames that the first one takes, whose sampling
             must be the same.
 

@@ -13,6 +13,20 @@ def num_coordinate(channels: str) -> int:
     return len(channels.rstrip(CONFIDENCE))
 
 
+def num_predictable(channels: str | None, in_channels: int) -> int:
+    """D of a network that takes C = `in_channels`: its coordinates, which alone are predicted.
+
+    channels: what the C are; None if all of them are coordinates.
+
+    Raises ValueError: there are not as many.
+    """
+    if channels is None:
+        return in_channels
+    if len(channels) != in_channels:
+        raise ValueError(f"channels is {channels!r}, but in_channels is {in_channels}; make them agree")
+    return num_coordinate(channels)
+
+
 def in_plane(channels: str) -> bool:
     """Whether joints are places in a picture."""
     return "z" not in channels
