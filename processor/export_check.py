@@ -12,6 +12,7 @@ from torch import Tensor
 from feeder.arrays import open_source
 from feeder.ragged import RaggedBatch
 from feeder.views import View
+from net.utils.channels import CONFIDENCE
 from net.utils.skeleton import Skeleton
 from processor.export import Exported, window_of
 from processor.trained import Trained
@@ -20,6 +21,8 @@ from processor.trained import Trained
 TOLERANCE = 1e-4
 # Batch sizes that both are compared on.
 BATCHES = (1, 7)
+# Of the joints of made-up people in the picture, those that are not seen.
+SHARE_UNSEEN = 0.1
 
 
 class Disagreement(ValueError):
@@ -58,7 +61,10 @@ def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
 
 
 def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
-    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there."""
+    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there.
+
+    Where joints have a confidence, it is drawn, and of some joints it is 0.
+    """
     generator = torch.Generator().manual_seed(seed)
     skeleton, num_channel = trained.skeleton, len(trained.channels)
     shape = (max(BATCHES), trained.config.data.num_body, 1, skeleton.num_joint, num_channel)
@@ -66,7 +72,12 @@ def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
     frame = torch.arange(window_of(trained))[:, None, None]
     of_frame = 0.1 * bone + 0.05 * torch.sin(0.2 * pace * frame + phase)
     poses = _chains(skeleton) @ of_frame
-    poses[..., -1] += 3
+    if trained.channels.endswith(CONFIDENCE):
+        confidence = torch.rand(poses.shape[:-1], generator=generator)
+        poses[..., -1] = confidence
+        poses[confidence < SHARE_UNSEEN] = 0
+    else:
+        poses[..., -1] += 3
     poses[::2, 1:] = 0
     poses[::3, 0, 0] = 0
     return poses.permute(0, 2, 3, 4, 1)

@@ -9,11 +9,16 @@ import pytest
 import torch
 
 import main
+import net.as_gcn
+import net.long_term
+import net.st_gcn
 import stage1
 from data_gen.pyskl_gen_preprocess import main as prepare
 from feeder.prepared import open_prepared
 from feeder.recordings.files import recorded_poses
+from net.multi_task import Lesson
 from processor.inference import Recogniser
+from tools import export
 from torchlight.checkpoint import load_checkpoint
 
 ROOT = Path(main.__file__).parent
@@ -190,3 +195,80 @@ def test_all_that_needs_depth_is_refused_at_once(tmp_path, capsys, monkeypatch):
     for key in ("augment.0.Shear", "augment.1.Rotate", "augment.2.RotateMainAxis", "normalise"):
         assert f"train_view.{key}" in said
     assert "model_args.in_channels" in said and "Flip" not in said
+
+
+def test_what_is_exported_answers_as_the_run_does(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(ROOT)
+    words = prepared_command(tmp_path, capsys)
+    view = ["test_view.sampling=[{Resize: {num_frame: 24}}]", "test_view.augment=[UnitBox]", "stream=bone"]
+    assert train(words, tmp_path / "run", *NARROW, *view) == 0
+    weights, out = tmp_path / "run" / "best.pt", tmp_path / "model.onnx"
+    assert export.main(["--weights", str(weights), "--out", str(out)]) == 0
+    assert "recorded" in capsys.readouterr().out  # the run's own clips agree, too
+    prepared, recogniser = open_prepared(tmp_path / "flat.h5"), Recogniser.load(weights, device="cpu")
+    poses = [prepared.read(np.array([clip])) for clip in range(12, 16)]
+    tested = [recorded_poses("clip", each, recogniser.skeleton, "xyc") for each in poses]
+    session = runtime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"poses": np.stack(poses)[..., None]})
+    np.testing.assert_allclose(found, recogniser.probabilities(tested), atol=1e-4)
+
+
+def test_a_stream_of_frames_answers_as_the_file_does(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = prepared_command(tmp_path, capsys)
+    assert train(words, tmp_path / "run", *NARROW) == 0
+    recogniser = Recogniser.load(tmp_path / "run" / "best.pt", device="cpu")
+    rows = open_prepared(tmp_path / "flat.h5").read(np.array([13]))
+    stream = recogniser.stream(stride=6, window=12)
+    answers = [answer for frame in rows for answer in stream.push(frame)]
+    recorded = recorded_poses("clip", rows, recogniser.skeleton, "xyc")
+    expected = recogniser.windows(recorded, [answer.frame for answer in answers], num_frame=12)
+    assert len(answers) == NUM_FRAME // 6
+    for answer, each in zip(answers, expected, strict=True):
+        assert answer.top == recogniser.rank(each)
+
+
+def small_long_term():
+    encoder = net.st_gcn.Model(3, 2, layout="coco", hidden_channels=4, hidden_dim=8)
+    sizes = {"decoder_hidden": 8, "decoder_block": 1, "num_recent": 4, "embedding": 4, "queue_size": 8}
+    return net.long_term.LongTerm(encoder, layout="coco", num_predict=4, channels="xyc", **sizes)
+
+
+def small_as_gcn():
+    sizes = {"hidden_channels": 4, "num_link_frame": 6, "link_hidden": 8, "num_predict": 4}
+    return net.as_gcn.Model(3, 2, layout="coco", channels="xyc", **sizes)
+
+
+@pytest.mark.parametrize("make", [small_long_term, small_as_gcn])
+def test_confidence_is_neither_predicted_nor_judged(make):
+    """It stays what it was; what it is in the frames to come matters only where it is 0."""
+    generator = torch.Generator().manual_seed(0)
+    model = make().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    x, future = (
+        torch.rand(2, 3, 12, 17, 1, generator=generator),
+        torch.rand(2, 3, 4, 17, 1, generator=generator),
+    )
+    x[:, :, :, 3] = 0
+    with torch.no_grad():
+        predicted = model.forecast(x)
+        assert torch.equal(predicted[:, 2], x[:, 2, -1:].expand_as(predicted[:, 2]))
+        assert (predicted[:, :2] - x[:, :2, -1:]).abs().max() > 1e-3
+        assert not predicted[:, :, :, 3].any()
+
+        def loss(future):
+            return float(model.learn(Lesson([x], future), ["future"]).losses["future"])
+
+        other = future.clone()
+        other[:, 2] = (other[:, 2] + 0.01) / 2
+        assert loss(other) == loss(future)
+        seen = future.clone()
+        seen[:, :, 2, 5] = 0
+        count = torch.ones(4, 17)
+        count[2, 5] = count[:, 3] = 0
+        apart = (predicted - future)[:, :2, ..., 0]
+        expected = apart.norm(dim=1) if make is small_long_term else apart.square().mean(1)
+        assert loss(seen) == pytest.approx(float((expected * count).sum() / count.sum() / 2), rel=1e-4)
