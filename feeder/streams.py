@@ -40,8 +40,10 @@ def _difference(end: Tensor, begin: Tensor, channels: str) -> Tensor:
     """From poses `begin` (..., C) to poses `end` (..., C)."""
     if not channels.endswith(CONFIDENCE):
         return end - begin
+    # Where a gap was filled there is a place without confidence.
+    there = (end != 0).any(-1, keepdim=True) & (begin != 0).any(-1, keepdim=True)
     confidence = torch.minimum(end[..., -1:], begin[..., -1:])
-    return torch.cat(((end - begin)[..., :-1] * (confidence != 0), confidence), -1)
+    return torch.cat(((end - begin)[..., :-1] * there, confidence), -1)
 
 
 # Streams whose frames are differences between frames.

@@ -272,3 +272,10 @@ def test_confidence_is_neither_predicted_nor_judged(make):
         apart = (predicted - future)[:, :2, ..., 0]
         expected = apart.norm(dim=1) if make is small_long_term else apart.square().mean(1)
         assert loss(seen) == pytest.approx(float((expected * count).sum() / count.sum() / 2), rel=1e-4)
+
+
+def test_prediction_in_the_picture_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = ["prediction", "-c", "config/custom/predict.yaml", "data.layout=coco", "data.num_class=2"]
+    assert train(words, tmp_path / "run", "data.channels=xy", "model_args.in_channels=2") == 2
+    assert "data.channels: is 'xy'" in capsys.readouterr().err
