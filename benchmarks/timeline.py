@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = recogniser.members[0].config
     data = config.data
     feeder = Feeder(
-        open_source(data.path, data.layout, data.first_label),
+        open_source(data.path, data.layout, data.first_label, data.channels),
         config.benchmark,
         part="test",
         layout=data.layout,

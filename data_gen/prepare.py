@@ -14,6 +14,7 @@ from data_gen.report import Report, run_command
 from data_gen.sources.source import Kept, Problem, Source, Splits
 from data_gen.summary import count_splits
 from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
+from net.utils.channels import in_plane
 
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named
@@ -149,6 +150,8 @@ def training_command(
         "data.num_body": num_body,
         "benchmark": benchmark,
     }
+    if in_plane(source.channels):
+        settings["data.channels"] = source.channels
     if not full:
         return _command("pretrain", _for(source.channels, PRETRAIN_RECIPE), settings)
     count = Counter(kept[clip].label for clip in labelled[benchmark]["train"]).values()
@@ -159,7 +162,7 @@ def training_command(
 
 def _for(channels: str, recipe: str) -> str:
     """The recipe, or its sibling for poses in the picture."""
-    return recipe if channels == "xyz" else recipe.replace(".yaml", "_2d.yaml")
+    return recipe.replace(".yaml", "_2d.yaml") if in_plane(channels) else recipe
 
 
 def _command(processor: str, config: str, settings: dict[str, object]) -> str:

@@ -13,6 +13,7 @@ from feeder.plain_pickle import load_plain_pickle
 from feeder.prepared import MAX_CLASS, PARTS, Prepared, open_prepared
 from feeder.recordings.array import map_npy
 from feeder.recordings.recording import RecordingError, refuse_other_units
+from net.utils.channels import in_plane
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -46,6 +47,7 @@ class ArrayFolder:
         path: the folder.
         layout: of the V joints; see `net.utils.layouts.get_skeleton`.
         first_label: the number of the first class; None for 0, and labels from 1 are refused.
+        channels: what the numbers of a joint are where there are three: "xyz" or "xyc"; two are "xy".
 
     Raises:
         FileNotFoundError: a file of the four is missing.
@@ -54,10 +56,16 @@ class ArrayFolder:
     """
 
     frame_rate = float("nan")
-    unit = "m"
 
-    def __init__(self, path: str | Path, layout: str | Skeleton, first_label: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        layout: str | Skeleton,
+        first_label: int | None = None,
+        channels: str = "xyz",
+    ) -> None:
         self.path = Path(path).absolute()
+        self._said = channels
         self.skeleton = get_skeleton(layout)
         self._files = _find_arrays(self.path)
         self._open()
@@ -97,8 +105,15 @@ class ArrayFolder:
 
     @property
     def channels(self) -> str:
-        """Coordinates, a letter for each of C."""
+        """A letter for each of C; see `net.utils.channels`."""
+        if len(self._said) == self.num_channel:
+            return self._said
         return "xyz"[: self.num_channel]
+
+    @property
+    def unit(self) -> str:
+        """Of the coordinates."""
+        return "px" if in_plane(self.channels) else "m"
 
     def __len__(self) -> int:
         return len(self.label)
@@ -114,7 +129,9 @@ class ArrayFolder:
         self._arrays = {part: _map_array(file, self.skeleton) for part, file in self._files.items()}
 
     def _refuse_other_units(self) -> None:
-        """Raise ValueError if the first clips cannot be in metres."""
+        """Raise ValueError if the first clips cannot be in metres, and are not in the picture."""
+        if in_plane(self.channels):
+            return
         poses = self._arrays["train"][:NUM_LOOKED_AT].transpose(0, 4, 2, 3, 1)
         try:
             refuse_other_units(poses, "divide them by 1000 where they are in millimetres")
@@ -144,9 +161,14 @@ class ArrayFolder:
 
 
 def open_source(
-    path: str | Path, layout: str | Skeleton, first_label: int | None = None
+    path: str | Path,
+    layout: str | Skeleton,
+    first_label: int | None = None,
+    channels: str = "xyz",
 ) -> Prepared | ArrayFolder:
-    """A prepared file, or a folder of arrays, whose joints are of `layout` (a prepared file knows its own).
+    """A prepared file, or a folder of arrays, whose joints are of `layout` and have `channels`.
+
+    A prepared file knows its own of either.
 
     Raises:
         FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array, or
@@ -166,7 +188,7 @@ def open_source(
             "prepare the raw clips"
         )
     if Path(path).is_dir():
-        return ArrayFolder(path, layout, first_label)
+        return ArrayFolder(path, layout, first_label, channels)
     prepared = open_prepared(path)
     if first_label is not None:
         raise ValueError(

@@ -1,10 +1,12 @@
-"""Augmentation in space: nearly all of it is one C x C matrix and one joint permutation per clip.
+"""Augmentation in space: nearly all of it is one D x D matrix and one joint permutation per clip.
 
-Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels (x, y, z; metres).
+Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels of which the first D are coordinates (x, y, z
+in metres; x, y in the picture). Only these are moved; confidence goes with its joint.
 
 Bodies of one clip are changed alike. Steps that are a matrix or the left-right permutation wait and are
 multiplied together; any other step has them applied first. Parameters are drawn per clip from the generator
-given, in the order of the steps. Absent bodies and empty frames stay zero.
+given, in the order of the steps. Absent bodies and empty frames stay zero; in the picture, so do joints that were not
+seen.
 """
 
 import math
@@ -16,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.ragged import constant, send
+from net.utils.channels import in_plane, num_coordinate, with_confidence
 
 
 class Drawn(NamedTuple):
-    """What a linear step does to N clips: x becomes `matrix` (N, C, C) x, joints swap where `swap` (N,)."""
+    """What a linear step does to N clips: x becomes `matrix` (N, D, D) x, joints swap where `swap` (N,)."""
 
     matrix: Tensor | None = None
     swap: Tensor | None = None
@@ -33,8 +36,12 @@ class LinearStep:
 
     draws: bool = True
 
+    def out_of_plane(self) -> str | None:
+        """What it does that poses in a picture cannot do, and what to do instead; None where it can be done to them."""
+        return None
+
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
-        """Draw the parameters of `num_clip` clips."""
+        """Draw the parameters of `num_clip` clips of `num_channel` coordinates, D."""
         raise NotImplementedError
 
 
@@ -47,8 +54,17 @@ class DirectStep:
         """How the first `num_seen` frames can be kept from depending on later ones; None where they do not."""
         return None
 
-    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
-        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument."""
+    def out_of_plane(self) -> str | None:
+        """See `LinearStep`."""
+        return None
+
+    def apply(
+        self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
+    ) -> Tensor:
+        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument.
+
+        channels: what the C are; see `net.utils.channels`.
+        """
         raise NotImplementedError
 
 
@@ -64,6 +80,7 @@ def augment(
     swap: Sequence[int],
     generator: torch.Generator,
     matrix: Tensor | None = None,
+    channels: str = "xyz",
 ) -> Tensor:
     """Apply steps in order.
 
@@ -74,7 +91,8 @@ def augment(
         num_clip: N.
         swap: V indices, the left-right permutation.
         generator: for everything drawn; on the CPU.
-        matrix: (B, 1 or T, C, C) to be applied before all steps.
+        matrix: (B, 1 or T, D, D) to be applied before all steps.
+        channels: what the C are.
 
     Returns:
         (B, T, V, C).
@@ -82,11 +100,11 @@ def augment(
     waiting = Drawn()
     for step in steps:
         if isinstance(step, LinearStep):
-            waiting = _then(waiting, step.draw(num_clip, poses.shape[-1], generator))
+            waiting = _then(waiting, step.draw(num_clip, num_coordinate(channels), generator))
         else:
             poses = _apply(poses, waiting, matrix, clip, swap)
             waiting, matrix = Drawn(), None
-            poses = step.apply(poses, clip, num_clip, generator)
+            poses = step.apply(poses, clip, num_clip, generator, channels)
     return _apply(poses, waiting, matrix, clip, swap)
 
 
@@ -120,11 +138,11 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
 
 
 def transform(poses: Tensor, matrix: Tensor) -> Tensor:
-    """Replace each x of poses (B, T, V, C) by matrix (B, 1 or T, C, C) x, in place.
+    """Replace the coordinates x of poses (B, T, V, C) by matrix (B, 1 or T, D, D) x, in place.
 
     Plane by plane: a batched product of V x 3 by 3 x 3 takes more than twice as long on a CPU.
     """
-    planes = [plane.contiguous() for plane in poses.unbind(-1)]
+    planes = [plane.contiguous() for plane in poses.unbind(-1)[: matrix.shape[-1]]]
     turned = torch.empty_like(planes[0])
     for row in range(len(planes)):
         torch.mul(planes[0], matrix[..., row, 0, None], out=turned)
@@ -139,8 +157,8 @@ def _is_diagonal(matrix: Tensor) -> bool:
 
 
 def _scale(poses: Tensor, factor: Tensor) -> Tensor:
-    """Multiply the channels of poses (B, T, V, C) by factors (B, 1, C), in place: a transform with less to do."""
-    for plane, each in zip(poses.unbind(-1), factor.unbind(-1), strict=True):
+    """Multiply coordinates of poses (B, T, V, C) by factors (B, 1, D), in place: a transform with less to do."""
+    for plane, each in zip(poses.unbind(-1), factor.unbind(-1), strict=False):
         plane *= each[..., None]
     return poses
 
@@ -177,6 +195,10 @@ class Shear(LinearStep):
         _check_positive(amplitude=amplitude)
         self.amplitude = amplitude
 
+    def out_of_plane(self) -> str | None:
+        """See `LinearStep`."""
+        return "shears depth, too; leave it out"
+
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """See `LinearStep`."""
         matrix = _between(-self.amplitude, self.amplitude, (num_clip, num_channel, num_channel), generator)
@@ -187,6 +209,8 @@ class Shear(LinearStep):
 class Rotate(LinearStep):
     """About x, then y, then z, each by an angle uniform in [-max_angle, max_angle] (CTR-GCN: .3).
 
+    Poses in the picture turn about the viewing axis, z, alone: then give one angle, or 0 for x and y.
+
     max_angle: radians, one for all axes or one per axis.
     """
 
@@ -196,10 +220,20 @@ class Rotate(LinearStep):
             raise ValueError(f"max_angle is {max_angle}; give one angle, or three for x, y and z")
         _check_positive(max_angle=min(angles))
         self.max_angle = torch.tensor(angles, dtype=torch.float32)
+        self._about_others = not isinstance(max_angle, (int, float)) and any(angles[:2])
+
+    def out_of_plane(self) -> str | None:
+        """See `LinearStep`."""
+        if not self._about_others:
+            return None
+        viewing = round(float(self.max_angle[2]), 6)
+        return f"turns about x or y; give max_angle: {viewing:g}, about the viewing axis"
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
-        """See `LinearStep`. Raises ValueError for clips that have no three dimensions."""
-        _check_three(self, num_channel)
+        """See `LinearStep`."""
+        if num_channel == 2:
+            angle = _between(-1, 1, (num_clip, 1), generator) * self.max_angle[2]
+            return Drawn(rotations(F.pad(angle, (2, 0)))[:, :2, :2])
         return Drawn(rotations(_between(-1, 1, (num_clip, 3), generator) * self.max_angle))
 
 
@@ -214,9 +248,12 @@ class RotateMainAxis(LinearStep):
         _check_positive(main_angle=main_angle, other_angle=other_angle)
         self.main_angle, self.other_angle = main_angle, other_angle
 
+    def out_of_plane(self) -> str | None:
+        """See `LinearStep`."""
+        return "turns about x and y, too; choose Rotate, which turns about the viewing axis"
+
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
-        """See `LinearStep`. Raises ValueError for clips that have no three dimensions."""
-        _check_three(self, num_channel)
+        """See `LinearStep`."""
         main = torch.randint(3, (num_clip, 1), generator=generator) == torch.arange(3)
         largest = torch.where(main, self.main_angle, self.other_angle)
         return Drawn(rotations(_between(0, 1, (num_clip, 3), generator) * largest))
@@ -239,15 +276,8 @@ def rotations(angle: Tensor) -> Tensor:
     return matrix
 
 
-def _check_three(step: LinearStep, num_channel: int) -> None:
-    if num_channel != 3:
-        raise ValueError(
-            f"{type(step).__name__} turns (x, y, z), but the clips have {num_channel} channels; leave it out"
-        )
-
-
 class Scale(LinearStep):
-    """Larger by a factor uniform in [min_factor, max_factor], one per clip, or `per_axis` one per channel."""
+    """Larger by a factor uniform in [min_factor, max_factor], one per clip, or `per_axis` one per coordinate."""
 
     def __init__(self, min_factor: float, max_factor: float, *, per_axis: bool = False) -> None:
         if not 0 < min_factor <= max_factor:
@@ -282,7 +312,7 @@ class Flip(LinearStep):
 
 
 class AxisMask(LinearStep):
-    """One channel, drawn anew, set to zero with probability `p` (AimCLR)."""
+    """One coordinate, drawn anew, set to zero with probability `p` (AimCLR)."""
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = _check_p(p)
@@ -296,19 +326,21 @@ class AxisMask(LinearStep):
 
 
 class JointMask(DirectStep):
-    """Each joint set to zero for the whole clip with probability `p`."""
+    """Each joint set to zero, as if not seen, for the whole clip with probability `p`."""
 
     def __init__(self, p: float = 0.1) -> None:
         self.p = _check_p(p)
 
-    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+    def apply(
+        self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
+    ) -> Tensor:
         """See `DirectStep`."""
         kept = torch.rand((num_clip, poses.shape[2]), generator=generator) >= self.p
         return poses.mul_(send(kept[clip][:, None, :, None], poses.device))
 
 
 class GaussianNoise(DirectStep):
-    """Normal noise of deviation `std` (metres) on every coordinate, with probability `p` per clip (AimCLR).
+    """Normal noise of deviation `std`, in the poses' unit, on every coordinate, with probability `p` per clip (AimCLR).
 
     Drawn on the device of the poses, so that two kinds of device draw different noise.
     """
@@ -317,21 +349,26 @@ class GaussianNoise(DirectStep):
         _check_positive(std=std)
         self.std, self.p = std, _check_p(p)
 
-    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+    def apply(
+        self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
+    ) -> Tensor:
         """See `DirectStep`."""
         chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
         seed = int(torch.randint(2**62, (), generator=generator))
         on_device = torch.Generator(poses.device).manual_seed(seed)
         changed = poses.index_select(0, chosen)
-        noise = torch.randn(changed.shape, dtype=poses.dtype, device=poses.device, generator=on_device)
-        return poses.index_copy_(0, chosen, changed.addcmul_(noise, _present(changed), value=self.std))
+        present, moved = _present(changed, channels), changed[..., : num_coordinate(channels)]
+        noise = torch.randn(moved.shape, dtype=poses.dtype, device=poses.device, generator=on_device)
+        moved.addcmul_(noise, present, value=self.std)
+        return poses.index_copy_(0, chosen, changed)
 
 
 class TemporalBlur(DirectStep):
     """Gaussian blur over time, `num_tap` frames wide, with probability `p` per clip (AimCLR).
 
     The deviation is uniform in [min_sigma, max_sigma] frames. Weights are scaled to sum to one over the
-    frames that are there, so that nothing fades at the ends of a clip or beside empty frames. AimCLR's code
+    frames that are there (in the picture, over those where the joint was seen), so that nothing fades at the ends of a
+    clip or beside empty frames. AimCLR's code
     leaves them exp(-k^2 / (2 sigma^2)), which makes a clip up to 5 times larger and lets its ends fade;
     `unit_sum=False` does as it does.
     """
@@ -356,7 +393,9 @@ class TemporalBlur(DirectStep):
         """See `DirectStep`."""
         return "leave it out"
 
-    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+    def apply(
+        self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
+    ) -> Tensor:
         """See `DirectStep`."""
         sigma = _between(self.min_sigma, self.max_sigma, (num_clip,), generator)
         chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
@@ -368,17 +407,26 @@ class TemporalBlur(DirectStep):
         frame = torch.arange(num_frame, device=poses.device)
         distance = (frame - frame[:, None]).abs().clamp(max=reach + 1)
         weight = tap.index_select(1, distance.flatten()).view(-1, num_frame, num_frame)
-        present = _present(changed)[:, :, 0, 0]
+        tiny = torch.finfo(weight.dtype).tiny
+        present = _present(changed, channels)
+        if in_plane(channels):  # joints come and go, each for itself
+            moved = changed[..., : num_coordinate(channels)]
+            blurred = (weight @ moved.flatten(2)).view_as(moved) * present
+            if self.unit_sum:
+                blurred /= (weight @ present[..., 0]).clamp(min=tiny)[..., None]
+            return poses.index_copy_(0, chosen, with_confidence(blurred, changed, channels))
+        present = present[:, :, 0, 0]
         weight *= present[:, None, :] * present[:, :, None]
         if self.unit_sum:
-            weight /= weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+            weight /= weight.sum(2, keepdim=True).clamp(min=tiny)
         return poses.index_copy_(0, chosen, (weight @ changed.flatten(2)).view_as(changed))
 
 
 class UnitBox(DirectStep):
     """Each axis moved and scaled so that the joints of the view span [-1, 1] on it (CTR-GCN's NW-UCLA feeder).
 
-    One box per clip around all its bodies, empty frames left out; an axis without extent is only moved.
+    One box per clip around all its bodies, empty frames left out; an axis without extent is only moved. In the picture
+    the box is around the joints that were seen, and both axes are scaled alike: the longer one spans [-1, 1].
 
     num_seen: frames of the view that the box is around, from the first on; None for all of them.
     """
@@ -395,52 +443,65 @@ class UnitBox(DirectStep):
         within = self.num_seen is not None and self.num_seen <= num_seen
         return None if within else f"give num_seen: {num_seen}"
 
-    def apply(self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator) -> Tensor:
+    def apply(
+        self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
+    ) -> Tensor:
         """See `DirectStep`."""
-        absent = _absent(poses)
+        absent = _absent(poses, channels)
+        moved = poses[..., : num_coordinate(channels)]
         of_track = send(clip, poses.device)
-        track = of_track[:, None].expand(-1, poses.shape[-1])
-        corner = poses.new_zeros(num_clip, poses.shape[-1])
-        low, high = self._corners(poses, absent)
+        track = of_track[:, None].expand(-1, moved.shape[-1])
+        corner = poses.new_zeros(num_clip, moved.shape[-1])
+        low, high = self._corners(moved, absent)
         middle, factor = _to_unit(
             corner.scatter_reduce(0, track, low, "amin", include_self=False),
             corner.scatter_reduce(0, track, high, "amax", include_self=False),
+            channels,
         )
-        boxed = (poses - middle[of_track][:, None, None]) * factor[of_track][:, None, None]
-        return boxed.masked_fill_(absent, 0)
+        boxed = (moved - middle[of_track][:, None, None]) * factor[of_track][:, None, None]
+        return with_confidence(boxed.masked_fill_(absent, 0), poses, channels)
 
-    def apply_dense(self, bodies: Tensor) -> Tensor:
+    def apply_dense(self, bodies: Tensor, channels: str) -> Tensor:
         """`apply` for clips of equal length (N, M, T, V, C), bodies that are absent zero."""
-        poses = bodies.flatten(0, 1)
-        absent = _absent(poses)
-        low, high = (each.unflatten(0, bodies.shape[:2]) for each in self._corners(poses, absent))
-        middle, factor = _to_unit(low.amin(1), high.amax(1))
-        boxed = (bodies - middle[:, None, None, None]) * factor[:, None, None, None]
-        return boxed.masked_fill(absent.unflatten(0, bodies.shape[:2]), 0)
+        absent = _absent(bodies.flatten(0, 1), channels)
+        moved = bodies[..., : num_coordinate(channels)]
+        corners = self._corners(moved.flatten(0, 1), absent)
+        low, high = (each.unflatten(0, bodies.shape[:2]) for each in corners)
+        middle, factor = _to_unit(low.amin(1), high.amax(1), channels)
+        boxed = (moved - middle[:, None, None, None]) * factor[:, None, None, None]
+        boxed = boxed.masked_fill(absent.unflatten(0, bodies.shape[:2]), 0)
+        return with_confidence(boxed, bodies, channels)
 
     def _corners(self, poses: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest coordinates (B, C) of tracks (B, T, V, C) in the frames where they are."""
+        """Smallest and largest coordinates (B, D) of tracks (B, T, V, D) in the frames where they are."""
         seen, unseen = poses[:, : self.num_seen], absent[:, : self.num_seen]
         return seen.masked_fill(unseen, math.inf).amin((1, 2)), seen.masked_fill(unseen, -math.inf).amax(
             (1, 2)
         )
 
 
-def _absent(poses: Tensor) -> Tensor:
-    """Which frames of poses (B, T, V, C) are empty, (B, T, 1, 1) bool."""
-    # Whole frames only: a single joint at the origin may be the one that a clip was centred on.
-    return (poses == 0).all((2, 3), keepdim=True)
+def _absent(poses: Tensor, channels: str) -> Tensor:
+    """Which frames of poses (B, T, V, C) are empty, (B, T, 1, 1) bool; in the picture, which joints, (B, T, V, 1)."""
+    # In space whole frames only: a single joint at the origin may be the one that a clip was centred on.
+    return (poses == 0).all(3 if in_plane(channels) else (2, 3), keepdim=True)
 
 
-def _to_unit(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """What takes boxes from `low` to `high` (N, C) to [-1, 1]: minus the middle (N, C), times the factor (N, C)."""
+def _to_unit(low: Tensor, high: Tensor, channels: str) -> tuple[Tensor, Tensor]:
+    """What takes boxes from `low` to `high` (N, D) to [-1, 1]: minus the middle (N, D), times the factor (N, D)."""
     extent = (high - low) / 2
+    if in_plane(channels):
+        extent = extent.amax(1, keepdim=True).expand_as(extent)
     middle = torch.where(high < low, 0, (high + low) / 2)  # nobody may be seen in those frames
     return middle, torch.where(extent > 0, 1 / extent, 1)
 
 
-def _present(poses: Tensor) -> Tensor:
-    """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses."""
+def _present(poses: Tensor, channels: str) -> Tensor:
+    """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses.
+
+    In the picture, where a joint is not: (B, T, V, 1).
+    """
+    if in_plane(channels):
+        return (~_absent(poses, channels)).to(poses.dtype)
     return (torch.linalg.vector_norm(poses, dim=(2, 3), keepdim=True) != 0).to(poses.dtype)
 
 

@@ -1,31 +1,30 @@
 """Views of clips that have a view's frames already, by operations that can be recorded as a graph.
 
-Shapes: N clips, M bodies, B = N * M bodies in all, T frames, V joints, C channels.
+Shapes: N clips, M bodies, B = N * M bodies in all, T frames, V joints, C channels, D coordinates among them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.augment import DirectStep, LinearStep, UnitBox
 from feeder.normalise import Frames, first_seen
 from feeder.views import View
+from net.utils.channels import num_coordinate, with_confidence
 
 
 class DenseClips:
     """`feeder.normalise.Clips` of equal length, without a change in place.
 
     bodies: (N, M, T, V, C), as recorded; zero where a body, or a joint, is absent.
+    channels: what the C are; see `net.utils.channels`.
     """
 
-    def __init__(self, bodies: Tensor) -> None:
-        self.bodies = bodies
-
-    @property
-    def num_channel(self) -> int:
-        """C."""
-        return self.bodies.shape[-1]
+    def __init__(self, bodies: Tensor, channels: str) -> None:
+        self.bodies, self.coordinates = bodies, bodies[..., : num_coordinate(channels)]
 
     def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
         """See `Clips`."""
@@ -33,7 +32,9 @@ class DenseClips:
         if origin is None:
             return poses
         there = (poses != 0).any(-1, keepdim=True)
-        return torch.where(there, poses - origin(slice(None))[:, :, None], 0)
+        begin = origin(slice(None))[:, :, None]
+        begin = F.pad(begin, (0, poses.shape[-1] - begin.shape[-1]))
+        return torch.where(there, poses - begin, 0)
 
     def centred_poses(self, joint: int) -> Tensor:
         """See `Clips`."""
@@ -42,11 +43,11 @@ class DenseClips:
 
     def first_body(self, frame: Frames, joint: int) -> Tensor:
         """See `Clips`."""
-        return self.of_tracks(self.bodies[:, 0, frame, joint])
+        return self.of_tracks(self.coordinates[:, 0, frame, joint])
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""
-        first = self.bodies[:, 0]
+        first = self.coordinates[:, 0]
         frame = first_seen(first[:, :, joint])[:, None, None, None]
         return first.gather(1, frame.expand(-1, 1, *first.shape[2:]))[:, 0]
 
@@ -64,37 +65,38 @@ class DenseView(nn.Module):
     """What a view that draws nothing makes of clips that have its frames.
 
     view: taken as `feeder.views.View.deterministic` has it; its sampling is left out.
-    num_channel: C.
 
     Raises ValueError for a step in space that cannot be recorded.
     """
 
-    def __init__(self, view: View, *, num_channel: int) -> None:
+    def __init__(self, view: View) -> None:
         super().__init__()
+        self.channels = view.channels
         self.skeleton, self.stream, self.normalisation = view.skeleton, view.stream, view.base.normalise
-        self.steps = [_recordable(step, num_channel) for step in view.deterministic().augment]
+        self.steps = [_recordable(step, view.channels) for step in view.deterministic().augment]
 
     def forward(self, poses: Tensor) -> Tensor:
         """From poses (N, T, V, C, M), as recorded, to the network's input (N, C, T, V, M)."""
         bodies, _ = self.normalise(poses.permute(0, 4, 1, 2, 3))
         for step in self.steps:
             bodies = step(bodies)
-        return self.stream(bodies, self.skeleton.parents).permute(0, 4, 2, 3, 1)
+        return self.stream(bodies, self.skeleton.parents, self.channels).permute(0, 4, 2, 3, 1)
 
     def normalise(self, bodies: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised bodies (N, M, T, V, C), and the matrices (B, 1 or T, C, C) that turned them, if any did."""
-        poses, matrix = self.normalisation.of(DenseClips(bodies), self.skeleton)
+        """Normalised bodies (N, M, T, V, C), and the matrices (B, 1 or T, D, D) that turned them, if any did."""
+        poses, matrix = self.normalisation.of(DenseClips(bodies, self.channels), self.skeleton)
         if matrix is not None:
             poses = poses @ matrix.mT
         return poses.unflatten(0, bodies.shape[:2]), matrix
 
 
-def _recordable(step: LinearStep | DirectStep, num_channel: int) -> Callable[[Tensor], Tensor]:
+def _recordable(step: LinearStep | DirectStep, channels: str) -> Callable[[Tensor], Tensor]:
     """A step that draws nothing, on bodies (N, M, T, V, C)."""
     if isinstance(step, UnitBox):
-        return step.apply_dense
-    drawn = step.draw(1, num_channel, torch.Generator()) if isinstance(step, LinearStep) else None
+        return partial(step.apply_dense, channels=channels)
+    count = num_coordinate(channels)
+    drawn = step.draw(1, count, torch.Generator()) if isinstance(step, LinearStep) else None
     if drawn is not None and drawn.matrix is not None and drawn.swap is None:
         turned = drawn.matrix[0].mT
-        return lambda bodies: bodies @ turned
+        return lambda bodies: with_confidence(bodies[..., :count] @ turned, bodies, channels)
     raise ValueError(f"augment step {type(step).__name__} cannot be part of a graph")

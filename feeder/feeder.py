@@ -33,6 +33,7 @@ class Feeder:
         layout: of the joints, as the rest of the run takes it; the data must agree.
         num_class: of the labels after `label_map`; the data must agree.
         num_body: M; a clip's bodies beyond it are left out.
+        channels: what the numbers of a joint are, see `net.utils.channels`; the data must agree.
         val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
         val_by: a key of the data, such as `subject` or `sequence`, whose values are held out whole, as many as come
             nearest to the fraction; or `random`, by which the same fraction of every class is held out. Every class
@@ -54,8 +55,8 @@ class Feeder:
 
     Raises:
         FileNotFoundError: no data there; says which command makes it.
-        ValueError: an argument out of range; no such benchmark; data of another layout or class count; a class
-            without a training clip; an empty part.
+        ValueError: an argument out of range; no such benchmark; data of another layout, of other channels or class
+            count; a class without a training clip; an empty part.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Feeder:
         layout: str | Skeleton,
         num_class: int,
         num_body: int = 2,
+        channels: str = "xyz",
         val_fraction: float = 0.1,
         val_by: str = "subject",
         val_seed: int = 0,
@@ -82,6 +84,11 @@ class Feeder:
         self.path = self.source.path
         self.skeleton = get_skeleton(layout)
         self._check_layout()
+        if self.source.channels != channels:
+            raise ValueError(
+                f"{self.path} has channels {self.source.channels!r}, the run has {channels!r}; set "
+                f"data.channels={self.source.channels}"
+            )
         label_of = self._labels(label_map)
         split = self._split(label_of)
         if part == "test":

@@ -1,8 +1,9 @@
 """Normalisation: where a clip's origin and axes are.
 
-Shapes: N clips, B tracks (present bodies), T frames of a view, V joints, C channels (x, y, z; metres).
+Shapes: N clips, B tracks (present bodies), T frames of a view, V joints, C channels, the first D of which are
+coordinates (x, y, z in metres; x, y in the picture); confidence stays as it is.
 
-A normalisation is a function `(clips, skeleton) -> poses (B, T, V, C), matrix`. The matrix (B, 1 or T, C, C), or
+A normalisation is a function `(clips, skeleton) -> poses (B, T, V, C), matrix`. The matrix (B, 1 or T, D, D), or
 None, is still to be applied to every joint: it is left to be multiplied with those of the augmentation. Whatever
 refers to a clip's first frame, or to the clip as a whole, is looked up in the clip and does not depend on the frames
 that the view takes. An absent joint (all zero) stays zero.
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from feeder.ragged import RaggedBatch, Tracks, constant
 from feeder.sampling import whole_clip
+from net.utils.channels import in_plane, num_coordinate
 from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]
@@ -27,24 +29,20 @@ Frames = Tensor | slice
 class Clips(Protocol):
     """Clips in the frames of a view, by what normalisations ask of them."""
 
-    @property
-    def num_channel(self) -> int:
-        """C."""
-
     def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
         """Poses (B, T, V, C), which may be changed in place.
 
-        origin: of whole frames (B, 1 or T, C), to which poses then are relative; absent joints stay zero.
+        origin: of whole frames (B, 1 or T, D), to which poses then are relative; absent joints stay zero.
         """
 
     def centred_poses(self, joint: int) -> Tensor:
         """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints, too."""
 
     def first_body(self, frame: Frames, joint: int) -> Tensor:
-        """Where a joint of the first body of each track's clip is in whole frames: (B, T, C)."""
+        """Where a joint of the first body of each track's clip is in whole frames: (B, T, D)."""
 
     def first_pose(self, joint: int) -> Tensor:
-        """First body's pose in its first frame where a joint is there, or in frame 0: (N, V, C)."""
+        """First body's pose in its first frame where a joint is there, or in frame 0: (N, V, D)."""
 
     def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
         """One channel of K joints over the whole clip in T frames: (B, T, K)."""
@@ -58,15 +56,24 @@ class Normalisation:
     """A row of the table: the function, and the fields of the skeleton that it cannot do without.
 
     looks_past: whether what becomes of a frame depends on later ones.
+    turns: whether it turns poses in three dimensions, so that those in the plane cannot be normalised by it.
     """
 
     of: Callable[[Clips, Skeleton], Normalised]
     needs: tuple[str, ...] = ()
     looks_past: bool = False
+    turns: bool = False
 
-    def apply(self, batch: RaggedBatch, tracks: Tracks, positions: Tensor, skeleton: Skeleton) -> Normalised:
-        """Normalised poses of tracks at positions (N, T)."""
-        return self.of(RaggedClips(batch, tracks, positions), skeleton)
+    def apply(
+        self,
+        batch: RaggedBatch,
+        tracks: Tracks,
+        positions: Tensor,
+        skeleton: Skeleton,
+        channels: str = "xyz",
+    ) -> Normalised:
+        """Normalised poses of tracks at positions (N, T); `channels` says what the C are."""
+        return self.of(RaggedClips(batch, tracks, positions, channels), skeleton)
 
 
 @dataclass(frozen=True)
@@ -76,21 +83,21 @@ class RaggedClips:
     batch: RaggedBatch
     tracks: Tracks
     positions: Tensor
-
-    @property
-    def num_channel(self) -> int:
-        """C."""
-        return self.batch.rows.shape[-1]
+    channels: str
 
     def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
         """See `Clips`."""
         if origin is None:
-            return self.batch.poses(self.tracks, self.positions)
+            return self._interpolated()
 
         def adjust(poses: Tensor, frame: Tensor) -> Tensor:
             return _subtract(poses, origin(frame))
 
-        return self.batch.poses(self.tracks, self.positions, adjust=adjust)
+        return self._interpolated(adjust)
+
+    def _interpolated(self, adjust: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        by_joint = in_plane(self.channels)
+        return self.batch.poses(self.tracks, self.positions, adjust=adjust, by_joint=by_joint)
 
     def centred_poses(self, joint: int) -> Tensor:
         """See `Clips`."""
@@ -103,15 +110,15 @@ class RaggedClips:
         """See `Clips`."""
         assert isinstance(frame, Tensor)
         first = Tracks(self.tracks.clip, torch.zeros_like(self.tracks.body))
-        return self.batch.pick(self.batch.row(first, frame), self._channels(joint))
+        return self.batch.pick(self.batch.row(first, frame), self._coordinates(joint))
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""
         batch = self.batch
         frame = torch.arange(int(batch.num_frame.max())).minimum(batch.num_frame[:, None] - 1)
         row = batch.send(batch.start[:, None] + frame)
-        first = first_seen(batch.pick(row, self._channels(joint)))
-        return batch.rows[row.gather(1, first[:, None])[:, 0]]
+        first = first_seen(batch.pick(row, self._coordinates(joint)))
+        return batch.rows[row.gather(1, first[:, None])[:, 0]][..., : num_coordinate(self.channels)]
 
     def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
         """See `Clips`."""
@@ -122,8 +129,8 @@ class RaggedClips:
         """See `Clips`."""
         return values[self.batch.send(self.tracks.clip)]
 
-    def _channels(self, joint: int) -> list[tuple[int, int]]:
-        return [(joint, channel) for channel in range(self.num_channel)]
+    def _coordinates(self, joint: int) -> list[tuple[int, int]]:
+        return [(joint, channel) for channel in range(num_coordinate(self.channels))]
 
 
 def none(clips: Clips, skeleton: Skeleton) -> Normalised:
@@ -154,7 +161,6 @@ def align_torso(clips: Clips, skeleton: Skeleton) -> Normalised:
     """
     assert skeleton.torso is not None
     assert skeleton.shoulders is not None
-    _check_three(clips, "align_torso")
     poses, _ = center_per_frame(clips, skeleton)
     pose = clips.first_pose(skeleton.spine)
     lower, upper = skeleton.torso
@@ -174,7 +180,6 @@ def align_shoulders(clips: Clips, skeleton: Skeleton) -> Normalised:
     point the other way in z than the clip's keeps a z part.
     """
     assert skeleton.shoulders is not None
-    _check_three(clips, "align_shoulders")
     poses = clips.centred_poses(skeleton.centre)
     right, left = skeleton.shoulders
     line = poses[:, :, right] - poses[:, :, left]
@@ -199,19 +204,11 @@ def _hypot(x: Tensor, y: Tensor) -> Tensor:
     return (x.square() + y.square()).sqrt() if torch.compiler.is_compiling() else torch.hypot(x, y)
 
 
-def _check_three(clips: Clips, name: str) -> None:
-    if clips.num_channel != 3:
-        raise ValueError(
-            f"normalise: {name} turns (x, y, z), but the clips have {clips.num_channel} channels; "
-            "choose one that only centres, or none"
-        )
-
-
 def _subtract(poses: Tensor, origin: Tensor) -> Tensor:
-    """Poses (B, T, V, C) from another origin (B, 1 or T, C), in place; absent joints stay zero."""
+    """Poses (B, T, V, C) from another origin (B, 1 or T, D), in place; absent joints stay zero."""
     planes = poses.unbind(-1)
     present = torch.stack([plane != 0 for plane in planes]).any(0).to(poses.dtype)
-    for channel, plane in enumerate(planes):
+    for channel, plane in enumerate(planes[: origin.shape[-1]]):
         plane.addcmul_(present, origin[..., channel, None], value=-1)
     return poses
 
@@ -237,6 +234,6 @@ NORMALISE: dict[str, Normalisation] = {
     "none": Normalisation(none),
     "center_first_frame": Normalisation(center_first_frame),
     "center_per_frame": Normalisation(center_per_frame),
-    "align_torso": Normalisation(align_torso, ("torso", "shoulders")),
-    "align_shoulders": Normalisation(align_shoulders, ("shoulders",), looks_past=True),
+    "align_torso": Normalisation(align_torso, ("torso", "shoulders"), turns=True),
+    "align_shoulders": Normalisation(align_shoulders, ("shoulders",), looks_past=True, turns=True),
 }

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from net.utils.channels import CHANNELS
 from net.utils.skeleton import Skeleton
 from torchlight.files import naming, sync_folder
 
@@ -27,8 +28,6 @@ PER_CLIP = ("start", "num_frame", "num_body", "label")
 ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
 NO_LABEL = -1
-# What the channels may be: coordinates, and last of all a confidence from 0 to 1.
-CHANNELS = ("xyz", "xy", "xyc")
 UNITS = ("m", "picture", "px")
 # A larger number of classes is taken for a mistake.
 MAX_CLASS = 10_000
@@ -334,15 +333,21 @@ def tracks_of(source: Rows, clip: int) -> np.ndarray:
 
 
 def prepared_in_memory(
-    tracks: Sequence[np.ndarray], names: Sequence[str], *, skeleton: Skeleton, class_names: Sequence[str]
+    tracks: Sequence[np.ndarray],
+    names: Sequence[str],
+    *,
+    skeleton: Skeleton,
+    class_names: Sequence[str],
+    channels: str = "xyz",
 ) -> Prepared:
     """Clips in memory as a prepared file has them, without labels: all are held out in benchmark `all`.
 
     Args:
-        tracks: of each clip (M, T, V, C) float32, metres; one clip or more.
+        tracks: of each clip (M, T, V, C) float32; one clip or more.
         names: one per clip.
         skeleton: layout of the V joints.
         class_names: one per class.
+        channels: what the C are.
     """
     num_body, num_frame = np.array([each.shape[:2] for each in tracks], np.int64).T
     size = num_body * num_frame
@@ -351,7 +356,7 @@ def prepared_in_memory(
         skeleton=skeleton,
         class_names=list(class_names),
         frame_rate=float("nan"),
-        attrs={},
+        attrs={"channels": channels},
         joints=np.concatenate([each.reshape(-1, *each.shape[2:]) for each in tracks]),
         start=np.cumsum(size) - size,
         num_frame=num_frame,

@@ -107,6 +107,7 @@ class RaggedBatch:
         positions: Tensor,
         *,
         adjust: Callable[[Tensor, Tensor], Tensor] | None = None,
+        by_joint: bool = False,
     ) -> Tensor:
         """Poses of tracks at positions in time, between two frames by linear interpolation.
 
@@ -115,6 +116,8 @@ class RaggedBatch:
             positions: (N, T) in frames of the clip, 0 to num_frame - 1, on the CPU; NaN is an empty frame.
             adjust: changes the poses (B, T, V, C) found at whole frames (B, T) before they are interpolated;
                 it may modify its argument.
+            by_joint: whether single joints come and go, as they do in pictures: where one is in either frame alone, it
+                is taken from the nearer one.
 
         Returns:
             (B, T, V, C) on the device of the rows, zero in empty frames. At a whole position the values are
@@ -126,7 +129,7 @@ class RaggedBatch:
             poses = poses.view(*frame.shape, *self.rows.shape[1:])
             return poses if adjust is None else adjust(poses, frame)
 
-        return self._interpolate(tracks, positions, at)
+        return self._interpolate(tracks, positions, at, by_joint)
 
     def coordinates(
         self, tracks: Tracks, positions: Tensor, *, joints: Sequence[int], channel: int
@@ -149,12 +152,16 @@ class RaggedBatch:
         return present & self.send(~empty) if empty.any() else present
 
     def _interpolate(
-        self, tracks: Tracks, positions: Tensor, at: Callable[[Tensor, Tensor], Tensor]
+        self,
+        tracks: Tracks,
+        positions: Tensor,
+        at: Callable[[Tensor, Tensor], Tensor],
+        by_joint: bool = False,
     ) -> Tensor:
         """Values (B, T, ...), at positions (N, T), of what `at` gives for whole frames (B, T) and their rows (B, T).
 
         Between a frame in which a body is and one in which it is not the nearer one counts, of two as near the earlier:
-        half-way to the origin the body has never been.
+        half-way to the origin the body has never been. `by_joint` asks that of every joint.
         """
         frame, share, empty = _between_frames(positions[tracks.clip])
         row = self.row(tracks, frame)
@@ -169,7 +176,11 @@ class RaggedBatch:
             )
             share = self.send(share)
             share = torch.where(before != after, (share > NEARER).to(share), share)
-            found.lerp_(following, share.view(*share.shape, *trailing))
+            share = share.view(*share.shape, *trailing)
+            if by_joint:
+                before, after = ((each != 0).any(-1, keepdim=True) for each in (found, following))
+                share = torch.where(before != after, (share > NEARER).to(share), share)
+            found.lerp_(following, share)
         if empty.any():
             found.masked_fill_(self.send(empty).view(*empty.shape, *trailing), 0)
         return found

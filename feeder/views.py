@@ -5,7 +5,7 @@ Shapes: N clips, C channels, T frames, V joints, M bodies.
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from feeder.normalise import NORMALISE, Normalisation, Normalised
 from feeder.ragged import RaggedBatch, place, take
 from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
 from feeder.streams import STREAMS
+from net.utils.channels import CHANNELS, in_plane
 from net.utils.skeleton import Skeleton
 from torchlight.build import Problem, bind, nearest
 
@@ -60,6 +61,7 @@ class Base(NamedTuple):
     num_body: int
     sampling: tuple[SamplingStep, ...]
     normalise: Normalisation
+    channels: str
 
     def normalised(self, batch: RaggedBatch, positions: Tensor) -> Normalised:
         """Poses of all tracks at positions (N, T), and the matrix still to be applied.
@@ -71,7 +73,12 @@ class Base(NamedTuple):
                 f"clips have {batch.rows.shape[1]} joints, layout {self.skeleton.name!r} has "
                 f"{self.skeleton.num_joint}; change data.layout"
             )
-        return self.normalise.apply(batch, batch.tracks(self.num_body), positions, self.skeleton)
+        if batch.rows.shape[2] != len(self.channels):
+            raise ValueError(
+                f"clips have {batch.rows.shape[2]} channels, not {self.channels!r}; change data.channels"
+            )
+        tracks = batch.tracks(self.num_body)
+        return self.normalise.apply(batch, tracks, positions, self.skeleton, self.channels)
 
     def make(self, batch: RaggedBatch) -> SharedPart:
         """All tracks, in the frames of `sampling`."""
@@ -95,6 +102,7 @@ class View:
         normalise: a name of `normalise.NORMALISE`.
         augment: steps in space, written likewise, of `augment.AUGMENT`.
         stream: a name of `streams.STREAMS`.
+        channels: what the numbers of a joint are; see `net.utils.channels`.
         same_frames: among several views of a batch, to take the frames that the first one takes, whose sampling
             must be the same.
 
@@ -111,6 +119,7 @@ class View:
         normalise: str = "none",
         augment: Sequence[Item] = (),
         stream: str = "joint",
+        channels: str = "xyz",
         same_frames: bool = False,
     ) -> None:
         self.skeleton, self.num_body, self.same_frames = skeleton, num_body, same_frames
@@ -126,7 +135,12 @@ class View:
                 problems.append(Problem(f"sampling.{number}.num_ahead", text))
         if num_body < 1:
             problems.append(Problem("num_body", f"is {num_body}; a view has 1 body or more"))
-        for key, name, table in (("normalise", normalise, NORMALISE), ("stream", stream, STREAMS)):
+        known: dict[str, tuple[str, Collection[str]]] = {
+            "normalise": (normalise, NORMALISE),
+            "stream": (stream, STREAMS),
+            "channels": (channels, CHANNELS),
+        }
+        for key, (name, table) in known.items():
             if name not in table:
                 problems.append(Problem(key, f"{name!r} is unknown; {nearest(str(name), table)}"))
         if normalise in NORMALISE:
@@ -134,13 +148,29 @@ class View:
             if missing:
                 text = f"needs {' and '.join(missing)}, which layout {skeleton.name!r} does not name"
                 problems.append(Problem("normalise", f"{normalise} {text}"))
+        if in_plane(channels):
+            problems += self._out_of_plane(normalise, channels)
         if problems:
             raise ViewError(problems)
-        self.stream = STREAMS[stream]
+        self.stream, self.channels = STREAMS[stream], channels
         self.normalise = normalise
-        self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise])
+        self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise], channels)
         if self.num_ahead and (problems := self.looking_past(self.num_frame - self.num_ahead)):
             raise ViewError(problems)
+
+    def _out_of_plane(self, normalise: str, channels: str) -> list[Problem]:
+        """What cannot be done to poses in the picture's plane."""
+        problems = []
+        if normalise in NORMALISE and NORMALISE[normalise].turns:
+            text = f"{normalise} turns poses in space, which {channels} are not; choose none, or one that centres"
+            problems.append(Problem("normalise", text))
+        for number, step in enumerate(self.augment):
+            if remedy := step.out_of_plane():
+                name = type(step).__name__
+                problems.append(
+                    Problem(f"augment.{number}.{name}", f"is not for {channels}: {name} {remedy}")
+                )
+        return problems
 
     def deterministic(self) -> "View":
         """The view that stands for all that this one can draw.
@@ -214,14 +244,15 @@ class View:
             swap=self.skeleton.swap,
             generator=generator,
             matrix=matrix,
+            channels=self.channels,
         )
         parents = self.skeleton.parents
         if self.num_ahead:
             # Apart, so that no difference between frames reaches from those that are seen into those ahead.
             parts = poses.tensor_split([self.num_frame - self.num_ahead], 1)
-            poses = torch.cat([self.stream(part, parents) for part in parts], 1)
+            poses = torch.cat([self.stream(part, parents, self.channels) for part in parts], 1)
         else:
-            poses = self.stream(poses, parents)
+            poses = self.stream(poses, parents, self.channels)
         bodies, present = (
             place(each, tracks, num_clip=len(batch), num_body=self.num_body) for each in (poses, present)
         )

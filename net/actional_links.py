@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.loss import at_least_float32
+from net.utils.channels import num_predictable
 from net.utils.dropout import Dropout
 from net.utils.presence import seen_joints
 
@@ -45,6 +46,7 @@ class ActionalLinks(nn.Module):
     """Infers links, and learns to by predicting each next frame from the links alone.
 
     in_channels: C.
+    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
     num_frame: T, frames that links are inferred from.
     hidden: H.
     num_link: L.
@@ -63,6 +65,7 @@ class ActionalLinks(nn.Module):
         in_channels: int = 3,
         num_frame: int = 50,
         *,
+        channels: str | None = None,
         hidden: int = 128,
         num_link: int = 2,
         dropout: float = 0.5,
@@ -77,6 +80,7 @@ class ActionalLinks(nn.Module):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; give more than 0")
         self.num_frame, self.num_link = num_frame, num_link
+        self.num_coordinate = num_predictable(channels, in_channels)
         self.temperature, self.likeliest = temperature, likeliest
         self.encoder = InteractionEncoder(in_channels * num_frame, hidden, 1 + num_link, dropout)
         self.decoder = InteractionDecoder(in_channels, hidden, 1 + num_link, dropout)
@@ -102,7 +106,7 @@ class ActionalLinks(nn.Module):
         that comes or leaves has not moved: only what is there in both frames counts.
         """
         predicted = at_least_float32(self.decoder(poses, links.edges))
-        squared = (predicted - at_least_float32(poses[:, 1:])).square()
+        squared = (predicted - at_least_float32(poses[:, 1:])).square()[..., : self.num_coordinate]
         there = seen_joints(poses, present)
         counts = there[:, 1:] & there[:, :-1]
         of_joint = (squared.sum(3) * counts).sum(1)

@@ -25,6 +25,7 @@ from net.utils.backbone import (
     rows_of,
     split_bodies,
 )
+from net.utils.channels import num_predictable
 from net.utils.dropout import Dropout
 from net.utils.gcn import (
     GraphConv,
@@ -56,7 +57,8 @@ class Model(Backbone, MultiTask):
     published code a future coordinate is added to the last pose's coordinates in another order
     (x y z x y z ... to x x x ... y y y ...); here each is added to its own.
 
-    in_channels: coordinates of a joint.
+    in_channels: C.
+    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
     num_class: scores to give.
     layout, strategy, max_hop: of the structural links, see `net.utils.graph.Graph`.
     hidden_channels: width of the first blocks, doubled at the fourth and seventh.
@@ -85,6 +87,7 @@ class Model(Backbone, MultiTask):
         in_channels: int = 3,
         num_class: int = 60,
         *,
+        channels: str | None = None,
         layout: str = "ntu-rgb+d",
         strategy: str = "spatial",
         max_hop: int = 4,
@@ -107,6 +110,7 @@ class Model(Backbone, MultiTask):
         A = torch.tensor(Graph(layout, strategy, max_hop=max_hop).A, dtype=torch.float32)
         self.register_buffer("A", A)
         self.in_channels, self.skip_empty_bodies = in_channels, skip_empty_bodies
+        self.num_coordinate = num_predictable(channels, in_channels)
         self.num_predict, self.link_weight, self.link_gradient = num_predict, link_weight, link_gradient
         self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
         neighbours = Neighbours(A != 0)
@@ -142,7 +146,7 @@ class Model(Backbone, MultiTask):
             width_in = width
         self.recon_layer_6 = PoseBlock(
             width + in_channels,
-            num_predict * in_channels,
+            num_predict * self.num_coordinate,
             neighbours=neighbours,
             num_link=num_link,
             dropout=dropout,
@@ -155,6 +159,7 @@ class Model(Backbone, MultiTask):
         self.links = ActionalLinks(
             in_channels,
             num_link_frame,
+            channels=channels,
             hidden=link_hidden,
             num_link=num_link,
             dropout=link_dropout,
@@ -214,6 +219,7 @@ class Model(Backbone, MultiTask):
             predicted = self.predict(maps, links, last, last_present)
             target_present = at_bodies(presence(lesson.future, lesson.future_present), there)
             scored = scored_joints(target, last, target_present, last_present)
+            predicted, target = (poses[..., : self.num_coordinate] for poses in (predicted, target))
             losses["future"] = mean_squared_error(predicted, target, scored) if len(bodies) else nothing(self)
         pooled = BodyMaps(maps, x.shape[0], there).pool()
         return Taught(losses, self.apply_head(pooled) if CROSS_ENTROPY in wanted else None)
@@ -291,7 +297,7 @@ class Model(Backbone, MultiTask):
         y = torch.cat((y.mean(2, keepdim=True), last.transpose(1, 2)[:, :, None]), 1)
         moved = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
         # Channels are all frames of x, then of y, then of z.
-        moved = moved.unflatten(1, (self.in_channels, -1)).permute(0, 2, 3, 1)
+        moved = moved.unflatten(1, (self.num_coordinate, -1)).permute(0, 2, 3, 1)
         return go_on(last, moved, last_present)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:

@@ -1,6 +1,7 @@
 """The poses to come: which of them can be judged, how far off a prediction is, and a decoder that predicts them.
 
-N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to come, V joints, D channels of the feature.
+N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to come, V joints, D channels of the
+feature. Where poses have a confidence, too, it stays what it was in the last frame seen.
 """
 
 from itertools import pairwise
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.loss import at_least_float32
+from net.utils.channels import num_predictable
 from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
 from net.utils.presence import seen_joints
@@ -56,11 +58,14 @@ def beside_first(clips: Tensor, present: Tensor, last: Tensor) -> tuple[Tensor, 
 
 
 def go_on(last: Tensor, moved: Tensor, last_present: Tensor) -> Tensor:
-    """Poses (B, P, V, C) that have `moved` (B, P, V, C) from the last one seen, (B, V, C), of bodies there in it, (B,).
+    """Poses (B, P, V, C) that have `moved` from the last one seen, (B, V, C), of bodies there in it, (B,).
 
     A joint that is not there in it, or that poses are centred on, stays where it is, at 0: it is never judged, so
     whatever was predicted for it would be free to serve other losses, and would be seen when the network goes on.
+
+    moved: of the coordinates alone, which may be one less; the confidence behind them then stays.
     """
+    moved = F.pad(moved, (0, last.shape[-1] - moved.shape[-1]))
     return (last[:, None] + moved) * seen_joints(last, last_present)[:, None, :, None]
 
 
@@ -98,6 +103,7 @@ class FutureDecoder(nn.Module):
 
     feature_dim: D of the maps.
     in_channels: C.
+    channels: what the C are, see `net.utils.channels`; None if all of them are coordinates.
     num_predict: P.
     layout: see `net.utils.graph.Graph`.
     decoder_hidden: width of the blocks.
@@ -120,6 +126,7 @@ class FutureDecoder(nn.Module):
         decoder_hidden: int,
         decoder_block: int,
         num_recent: int,
+        channels: str | None = None,
     ) -> None:
         super().__init__()
         sizes = {
@@ -133,7 +140,8 @@ class FutureDecoder(nn.Module):
                 raise ValueError(f"{name} is {value}; give 1 or more")
         A = torch.tensor(Graph(layout).A, dtype=torch.float32)
         self.register_buffer("A", A)
-        self.in_channels, self.num_predict, self.num_recent = in_channels, num_predict, num_recent
+        self.num_predict, self.num_recent = num_predict, num_recent
+        self.num_coordinate = num_predictable(channels, in_channels)
         self.from_maps = nn.Conv2d(2 * feature_dim, decoder_hidden, 1)
         self.recent_bn = nn.BatchNorm2d(num_recent * in_channels)
         neighbours = Neighbours(A != 0)
@@ -142,7 +150,7 @@ class FutureDecoder(nn.Module):
             SpatialTemporalBlock(SpatialGraphConv(width_in, width, neighbours=neighbours), kernel_size=1)
             for width_in, width in pairwise(widths)
         )
-        self.out = nn.Conv2d(decoder_hidden, num_predict * in_channels, 1)
+        self.out = nn.Conv2d(decoder_hidden, num_predict * self.num_coordinate, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
@@ -169,5 +177,5 @@ class FutureDecoder(nn.Module):
         y = torch.cat((seen, self.recent_bn(recent).to(seen.dtype)), 1)
         for block in self.blocks:
             y = block(y, self.A)
-        moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.in_channels))
+        moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.num_coordinate))
         return go_on(last, moved.transpose(2, 3), present[:, -1])

@@ -1,7 +1,7 @@
 """The long-term contrastive encoder-decoder (IJCNN 2022, system S1): one network that names an action and foresees it.
 
-N clips, M bodies, B bodies that are there, C coordinates, T frames seen, P frames to come, V joints, D channels of the
-feature, E of an embedding.
+N clips, M bodies, B bodies that are there, C channels of a joint, T frames seen, P frames to come, V joints, D
+channels of the feature, E of an embedding.
 
 As published, the contrasts take unlike poses for alike, no label enters the contrast of predicted poses, and only
 the first body is predicted. Here contrasts are InfoNCE between embeddings of length 1, predicted poses of one action
@@ -32,6 +32,7 @@ class LongTerm(MultiTask):
     base_encoder: the backbone, whose head names the action.
     layout: of the skeleton.
     num_predict: P that the decoder gives at once.
+    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
     decoder_hidden, decoder_block, num_recent: see `net.future.FutureDecoder`.
     embedding: E.
     project_poses: whether the contrast of poses compares embeddings of predicted poses, or these themselves, which then
@@ -59,6 +60,7 @@ class LongTerm(MultiTask):
         *,
         layout: str = "ntu-rgb+d",
         num_predict: int = 10,
+        channels: str | None = None,
         decoder_hidden: int = 64,
         decoder_block: int = 3,
         num_recent: int = 10,
@@ -90,8 +92,10 @@ class LongTerm(MultiTask):
             decoder_hidden=decoder_hidden,
             decoder_block=decoder_block,
             num_recent=num_recent,
+            channels=channels,
         )
-        of_poses = num_predict * self.decoder.A.shape[1] * base_encoder.in_channels
+        self.num_coordinate = self.decoder.num_coordinate
+        of_poses = num_predict * self.decoder.A.shape[1] * self.num_coordinate
         self.pose_projector = (
             projector(of_poses, hidden=width, out=embedding) if project_poses else nn.Identity()
         )
@@ -207,7 +211,8 @@ class LongTerm(MultiTask):
             target = body_poses(lesson.future, rows)
             present = _at_rows(presence(lesson.future, lesson.future_present), rows)
             scored = scored_joints(target, last, present, bodies.present[:, -1])
-            losses["future"] = mean_distance(predicted, target, scored)
+            count = self.num_coordinate
+            losses["future"] = mean_distance(predicted[..., :count], target[..., :count], scored)
         if "pose_contrast" in wanted:
             assert slow_maps is not None
             with torch.no_grad():
@@ -224,6 +229,7 @@ class LongTerm(MultiTask):
 
         Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
         """
+        predicted, other = (poses[..., : self.num_coordinate] for poses in (predicted, other))
         query = _embed_poses(self.pose_projector, predicted)
         with torch.no_grad():
             key = _embed_poses(self.slow["pose_projector"], other)

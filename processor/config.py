@@ -18,6 +18,9 @@ class DataConfig:
     path: str = MISSING
     # name of the joints' layout, or a YAML file that describes it
     layout: str = MISSING
+    # what the numbers of a joint are: x, y, z in metres; x, y in the picture, perhaps with confidence; a prepared file
+    # must agree, and of arrays with three channels this says which
+    channels: Literal["xyz", "xy", "xyc"] = "xyz"
     # number of classes; where there is a label map, of its targets
     num_class: int = MISSING
     # bodies of a clip that are used; further ones are left out

@@ -18,6 +18,7 @@ from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
 from net.multi_task import MultiTask
 from net.utils.backbone import Backbone
+from net.utils.channels import CONFIDENCE
 from net.utils.layouts import get_skeleton
 from net.utils.presence import Informed, informed
 from net.utils.skeleton import Skeleton
@@ -73,6 +74,7 @@ class Experiment:
         problems += out_of_range(config, cls.ranges) + contradictions(config)
         problems += optim_problems("optim", config.optim)
         problems += layout_problems("model", config.model, config.model_args, config, packages)
+        problems += channel_problems("model", config.model, config.model_args, config, packages)
         problems += presence_problems("model", config.model, packages)
         if cls.needs_weights and config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
@@ -165,7 +167,8 @@ class Experiment:
         seed_everything(config.seed, deterministic=self.device.type == "cpu")
         set_precision(config.precision)
         self.model = self.build_model().to(self.device)
-        self.source = open_source(config.data.path, config.data.layout, config.data.first_label)
+        data = config.data
+        self.source = open_source(data.path, data.layout, data.first_label, data.channels)
         feeders = {part: self.feeder(part) for part in self.parts(phase)}
         for part, feeder in feeders.items():
             if len(feeder) < distributed.world_size():
@@ -293,6 +296,28 @@ def layout_problems(
     return [Problem(f"{key}_args.layout", text)]
 
 
+def channel_problems(
+    key: str, path: str, args: Mapping[str, Any], config: ProcessorConfig, packages: Sequence[str]
+) -> list[Problem]:
+    """What is wrong with a class that takes other channels than the data's; nothing if that cannot be told."""
+    channels = config.data.channels
+    try:
+        cls = build.import_class(path, packages)
+    except build.ClassPathError:  # said elsewhere
+        return []
+    problems = []
+    count = build.argument(cls, args, "in_channels", len(channels))
+    if count != len(channels):
+        text = f'is {count}, but data.channels is {channels!r}; write "${{count:${{data.channels}}}}"'
+        problems.append(Problem(f"{key}_args.in_channels", text))
+    # Without a word of it all channels are coordinates.
+    said = build.argument(cls, args, "channels", channels)
+    if said != channels and (said is not None or channels.endswith(CONFIDENCE)):
+        text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
+        problems.append(Problem(f"{key}_args.channels", text))
+    return problems
+
+
 def presence_problems(key: str, path: str, packages: Sequence[str]) -> list[Problem]:
     """What is wrong with a network, if it is one that is told who is there and cannot be; nothing for any other."""
     try:
@@ -330,4 +355,7 @@ def set_precision(precision: str) -> None:
 
 def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
     """A view as the config describes it. Raises `feeder.views.ViewError`."""
-    return View(skeleton, num_body=config.data.num_body, stream=config.stream, **asdict(view))
+    data = config.data
+    return View(
+        skeleton, num_body=data.num_body, stream=config.stream, channels=data.channels, **asdict(view)
+    )

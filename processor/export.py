@@ -148,7 +148,7 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
 
 def dense_view(trained: Trained) -> DenseView:
     """What the view of a run's test does to poses (N, T, V, C, M) that have its frames."""
-    return DenseView(_view(trained), num_channel=len(trained.channels))
+    return DenseView(_view(trained))
 
 
 def window_of(trained: Trained) -> int:

@@ -12,6 +12,7 @@ from feeder.arrays import open_source
 from feeder.prepared import tracks_of
 from feeder.ragged import RaggedBatch
 from feeder.views import View
+from net.utils.channels import CONFIDENCE
 from net.utils.skeleton import Skeleton
 from processor.export import Exported, window_of
 from processor.trained import Trained
@@ -20,6 +21,8 @@ from processor.trained import Trained
 TOLERANCE = 1e-4
 # Batch sizes that both are compared on.
 BATCHES = (1, 7)
+# Of the joints of made-up people in the picture, those that are not seen.
+SHARE_UNSEEN = 0.1
 
 
 class Disagreement(ValueError):
@@ -58,7 +61,10 @@ def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
 
 
 def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
-    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there."""
+    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there.
+
+    Where joints have a confidence, it is drawn, and of some joints it is 0.
+    """
     generator = torch.Generator().manual_seed(seed)
     skeleton, num_channel = trained.skeleton, len(trained.channels)
     shape = (max(BATCHES), trained.config.data.num_body, 1, skeleton.num_joint, num_channel)
@@ -66,7 +72,12 @@ def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
     frame = torch.arange(window_of(trained))[:, None, None]
     of_frame = 0.1 * bone + 0.05 * torch.sin(0.2 * pace * frame + phase)
     poses = _chains(skeleton) @ of_frame
-    poses[..., -1] += 3
+    if trained.channels.endswith(CONFIDENCE):
+        confidence = torch.rand(poses.shape[:-1], generator=generator)
+        poses[..., -1] = confidence
+        poses[confidence < SHARE_UNSEEN] = 0
+    else:
+        poses[..., -1] += 3
     poses[::2, 1:] = 0
     poses[::3, 0, 0] = 0
     return poses.permute(0, 2, 3, 4, 1)
@@ -91,11 +102,16 @@ def real_clips(trained: Trained) -> Tensor | None:
     config = trained.config
     if not Path(config.data.path).exists():
         return None
-    source = open_source(config.data.path, config.data.layout, config.data.first_label)
+    source = open_source(config.data.path, config.data.layout, config.data.first_label, config.data.channels)
     if config.benchmark not in source.splits:
         raise ValueError(f"there is no benchmark {config.benchmark!r} in it")
     clips = source.splits[config.benchmark]["val"][: max(BATCHES)]
     tracks = [torch.from_numpy(tracks_of(source, clip)) for clip in clips]
-    view = View(trained.skeleton, num_body=config.data.num_body, sampling=config.test_view.sampling)
+    view = View(
+        trained.skeleton,
+        num_body=config.data.num_body,
+        sampling=config.test_view.sampling,
+        channels=trained.channels,
+    )
     shown = view.deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
     return shown[:, :, : window_of(trained)].permute(0, 2, 3, 1, 4)

@@ -93,7 +93,8 @@ class Recogniser:
         """All classes and their probabilities, best first, of a recording as a whole.
 
         Args:
-            poses: (T, V, C) of one body or (M, T, V, C), metres, zero where a body or joint is not seen.
+            poses: (T, V, C) of one body or (M, T, V, C), in the unit of the networks' data, zero where a body or
+                joint is not seen.
             frame_rate: frames a second of the recording; None for that of the networks' data.
             repeat: views that are averaged; None for as many as in the test of the run.
 
@@ -132,7 +133,13 @@ class Recogniser:
         for member in self.members:
             experiment, config = member.experiment, member.config
             assert isinstance(experiment, Classification)
-            source = prepared_in_memory(tracks, names, skeleton=self.skeleton, class_names=self.class_names)
+            source = prepared_in_memory(
+                tracks,
+                names,
+                skeleton=self.skeleton,
+                class_names=self.class_names,
+                channels=member.channels,
+            )
             feeder = Feeder(
                 source,
                 "all",
@@ -140,6 +147,7 @@ class Recogniser:
                 layout=self.skeleton,
                 num_class=len(self.class_names),
                 num_body=config.data.num_body,
+                channels=member.channels,
             )
             views = [config.test_view] * (config.test_repeat if repeat is None else repeat)
             loader = experiment.loader(feeder, views, batch_size=config.test_batch_size, shuffle=False)

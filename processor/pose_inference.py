@@ -97,7 +97,8 @@ class PosePredictor:
         batch = RaggedBatch.of_tracks([torch.from_numpy(tracks).to(device)])
         bodies = batch.tracks(len(tracks))
         positions = torch.arange(num_frame - self.observe, num_frame, dtype=torch.float64)[None]
-        seen, matrix = NORMALISE[self._view.normalise].apply(batch, bodies, positions, self.skeleton)
+        normalisation = NORMALISE[self._view.normalise]
+        seen, matrix = normalisation.apply(batch, bodies, positions, self.skeleton, self.trained.channels)
         if matrix is not None:
             seen = seen @ matrix.mT
         x, present = (

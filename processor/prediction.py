@@ -13,6 +13,7 @@ from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from net.future import scored_joints
 from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, tasks_of
+from net.utils.channels import in_plane
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.forecast import (
@@ -78,6 +79,9 @@ class Prediction(PairTeaching):
         problems = super().check(config, packages)
         if config.stream != "joint":
             problems.append(_other_stream(config))
+        if in_plane(config.data.channels):
+            text = f"is {config.data.channels!r}; errors are in millimetres, which pictures do not show: take 'xyz', "
+            problems.append(Problem("data.channels", text + "or train recognition, which takes such poses"))
         if config.test_view.augment:
             text = f"is {config.test_view.augment}; errors are in metres of the recording: leave it empty"
             problems.append(Problem("test_view.augment", text))

@@ -36,9 +36,6 @@ from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
 from torchlight.seed import derive_seed
 
-# What the coordinates of a joint are, by their number.
-CHANNELS = {2: "xy", 3: "xyz"}
-
 
 class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or not a number."""
@@ -365,7 +362,7 @@ class Processor(Experiment):
             "processor": processor_name(type(self)),
             "class_names": list(self.class_names),
             "skeleton": source.skeleton.to_dict(),
-            "channels": CHANNELS.get(source.num_channel, str(source.num_channel)),
+            "channels": source.channels,
             "frame_rate": frame_rate if math.isfinite(frame_rate) else None,
             "bodies": source.attrs["bodies"],
         }

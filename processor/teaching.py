@@ -16,7 +16,7 @@ from net.temporal_signals import MemoryQueue
 from net.utils.backbone import Backbone
 from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, TrainViewConfig, ViewConfig
-from processor.experiment import layout_problems, presence_problems, view_of
+from processor.experiment import channel_problems, layout_problems, presence_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
@@ -74,6 +74,7 @@ class Teaching(Processor):
         if config.method is not None:
             problems += layout_problems("method", config.method, config.method_args, config, packages)
             problems += presence_problems("method", config.method, packages)
+            problems += channel_problems("method", config.method, config.method_args, config, packages)
         network, model = (build.import_class(path, packages) for path in (config.network()[0], config.model))
         losses = losses_of(network, model)
         problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)

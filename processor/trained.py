@@ -122,6 +122,8 @@ def load_trained(
     # The files of the run, and workers for its data, are not there; nor is what else was made smaller for a trial.
     settings.device, settings.debug = device, False
     settings.data.cache, settings.data.num_worker = "memory", 0
+    # Configs before `data.channels` said nothing, and their checkpoints said it.
+    settings.data.channels = known.get("channels", settings.data.channels)
     # A config that is named says which joints there are.
     stored = None if config is not None else known.get("skeleton")
     skeleton = stored or get_skeleton(settings.data.layout)
@@ -152,7 +154,7 @@ def load_trained(
         experiment=experiment,
         class_names=tuple(names),
         skeleton=skeleton,
-        channels=known.get("channels", "xyz"),
+        channels=settings.data.channels,
         frame_rate=known.get("frame_rate"),
         bodies=known.get("bodies", "as given"),
         unknown=tuple(unknown),

@@ -37,7 +37,7 @@ def make_poses(seed=0):
     return poses
 
 
-def run(poses, steps, *, seed=0, matrix=None, clip=CLIP, num_clip=NUM_CLIP):
+def run(poses, steps, *, seed=0, matrix=None, clip=CLIP, num_clip=NUM_CLIP, channels="xyz"):
     steps = steps if isinstance(steps, list) else [steps]
     return augment(
         poses.clone(),
@@ -47,6 +47,7 @@ def run(poses, steps, *, seed=0, matrix=None, clip=CLIP, num_clip=NUM_CLIP):
         swap=NTU.swap,
         generator=generator(seed),
         matrix=matrix,
+        channels=channels,
     )
 
 
@@ -332,15 +333,89 @@ def test_empty_frames_stay_empty_and_draws_repeat(step):
         assert torch.equal(changed, run(poses, step, seed=seed))
 
 
-@pytest.mark.parametrize("step", [Shear(0.5), Scale(0.5, 2.0), Flip(mirror=True), AxisMask(1.0)])
-def test_flat_clips_are_changed_too(step):
-    assert run(make_poses()[..., :2], step).shape == (len(CLIP), NUM_FRAME, 25, 2)
+# -- in the picture ----------------------------------------------------------------------------------------
+
+FLAT = [
+    *(Rotate(0.3), Rotate([0, 0, 0.5]), Scale(0.5, 2.0), Scale(0.5, 2.0, per_axis=True)),
+    *(Flip(mirror=True), Flip(1.0), AxisMask(1.0), GaussianNoise(p=1.0), TemporalBlur(p=1.0), UnitBox()),
+    TemporalBlur(p=1.0, unit_sum=False),
+]
 
 
-@pytest.mark.parametrize("step", [Rotate(0.3), RotateMainAxis()])
-def test_flat_clips_are_not_turned(step):
-    with pytest.raises(ValueError, match="2 channels"):
-        run(make_poses()[..., :2], step)
+def make_flat(channels):
+    """Poses in pixels, with joints that were not seen."""
+    poses = make_poses() * 50 + 300
+    poses[..., 2] = torch.rand(poses.shape[:3], generator=generator(1)) * 0.8 + 0.2
+    poses[torch.rand(poses.shape[:3], generator=generator(2)) < 0.2] = 0
+    poses[1, 4:9] = 0
+    return poses[..., : len(channels)].clone()
+
+
+@pytest.mark.parametrize("step", FLAT, ids=lambda step: type(step).__name__)
+def test_confidence_goes_with_its_joint_and_joints_that_were_not_seen_stay_zero(step):
+    assert step.out_of_plane() is None
+    poses = make_flat("xyc")
+    made, plain = run(poses, step, channels="xyc"), run(make_flat("xy"), step, channels="xy")
+    assert torch.equal(made[..., :2], plain)
+    confidence = poses[..., 2]
+    if isinstance(step, Flip):
+        swap = drawn_flags(step)[CLIP][:, None, None]
+        confidence = torch.where(swap, confidence[..., list(NTU.swap)], confidence)
+    assert torch.equal(made[..., 2], confidence)
+    assert not made[confidence == 0].any()
+    assert (made[..., :2] - poses[..., :2]).abs().max() > 1e-3
+
+
+def drawn_flags(step):
+    return step.draw(NUM_CLIP, 2, generator()).swap
+
+
+def test_in_the_picture_bodies_turn_about_the_viewing_axis():
+    poses = make_flat("xyc")
+    made = run(poses, Rotate([0, 0, 3.0]), channels="xyc")
+    length, turned = (torch.view_as_complex(each[..., :2].contiguous()) for each in (poses, made))
+    seen = poses[..., 2] > 0
+    torch.testing.assert_close(turned.abs(), length.abs())
+    angles = [(turned[track] / length[track])[seen[track]] for track in range(len(CLIP))]
+    for each in angles:
+        torch.testing.assert_close(each, each[:1].expand_as(each), atol=1e-5, rtol=0)
+    assert len({round(float(each[0].angle()), 3) for each in angles}) == NUM_CLIP
+
+
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+@pytest.mark.parametrize("num_seen", [None, 3])
+def test_a_unit_box_in_the_picture_is_around_seen_joints_and_keeps_shapes(channels, num_seen):
+    poses = make_flat(channels)
+    made = run(poses, UnitBox(num_seen), channels=channels)
+    for clip in range(NUM_CLIP):
+        tracks = (clip == CLIP).nonzero()[:, 0]
+        of_clip = poses[tracks]
+        seen = of_clip.numpy().any(-1)
+        places = of_clip.numpy()[..., :2]
+        within = places[:, :num_seen][seen[:, :num_seen]]
+        low, high = within.min(0), within.max(0)
+        expected = (places - (low + high) / 2) / ((high - low).max() / 2) * seen[..., None]
+        np.testing.assert_allclose(made[tracks][..., :2], expected, atol=1e-5)
+
+
+def test_blur_in_the_picture_is_over_the_frames_where_a_joint_was_seen():
+    poses = make_flat("xyc")
+    step = TemporalBlur(p=1.0, num_tap=5, min_sigma=1.0, max_sigma=1.0)
+    made = run(poses, step, channels="xyc")
+    for track, frame, joint in np.ndindex(*poses.shape[:3]):
+        if not poses[track, frame, joint].any():
+            continue
+        total, weights = 0.0, 0.0
+        for other in range(max(0, frame - 2), min(NUM_FRAME, frame + 3)):
+            if poses[track, other, joint].any():
+                weight = math.exp(-((other - frame) ** 2) / 2)
+                total, weights = total + weight * poses[track, other, joint, :2], weights + weight
+        torch.testing.assert_close(made[track, frame, joint, :2], total / weights, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("step", [Shear(0.5), Rotate([0.1, 0, 0.3]), Rotate([0, 0.1, 0.3]), RotateMainAxis()])
+def test_steps_that_need_depth_say_so(step):
+    assert step.out_of_plane()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from itertools import cycle
 
+import numpy as np
 import pytest
 import torch
 from ragged_clips import generator, make_clips, to_batch
@@ -36,7 +37,7 @@ def clips_with_gaps():
 
 def dense(clips):
     """The clips as (N, T, V, C, M)."""
-    poses = torch.zeros(len(clips), 2, NUM_FRAME, 25, 3)
+    poses = torch.zeros(len(clips), 2, NUM_FRAME, 25, clips[0].shape[-1])
     for place, clip in zip(poses, clips, strict=True):
         place[: len(clip)] = torch.from_numpy(clip)
     return poses.permute(0, 2, 3, 4, 1)
@@ -55,17 +56,42 @@ def test_a_dense_view_is_the_view_of_clips_that_have_its_frames(normalise, strea
     before = poses.clone()
     described = view(normalise=normalise, stream=stream, augment=augment)
     expected = described(to_batch(clips, gap=2), generator())
-    found = DenseView(described, num_channel=3)(poses)
+    found = DenseView(described)(poses)
     assert expected.std() > 0.01
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
     assert torch.equal(poses, before)
+
+
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+@pytest.mark.parametrize("augment", AUGMENT, ids=str)
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("normalise", [name for name, row in NORMALISE.items() if not row.turns])
+def test_a_dense_view_in_the_picture_is_the_view_too(normalise, stream, augment, channels):
+    clips = flat(clips_with_gaps(), channels)
+    described = view(normalise=normalise, stream=stream, augment=augment, channels=channels)
+    expected = described(to_batch(clips, gap=2), generator())
+    found = DenseView(described)(dense(clips))
+    assert expected[:, :2].std() > 0.01
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-5)
+
+
+def flat(clips, channels):
+    """The clips in pixels, with joints that were not seen."""
+    random = np.random.default_rng(0)
+    made = []
+    for clip in clips:
+        there = clip.any(-1) & (random.uniform(size=clip.shape[:3]) > 0.2)
+        confidence = random.uniform(0.2, 1, (*clip.shape[:3], 1))
+        each = np.concatenate([100 * clip[..., :2] + 300, confidence], -1) * there[..., None]
+        made.append(each[..., : len(channels)].astype(np.float32))
+    return made
 
 
 def test_a_dense_view_leaves_out_what_draws():
     poses = dense(clips_with_gaps())
     drawn = view(normalise="center_per_frame", augment=["Shear", "UnitBox", "TemporalBlur"])
     plain = view(normalise="center_per_frame", augment=["UnitBox"])
-    assert torch.equal(DenseView(drawn, num_channel=3)(poses), DenseView(plain, num_channel=3)(poses))
+    assert torch.equal(DenseView(drawn)(poses), DenseView(plain)(poses))
 
 
 class AllViews(torch.nn.Module):
@@ -75,7 +101,7 @@ class AllViews(torch.nn.Module):
         super().__init__()
         rows = zip(NORMALISE, cycle(STREAMS), cycle(AUGMENT))
         described = [view(normalise=each, stream=stream, augment=steps) for each, stream, steps in rows]
-        self.views = torch.nn.ModuleList(DenseView(each, num_channel=3) for each in described)
+        self.views = torch.nn.ModuleList(DenseView(each) for each in described)
 
     def forward(self, poses):
         return torch.stack([each(poses) for each in self.views], 1)

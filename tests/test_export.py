@@ -49,8 +49,8 @@ def few_blocks():
         yield
 
 
-def st_gcn(**changes):
-    return net.st_gcn.Model(3, 4, hidden_channels=4, hidden_dim=8, **changes)
+def st_gcn(in_channels=3, **changes):
+    return net.st_gcn.Model(in_channels, 4, hidden_channels=4, hidden_dim=8, **changes)
 
 
 def as_gcn(**changes):
@@ -65,9 +65,16 @@ def probed():
     return model
 
 
-def long_term(backbone):
+def long_term(backbone, **changes):
     return net.long_term.LongTerm(
-        backbone, num_predict=4, decoder_hidden=8, decoder_block=1, num_recent=4, embedding=4, queue_size=8
+        backbone,
+        num_predict=4,
+        decoder_hidden=8,
+        decoder_block=1,
+        num_recent=4,
+        embedding=4,
+        queue_size=8,
+        **changes,
     )
 
 
@@ -89,6 +96,12 @@ TABLE = {
     "long-term network": (lambda: probability(long_term(st_gcn(skip_empty_bodies=True))), 2.0),
     # More frames than it gives at once.
     "long-term network, next poses": (lambda: future(long_term(st_gcn(skip_empty_bodies=True)), 6), 1.0),
+    # In the picture: two channels, or three of which the last is confidence.
+    "ST-GCN, xy": (lambda: probability(st_gcn(in_channels=2)), 2.0),
+    "CTR-GCN, xy": (lambda: probability(net.ctr_gcn.Model(2, 4, base_channels=8)), 0.7),
+    "AS-GCN, xyc, next poses": (lambda: future(as_gcn(channels="xyc", likeliest_links=True), 4), 1.0),
+    "long-term network, xyc": (lambda: probability(long_term(st_gcn(), channels="xyc")), 2.0),
+    "long-term network, xyc, next poses": (lambda: future(long_term(st_gcn(), channels="xyc"), 6), 1.0),
 }
 
 
@@ -105,9 +118,9 @@ DRAWN = """[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}
   augment: [UnitBox, Shear]"""
 
 
-def views(count=7):
+def views(count=7, num_channel=3):
     """Network inputs (N, C, T, V, M): some without a second body, one without any."""
-    x = torch.randn(count, 3, 12, 25, 2, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(count, num_channel, 12, 25, 2, generator=torch.Generator().manual_seed(1))
     x[1::2, ..., 1] = 0
     x[2] = 0
     return x
@@ -119,7 +132,7 @@ def test_a_recorded_network_gives_what_the_network_does(name):
     graph = make()
     randomise(graph.module, gain)
     graph.module.eval()
-    x = views()
+    x = views(num_channel=2 if name.endswith("xy") else 3)
     with torch.no_grad():
         expected = graph.module(x)
         assert expected[[0, 1, 3]].std(0).max() > 5e-3  # clips are told apart

@@ -24,7 +24,12 @@ MAY_IMPORT = {
 }
 # Of a package below, only these modules.
 ONLY = {
-    ("feeder", "net"): {"net.utils.layouts", "net.utils.skeleton", "net.utils.joint_maps"},
+    ("feeder", "net"): {
+        "net.utils.layouts",
+        "net.utils.skeleton",
+        "net.utils.joint_maps",
+        "net.utils.channels",
+    },
     ("feeder", "torchlight"): {
         "torchlight.build",
         "torchlight.seed",

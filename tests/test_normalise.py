@@ -9,7 +9,7 @@ from ragged_clips import generator, make_clips, resized, to_batch
 
 from feeder.normalise import NORMALISE
 from feeder.sampling import RandomResizedCrop, sample
-from feeder.views import View
+from feeder.views import View, ViewError
 from net.utils.layouts import get_skeleton
 from tools import textbook
 
@@ -17,9 +17,9 @@ NTU = get_skeleton("ntu-rgb+d")
 LENGTHS, BODIES = [1, 5, 12, 30, 6], [1, 2, 2, 1, 2]
 
 
-def normalised(clips, name, *, sampling, skeleton=NTU, num_body=2, seed=0):
+def normalised(clips, name, *, sampling, skeleton=NTU, num_body=2, seed=0, channels="xyz"):
     """(N, M, T, V, C) as NumPy."""
-    view = View(skeleton, num_body=num_body, sampling=sampling, normalise=name)
+    view = View(skeleton, num_body=num_body, sampling=sampling, normalise=name, channels=channels)
     return view(to_batch(clips, gap=3), generator(seed)).permute(0, 4, 2, 3, 1).numpy()
 
 
@@ -185,18 +185,62 @@ def test_works_for_kinect_v1_and_says_what_a_layout_lacks():
         View(bare, num_body=1, sampling=[{"Resize": {"num_frame": 8}}], normalise="align_shoulders")
 
 
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
 @pytest.mark.parametrize("name", ["align_torso", "align_shoulders"])
-def test_turning_flat_clips_is_refused(name):
-    with pytest.raises(ValueError, match="2 channels"):
-        normalised(
-            [clip[..., :2] for clip in make_clips([4], [1])], name, sampling=[{"Pad": {"num_frame": 4}}]
-        )
+def test_turning_flat_clips_is_refused(name, channels):
+    with pytest.raises(ViewError, match=f"{name} turns.*{channels}") as refused:
+        View(NTU, num_body=2, sampling=[{"Pad": {"num_frame": 4}}], normalise=name, channels=channels)
+    assert [problem.key for problem in refused.value.problems] == ["normalise"]
 
 
-def test_centring_works_on_flat_clips():
-    clips = [clip[..., :2] for clip in make_clips([4], [1])]
-    (made,) = normalised(clips, "center_first_frame", sampling=[{"Pad": {"num_frame": 4}}], num_body=1)
-    np.testing.assert_allclose(made[0], clips[0][0] - clips[0][0, 0, 1], atol=1e-6)
+def test_clips_of_other_channels_than_the_views_are_refused():
+    with pytest.raises(ValueError, match=r"2 channels.*'xyz'.*data.channels"):
+        flat = [clip[..., :2] for clip in make_clips([4], [1])]
+        normalised(flat, "none", sampling=[{"Pad": {"num_frame": 4}}])
+
+
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+@pytest.mark.parametrize("name", ["none", "center_first_frame", "center_per_frame"])
+def test_in_the_picture_coordinates_alone_are_moved_and_joints_come_and_go(name, channels):
+    clips = flat_clips(channels)
+    found = normalised(clips, name, sampling=[{"Resize": {"num_frame": 16}}], channels=channels)
+    for clip, made in zip(clips, found, strict=True):
+        expected = clip.copy()
+        expected[..., :2] = SLOW[name](clip[..., :2], 16)
+        if channels == "xyc":  # else the joint that is the origin is as one that was not seen
+            np.testing.assert_allclose(made[: len(clip)], slow_resize(expected, 16), atol=2e-4)
+            assert (made[..., 2] >= 0).all()
+        elif name == "none":
+            np.testing.assert_allclose(made[: len(clip)], slow_resize(expected, 16), atol=2e-4)
+        assert not made[len(clip) :].any()
+
+
+def flat_clips(channels):
+    """Clips in pixels, with joints that were not seen."""
+    random = np.random.default_rng(1)
+    clips = [100 * clip + 300 for clip in make_clips(LENGTHS, BODIES)]
+    for clip in clips:
+        clip[..., 2] = random.uniform(0.2, 1, clip.shape[:3])
+        clip[random.uniform(size=clip.shape[:3]) < 0.2] = 0
+        clip[0, :, 1] = [320, 240, 0.5]  # the first body's spine is there, or centring has nothing to go by
+    clips[2][0, 5:8] = 0
+    return [clip[..., : len(channels)].copy() for clip in clips]
+
+
+def slow_resize(clip, num_frame):
+    """Resized joint by joint: between a frame with it and one without, the nearer frame counts."""
+    out = np.zeros((len(clip), num_frame, *clip.shape[2:]))
+    last = clip.shape[1] - 1
+    for number in range(num_frame):
+        position = min(max((number + 0.5) * (last + 1) / num_frame - 0.5, 0), last)
+        before = int(np.floor(position))
+        share, after = position - before, min(before + 1, last)
+        for body, joint in np.ndindex(len(clip), clip.shape[2]):
+            a, b = clip[body, before, joint], clip[body, after, joint]
+            empty = not clip[body, before].any() or not clip[body, after].any()
+            nearer = empty or not a.any() or not b.any()
+            out[body, number, joint] = (b if share > 0.5 else a) if nearer else a + share * (b - a)
+    return out
 
 
 def published(arrays, kind):

@@ -10,6 +10,41 @@ from feeder.views import View
 from net.utils.layouts import LAYOUTS, get_skeleton
 
 
+def slow_flat(poses, parents, name):
+    """Of poses (B, T, V, x, y and confidence), one number at a time."""
+    out = poses.copy()
+    if "bone" in name:
+        for joint, parent in enumerate(parents):
+            out[:, :, joint] = slow_way(poses[:, :, parent], poses[:, :, joint])
+    if "motion" in name:
+        still = np.zeros_like(out[:, :1])
+        out = np.concatenate([slow_way(out[:, :-1], out[:, 1:]), still], 1)
+    return out
+
+
+def slow_way(begin, end):
+    way = np.zeros_like(end)
+    for place in np.ndindex(end.shape[:-1]):
+        if begin[place].any() and end[place].any():
+            way[place][:2] = end[place][:2] - begin[place][:2]
+            way[place][2] = min(begin[place][2], end[place][2])
+    return way
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_in_the_picture_a_difference_has_the_smaller_confidence(name):
+    parents = get_skeleton("coco").parents
+    poses = torch.rand(3, 6, len(parents), 3, generator=generator())
+    poses[torch.rand(poses.shape[:3], generator=generator(1)) < 0.2] = 0
+    poses[1, 2:4] = 0
+    poses[2, 3, 5:9, 2] = 0  # a gap that was filled: a place without confidence
+    expected = slow_flat(poses.numpy(), parents, name)
+    np.testing.assert_allclose(STREAMS[name](poses, parents, "xyc"), expected, atol=1e-6)
+    # Without confidence there is nothing to tell a joint that was not seen by.
+    plain = STREAMS[name](poses[..., :2], parents, "xy")
+    np.testing.assert_allclose(plain, slow(poses[..., :2].numpy(), parents, name), atol=1e-6)
+
+
 def slow(poses, parents, name):
     out = poses.copy()
     if "bone" in name:

@@ -165,7 +165,7 @@ def sections() -> Iterator[tuple[str, str]]:
         "Values of `normalise`",
         table(
             ("value", "meaning"),
-            [(f"`{name}`", first_paragraph(each.apply)) for name, each in NORMALISE.items()],
+            [(f"`{name}`", first_paragraph(each.of)) for name, each in NORMALISE.items()],
         ),
     )
     yield "Keys of `tools/label_efficiency.py`", keys(GridConfig)

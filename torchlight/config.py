@@ -267,6 +267,8 @@ def _resolve(values: dict, report: Report) -> dict:
     """Replace every `${…}`; take out, and report, those that lead nowhere and values that are `???`."""
     # Sums, for lengths that must agree: "${add:${observe},${predict}}".
     OmegaConf.register_resolver("add", lambda *numbers: sum(numbers), replace=True)
+    # The number of letters, for a width that follows from a text: "${count:${data.channels}}".
+    OmegaConf.register_resolver("count", lambda text: len(str(text)), replace=True)
     tree = OmegaConf.create(values)
     # Found first, taken out after: what points at a missing value is then told from what points nowhere.
     for container, name in list(_unresolved(tree, "", report)):

@@ -1,0 +1,39 @@
+"""What the numbers of a joint are, a letter each: coordinates first, then perhaps a confidence, as in "xyc"."""
+
+import torch
+from torch import Tensor
+
+# Confidence, c, is from 0 to 1; it is 0 for a joint that was not seen.
+CHANNELS = ("xyz", "xy", "xyc")
+CONFIDENCE = "c"
+
+
+def num_coordinate(channels: str) -> int:
+    """D, how many of the C channels are coordinates."""
+    return len(channels.rstrip(CONFIDENCE))
+
+
+def num_predictable(channels: str | None, in_channels: int) -> int:
+    """D of a network that takes C = `in_channels`: its coordinates, which alone are predicted.
+
+    channels: what the C are; None if all of them are coordinates.
+
+    Raises ValueError: there are not as many.
+    """
+    if channels is None:
+        return in_channels
+    if len(channels) != in_channels:
+        raise ValueError(f"channels is {channels!r}, but in_channels is {in_channels}; make them agree")
+    return num_coordinate(channels)
+
+
+def in_plane(channels: str) -> bool:
+    """Whether joints are places in a picture."""
+    return "z" not in channels
+
+
+def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
+    """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
+    if not channels.endswith(CONFIDENCE):
+        return coordinates
+    return torch.cat((coordinates, poses[..., -1:]), -1)
