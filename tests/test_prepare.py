@@ -13,6 +13,8 @@ from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Problem, Sour
 from feeder.prepared import NO_LABEL, open_prepared
 
 ONE = np.ones((1, 2, 17, 3), np.float32)
+# Two of each class, one of which trains.
+TWO_CLASSES = [Clip(name, label, ONE) for name, label in (("a", 0), ("b", 0), ("c", 1), ("d", 1))]
 
 
 class Given(Source):
@@ -75,7 +77,7 @@ def test_where_no_clip_can_be_used_what_was_there_stays(tmp_path: Path) -> None:
 
 def test_the_last_line_fits_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.h5"
-    run(Given(Clip("a", 0, ONE), Clip("b", 1, np.repeat(ONE, 3, 0))), out)
+    run(Given(*TWO_CLASSES[:-1], Clip("last", 1, np.repeat(ONE, 3, 0))), out)
     command, settings = last_line(capsys)
     assert command == ["python", "main.py", "recognition", "-c", "config/custom/st_gcn.yaml"]
     expected = {"layout": "coco", "num_class": "2", "num_body": "3", "path": str(out)}
@@ -93,7 +95,7 @@ def test_a_data_set_with_a_recipe_of_its_own_is_trained_by_that(
     assert settings == {"data.path": str(tmp_path / "a.h5")}
 
 
-@pytest.mark.parametrize("labels", [(NO_LABEL, NO_LABEL), (0, NO_LABEL), (NO_LABEL, 1), (0,)])
+@pytest.mark.parametrize("labels", [(NO_LABEL, NO_LABEL), (0, NO_LABEL), (NO_LABEL, 1), (0,), (0, 1)])
 def test_what_cannot_be_tested_pre_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[int, ...]
 ) -> None:
@@ -104,7 +106,7 @@ def test_what_cannot_be_tested_pre_trains(
 def test_poses_in_the_picture_have_their_own_recipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = Given(Clip("a", 0, ONE), Clip("b", 1, ONE))
+    source = Given(*TWO_CLASSES)
     source.channels, source.unit = "xyc", "picture"
     run(source, tmp_path / "a.h5")
     prepared = open_prepared(tmp_path / "a.h5")
