@@ -16,6 +16,7 @@ from net.utils.layouts import get_skeleton
 from tools import (
     benchmark,
     benchmark_batch,
+    benchmark_inference,
     benchmark_long_term,
     benchmark_network,
     benchmark_pretrain,
@@ -456,3 +457,10 @@ def test_the_command_measures_the_parts_asked_for(monkeypatch, tmp_path, capsys)
     text = (tmp_path / "r.md").read_text()
     assert "## b on cpu" in text
     assert "## a on cpu" not in text
+
+
+def test_an_answer_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_inference, "NUM_ANSWER", 2)
+    rows = list(benchmark_inference.inference(1, CPU))
+    assert [row.time.split()[-1] for row in rows[:-1]] == ["ms"] * (len(rows) - 1)
+    assert rows[-1].time.endswith("% of a core")
