@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.ragged import constant, send
-from net.utils.channels import in_plane, num_coordinate, with_confidence
+from net.utils.channels import CONFIDENCE, in_plane, num_coordinate
 
 
 class Drawn(NamedTuple):
@@ -135,6 +135,13 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
         )
         poses.index_copy_(0, chosen, swapped)
     return poses
+
+
+def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
+    """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
+    if not channels.endswith(CONFIDENCE):
+        return coordinates
+    return torch.cat((coordinates, poses[..., -1:]), -1)
 
 
 def transform(poses: Tensor, matrix: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.augment import DirectStep, LinearStep, UnitBox
+from feeder.augment import DirectStep, LinearStep, UnitBox, with_confidence
 from feeder.normalise import Frames, first_seen
 from feeder.views import View
-from net.utils.channels import num_coordinate, with_confidence
+from net.utils.channels import num_coordinate
 
 
 class DenseClips:

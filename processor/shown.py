@@ -12,10 +12,10 @@ from feeder.arrays import ArrayFolder
 from feeder.prepared import Prepared, tracks_of
 from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
+from net.utils.channels import CONFIDENCE
 from net.utils.skeleton import Skeleton
 from processor.figures import picture_plane
 
-CONFIDENCE = "c"
 # Clips that tell which coordinate points up.
 SAMPLE = 100
 UNLABELLED = "(no label)"

@@ -14,6 +14,7 @@ from feeder.recordings.cuts import is_cut
 from feeder.recordings.linking import Linker, LinkLimits
 from feeder.recordings.recording import MAX_SPAN, Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
+from net.utils.channels import num_coordinate
 from processor.timeline import usual_stride
 
 if TYPE_CHECKING:  # which makes streams
@@ -138,7 +139,7 @@ class Stream:
         return [self._answer()] if self.num_frame > self._answered else []
 
     def _new_linker(self) -> Linker | None:
-        return None if self.limits is None else Linker(self.limits, len(self.channels.rstrip("c")))
+        return None if self.limits is None else Linker(self.limits, num_coordinate(self.channels))
 
     def _identify(self, bodies: np.ndarray) -> np.ndarray:
         """Whose the bodies (M, V, C) of the next frame are: (M,)."""

@@ -1,6 +1,7 @@
 """Imports point down, as docs and design say; read from the source, so that no branch hides one."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +150,11 @@ def test_a_tool_that_stands_alone_does() -> None:
 )
 def test_a_breach_would_be_found(package: str, source: str, found: list[str]) -> None:
     assert breaches(package, source, (package,)) == found
+
+
+def test_preparation_does_not_load_torch() -> None:
+    """It takes seconds, and memory in every worker."""
+    commands = [f"data_gen.{path.stem}" for path in sorted((ROOT / "data_gen").glob("*_gen_preprocess.py"))]
+    code = f"import sys, {', '.join(commands)}; sys.exit('torch' in sys.modules)"
+    assert len(commands) == 7
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feeder.recordings.recording import Recording, RecordingError
+from net.utils.channels import num_coordinate
 
 MAX_TRACK = 2
 ENERGY_SLOTS = 4
@@ -74,8 +75,8 @@ def moving(recording: Recording) -> np.ndarray:
     tracks = np.zeros((MAX_TRACK, recording.num_frame, *joints.shape[1:]), np.float32)
     order = np.argsort(body, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(body[order])) + 1)
-    num_coordinate = len(recording.channels.rstrip("c"))
-    motion = [_motion(joints[mine], num_coordinate) for mine in rows]
+    count = num_coordinate(recording.channels)
+    motion = [_motion(joints[mine], count) for mine in rows]
     free = np.ones((MAX_TRACK, recording.num_frame), bool)
     for number in np.argsort(motion, kind="stable")[::-1]:
         mine = rows[number]

@@ -6,6 +6,7 @@ T frames, V joints, M bodies, C channels.
 import numpy as np
 
 from feeder.recordings.recording import Recording, larger_side
+from net.utils.channels import num_coordinate
 
 # Mean speed of the joints, in m/s, above which two poses are not one body; sprinters reach 12.
 MAX_SPEED = 12.0
@@ -42,7 +43,7 @@ def _distance(before: np.ndarray, after: np.ndarray, channels: str) -> np.ndarra
     joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
     """
     there = [(poses != 0).any(-1) for poses in (before, after)]
-    places = [poses[..., : len(channels.rstrip("c"))] for poses in (before, after)]
+    places = [poses[..., : num_coordinate(channels)] for poses in (before, after)]
     both = there[0] & there[1]
     moved = np.linalg.norm(places[1] - places[0], axis=-1)
     mean = (moved * both).sum(-1) / np.maximum(both.sum(-1), 1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.ucla import parse_json
+from net.utils.channels import num_coordinate
 
 
 def parse_frame(line: bytes, *, num_joint: int, channels: str, scale: float) -> np.ndarray:
@@ -49,7 +50,7 @@ def parse_frame(line: bytes, *, num_joint: int, channels: str, scale: float) -> 
             except OverflowError:
                 raise RecordingError(None, f"joint {joint} of body {number} is too large a number") from None
     with np.errstate(over="ignore"):
-        frame[..., : len(channels.rstrip("c"))] *= scale
+        frame[..., : num_coordinate(channels)] *= scale
         poses = frame.astype(np.float32)
     if not np.isfinite(poses).all():
         raise RecordingError(None, "a coordinate is NaN, infinite or too large; write null for a joint")

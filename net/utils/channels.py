@@ -1,7 +1,7 @@
-"""What the numbers of a joint are, a letter each: coordinates first, then perhaps a confidence, as in "xyc"."""
+"""What the numbers of a joint are, a letter each: coordinates first, then perhaps a confidence, as in "xyc".
 
-import torch
-from torch import Tensor
+Preparation imports this, and does not load torch, which takes seconds.
+"""
 
 # Confidence, c, is from 0 to 1; it is 0 for a joint that was not seen.
 CHANNELS = ("xyz", "xy", "xyc")
@@ -30,10 +30,3 @@ def num_predictable(channels: str | None, in_channels: int) -> int:
 def in_plane(channels: str) -> bool:
     """Whether joints are places in a picture."""
     return "z" not in channels
-
-
-def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
-    """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
-    if not channels.endswith(CONFIDENCE):
-        return coordinates
-    return torch.cat((coordinates, poses[..., -1:]), -1)
