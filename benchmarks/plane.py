@@ -6,7 +6,7 @@ r"""Makes a prepared file of poses in the picture, with confidence, of one in sp
 
 The camera is a Kinect's: 640 x 480 pixels, focal length 525 pixels. As of a pose estimator, places are off by `NOISE`
 pixels, single joints are lost at random, and in some clips a limb is for some frames. Confidence says only whether a
-joint was seen: it is drawn, and knows nothing of how far off a place is.
+joint was seen: it is drawn, and knows nothing of how far off a place is. Short gaps are filled, as in every preparation.
 """
 
 import argparse
@@ -24,6 +24,8 @@ if __name__ == "__main__":
 import numpy as np
 
 from feeder.prepared import PreparedWriter, open_prepared
+from feeder.recordings.gaps import MAX_GAP, fill_gaps
+from feeder.recordings.recording import Recording
 from net.utils.skeleton import Skeleton
 from torchlight.seed import derive_seed
 
@@ -73,6 +75,13 @@ def watch(tracks: np.ndarray, skeleton: Skeleton, random: np.random.Generator) -
     return (np.concatenate([places, confidence], -1) * seen[..., None]).astype(np.float32)
 
 
+def fill(tracks: np.ndarray) -> np.ndarray:
+    """Tracks (M, T, V, 3) with confidence, whose joints are interpolated over short gaps."""
+    recording = Recording.of_tracks(tracks, channels="xyc")
+    (filled, _) = fill_gaps(recording, recording.joints[..., 2] > 0, MAX_GAP)
+    return filled.by_slot()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; returns the exit status."""
     parser = argparse.ArgumentParser(prog="plane.py", description="Poses in the picture, of poses in space.")
@@ -101,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name = str(source.name[clip])
             random = np.random.default_rng(derive_seed("plane", args.seed, name))
             keys = {key: int(values[clip]) for key, values in source.keys.items()}
-            writer.append(name, int(source.label[clip]), watch(tracks, source.skeleton, random), **keys)
+            writer.append(name, int(source.label[clip]), fill(watch(tracks, source.skeleton, random)), **keys)
         writer.finish(source.splits, {})
     print(f"{args.out}: {len(source)} clips in the picture")
     return 0

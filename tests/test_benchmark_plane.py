@@ -33,6 +33,15 @@ def test_what_is_lost_and_how_far_places_are_off():
     assert np.mean(hidden) == pytest.approx(0.2, abs=0.05)
 
 
+def test_short_gaps_are_filled_as_in_every_preparation():
+    straight = np.linspace(1, 2, 30)[None, :, None, None] + np.zeros((1, 30, 20, 3))
+    lost = straight.copy()
+    lost[:, 10:15, 3], lost[:, 10:25, 4] = 0, 0
+    filled = plane.fill(lost.astype(np.float32))
+    np.testing.assert_allclose(filled[0, 10:15, 3, :2], straight[0, 10:15, 3, :2], rtol=1e-6)
+    assert (filled[0, 10:15, 3, 2] == 0).all() and (filled[0, 10:25, 4] == 0).all()
+
+
 def test_the_command_keeps_clips_labels_and_splits(tiny_data, tmp_path):
     out = tmp_path / "flat.h5"
     assert plane.main(["--data", str(tiny_data), "--out", str(out)]) == 0
