@@ -6,7 +6,7 @@ r"""Makes a prepared file of poses in the picture, with confidence, of one in sp
 
 The camera is a Kinect's: 640 x 480 pixels, focal length 525 pixels. As of a pose estimator, places are off by `NOISE`
 pixels, single joints are lost at random, and in some clips a limb is for some frames. Confidence says only whether a
-joint was seen: it is drawn, and knows nothing of how far off a place is. Short gaps are filled, as in every preparation.
+joint was seen: it is drawn, and knows nothing of how far off a place is. Short gaps are filled, as by a preparation.
 """
 
 import argparse
