@@ -58,11 +58,14 @@ def arrange(
         raise _misfit(values, num_joint, num_channels)
     usual = USUAL[values.ndim]
     for count in num_channels:
+        is_usual = _fits(values.shape, usual, num_joint, [count])
+        if is_usual and not _is_unlikely(values.shape):
+            return _as_tracks(values, usual), None
         found = [
             "".join(order) for order in permutations(usual) if _fits(values.shape, order, num_joint, [count])
         ]
         sure = [order for order in found if order != usual and _is_sure(values.shape, order)]
-        if usual in found and not (sure and _is_unlikely(values.shape)):
+        if is_usual and not sure:
             return _as_tracks(values, usual), None
         if len(sure) == 1:
             order = ", ".join(sure[0].upper())

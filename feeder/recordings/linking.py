@@ -6,7 +6,7 @@ M bodies in a frame, K open tracks, V joints, C channels, D coordinates among th
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # loads `optimize` where it is asked for, which takes half a second
 
 from feeder.recordings.recording import larger_side
 
@@ -89,7 +89,7 @@ class Linker:
         allowed = both.any(-1) & (share <= self.limits.distance)
         # Of two tracks that end in one place, that of the last frame goes on. What is not allowed costs most.
         cost = share * (1 + AWAY * (frame - 1 - self._seen))
-        rows, columns = linear_sum_assignment(np.where(allowed, cost, 1e6))
+        rows, columns = scipy.optimize.linear_sum_assignment(np.where(allowed, cost, 1e6))
         kept = allowed[rows, columns]
         rows, columns = rows[kept], columns[kept]
         moved = (step[:, rows, columns] * both[rows, columns]).sum(-1) / count[rows, columns]
