@@ -5,7 +5,6 @@ Shapes: N clips of a batch, C channels, T frames, V joints, M bodies, R rows (po
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,33 +16,9 @@ from feeder.arrays import ArrayFolder
 from feeder.feeder import Feeder
 from feeder.prepared import Prepared
 from feeder.ragged import RaggedBatch, rows_with_body, send
-from feeder.views import Shown, View, make_views
+from feeder.views import View, make_views
+from net.utils.clip import Batch, Clip
 from torchlight.seed import derive_seed
-
-
-@dataclass
-class Batch:
-    """N clips.
-
-    views: one (N, C, T, V, M) float32 per view asked for: the frames that are seen.
-    present: one (N, M, T) bool per view, which body is there in which frame; of features T is 1, for whole clips.
-    future, future_present: (N, C, P, V, M) and (N, M, P), the frames that follow those of the first view; None where
-        nobody asked for them.
-    label, index, num_body: (N,) int64; `index` is the place in the feeder, `num_body` how many bodies are there.
-    """
-
-    views: list[Tensor]
-    present: list[Tensor]
-    future: Tensor | None
-    future_present: Tensor | None
-    label: Tensor
-    index: Tensor
-    num_body: Tensor
-
-    @property
-    def data(self) -> Tensor:
-        """The first view."""
-        return self.views[0]
 
 
 class Loader:
@@ -208,20 +183,17 @@ class Loader:
         label = torch.from_numpy(self.feeder.label)[index]
         numbers = [send(each, self.device) for each in (label, index, num_body)]
         if self._features is not None:
-            features = self._pick(index, generator)
             there = torch.arange(self.feeder.num_body, device=self.device) < numbers[-1][:, None]
-            return Batch(features, [there[:, :, None]] * len(features), None, None, *numbers)
+            features = [Clip(each, there[:, :, None]) for each in self._pick(index, generator)]
+            return Batch(features, None, *numbers)
         shown, count = self._show(index, num_body, rows, generator), self.num_future
-        future, future_present = None, None
-        if count:
-            future, future_present = (each[:, :, -count:] for each in shown[0])
-            shown = [Shown(*(each[:, :, :-count] for each in view)) for view in shown]
-        x, present = ([*each] for each in zip(*shown, strict=True))
-        return Batch(x, present, future, future_present, *numbers)
+        if not count:
+            return Batch(shown, None, *numbers)
+        return Batch([view.frames(None, -count) for view in shown], shown[0].frames(-count, None), *numbers)
 
     def _show(
         self, index: Tensor, num_body: Tensor, rows: Tensor | None, generator: torch.Generator
-    ) -> list[Shown]:
+    ) -> list[Clip]:
         """All frames of the views of clips at `index` in the feeder; `rows` as `_read` gives them."""
         num_frame, table = torch.from_numpy(self.feeder.num_frame)[index], None
         if rows is None:

@@ -18,6 +18,7 @@ from feeder.ragged import RaggedBatch, place, take
 from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
 from feeder.streams import STREAMS
 from net.utils.channels import CHANNELS, in_plane
+from net.utils.clip import Clip
 from net.utils.skeleton import Skeleton
 from torchlight.build import Problem, bind, nearest
 
@@ -31,17 +32,6 @@ class ViewError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = tuple(problems)
-
-
-class Shown(NamedTuple):
-    """What a view shows of N clips, and who is there in it.
-
-    x: (N, C, T, V, M).
-    present: (N, M, T) bool, which body is there in which frame.
-    """
-
-    x: Tensor
-    present: Tensor
 
 
 class SharedPart(NamedTuple):
@@ -209,7 +199,7 @@ class View:
         generator: torch.Generator,
         shared: SharedPart | None = None,
         frames: torch.Generator | None = None,
-    ) -> Shown:
+    ) -> Clip:
         """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent, and who is there.
 
         The input is a view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
@@ -256,10 +246,10 @@ class View:
         bodies, present = (
             place(each, tracks, num_clip=len(batch), num_body=self.num_body) for each in (poses, present)
         )
-        return Shown(bodies.permute(0, 4, 2, 3, 1), present)
+        return Clip(bodies.permute(0, 4, 2, 3, 1), present)
 
 
-def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Shown]:
+def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Clip]:
     """What the views show of a batch one after another, up to rounding; where bases are equal, they are made once.
 
     Args and Raises: see `View.show`.

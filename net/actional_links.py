@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from net.loss import at_least_float32
 from net.utils.channels import num_predictable
+from net.utils.clip import seen_joints
 from net.utils.dropout import Dropout
-from net.utils.presence import seen_joints
 
 # Share of pairs that have no link, by which the links are held back (section 3.2); the rest is divided evenly.
 NO_LINK = 0.95

@@ -3,14 +3,16 @@
 N clips, B bodies, D channels of a feature map, K keys in the queue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-from net.contrast import Learnt, MomentumContrast
+from net.contrast import MomentumContrast
+from net.encoder import Encoder
 from net.loss import at_least_float32, cross_entropy_of_distributions, info_nce
-from net.utils.backbone import Backbone
+from net.method import Loss, Output
+from net.utils.clip import Batch, Clip
 
 
 class AimCLR(MomentumContrast):
@@ -20,7 +22,7 @@ class AimCLR(MomentumContrast):
     out most, are drawn to the query's similarities. From an epoch on, the keys in the queue nearest
     to any of the three count as positives, too.
 
-    base_encoder: the backbone.
+    base_encoder: see `MomentumContrast`.
     mining_epoch: from which epoch on, counted from 0, neighbours are positives.
     mining_topk: how many neighbours of each of the three.
     drop_threshold: see `attention_drop`.
@@ -29,11 +31,15 @@ class AimCLR(MomentumContrast):
     Raises ValueError for a mining_topk that is not in the queue, and for what `MomentumContrast` refuses.
     """
 
-    num_view = 3
+    LOSSES = (
+        Loss("info_nce", num_view=2, weight=1.0),
+        Loss("extreme", num_view=3, weight=1.0),
+        Loss("dropped", num_view=3, weight=1.0),
+    )
 
     def __init__(
         self,
-        base_encoder: Backbone,
+        base_encoder: Encoder,
         *,
         mining_epoch: int = 150,
         mining_topk: int = 1,
@@ -62,24 +68,27 @@ class AimCLR(MomentumContrast):
         """Mine neighbours from `mining_epoch` on."""
         self.mines = epoch >= self.mining_epoch
 
-    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
-        """Losses of (query, key, extreme) views, each (N, C, T, V, M); see `SelfSupervised`."""
-        (view, of_view), (key_view, of_key), (extreme_view, of_extreme) = zip(views, present, strict=True)
-        query = self.encoder_q(view, of_view)
-        extreme_maps = self.encoder_q.encode(extreme_view, of_extreme)
-        extreme = self.encoder_q.apply_head(extreme_maps.pool())
-        dropped_maps = extreme_maps.with_maps(attention_drop(extreme_maps.maps, self.drop_threshold))
-        dropped = self.encoder_q.apply_head(dropped_maps.pool())
-        key = self.key(key_view, of_key)
-
-        logits = self.logits(key, query, extreme, dropped)
-        losses = {
-            "info_nce": info_nce(logits[0], self.mine(logits) if self.mines else None),
-            "extreme": cross_entropy_of_distributions(logits[1], logits[0]) / 2,
-            "dropped": cross_entropy_of_distributions(logits[2], logits[0]) / 2,
-        }
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`; the views are query, key, and an extreme one where losses of it are wanted."""
+        view, key_view, *extreme_view = batch.views
+        query = self.encoder_q(*view)
+        extreme = [each for clip in extreme_view for each in self._project_extreme(clip)]
+        key = self.key(key_view)
+        logits = self.logits(key, query, *extreme)
+        losses = {}
+        if "info_nce" in wanted:
+            losses["info_nce"] = info_nce(logits[0], self.mine(logits) if self.mines else None)
+        for name, of_view in zip(("extreme", "dropped"), logits[1:], strict=False):
+            if name in wanted:
+                losses[name] = cross_entropy_of_distributions(of_view, logits[0]) / 2
         self.enqueue(key)
-        return Learnt(losses, query)
+        return Output(losses, embedding=query)
+
+    def _project_extreme(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Projections (N, D) of an extreme view, and of the same with the features dropped that stand out most."""
+        features = self.encoder_q.encode(clip)
+        dropped = features.with_maps(attention_drop(features.maps(), self.drop_threshold))
+        return self.encoder_q.apply_head(features.pool()), self.encoder_q.apply_head(dropped.pool())
 
     def mine(self, logits: list[Tensor]) -> Tensor:
         """Positives (N, 1 + K), 1 or 0: the own key, and the nearest in the queue by each of some logits."""

@@ -5,27 +5,28 @@ P future frames, D channels of the feature. Feature maps (B, C, T, V) are in cha
 """
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.actional_links import ActionalLinks, Links
-from net.future import body_poses, go_on, mean_squared_error, scored_joints
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
-from net.st_gcn import PointwiseHead
-from net.utils.backbone import (
-    Backbone,
-    BodyMaps,
+from net.encoder import (
+    Encoder,
+    Features,
     at_bodies,
     check_graph,
     place_bodies,
     rows_of,
     split_bodies,
 )
+from net.future import body_poses, go_on, mean_squared_error, scored_joints
+from net.method import CROSS_ENTROPY, FUTURE, POSES, Loss, Method, Output, no_loss
+from net.st_gcn import PointwiseHead
 from net.utils.channels import num_predictable
+from net.utils.clip import Batch, Clip
 from net.utils.dropout import Dropout
 from net.utils.gcn import (
     GraphConv,
@@ -41,7 +42,6 @@ from net.utils.gcn import (
     normalise_rows,
 )
 from net.utils.graph import Graph
-from net.utils.presence import presence
 from net.utils.tracing import is_empty
 
 # Width in units of hidden_channels, and stride, of the nine blocks of the encoder.
@@ -50,7 +50,7 @@ BLOCKS = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1)
 FUTURE_BLOCKS = ((9, 1), (9, 2), (9, 2), (9, 2), (3, 2), (5, 1))
 
 
-class Model(Backbone, MultiTask):
+class Model(Encoder):
     """Nine blocks over structural and actional links, mean, a linear head; and a head for the poses to come.
 
     Names and shapes of the parameters are those of the published weights; links have the prefix `links.`. In the
@@ -62,7 +62,7 @@ class Model(Backbone, MultiTask):
     num_class: scores to give.
     layout, strategy, max_hop: of the structural links, see `net.utils.graph.Graph`.
     hidden_channels: width of the first blocks, doubled at the fourth and seventh.
-    num_predict: P.
+    num_predict: P; 0 for a network without the head that predicts poses.
     padding_mode: of the encoder's blocks, see `net.st_gcn.Model`.
     dropout: probability in all blocks.
     num_link_frame, link_hidden, num_link, link_dropout, likeliest_links: see `net.actional_links.ActionalLinks`.
@@ -71,15 +71,12 @@ class Model(Backbone, MultiTask):
         learn from `nll` and `kl` alone.
     skip_empty_bodies: see `net.st_gcn.Model`.
 
-    Losses: `future` (mean squared error of the P frames, all bodies that are there), `nll` and `kl` (see
-    `ActionalLinks`).
+    Losses: `nll` and `kl` (see `ActionalLinks`); `ActionalStructural`, which trains it where a config names no method,
+    has more.
     """
 
     HEAD = "fcn"
-    OWN_LOSSES: ClassVar[tuple[str, ...]] = ("nll", "kl")
-    LOSSES: ClassVar[tuple[str, ...]] = ("future", *OWN_LOSSES)
-    NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
-    NEED_POSES: ClassVar[tuple[str, ...]] = ("future",)
+    LOSSES = (Loss("nll"), Loss("kl"))
     A: Tensor
 
     def __init__(
@@ -105,13 +102,14 @@ class Model(Backbone, MultiTask):
         skip_empty_bodies: bool = False,
     ) -> None:
         super().__init__()
-        if num_predict < 1:
-            raise ValueError(f"num_predict is {num_predict}; give 1 frame or more")
+        if num_predict < 0:
+            raise ValueError(f"num_predict is {num_predict}; give 1 frame or more, or 0 to predict none")
         A = torch.tensor(Graph(layout, strategy, max_hop=max_hop).A, dtype=torch.float32)
         self.register_buffer("A", A)
         self.in_channels, self.skip_empty_bodies = in_channels, skip_empty_bodies
         self.num_coordinate = num_predictable(channels, in_channels)
         self.num_predict, self.link_weight, self.link_gradient = num_predict, link_weight, link_gradient
+        self.num_link = num_link
         self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
         neighbours = Neighbours(A != 0)
 
@@ -131,7 +129,34 @@ class Model(Backbone, MultiTask):
             self.add_module(f"class_layer_{index}", block)
             width_in = width
         self.feature_dim = width_in
-        width = 2 * hidden_channels
+        if num_predict:
+            self._add_future(conv, neighbours, hidden_channels, dropout)
+        # Two more than there are blocks, as in the published weights.
+        self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
+        self.edge_importance_recon = nn.ParameterList(
+            nn.Parameter(torch.ones_like(A)) for _ in range(9 if num_predict else 0)
+        )
+        self.fcn = PointwiseHead(self.feature_dim, num_class, 1)
+        self.apply(initialise)
+        self.links = ActionalLinks(
+            in_channels,
+            num_link_frame,
+            channels=channels,
+            hidden=link_hidden,
+            num_link=num_link,
+            dropout=link_dropout,
+            likeliest=likeliest_links,
+        )
+
+    def _add_future(
+        self,
+        conv: Callable[[int, int], "ActionalGraphConv"],
+        neighbours: Neighbours,
+        hidden_channels: int,
+        dropout: float,
+    ) -> None:
+        """The blocks of the head that predicts poses."""
+        width_in, width = self.feature_dim, 2 * hidden_channels
         for index, (kernel, stride) in enumerate(FUTURE_BLOCKS):
             last = index + 1 == len(FUTURE_BLOCKS)
             block = SpatialTemporalBlock(
@@ -145,103 +170,50 @@ class Model(Backbone, MultiTask):
             self.add_module(f"recon_layer_{index}", block)
             width_in = width
         self.recon_layer_6 = PoseBlock(
-            width + in_channels,
-            num_predict * self.num_coordinate,
+            width + self.in_channels,
+            self.num_predict * self.num_coordinate,
             neighbours=neighbours,
-            num_link=num_link,
+            num_link=self.num_link,
             dropout=dropout,
-        )
-        # Two more than there are blocks, as in the published weights.
-        self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
-        self.edge_importance_recon = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
-        self.fcn = PointwiseHead(self.feature_dim, num_class, 1)
-        self.apply(initialise)
-        self.links = ActionalLinks(
-            in_channels,
-            num_link_frame,
-            channels=channels,
-            hidden=link_hidden,
-            num_link=num_link,
-            dropout=link_dropout,
-            likeliest=likeliest_links,
         )
 
     @property
     def needs_own_losses(self) -> bool:
-        """See `Backbone`; the links."""
+        """See `Encoder`; the links."""
         return not self.link_gradient
 
     @property
     def varies_batch(self) -> bool:
-        """See `Backbone`."""
+        """See `Encoder`."""
         return self.skip_empty_bodies
 
-    def get_encoder(self) -> Backbone:
-        """See `MultiTask`."""
-        return self
+    def encode(self, clip: Clip) -> Features:
+        """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
+        bodies, there = self.split(clip)
+        return Features.of_maps(self.maps(bodies, self.infer(bodies)), len(clip.x), there)
 
-    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M); see `Backbone`."""
-        bodies, there = self._split(x, present)
-        return BodyMaps(self.maps(bodies, self.infer(bodies)), x.shape[0], there)
+    def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See `Encoder`."""
+        bodies, there = self.split(clip)
+        return self.learn_links(bodies, at_bodies(clip.present, there), wanted)[1]
 
-    def own_losses(
-        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """See `Backbone`."""
-        present = presence(x, present)
-        bodies, there = self._split(x, present)
-        return self._learn_links(bodies, at_bodies(present, there), wanted)[1]
+    def learn(self, clip: Clip, wanted: Collection[str]) -> tuple[Features, dict[str, Tensor]]:
+        """See `Encoder`."""
+        bodies, there = self.split(clip)
+        links, losses = self.learn_links(bodies, at_bodies(clip.present, there), wanted)
+        return Features.of_maps(self.maps(bodies, links), len(clip.x), there), losses
 
-    def encode_and_learn(
-        self, x: Tensor, wanted: Collection[str], present: Tensor | None = None
-    ) -> tuple[BodyMaps, dict[str, Tensor]]:
-        """See `Backbone`."""
-        present = presence(x, present)
-        bodies, there = self._split(x, present)
-        links, losses = self._learn_links(bodies, at_bodies(present, there), wanted)
-        return BodyMaps(self.maps(bodies, links), x.shape[0], there), losses
+    def split(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
+        """See `net.encoder.split_bodies`."""
+        return split_bodies(clip, self.A.shape[1], self.in_channels, skip_empty=self.skip_empty_bodies)
 
-    def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
-        """See `MultiTask`."""
-        x, present = lesson.views[0], lesson.present_in(0)
-        bodies, there = self._split(x, present)
-        body_present = at_bodies(present, there)
-        links, losses = self._learn_links(bodies, body_present, wanted)
-        if not {CROSS_ENTROPY, "future"} & set(wanted):
-            return Taught(losses)
-        maps = self.maps(bodies, links)
-        if "future" in wanted:
-            assert lesson.future is not None
-            rows = None if there is None else rows_of(there)
-            target, last = body_poses(lesson.future, rows), bodies[:, -1]
-            last_present = body_present[:, -1]
-            predicted = self.predict(maps, links, last, last_present)
-            target_present = at_bodies(presence(lesson.future, lesson.future_present), there)
-            scored = scored_joints(target, last, target_present, last_present)
-            predicted, target = (poses[..., : self.num_coordinate] for poses in (predicted, target))
-            losses["future"] = mean_squared_error(predicted, target, scored) if len(bodies) else nothing(self)
-        pooled = BodyMaps(maps, x.shape[0], there).pool()
-        return Taught(losses, self.apply_head(pooled) if CROSS_ENTROPY in wanted else None)
-
-    def forecast(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """See `MultiTask`."""
-        present = presence(x, present)
-        bodies, there = self._split(x, present)
-        links, last_present = self.infer(bodies), at_bodies(present, there)[:, -1]
-        predicted = self.predict(self.maps(bodies, links), links, bodies[:, -1], last_present)
-        return place_bodies(predicted, x.shape[0], there).permute(0, 4, 2, 3, 1)
-
-    def _split(self, x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies, present)
-
-    def _learn_links(
+    def learn_links(
         self, bodies: Tensor, present: Tensor, wanted: Collection[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Actional links (B, L, V, V) of bodies (B, T, V, C), `present` (B, T), and their losses that are wanted."""
-        names = [name for name in self.OWN_LOSSES if name in wanted]
+        names = [loss.name for loss in self.LOSSES if loss.name in wanted]
         if is_empty(bodies):
-            return self.infer(bodies), dict.fromkeys(names, nothing(self.links))
+            return self.infer(bodies), dict.fromkeys(names, no_loss(self.links))
         seen, present = self.link_frames(bodies), self.link_frames(present)
         links = self.links(seen)
         return self._usable(links), {name: getattr(self.links, name)(seen, links, present) for name in names}
@@ -308,6 +280,60 @@ class Model(Backbone, MultiTask):
         """Published weights of the links, which are a file of their own, under this network's names."""
         of_links = re.compile(r"(encoder\.(mlp\d|fc_out)|decoder\.(msg_fc\d|hidden_\w|input_\w|out_fc\d))\.")
         return {f"links.{key}" if of_links.match(key) else key: value for key, value in state.items()}
+
+
+class ActionalStructural(Method):
+    """AS-GCN's own training: class scores, the poses to come, and the links.
+
+    base_encoder: the network, whose names its weights keep.
+
+    Losses: `future`, the mean squared error of the P frames of all bodies that are there; and those of the network.
+    """
+
+    LOSSES = (CROSS_ENTROPY, Loss("future", needs=(FUTURE, POSES)))
+    ENCODER = Model
+    ENCODER_LOSSES = True
+    encoder: Model
+
+    def __init__(self, base_encoder: Model) -> None:
+        super().__init__()
+        self.encoder = base_encoder
+        self.num_predict = base_encoder.num_predict
+
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`."""
+        clip, model = batch.views[0], self.encoder
+        bodies, there = model.split(clip)
+        present = at_bodies(clip.present, there)
+        links, losses = model.learn_links(bodies, present, wanted)
+        if not {CROSS_ENTROPY.name, "future"} & set(wanted):
+            return Output(losses)
+        maps = model.maps(bodies, links)
+        if "future" in wanted:
+            assert batch.future is not None
+            target, last = (
+                body_poses(batch.future.x, None if there is None else rows_of(there)),
+                bodies[:, -1],
+            )
+            predicted = model.predict(maps, links, last, present[:, -1])
+            scored = scored_joints(target, last, at_bodies(batch.future.present, there), present[:, -1])
+            predicted, target = (poses[..., : model.num_coordinate] for poses in (predicted, target))
+            losses["future"] = (
+                mean_squared_error(predicted, target, scored) if len(bodies) else no_loss(model)
+            )
+        pooled = Features.of_maps(maps, len(clip.x), there).pool()
+        return Output(losses, model.apply_head(pooled) if CROSS_ENTROPY.name in wanted else None)
+
+    def forecast(self, clip: Clip) -> Tensor:
+        """See `Method`."""
+        model = self.encoder
+        bodies, there = model.split(clip)
+        links, last_present = model.infer(bodies), at_bodies(clip.present, there)[:, -1]
+        predicted = model.predict(model.maps(bodies, links), links, bodies[:, -1], last_present)
+        return place_bodies(predicted, len(clip.x), there).permute(0, 4, 2, 3, 1)
+
+
+Model.METHOD = ActionalStructural
 
 
 class ActionalGraphConv(GraphConv):

@@ -4,68 +4,17 @@ N clips, D channels of a projection, K keys in a queue, W ranks.
 """
 
 import copy
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from net.encoder import Encoder
 from net.loss import at_least_float32, similarity
-from net.utils.backbone import Backbone
-from net.utils.presence import Informed
+from net.method import Method
+from net.utils.clip import Clip
 from torchlight import distributed
-
-
-class Learnt(NamedTuple):
-    """What a method makes of a batch.
-
-    losses: named, each (); their sum is minimised.
-    embedding: (N, D), in whose spread a collapse shows.
-    """
-
-    losses: dict[str, Tensor]
-    embedding: Tensor
-
-
-class SelfSupervised(Informed):
-    """A method that learns an encoder from views of unlabelled clips.
-
-    A subclass gives `forward`, `num_view`, and the encoder that evaluations take over, whose head is the projector.
-    """
-
-    # how many views of a clip `forward` takes
-    num_view: ClassVar[int]
-
-    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
-        """Losses of views, each (N, C, T, V, M), of the same clips in the same order.
-
-        present: (N, M, T) bool of each view, which body is there in which frame; None to read that off the zeros.
-        """
-        raise NotImplementedError
-
-    def get_encoder(self) -> Backbone:
-        """The encoder that evaluations take over."""
-        raise NotImplementedError
-
-    def start_epoch(self, epoch: int) -> None:
-        """Called before each epoch, counted from 0, for methods whose loss changes on the way."""
-
-
-def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are.
-
-    model: what they are for; if it has parts of such names itself, nothing is taken apart.
-    """
-    own = list(model.state_dict())
-    for prefix in ("encoder_q.", "encoder."):
-        if any(key.startswith(prefix) for key in own):
-            continue
-        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if inner:
-            return inner
-    return state
 
 
 def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bool = False) -> nn.Sequential:
@@ -95,12 +44,12 @@ def next_places(pointer: Tensor, count: int, size: int) -> Tensor:
     return places
 
 
-class MomentumContrast(SelfSupervised):
+class MomentumContrast(Method):
     """An encoder, a copy of it that follows slowly, and a queue of the copy's projections (MoCo, He et al. 2020).
 
     Names of parameters and buffers are those of SkeletonCLR's and AimCLR's published weights.
 
-    base_encoder: the backbone; its head is replaced by the projector.
+    base_encoder: its head is replaced by the projector.
     feature_dim: D of the projections, which are normalised to length 1.
     queue_size: K. A batch of more clips than that leaves its last K in the queue.
     momentum: how much of itself the copy keeps in a step.
@@ -115,7 +64,7 @@ class MomentumContrast(SelfSupervised):
 
     def __init__(
         self,
-        base_encoder: Backbone,
+        base_encoder: Encoder,
         *,
         feature_dim: int = 128,
         queue_size: int = 32768,
@@ -140,15 +89,16 @@ class MomentumContrast(SelfSupervised):
         self.encoder_q = base_encoder
         self.encoder_k = copy.deepcopy(base_encoder).requires_grad_(False)
 
-    def get_encoder(self) -> Backbone:
-        """See `SelfSupervised`."""
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """See `Method`."""
         return self.encoder_q
 
     @torch.no_grad()
-    def key(self, view: Tensor, present: Tensor | None) -> Tensor:
+    def key(self, view: Clip) -> Tensor:
         """Projections (N, D) of a view by the slow copy, which first moves a step towards the encoder."""
         follow(self.encoder_k, self.encoder_q, self.momentum)
-        return F.normalize(at_least_float32(self.encoder_k(view, present)), dim=1)
+        return F.normalize(at_least_float32(self.encoder_k(*view)), dim=1)
 
     def logits(self, key: Tensor, *queries: Tensor) -> list[Tensor]:
         """Similarities over temperature of projections (N, D) to their keys (N, D) and the queue: (N, 1 + K) each."""

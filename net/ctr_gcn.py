@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.utils.backbone import Backbone, BodyMaps
+from net.encoder import Encoder, Features
+from net.utils.clip import Clip
 from net.utils.gcn import StridedPointwiseConv, normalise_rows
 from net.utils.graph import Graph
 from net.utils.tracing import is_traced
@@ -24,7 +25,7 @@ DILATIONS = (1, 2)
 NUM_BRANCH = len(DILATIONS) + 2
 
 
-class Model(Backbone):
+class Model(Encoder):
     """Ten blocks, each a refined graph convolution and a multi-scale temporal one, mean, and a linear head.
 
     Names and shapes of the parameters are those of the published weights.
@@ -77,11 +78,12 @@ class Model(Backbone):
                 nn.init.zeros_(module.bias)
 
     def apply_head(self, features: Tensor) -> Tensor:
-        """See `Backbone`; dropout."""
+        """See `Encoder`; dropout."""
         return super().apply_head(self.drop_out(features))
 
-    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of all bodies of clips x (N, C, T, V, M), absent ones too."""
+    def encode(self, clip: Clip) -> Features:
+        """Maps (B, D, ceil(T / 4), V) of all bodies, absent ones too; see `Encoder`."""
+        x = clip.x
         expected = (self.in_channels, self.num_joint, self.num_body)
         if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != expected:
             raise ValueError(
@@ -93,7 +95,7 @@ class Model(Backbone):
         y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         for number in range(1, len(BLOCKS) + 1):
             y = self.get_submodule(f"l{number}")(y)
-        return BodyMaps(y, x.shape[0])
+        return Features.of_maps(y, len(x))
 
 
 class Block(nn.Module):

@@ -10,26 +10,26 @@ are drawn together, and all bodies that are there are predicted.
 
 import copy
 from collections.abc import Collection
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.contrast import follow, projector
+from net.encoder import Encoder, Features, place_bodies, rows_of
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, similarity, supervised_contrast
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, Taught, nothing
+from net.method import CROSS_ENTROPY, FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, no_loss
 from net.temporal_signals import MemoryQueue, TemporalSignals, embed
-from net.utils.backbone import Backbone, BodyMaps, place_bodies, rows_of
-from net.utils.presence import presence
+from net.utils.clip import Batch, Clip
 from net.utils.tracing import is_traced
 
 
-class LongTerm(MultiTask):
+class LongTerm(Method):
     """A long-term encoder with an action head and a decoder of future skeletons.
 
-    base_encoder: the backbone, whose head names the action.
+    base_encoder: its head names the action.
     layout: of the skeleton.
     num_predict: P that the decoder gives at once.
     channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
@@ -43,20 +43,22 @@ class LongTerm(MultiTask):
     momentum: how much of itself the slow copy, which makes the keys, keeps in a step.
 
     Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints, in metres where
-    the view leaves them so (`UnitBox` does not); `pose_contrast`, see there; and those of the backbone, if it has any.
+    the view leaves them so (`UnitBox` does not); `pose_contrast`, see there; and those of the encoder, if it has any.
 
     Raises ValueError for sizes, a momentum or a temperature out of range.
     """
 
-    LOSSES: ClassVar[tuple[str, ...]] = (*TemporalSignals.LOSSES, "future", "pose_contrast")
-    NEED_FUTURE: ClassVar[tuple[str, ...]] = ("future",)
-    NEED_POSES: ClassVar[tuple[str, ...]] = ("future", "pose_contrast")
-    NEED_KEY: ClassVar[tuple[str, ...]] = (*TemporalSignals.CONTRASTS, "pose_contrast")
-    USE_LABEL: ClassVar[tuple[str, ...]] = ("pose_contrast",)
+    LOSSES = (
+        CROSS_ENTROPY,
+        *TemporalSignals.LOSSES,
+        Loss("future", needs=(FUTURE, POSES)),
+        Loss("pose_contrast", num_view=2, needs=(POSES, SAME_FRAMES), label=True),
+    )
+    ENCODER_LOSSES = True
 
     def __init__(
         self,
-        base_encoder: Backbone,
+        base_encoder: Encoder,
         *,
         layout: str = "ntu-rgb+d",
         num_predict: int = 10,
@@ -103,7 +105,7 @@ class LongTerm(MultiTask):
         self.slow = nn.ModuleDict(copy.deepcopy(self._followed())).requires_grad_(False)
 
     def _followed(self) -> dict[str, nn.Module]:
-        """What the slow copy is a copy of; the backbone whole, though keys are made of its maps alone."""
+        """What the slow copy is a copy of; the encoder whole, though keys are made of its maps alone."""
         return {
             "encoder": self.encoder,
             "projectors": self.signals.projectors,
@@ -111,67 +113,74 @@ class LongTerm(MultiTask):
             "pose_projector": self.pose_projector,
         }
 
-    def slow_encoder(self) -> Backbone:
-        """The slow copy of the backbone."""
+    def slow_encoder(self) -> Encoder:
+        """The slow copy of the encoder."""
         encoder = self.slow["encoder"]
-        assert isinstance(encoder, Backbone)
+        assert isinstance(encoder, Encoder)
         return encoder
 
-    def get_encoder(self) -> Backbone:
-        """See `MultiTask`."""
-        return self.encoder
+    @property
+    def varies_batch(self) -> bool:
+        """See `Method`; decoder and projectors run on the bodies that are there."""
+        return True
 
-    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """Class scores (N, num_class) of clips x (N, C, T, V, M), in which bodies are `present` (N, M, T) bool."""
-        return self.encoder(x, present)
+    @property
+    def leaves_out(self) -> bool:
+        """See `Method`."""
+        return True
 
-    def forecast(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """See `MultiTask`."""
-        present = presence(x, present)
-        maps, there = self.encoder.encode(x, present), present.any(2)
+    def forget_labels(self) -> None:
+        """See `Method`."""
+        for part in self.modules():
+            if isinstance(part, MemoryQueue):
+                part.forget_labels()
+
+    def forecast(self, clip: Clip) -> Tensor:
+        """See `Method`."""
+        x, present = clip
+        features, there = self.encoder.encode(clip), present.any(2)
         if is_traced():  # all bodies; those that are absent stay where they are, at 0
-            predicted = self.decoder(maps.maps, body_poses(x, None), present.flatten(0, 1))
+            predicted = self.decoder(features.maps(), body_poses(x, None), present.flatten(0, 1))
         else:
             rows = rows_of(there)
-            predicted = self.decoder(_maps_at(maps, rows), body_poses(x, rows), _at_rows(present, rows))
+            predicted = self.decoder(_maps_at(features, rows), body_poses(x, rows), _at_rows(present, rows))
         return place_bodies(predicted, x.shape[0], there).permute(0, 4, 2, 3, 1)
 
-    def learn(self, lesson: Lesson, wanted: Collection[str]) -> Taught:
-        """See `MultiTask`; the second view must show the frames of the first."""
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`; the second view must show the frames of the first."""
         wanted = set(wanted)
         # In every step: a copy that stood still while nobody compares would know nothing once somebody does.
         self._follow()
-        x, present = lesson.views[0], lesson.present_in(0)
-        if wanted <= set(self.encoder.OWN_LOSSES):
-            return Taught(self.encoder.own_losses(x, wanted, present))
-        own = wanted & set(self.LOSSES)
-        # Whom there is to learn from is asked before a device has all of the encoder to do, since it is waited for.
-        bodies = bodies_in(x, present) if own else None
-        maps, losses = self.encoder.encode_and_learn(x, wanted, present)
-        scores = self.encoder.apply_head(maps.pool()) if CROSS_ENTROPY in wanted else None
+        clip = batch.views[0]
+        if wanted <= {loss.name for loss in self.encoder.LOSSES}:
+            return Output(self.encoder.own_losses(clip, wanted))
+        own = wanted & {loss.name for loss in self.LOSSES} - {CROSS_ENTROPY.name}
+        # Find the present bodies first: it synchronises with the device.
+        bodies = bodies_in(clip) if own else None
+        features, losses = self.encoder.learn(clip, wanted)
+        scores = self.encoder.apply_head(features.pool()) if CROSS_ENTROPY.name in wanted else None
         if bodies is None:
-            return Taught(losses, scores)
+            return Output(losses, scores)
         if not len(bodies.rows):
             self._gather_nothing(own)
-            return Taught(losses | dict.fromkeys(own, nothing(self)), scores)
-        of_body, slow_maps, embedding = _maps_at(maps, bodies.rows), None, None
-        if own & set(self.NEED_KEY):
+            return Output(losses | dict.fromkeys(own, no_loss(self)), scores)
+        of_body, slow_maps, embedding = _maps_at(features, bodies.rows), None, None
+        if any(SAME_FRAMES in loss.needs for loss in self.LOSSES if loss.name in own):
             with torch.no_grad():
-                other = self.slow_encoder().encode(lesson.views[1], lesson.present_in(1))
-                slow_maps = other.of(bodies.rows)
-        if own & set(TemporalSignals.LOSSES):
+                slow_maps = self.slow_encoder().encode(batch.views[1]).of(bodies.rows)
+        if own & {loss.name for loss in TemporalSignals.LOSSES}:
             of_signals, embedding = self._signals(of_body, slow_maps, bodies.throughout, own)
             losses |= of_signals
         if own & {"future", "pose_contrast"}:
-            losses |= self._foresee(lesson, own, of_body, slow_maps, bodies)
-        return Taught(losses, scores, embedding)
+            losses |= self._foresee(batch, own, of_body, slow_maps, bodies)
+        return Output(losses, scores, embedding)
 
     def _follow(self) -> None:
         for name, fast in self._followed().items():
             follow(self.slow[name], fast, self.momentum)
 
     def _gather_nothing(self, wanted: Collection[str]) -> None:
-        """Of a batch with nobody in it, take part in what other ranks put into the queues."""
+        """For a batch without bodies: take part in what other ranks put into the queues."""
         for name, queue in (*self.signals.queues.items(), ("pose_contrast", self.pose_queue)):
             if name in wanted:
                 assert isinstance(queue, MemoryQueue)
@@ -182,12 +191,12 @@ class LongTerm(MultiTask):
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other.
 
-        throughout: which of the B bodies teach, since one frame without a body is as the other, (b,).
+        throughout: which of the B bodies are there in all frames, (b,): empty frames are identical.
         """
         if not len(throughout):
-            of_signals = wanted & set(TemporalSignals.LOSSES)
+            of_signals = wanted & {loss.name for loss in TemporalSignals.LOSSES}
             self._gather_nothing(of_signals)
-            return dict.fromkeys(of_signals, nothing(self)), None
+            return dict.fromkeys(of_signals, no_loss(self)), None
         key = {}
         if slow_maps is not None:
             with torch.no_grad():
@@ -197,7 +206,7 @@ class LongTerm(MultiTask):
 
     def _foresee(
         self,
-        lesson: Lesson,
+        batch: Batch,
         wanted: Collection[str],
         maps: Tensor,
         slow_maps: Tensor | None,
@@ -207,39 +216,37 @@ class LongTerm(MultiTask):
         losses, rows, last = {}, bodies.rows, bodies.poses[:, -1]
         predicted = self.decoder(maps, bodies.poses, bodies.present)
         if "future" in wanted:
-            assert lesson.future is not None
-            target = body_poses(lesson.future, rows)
-            present = _at_rows(presence(lesson.future, lesson.future_present), rows)
+            assert batch.future is not None
+            target = body_poses(batch.future.x, rows)
+            present = _at_rows(batch.future.present, rows)
             scored = scored_joints(target, last, present, bodies.present[:, -1])
             count = self.num_coordinate
             losses["future"] = mean_distance(predicted[..., :count], target[..., :count], scored)
         if "pose_contrast" in wanted:
             assert slow_maps is not None
             with torch.no_grad():
-                present = _at_rows(lesson.present_in(1), rows)
-                other = self.slow["decoder"](slow_maps, body_poses(lesson.views[1], rows), present)
-            # Bodies that are not there in the last frame seen have no pose to go on from: they are drawn nowhere.
+                present = _at_rows(batch.views[1].present, rows)
+                other = self.slow["decoder"](slow_maps, body_poses(batch.views[1].x, rows), present)
+            # Bodies that are not there in the last frame seen have no pose to go on from: they are left out.
             predicted, other, rows = (each.index_select(0, bodies.stay) for each in (predicted, other, rows))
-            label = None if lesson.label is None else lesson.label[rows // lesson.views[0].shape[4]]
+            label = batch.label[rows // batch.views[0].x.shape[4]]
             losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
         return losses
 
-    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor | None) -> Tensor:
+    def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor) -> Tensor:
         """Predicted poses (B, P, V, C) are drawn to those of the same action (B,), in the batch and in the queue.
 
-        Without labels, to the slow copy's prediction `other` (B, P, V, C) for the same body alone.
+        A body without a label (-1) is drawn to the slow copy's prediction `other` (B, P, V, C) for itself alone.
         """
         predicted, other = (poses[..., : self.num_coordinate] for poses in (predicted, other))
         query = _embed_poses(self.pose_projector, predicted)
         with torch.no_grad():
             key = _embed_poses(self.slow["pose_projector"], other)
         queue = self.pose_queue
-        # As they are now: gradients are taken after the queue has moved on.
-        keys, labels = torch.cat((key, queue.keys)), queue.label.clone()
-        if label is None:
-            positive = torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
-        else:
-            positive = label[:, None] == torch.cat((label, labels))
+        # As it is now: gradients are taken after the queue has moved on.
+        keys, labels = torch.cat((key, queue.keys)), torch.cat((label, queue.label))
+        same = (label[:, None] == labels) & (label >= 0)[:, None]
+        positive = same | torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
         queue.put(key, label)
         return supervised_contrast(similarity(query, keys) / self.temperature, positive)
 
@@ -262,8 +269,9 @@ class Bodies(NamedTuple):
     stay: Tensor
 
 
-def bodies_in(x: Tensor, present: Tensor) -> Bodies:
-    """The bodies of clips x (N, C, T, V, M) that are `present` (N, M, T) bool. A device is waited for."""
+def bodies_in(clip: Clip) -> Bodies:
+    """The bodies that are there in some frame of clips. A device is waited for."""
+    x, present = clip
     rows = rows_of(present.any(2))
     there = _at_rows(present, rows)
     throughout, stay = (each.nonzero()[:, 0] for each in (there[:, :-1].all(1), there[:, -1]))
@@ -282,9 +290,9 @@ def _embed_poses(projector: nn.Module, poses: Tensor) -> Tensor:
     return F.normalize(at_least_float32(projector(unit * unit.shape[1] ** 0.5)), dim=1)
 
 
-def _maps_at(maps: BodyMaps, rows: Tensor) -> Tensor:
+def _maps_at(features: Features, rows: Tensor) -> Tensor:
     """Maps (B, D, T', V) of the bodies that are there, at `rows` (B,); a network that skips the others has no more."""
-    return maps.of(rows) if maps.present is None else maps.maps
+    return features.of(rows) if features.bodies is None else features.maps()
 
 
 def frames_of(maps: Tensor) -> Tensor:

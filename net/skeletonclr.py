@@ -1,11 +1,11 @@
 """SkeletonCLR: momentum contrast of two views of a skeleton clip (Li et al., CVPR 2021, section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from torch import Tensor
-
-from net.contrast import Learnt, MomentumContrast
+from net.contrast import MomentumContrast
 from net.loss import info_nce
+from net.method import Loss, Output
+from net.utils.clip import Batch
 
 
 class SkeletonCLR(MomentumContrast):
@@ -14,14 +14,13 @@ class SkeletonCLR(MomentumContrast):
     Arguments: see `MomentumContrast`.
     """
 
-    num_view = 2
+    LOSSES = (Loss("info_nce", num_view=2, weight=1.0),)
 
-    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
-        """Loss of (query, key) views, each (N, C, T, V, M); see `SelfSupervised`."""
-        (view, of_view), (key_view, of_key) = zip(views, present, strict=True)
-        query = self.encoder_q(view, of_view)
-        key = self.key(key_view, of_key)
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`; the first view is the query, the second the key."""
+        view, key_view = batch.views
+        query, key = self.encoder_q(*view), self.key(key_view)
         (logits,) = self.logits(key, query)
         losses = {"info_nce": info_nce(logits)}
         self.enqueue(key)
-        return Learnt(losses, query)
+        return Output(losses, embedding=query)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from net.utils.backbone import Backbone, BodyMaps, check_graph, split_bodies
+from net.encoder import Encoder, Features, check_graph, split_bodies
+from net.utils.clip import Clip
 from net.utils.gcn import (
     Neighbours,
     PaddingMode,
@@ -27,7 +28,7 @@ from net.utils.tracing import is_empty
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1))
 
 
-class Model(Backbone):
+class Model(Encoder):
     """Ten spatial-temporal blocks, the mean over frames, joints and bodies, and a linear head.
 
     Names and shapes of the parameters are those of the published weights.
@@ -103,10 +104,12 @@ class Model(Backbone):
         """Whether the convolutions see another batch size at every call."""
         return self.skip_empty_bodies
 
-    def encode(self, x: Tensor, present: Tensor | None = None) -> BodyMaps:
-        """Feature maps (B, D, ceil(T / 4), V) of the bodies of clips x (N, C, T, V, M); see `Backbone`."""
-        bodies, there = split_bodies(x, self.A.shape[1], self.in_channels, self.skip_empty_bodies, present)
-        return BodyMaps(self._encode(bodies), x.shape[0], there)
+    def encode(self, clip: Clip) -> Features:
+        """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
+        bodies, there = split_bodies(
+            clip, self.A.shape[1], self.in_channels, skip_empty=self.skip_empty_bodies
+        )
+        return Features.of_maps(self._encode(bodies), len(clip.x), there)
 
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""

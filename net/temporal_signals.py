@@ -8,7 +8,6 @@ embeddings of length 1, and each body's order drawn apart.
 """
 
 from collections.abc import Collection
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from net.contrast import next_places, projector
 from net.loss import at_least_float32, info_nce, similarity
+from net.method import SAME_FRAMES, Loss
 from torchlight import distributed
 
 
@@ -77,8 +77,8 @@ class TemporalSignals(nn.Module):
     Raises ValueError for sizes below 1 or a temperature that is not above 0.
     """
 
-    LOSSES: ClassVar[tuple[str, ...]] = ("inter_frame", "intra_frame", "segment", "order")
-    CONTRASTS: ClassVar[tuple[str, ...]] = LOSSES[:3]
+    CONTRASTS = ("inter_frame", "intra_frame", "segment")
+    LOSSES = (*(Loss(name, num_view=2, needs=(SAME_FRAMES,)) for name in CONTRASTS), Loss("order"))
     TUPLE = 5
 
     def __init__(

@@ -1,32 +1,33 @@
 """VICReg: two views alike, without negatives (Bardes, Ponce and LeCun, ICLR 2022)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from net.contrast import Learnt, SelfSupervised, projector
+from net.contrast import projector
+from net.encoder import Encoder
 from net.loss import at_least_float32, covariance_loss, variance_loss
-from net.utils.backbone import Backbone
+from net.method import Loss, Method, Output
+from net.utils.clip import Batch
 from torchlight import distributed
 
 
-class VICReg(SelfSupervised):
+class VICReg(Method):
     """Projections of two views are to be alike, each channel to vary, and no two channels to vary together.
 
-    base_encoder: the backbone; its head is replaced by the expander, an MLP of three layers with batch norms.
+    base_encoder: its head is replaced by the expander, an MLP of three layers with batch norms.
     feature_dim: width of the expander.
     invariance, variance, covariance: weights of the three losses.
 
     Raises ValueError for a feature_dim below 1 or a negative weight.
     """
 
-    num_view = 2
+    LOSSES = tuple(Loss(name, num_view=2, weight=1.0) for name in ("invariance", "variance", "covariance"))
 
     def __init__(
         self,
-        base_encoder: Backbone,
+        base_encoder: Encoder,
         *,
         feature_dim: int = 1024,
         invariance: float = 25.0,
@@ -44,13 +45,9 @@ class VICReg(SelfSupervised):
         )
         self.encoder = base_encoder
 
-    def get_encoder(self) -> Backbone:
-        """See `SelfSupervised`."""
-        return self.encoder
-
-    def forward(self, views: list[Tensor], present: Sequence[Tensor | None]) -> Learnt:
-        """Losses of two views, each (N, C, T, V, M), N of 2 or more over all ranks; see `SelfSupervised`."""
-        first, second = (self.encoder(*each) for each in zip(views, present, strict=True))
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`; of two views, N of 2 or more over all ranks."""
+        first, second = (self.encoder(*view) for view in batch.views)
         with torch.autocast(first.device.type, enabled=False):
             first, second = at_least_float32(first), at_least_float32(second)
             alike = F.mse_loss(first, second)
@@ -62,4 +59,4 @@ class VICReg(SelfSupervised):
                 "covariance": self.covariance
                 * torch.stack([covariance_loss(each) for each in batches]).sum(),
             }
-        return Learnt(losses, first)
+        return Output({name: loss for name, loss in losses.items() if name in wanted}, embedding=first)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.feeder import Part
-from feeder.loader import Batch, Loader
-from net.multi_task import CROSS_ENTROPY
+from feeder.loader import Loader
+from net.method import CROSS_ENTROPY
+from net.utils.clip import Batch
 from processor.config import ProcessorConfig, Range, TrainViewConfig, ViewConfig
 from processor.metrics import classification_metrics, predicted_class
 from processor.processor import Evaluation, Processor
@@ -52,21 +53,19 @@ class Classification(Processor):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the class scores, with label smoothing."""
-        return {CROSS_ENTROPY: self.cross_entropy(self._scores(batch.data, batch.present[0]), batch)}
+        return {
+            CROSS_ENTROPY.name: self.cross_entropy(self.network(batch, (CROSS_ENTROPY.name,)).scores, batch)
+        }
 
     def cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
-        scores, target = scores.float(), self.target(batch)
+        scores, target = self._checked(scores).float(), self.target(batch)
         # Of probabilities that tie, the first class stands for the clip.
         own = target if target.dim() == 1 else target.argmax(1)
         hit = predicted_class(scores, own) == own
         # Of clips without a label only what others say of them is known.
         self.meter.add("train_top1" if target.dim() == 1 else "train_agreement", hit.float().mean(), len(hit))
         return F.cross_entropy(scores, target, label_smoothing=self.config.label_smoothing)
-
-    def scores_of(self, data: Tensor, present: Tensor) -> Tensor:
-        """What the network says of data (N, C, T, V, M), in which bodies are `present` (N, M, T): (N, num_class)."""
-        return self.network(data, present)
 
     def target(self, batch: Batch) -> Tensor:
         """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
@@ -78,13 +77,13 @@ class Classification(Processor):
         done = self.epoch + 1 - phase.start
         if self.config.debug or done not in (math.ceil(phase.num_epoch / 2), phase.num_epoch):
             return
-        if phase.losses and CROSS_ENTROPY not in phase.losses:
+        if phase.losses and CROSS_ENTROPY.name not in phase.losses:
             return
         # The sum has that name where cross-entropy is all of it.
-        loss = row.get(f"train_{CROSS_ENTROPY}_loss", row.get("train_loss"))
+        loss = row.get(f"train_{CROSS_ENTROPY.name}_loss", row.get("train_loss"))
         if loss is None:  # the run goes on with the evaluation
             return
-        loss /= phase.losses.get(CROSS_ENTROPY, 1.0)
+        loss /= phase.losses.get(CROSS_ENTROPY.name, 1.0)
         guess, least = self._chance()
         if guess - loss < NEAR_CHANCE * (guess - least):
             self.log.info(
@@ -126,18 +125,17 @@ class Classification(Processor):
         for batch in self.watch(loader):
             index.append(batch.index)
             with self.autocast():
-                views = [self._scores(*each) for each in zip(batch.views, batch.present, strict=True)]
+                views = [self._checked(self.method.scores(clip)) for clip in batch.views]
             scores.append(torch.stack(views).float().mean(0))
         # Ranks hold disjoint shares of the clips.
         order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
         return order, distributed.all_gather_ragged(torch.cat(scores)).cpu()
 
-    def _scores(self, data: Tensor, present: Tensor) -> Tensor:
-        """`scores_of`; raises ValueError where the network gives another shape."""
-        scores = self.scores_of(data, present)
-        if scores.shape != (len(data), self.config.data.num_class):
+    def _checked(self, scores: Tensor) -> Tensor:
+        """Class scores (N, num_class); raises ValueError where the network gives another number of classes."""
+        if scores.shape[1:] != (self.config.data.num_class,):
             raise ValueError(
-                f"{self.config.model} gives {tuple(scores.shape)} for {len(data)} clips of "
+                f"{self.config.model} gives scores of shape {tuple(scores.shape)} for "
                 f"{self.config.data.num_class} classes; set model_args.num_class to data.num_class"
             )
         return scores

@@ -6,8 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from net.contrast import encoder_of
-from net.utils.backbone import Backbone
+from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.config import ProcessorConfig
 from processor.state import changes
@@ -38,19 +37,34 @@ class Probe(nn.Module):
         return weight, self.linear.bias - weight @ self.whitening.mean
 
 
+def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are.
+
+    model: what they are for; if it has parts of such names itself, nothing is taken apart.
+    """
+    own = list(model.state_dict())
+    for prefix in ("encoder_q.", "encoder."):
+        if any(key.startswith(prefix) for key in own):
+            continue
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if inner:
+            return inner
+    return state
+
+
 def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the names of `model`: of a self-supervised method, those of its encoder.
 
     The probe of a linear evaluation becomes the linear head that it amounts to, unless the model has one itself.
     """
-    if not isinstance(model, Backbone):
+    if not isinstance(model, Encoder):
         return encoder_of(state, model)
     # Parts of a backbone that are a file of their own may be named as a method names its encoder.
     state = model.translate(encoder_of(model.translate(state), model))
     return state if isinstance(model.head, Probe) else _with_linear_head(model, state)
 
 
-def _with_linear_head(model: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = f"{model.HEAD}."
     of_head = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if PROBE_WEIGHT not in of_head:
@@ -74,7 +88,7 @@ def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) 
     load_weights(model, path, ignore=ignore, translate=partial(translate, model))
 
 
-def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> None:
+def load_encoder(model: Encoder, path: str, *, ignore: Sequence[str] = ()) -> None:
     """Load all but the head, which keeps its values and whose weights the file may have or not.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
@@ -82,7 +96,7 @@ def load_encoder(model: Backbone, path: str, *, ignore: Sequence[str] = ()) -> N
     load_translated(model, path, ignore=[*ignore, model.HEAD])
 
 
-def load_head(model: Backbone, path: str) -> None:
+def load_head(model: Encoder, path: str) -> None:
     """Load the head alone; the file may hold the rest, too.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
@@ -99,7 +113,7 @@ LABEL_KEYS = (
 )
 
 
-def has_head_for(config: ProcessorConfig, model: Backbone) -> bool:
+def has_head_for(config: ProcessorConfig, model: Encoder) -> bool:
     """Whether the weights that a config names are of a linear evaluation whose head a run may go on from.
 
     They are not where `ignore_weights` names the head, or the linear evaluation was of another number of classes.

@@ -1,9 +1,8 @@
 """What a config makes: clips, views, batches and a network; and what is wrong with it, before any of these is."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +15,9 @@ from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
-from net.multi_task import MultiTask
-from net.utils.backbone import Backbone
+from net.method import Method, as_method
 from net.utils.channels import CONFIDENCE
 from net.utils.layouts import get_skeleton
-from net.utils.presence import Informed, informed
 from net.utils.skeleton import Skeleton
 from processor.config import (
     RANGES,
@@ -40,8 +37,6 @@ from torchlight.log import progress
 from torchlight.seed import seed_everything
 
 DEBUG_BATCHES = 2
-# Methods of networks that are told who is there by an argument `present`.
-TOLD = ("forward", "encode", "embed", "forecast")
 
 
 class Experiment:
@@ -75,7 +70,6 @@ class Experiment:
         problems += optim_problems("optim", config.optim)
         problems += layout_problems("model", config.model, config.model_args, config, packages)
         problems += channel_problems("model", config.model, config.model_args, config, packages)
-        problems += presence_problems("model", config.model, packages)
         if cls.needs_weights and config.weights is None:
             problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
         try:
@@ -133,9 +127,9 @@ class Experiment:
         """Put the weights that the config names into the network; names of other programs are known."""
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
-    def trained_network(self) -> nn.Module:
-        """What a step calls and training changes; it is told who is there in a clip."""
-        return informed(self.model)
+    def build_method(self) -> Method:
+        """What trains the model, and gives its answers."""
+        return as_method(self.model)
 
     def num_future(self, part: Part) -> int | None:
         """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
@@ -148,10 +142,6 @@ class Experiment:
     def phase_of(self, epoch: int) -> Phase:
         """The phase that an epoch is in, or the last one for an epoch past the end."""
         return [phase for phase in self.schedule if phase.start <= epoch][-1]
-
-    def varies_batch(self) -> bool:
-        """Whether the convolutions see another batch size at every call."""
-        return isinstance(self.model, Backbone) and self.model.varies_batch
 
     def setup(self, phase: str = "train") -> None:
         """Open the data and build the network: everything that can fail for want of something fails here.
@@ -184,14 +174,13 @@ class Experiment:
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
             self.load_weights(config.weights)
-        if self.varies_batch():
+        self.method = self.build_method().to(self.device)
+        if self.method.varies_batch:
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
-        self.network: nn.Module = self.trained_network()
-        # Not all parts of a network of several losses take part in every step.
-        several = any(isinstance(part, MultiTask) for part in self.model.modules())
         if config.compile:
-            self.network = torch.compile(self.network)  # type: ignore[assignment]
+            self.model.compile()
+        self.network: nn.Module = self.method
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             # Buffers are queues of keys, of many megabytes and alike in all ranks, which draw them by one seed, and
@@ -200,7 +189,10 @@ class Experiment:
                 # torch 2.13 has another name for it, which earlier ones do not know.
                 warnings.simplefilter("ignore", FutureWarning)
                 self.network = DistributedDataParallel(
-                    self.network, device_ids=ids, find_unused_parameters=several, broadcast_buffers=False
+                    self.method,
+                    device_ids=ids,
+                    find_unused_parameters=self.method.leaves_out,
+                    broadcast_buffers=False,
                 )
 
     def part_loader(self, feeder: Feeder) -> Loader:
@@ -316,25 +308,6 @@ def channel_problems(
         text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
         problems.append(Problem(f"{key}_args.channels", text))
     return problems
-
-
-def presence_problems(key: str, path: str, packages: Sequence[str]) -> list[Problem]:
-    """What is wrong with a network, if it is one that is told who is there and cannot be; nothing for any other."""
-    try:
-        network = build.import_class(path, packages)
-    except build.ClassPathError:  # said elsewhere
-        return []
-    found = [getattr(network, name, None) for name in TOLD if issubclass(network, Informed)]
-    return [
-        Problem(key, f"{path}.{method.__name__} takes no argument present; add it (docs/extending.md)")
-        for method in found
-        if method is not None and not _takes_presence(method)
-    ]
-
-
-def _takes_presence(method: Callable[..., Any]) -> bool:
-    parameters = signature(method).parameters.values()
-    return any(each.name == "present" or each.kind is each.VAR_POSITIONAL for each in parameters)
 
 
 def _wrong_ahead(ahead: int, predicted: int) -> str:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from feeder.dense import DenseView
 from feeder.views import View
-from net.multi_task import MultiTask
-from net.utils.presence import informed, presence
+from net.method import Method
+from net.utils.clip import Clip, presence
 from processor.experiment import view_of
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
@@ -36,15 +36,15 @@ class PackageMissing(OSError):
 
 
 class ClassProbability(nn.Module):
-    """Probabilities of classes, by a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)`."""
+    """Probabilities of classes."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.network = informed(network)
+        self.method = method
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """From the network's input (N, C, T, V, M), and who is there (N, M, T), to (N, num_class)."""
-        return self.network(x, present).softmax(1)
+        """From the network's input (N, C, T, V, M), see `Clip.of`, to (N, num_class)."""
+        return self.method.scores(Clip.of(x, present)).softmax(1)
 
 
 class PoseProbability(nn.Module):
@@ -65,13 +65,13 @@ class NetworkForecast(nn.Module):
     predict: P.
     """
 
-    def __init__(self, network: MultiTask, predict: int) -> None:
+    def __init__(self, method: Method, predict: int) -> None:
         super().__init__()
-        self.network, self.predict = network, predict
+        self.method, self.predict = method, predict
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """From the network's input (N, C, T, V, M), and who is there (N, M, T), to (N, C, P, V, M)."""
-        return roll_out(self.network.forecast, x, presence(x, present), self.predict)
+        """From the network's input (N, C, T, V, M), see `Clip.of`, to (N, C, P, V, M)."""
+        return roll_out(self.method.forecast, Clip.of(x, present), self.predict)
 
 
 class PoseForecast(nn.Module):
@@ -90,10 +90,10 @@ class PoseForecast(nn.Module):
         """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); 0 for what is not in the last frame."""
         bodies = poses.permute(0, 4, 1, 2, 3)
         normalised, matrix = self.view.normalise(bodies)
-        x, present = normalised.permute(0, 4, 2, 3, 1), recorded_presence(poses)
-        x, present = judgeable(self.normalise, x, present, present[:, 0, -1])
-        goes_on = present[:, :, -1]  # (N, M)
-        moved = self.forecast(x, present).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
+        present = recorded_presence(poses)
+        clip = judgeable(self.normalise, Clip(normalised.permute(0, 4, 2, 3, 1), present), present[:, 0, -1])
+        goes_on = clip.present[:, :, -1]  # (N, M)
+        moved = self.forecast(*clip).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
         future = as_recorded(
             moved.flatten(0, 1),
             normalised[:, :, -1].flatten(0, 1),
@@ -127,14 +127,13 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
     Raises:
         ValueError: the view cannot be part of a graph.
     """
-    config, model = trained.config, trained.model
+    config, method = trained.config, trained.method
     if not isinstance(config, PredictionConfig):
-        scorer = ClassProbability(model)
+        scorer = ClassProbability(method)
         if network_only:
             return Exported(scorer.eval(), "x", "probability")
         return Exported(PoseProbability(dense_view(trained), scorer).eval(), "poses", "probability")
-    assert isinstance(model, MultiTask)
-    forecast = NetworkForecast(model, config.predict)
+    forecast = NetworkForecast(method, config.predict)
     if network_only:
         return Exported(forecast.eval(), "x", "future")
     view, normalise = dense_view(trained), config.test_view.normalise

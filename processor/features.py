@@ -8,14 +8,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from feeder.loader import Batch, Loader
-from net.utils.backbone import Backbone
+from feeder.loader import Loader
+from net.encoder import Encoder
+from net.utils.clip import Batch
 from torchlight import distributed
 
 
 @torch.no_grad()
 def extract_features(
-    encoder: Backbone, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
+    encoder: Encoder, loader: Loader, batches: Iterable[Batch], autocast: torch.autocast
 ) -> Tensor:
     """Features of all clips of a loader, gathered over the ranks, in the order of its feeder.
 
@@ -34,7 +35,7 @@ def extract_features(
     features = [torch.empty(0, len(loader.views), encoder.feature_dim, device=loader.device)]
     for batch in batches:
         with autocast:
-            of_views = [encoder.embed(*each) for each in zip(batch.views, batch.present, strict=True)]
+            of_views = [encoder.encode(clip).pool() for clip in batch.views]
         index.append(batch.index)
         features.append(torch.stack(of_views, 1).float())
     order = distributed.all_gather_ragged(torch.cat(index))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from net.utils.backbone import Backbone
+from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.classification import Classification, ClassificationConfig
 from processor.config import OptimConfig, ProcessorConfig, Range
@@ -32,7 +32,7 @@ class FinetuneEvaluation(Classification):
     """Trains the encoder of `weights` under a new head; without weights, both from scratch."""
 
     config_class: ClassVar[type[ProcessorConfig]] = FinetuneConfig
-    model_class = Backbone
+    model_class = Encoder
     ranges: ClassVar[tuple[Range, ...]] = (
         *Classification.ranges,
         *SPREAD_RANGES,
@@ -40,7 +40,7 @@ class FinetuneEvaluation(Classification):
         ("encoder_lr", lambda value: value is None or value >= 0, "0 or more, or null for optim.lr"),
     )
     config: FinetuneConfig
-    model: Backbone
+    model: Encoder
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
@@ -109,7 +109,7 @@ class FinetuneEvaluation(Classification):
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
         remedy = "begin with --weights of a recognition run that counts them, or choose another model"
-        return super().cautions() + self.untaught(self.model, remedy)
+        return super().cautions() + self.untaught(remedy)
 
     def train_mode(self) -> None:
         """See `Processor.train_mode`."""

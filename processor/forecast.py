@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from net.future import unit_poses
+from net.utils.clip import Clip
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
@@ -40,20 +41,18 @@ def constant_velocity(seen: Tensor, count: int) -> Tensor:
 BASELINES = {"zero_velocity": zero_velocity, "constant_velocity": constant_velocity}
 
 
-def roll_out(
-    forecast: Callable[[Tensor, Tensor], Tensor], seen: Tensor, present: Tensor, count: int
-) -> Tensor:
+def roll_out(forecast: Callable[[Clip], Tensor], seen: Clip, count: int) -> Tensor:
     """As many frames as wanted, (N, C, P, V, M), from a network that predicts some and then goes on from those.
 
     Args:
-        forecast: from (N, C, T, V, M), and who is there in it, to the next frames (N, C, P', V, M).
-        seen: (N, C, T, V, M); the network is always shown T frames.
-        present: (N, M, T) bool, which body is there in which frame; those of the last one stay.
+        forecast: from a clip of T frames to the next ones (N, C, P', V, M).
+        seen: T frames; the bodies that are there in the last one stay.
         count: P.
     """
-    frames, num_frame = seen, seen.shape[2]
+    frames, present = seen
+    num_frame = frames.shape[2]
     while frames.shape[2] < num_frame + count:
-        following = forecast(frames[:, :, -num_frame:], present[:, :, -num_frame:]).to(frames)
+        following = forecast(Clip(frames, present).frames(-num_frame, None)).to(frames)
         frames = torch.cat((frames, following), 2)
         present = torch.cat((present, present[:, :, -1:].expand(-1, -1, following.shape[2])), 2)
     return frames[:, :, num_frame : num_frame + count]

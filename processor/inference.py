@@ -22,7 +22,7 @@ from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
-from feeder.views import Shown
+from net.utils.clip import Clip
 from processor.classification import Classification
 from processor.experiment import view_of
 from processor.stream import Ranking, Stream, refuse_numbers
@@ -251,9 +251,8 @@ class Recogniser:
                     )
                     for each, end in zip(sent, ends, strict=True)
                 ]
-                shown = Shown(*map(torch.cat, zip(*drawn, strict=True)))
-            assert isinstance(member.experiment, Classification)
-            scores = member.experiment.scores_of(*shown).float().cpu()
+                shown = Clip(*map(torch.cat, zip(*drawn, strict=True)))
+            scores = member.method.scores(shown).float().cpu()
             total += scores.unflatten(0, (-1, repeat)).mean(1) / len(self.members)
         return total.softmax(1).numpy()
 

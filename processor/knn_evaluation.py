@@ -10,7 +10,7 @@ from torch import Tensor
 from feeder.feeder import Part
 from feeder.loader import Loader
 from feeder.prepared import NO_LABEL
-from net.utils.backbone import Backbone
+from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.config import ProcessorConfig, Range
 from processor.encoder import load_encoder
@@ -36,13 +36,13 @@ class KnnEvaluation(Processor):
     """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
 
     config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
-    model_class = Backbone
+    model_class = Encoder
     needs_weights = True
     ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES, *WHITEN_RANGES)
     # the classes of the encoder's training do not matter
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
-    model: Backbone
+    model: Encoder
 
     def setup(self, phase: str = "train") -> None:
         """See `Experiment.setup`."""
@@ -81,7 +81,7 @@ class KnnEvaluation(Processor):
 
 def by_neighbours(
     processor: Processor,
-    encoder: Backbone,
+    encoder: Encoder,
     train: Loader,
     loader: Loader,
     *,

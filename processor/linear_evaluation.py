@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from net.utils.backbone import Backbone
-from net.utils.presence import informed
+from net.encoder import Encoder
+from net.method import Method, as_method
 from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range
 from processor.encoder import Probe, load_encoder
@@ -27,7 +27,7 @@ class LinearEvaluation(Classification):
     """Makes the features of all clips once, then trains the layer on them."""
 
     config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
-    model_class = Backbone
+    model_class = Encoder
     needs_weights = True
     ranges: ClassVar[tuple[Range, ...]] = (
         *Classification.ranges,
@@ -36,12 +36,12 @@ class LinearEvaluation(Classification):
         *WHITEN_RANGES,
     )
     config: LinearConfig
-    model: Backbone
+    model: Encoder
 
     def build_model(self) -> nn.Module:
-        """The backbone with a probe for its head."""
+        """The encoder with a probe for its head."""
         model = super().build_model()
-        assert isinstance(model, Backbone)
+        assert isinstance(model, Encoder)
         model.replace_head(Probe(model.feature_dim, self.config.data.num_class))
         return model
 
@@ -53,9 +53,9 @@ class LinearEvaluation(Classification):
             load_encoder(self.model, path, ignore=self.config.ignore_weights)
             self.model.encoder_requires_grad_(False)
 
-    def trained_network(self) -> nn.Module:
-        """See `Experiment.trained_network`."""
-        return super().trained_network() if self.phase == "test" else informed(self.model.head)
+    def build_method(self) -> Method:
+        """See `Experiment.build_method`; training changes the probe alone."""
+        return as_method(self.model if self.phase == "test" else self.model.head)
 
     def setup(self, phase: str = "train") -> None:
         """See `Experiment.setup`; features are made here."""

@@ -16,7 +16,7 @@ from feeder.recordings.cuts import find_cuts
 from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
-from net.multi_task import MultiTask
+from net.utils.clip import Clip
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
 from processor.teaching import judgeable
@@ -105,11 +105,9 @@ class PosePredictor:
             place(each, bodies, num_clip=1, num_body=len(tracks))
             for each in (seen, batch.present(bodies, positions))
         )
-        x, present = judgeable(self._view.normalise, x.permute(0, 4, 2, 3, 1), present, present[:, 0, -1])
-        model = self.trained.model
-        assert isinstance(model, MultiTask)
-        future = roll_out(model.forecast, x, present, self.predict if count is None else count)
+        clip = judgeable(self._view.normalise, Clip(x.permute(0, 4, 2, 3, 1), present), present[:, 0, -1])
+        future = roll_out(self.trained.method.forecast, clip, self.predict if count is None else count)
         moved = future[0].permute(3, 1, 2, 0)  # (M, P, V, C)
         turn = None if matrix is None else matrix[:, -1]
-        goes_on = present[0, :, -1, None, None]
+        goes_on = clip.present[0, :, -1, None, None]
         return as_recorded(moved, seen[:, -1], turn, last.to(device) * goes_on).cpu().numpy()

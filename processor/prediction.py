@@ -1,7 +1,7 @@
 """Prediction: the poses that follow those seen, judged by how far each joint is off, in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from feeder.feeder import Feeder, Part
-from feeder.loader import Batch, Loader
+from feeder.loader import Loader
 from net.future import scored_joints
-from net.multi_task import CROSS_ENTROPY, Lesson, MultiTask, tasks_of
+from net.method import CROSS_ENTROPY
 from net.utils.channels import in_plane
+from net.utils.clip import Batch
 from processor import io
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.forecast import (
@@ -34,7 +35,7 @@ from processor.teaching import (
     hidden_problems,
     judgeable,
 )
-from torchlight import build, distributed
+from torchlight import distributed
 from torchlight.build import Problem
 
 FUTURE = "future"
@@ -93,23 +94,18 @@ class Prediction(PairTeaching):
         problems += hidden_problems("train_view", config.train_view, config, ahead)
         problems += hidden_problems("test_view", config.test_view, config, config.predict)
         for number, phase in enumerate(config.schedule):
-            if CROSS_ENTROPY in counting_losses([phase], without=config.without):
+            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without):
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
-                problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY}", text))
-        if FUTURE not in cls.counting(config):
+                problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY.name}", text))
+        if any(problem.key in ("method", "model") for problem in problems):
+            return list(dict.fromkeys(problems))
+        if FUTURE not in cls.counting(config, packages):
             problems.append(Problem("schedule", f"has no phase that learns {FUTURE!r}; give it a weight"))
-        if not any(problem.key in ("method", "model") for problem in problems):
-            path, _ = config.network()
-            network = build.import_class(path, packages)
-            if FUTURE not in tasks_of(network).LOSSES:
-                text = f"{path} predicts no poses; use method: net.long_term.LongTerm, or a "
-                problems.append(Problem("method", text + f"model with a loss {FUTURE!r}"))
-            else:
-                problems += _ahead_problems(config, cls.hidden_frames(config, packages))
-            labelled = cls.counting(config) & set(tasks_of(network).USE_LABEL)
-            if config.data.label_fraction < 1 and not labelled:
-                text = "; no loss that counts uses labels, so all clips teach: leave it at 1"
-                problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
+        problems += _ahead_problems(config, cls.hidden_frames(config, packages))
+        labelled = [loss.name for loss in cls.counting_losses(config, packages) if loss.label]
+        if config.data.label_fraction < 1 and not labelled:
+            text = "; no loss that counts uses labels, so all clips teach: leave it at 1"
+            problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
         return list(dict.fromkeys(problems))
 
     @classmethod
@@ -148,16 +144,15 @@ class Prediction(PairTeaching):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        return self.teach(batch, batch.label)[1]
+        return self.learn(batch)[1]
 
-    def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
-        """See `Teaching.lesson`; such bodies alone are seen, too, as in a test."""
-        seen = [
-            judgeable(view.normalise, x, present, present[:, 0, -1])
-            for x, present, view in zip(batch.views, batch.present, self.views("train"), strict=True)
+    def judgeable_batch(self, batch: Batch) -> Batch:
+        """See `Teaching.judgeable_batch`; such bodies alone are seen, too, as in a test."""
+        views = [
+            judgeable(view.normalise, clip, clip.present[:, 0, -1])
+            for clip, view in zip(batch.views, self.views("train"), strict=True)
         ]
-        views, present = ([*each] for each in zip(*seen, strict=True))
-        return super().lesson(batch, label)._replace(views=views, present=present)
+        return replace(super().judgeable_batch(batch), views=views)
 
     def num_future(self, part: Part) -> int | None:
         """See `Experiment.num_future`."""
@@ -165,21 +160,18 @@ class Prediction(PairTeaching):
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
-        assert isinstance(self.model, MultiTask)
         found: dict[str, list[Tensor]] = {}
         count, normalise = self.config.predict, self.config.test_view.normalise
         for batch in self.watch(loader):
             assert batch.future is not None
-            assert batch.future_present is not None
-            first_last = batch.present[0][:, 0, -1]
-            x, present = judgeable(normalise, batch.data, batch.present[0], first_last)
-            ahead, ahead_present = judgeable(normalise, batch.future, batch.future_present, first_last)
+            first_last = batch.views[0].present[:, 0, -1]
+            clip, ahead = (judgeable(normalise, each, first_last) for each in (batch.views[0], batch.future))
             with self.autocast():
-                predicted = roll_out(self.model.forecast, x, present, count)
+                predicted = roll_out(self.method.forecast, clip, count)
             # (N, M, T, V, C)
-            predicted, seen, future = (each.permute(0, 4, 2, 3, 1) for each in (predicted, x, ahead))
+            predicted, seen, future = (each.permute(0, 4, 2, 3, 1) for each in (predicted, clip.x, ahead.x))
             last = seen[:, :, -1]
-            scored = scored_joints(future, last, ahead_present, present[:, :, -1])
+            scored = scored_joints(future, last, ahead.present, clip.present[:, :, -1])
             of_batch = {"index": batch.index, "count": scored.sum((1, 3))}
             of_batch |= {NETWORK: total_error(predicted, future, scored)}
             for name, baseline in BASELINES.items():

@@ -1,25 +1,25 @@
 """Self-supervised pre-training: an encoder is learnt from views of clips whose labels are not used."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
 from feeder.feeder import Feeder, Part
-from feeder.loader import Batch, Loader
+from feeder.loader import Loader
 from feeder.prepared import NO_LABEL
-from net.contrast import Learnt, SelfSupervised
+from net.encoder import Encoder
 from net.loss import spread
-from net.multi_task import CROSS_ENTROPY, MultiTask
-from net.utils.backbone import Backbone
+from net.method import CROSS_ENTROPY, Method
+from net.utils.clip import Batch
 from processor.config import ProcessorConfig, Range, ViewConfig
 from processor.knn_evaluation import KNN_RANGES, by_neighbours
 from processor.processor import Evaluation, Processor
 from processor.schedule import counting_losses
-from processor.teaching import Teaching, TeachingConfig, comparing
-from torchlight import build
+from processor.teaching import Teaching, TeachingConfig, losses_in
 from torchlight.build import Problem
 from torchlight.checkpoint import load_weights
 
@@ -45,13 +45,11 @@ class Pretrain(Teaching):
     """Trains an encoder by a method that needs no labels; nearest neighbours judge it."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
-    model_class = Backbone
-    method_class: ClassVar[type | tuple[type, ...]] = (SelfSupervised, MultiTask)
-    default_losses: ClassVar[Mapping[str, float]] = {}
+    model_class = Encoder
     ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES)
     selected_by = ("knn_top1", 1)
     config: PretrainConfig
-    model: SelfSupervised | MultiTask
+    model: Method
 
     @classmethod
     def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
@@ -66,27 +64,20 @@ class Pretrain(Teaching):
             problems.append(Problem("data.balanced", text))
         if any(problem.key in ("model", "method") for problem in problems):
             return problems
-        method = build.import_class(config.method, packages)
-        wanted = num_view(method, config)
+        wanted = cls.num_view(config, packages)
         if len(config.views) < wanted:
             text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
             problems.append(Problem("views", text))
-        if issubclass(method, MultiTask) and not config.schedule:
-            problems.append(
-                Problem("schedule", f"is empty; name the losses of {config.method} that are to count")
-            )
-        if issubclass(method, SelfSupervised) and config.schedule:
-            problems.append(
-                Problem(
-                    "schedule", f"is of no use to {config.method}, whose losses always count: leave it empty"
-                )
-            )
+        if not config.schedule and not cls.counting(config, packages):
+            text = f"is empty; name the losses of {config.method} that are to count"
+            problems.append(Problem("schedule", text))
         problems += [
             Problem(
-                f"schedule.{number}.losses.{CROSS_ENTROPY}", "needs labels, which pre-training does not use"
+                f"schedule.{number}.losses.{CROSS_ENTROPY.name}",
+                "needs labels, which pre-training does not use",
             )
             for number, phase in enumerate(config.schedule)
-            if CROSS_ENTROPY in counting_losses([phase], without=config.without)
+            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without)
         ]
         return problems
 
@@ -97,12 +88,16 @@ class Pretrain(Teaching):
         views: list[ViewConfig | None] = [*config.views, None, None]
         return {f"views.{number}": view for number, view in enumerate(views[: max(2, len(config.views))])}
 
+    @classmethod
+    def losses_by_default(cls, config: TeachingConfig, packages: Sequence[str]) -> Mapping[str, float]:
+        """See `Teaching.losses_by_default`; the method's own weights."""
+        return {loss.name: loss.weight for loss in losses_in(config, packages) if loss.weight > 0}
+
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Experiment.views`."""
         if part != "train":
             return super().views(part)
-        method = build.import_class(self.config.method, self.packages)
-        return self.config.views[: num_view(method, self.config)]
+        return self.config.views[: self.num_view(self.config, self.packages)]
 
     def parts(self, phase: str) -> list[Part]:
         """See `Experiment.parts`; the training clips are the neighbours of the test clips.
@@ -128,7 +123,7 @@ class Pretrain(Teaching):
 
     def load_weights(self, path: str) -> None:
         """See `Experiment.load_weights`; the published names of AimCLR are known."""
-        encoder = self.model.get_encoder()
+        encoder = self.model.encoder
         load_weights(self.model, path, ignore=self.config.ignore_weights, translate=encoder.translate)
 
     def setup(self, phase: str = "train") -> None:
@@ -138,19 +133,13 @@ class Pretrain(Teaching):
 
     def start_epoch(self, epoch: int) -> None:
         """See `Processor.start_epoch`."""
-        if isinstance(self.model, SelfSupervised):
-            self.model.start_epoch(epoch)
+        self.method.start_epoch(epoch)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """The method's losses."""
-        if isinstance(self.model, MultiTask):
-            taught, losses = self.teach(batch, None)
-            embedding = taught.embedding
-        else:
-            learnt: Learnt = self.network(batch.views, batch.present)
-            embedding, losses = learnt.embedding, learnt.losses
-        if embedding is not None:
-            self.meter.add("train_spread", spread(embedding), len(batch.label))
+        """The method's losses, without labels."""
+        output, losses = self.learn(replace(batch, label=torch.full_like(batch.label, NO_LABEL)))
+        if output.embedding is not None:
+            self.meter.add("train_spread", spread(output.embedding), len(batch.label))
         return losses
 
     def review(self, row: Mapping[str, float]) -> None:
@@ -168,7 +157,7 @@ class Pretrain(Teaching):
 
     def evaluate(self, loader: Loader) -> Evaluation:
         """Classes of a part's clips as their nearest training clips have them."""
-        encoder, train = self.model.get_encoder(), self.loaders["train"]
+        encoder, train = self.model.encoder, self.loaders["train"]
         metrics, arrays = by_neighbours(
             self, encoder, train, loader, k=self.config.knn_k, change=nn.Identity()
         )
@@ -177,11 +166,3 @@ class Pretrain(Teaching):
     def result(self) -> dict[str, Any]:
         """See `Processor.result`."""
         return {**super().result(), "knn_k": self.config.knn_k}
-
-
-def num_view(method: type, config: PretrainConfig) -> int:
-    """How many views of a clip a method takes."""
-    if issubclass(method, SelfSupervised):
-        return method.num_view
-    assert issubclass(method, MultiTask)
-    return 2 if comparing(method, Pretrain.counting(config)) else 1

@@ -20,8 +20,8 @@ import yaml
 from torch import Tensor, nn
 
 from feeder.feeder import Part
-from feeder.loader import Batch, Loader
-from net.utils.backbone import Backbone
+from feeder.loader import Loader
+from net.utils.clip import Batch
 from processor import io, optim
 from processor.config import OptimConfig, ProcessorConfig
 from processor.experiment import DEBUG_BATCHES, Experiment
@@ -431,13 +431,10 @@ class Processor(Experiment):
                 )
         return found
 
-    def untaught(self, backbone: nn.Module, remedy: str) -> list[str]:
-        """The caution, if it is due, that parts of a backbone learn from losses alone which no phase counts."""
-        if not isinstance(backbone, Backbone) or not backbone.needs_own_losses:
-            return []
-        own = backbone.OWN_LOSSES
-        # Weights may bring what was learnt before.
-        if self.config.weights is not None or set(own) & counting_losses(self.schedule):
+    def untaught(self, remedy: str) -> list[str]:
+        """The caution, if it is due, that parts of an encoder learn from losses alone which no phase counts."""
+        own = self.method.unlearnt(counting_losses(self.schedule))
+        if not own or self.config.weights is not None:  # weights may bring what was learnt before
             return []
         text = f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn"
         return [f"{text}: they stay as they were drawn; {remedy}"]

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from feeder.loader import Batch
-from net.multi_task import CROSS_ENTROPY, MultiTask
+from net.method import CROSS_ENTROPY
+from net.utils.clip import Batch
 from processor import io
 from processor.classification import Classification, ClassificationConfig
 from processor.config import ProcessorConfig, Range
@@ -45,19 +45,17 @@ class Recognition(PairTeaching, Classification):
         """See `Experiment.check`."""
         assert isinstance(config, RecognitionConfig)
         problems = super().check(config, packages)
-        if CROSS_ENTROPY not in cls.counting(config):
-            text = f"has no phase that learns the actions; give {CROSS_ENTROPY!r} a weight"
+        if CROSS_ENTROPY.name not in cls.counting(config, packages):
+            text = f"has no phase that learns the actions; give {CROSS_ENTROPY.name!r} a weight"
             problems.append(Problem("schedule", text))
         return problems
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        weights = self.phase_of(self.epoch).losses
-        if not isinstance(self.model, MultiTask):
-            return {CROSS_ENTROPY: weights[CROSS_ENTROPY] * super().step(batch)[CROSS_ENTROPY]}
-        taught, losses = self.teach(batch, batch.label)
-        if taught.scores is not None:
-            losses[CROSS_ENTROPY] = weights[CROSS_ENTROPY] * self.cross_entropy(taught.scores, batch)
+        output, losses = self.learn(batch)
+        if output.scores is not None:
+            weight = self.phase_of(self.epoch).losses[CROSS_ENTROPY.name]
+            losses[CROSS_ENTROPY.name] = weight * self.cross_entropy(output.scores, batch)
         return losses
 
     def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
@@ -75,10 +73,3 @@ class Recognition(PairTeaching, Classification):
             + ", ".join(f"{100 * ratio:g} % {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
         )
         return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
-
-    def scores_of(self, data: Tensor, present: Tensor) -> Tensor:
-        """See `Classification.scores_of`."""
-        # What trains a network of several losses gives no scores.
-        if isinstance(self.model, MultiTask):
-            return self.model(data, present)
-        return super().scores_of(data, present)

@@ -1,22 +1,31 @@
 """What processors share that train networks of several losses: the method around the model, phases, lessons."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from feeder.feeder import Part
-from feeder.loader import Batch
 from feeder.streams import MOVING
-from net.contrast import SelfSupervised
+from net.encoder import Encoder
 from net.future import beside_first
-from net.multi_task import CROSS_ENTROPY, Learner, Lesson, MultiTask, Taught, tasks_of
-from net.temporal_signals import MemoryQueue
-from net.utils.backbone import Backbone
+from net.method import (
+    CROSS_ENTROPY,
+    FUTURE,
+    POSES,
+    SAME_FRAMES,
+    Loss,
+    Method,
+    Output,
+    as_method,
+    losses_of,
+    method_class,
+)
+from net.utils.clip import Batch, Clip
 from net.utils.layouts import get_skeleton
 from processor.config import ProcessorConfig, TrainViewConfig, ViewConfig
-from processor.experiment import channel_problems, layout_problems, presence_problems, view_of
+from processor.experiment import channel_problems, layout_problems, view_of
 from processor.processor import Processor
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
 from torchlight import build
@@ -45,13 +54,11 @@ class TeachingConfig(ProcessorConfig):
 
 
 class Teaching(Processor):
-    """Trains a `net.multi_task.MultiTask` by the losses of its schedule; other networks by their own loss."""
+    """Trains a network by the losses of its schedule."""
 
     config_class: ClassVar[type[ProcessorConfig]] = TeachingConfig
     # losses without a schedule
-    default_losses: ClassVar[Mapping[str, float]] = {CROSS_ENTROPY: 1.0}
-    # what a `method` must be
-    method_class: ClassVar[type | tuple[type, ...]] = MultiTask
+    default_losses: ClassVar[Mapping[str, float]] = {CROSS_ENTROPY.name: 1.0}
     config: TeachingConfig
 
     @classmethod
@@ -61,42 +68,40 @@ class Teaching(Processor):
         problems = super().check(config, packages)
         if config.method is not None:
             problems += build.check_class(
-                "method",
-                config.method,
-                config.method_args,
-                packages,
-                base=cls.method_class,
-                provided=["base_encoder"],
+                "method", config.method, config.method_args, packages, base=Method, provided=["base_encoder"]
             )
-            problems += build.check_class("model", config.model, config.model_args, packages, base=Backbone)
+            wanted = (
+                Encoder if problems else method_class(build.import_class(config.method, packages)).ENCODER
+            )
+            problems += build.check_class("model", config.model, config.model_args, packages, base=wanted)
         if any(problem.key in ("model", "method") for problem in problems):
             return list(dict.fromkeys(problems))
         if config.method is not None:
             problems += layout_problems("method", config.method, config.method_args, config, packages)
-            problems += presence_problems("method", config.method, packages)
             problems += channel_problems("method", config.method, config.method_args, config, packages)
-        network, model = (build.import_class(path, packages) for path in (config.network()[0], config.model))
-        losses = losses_of(network, model)
+        losses = [loss.name for loss in losses_in(config, packages)]
         problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)
-        counting = cls.counting(config)
+        counting = cls.counting(config, packages)
         if config.without and not counting:
             problems.append(Problem("without", "leaves no loss that counts; leave out fewer"))
-        problems += cls._problems_of_losses(config, network, counting, packages)
+        if not config.schedule and (unknown := counting - set(losses)):
+            path, _ = config.network()
+            text = f"{path} has no loss {', '.join(sorted(unknown))}; it has {', '.join(losses)}"
+            problems.append(Problem("model" if config.method is None else "method", text))
+        problems += cls._problems_of_losses(config, packages)
         return list(dict.fromkeys(problems))
 
     @classmethod
-    def _problems_of_losses(
-        cls, config: TeachingConfig, network: type, counting: Collection[str], packages: Sequence[str]
-    ) -> list[Problem]:
+    def _problems_of_losses(cls, config: TeachingConfig, packages: Sequence[str]) -> list[Problem]:
         """What the losses that count need of views and stream, and do not find."""
-        compared, views = comparing(network, counting), cls.train_views(config)
-        problems = _key_problems(compared, views)
-        posing = [name for name in tasks_of(network).NEED_POSES if name in counting]
+        counting, views = cls.counting_losses(config, packages), cls.train_views(config)
+        problems = _key_problems([loss.name for loss in counting if SAME_FRAMES in loss.needs], views)
+        posing = [loss.name for loss in counting if POSES in loss.needs]
         if posing and config.stream in MOVING:
             problems.append(cls.moving_stream(config, posing))
         hidden = cls.hidden_frames(config, packages)
-        if hidden is not None and set(counting) & set(tasks_of(network).NEED_FUTURE):
-            made = list(views)[: 2 if compared else 1]
+        if hidden is not None and any(FUTURE in loss.needs for loss in counting):
+            made = list(views)[: cls.num_view(config, packages)]
             problems += [
                 each for key in made for each in hidden_problems(key, views[key], config, hidden[key])
             ]
@@ -108,11 +113,27 @@ class Teaching(Processor):
         raise NotImplementedError
 
     @classmethod
-    def counting(cls, config: TeachingConfig) -> set[str]:
+    def counting(cls, config: TeachingConfig, packages: Sequence[str]) -> set[str]:
         """Names of the losses that count in some phase."""
         if config.schedule:
             return counting_losses(config.schedule, without=config.without)
-        return set(cls.default_losses) - set(config.without)
+        return set(cls.losses_by_default(config, packages)) - set(config.without)
+
+    @classmethod
+    def losses_by_default(cls, config: TeachingConfig, packages: Sequence[str]) -> Mapping[str, float]:
+        """Weights of the losses of a run without a schedule."""
+        return cls.default_losses
+
+    @classmethod
+    def counting_losses(cls, config: TeachingConfig, packages: Sequence[str]) -> list[Loss]:
+        """The losses that count in some phase."""
+        counting = cls.counting(config, packages)
+        return [loss for loss in losses_in(config, packages) if loss.name in counting]
+
+    @classmethod
+    def num_view(cls, config: TeachingConfig, packages: Sequence[str]) -> int:
+        """How many views of a clip the losses that count take."""
+        return max((loss.num_view for loss in cls.counting_losses(config, packages)), default=1)
 
     @classmethod
     def moving_stream(cls, config: TeachingConfig, names: Sequence[str]) -> Problem:
@@ -129,22 +150,16 @@ class Teaching(Processor):
             network = build.import_class(path, packages)
         except build.ClassPathError:
             return None
-        count = 0
-        if issubclass(network, MultiTask):
-            count = build.argument(network, args, "num_predict", network.num_predict)
+        count = build.argument(network, args, "num_predict", method_class(network).num_predict)
         if not isinstance(count, int):  # said elsewhere
             return None
         return dict.fromkeys(cls.train_views(config), count)
 
-    def compares(self) -> bool:
-        """Whether some loss that counts compares two views of a clip."""
-        network = build.import_class(self.config.network()[0], self.packages)
-        return bool(comparing(network, self.counting(self.config)))
-
     def phases(self) -> list[Phase]:
         """See `Experiment.phases`."""
         config = self.config
-        return phases_of(config.schedule, config, self.default_losses, without=config.without)
+        losses = self.losses_by_default(config, self.packages)
+        return phases_of(config.schedule, config, losses, without=config.without)
 
     def build_model(self) -> nn.Module:
         """The model, and the method around it."""
@@ -154,25 +169,9 @@ class Teaching(Processor):
         return self.build_from("method", base_encoder=model)
 
     def load_weights(self, path: str) -> None:
-        """See `Experiment.load_weights`; labels in their queues may be of other classes, and are dropped."""
+        """See `Experiment.load_weights`; labels that a method has kept may be of other classes, and are dropped."""
         super().load_weights(path)
-        for part in self.model.modules():
-            if isinstance(part, MemoryQueue):
-                part.forget_labels()
-
-    def trained_network(self) -> nn.Module:
-        """See `Experiment.trained_network`."""
-        return Learner(self.model) if isinstance(self.model, MultiTask) else super().trained_network()
-
-    def _backbone(self) -> nn.Module:
-        """The network inside the method, or the network."""
-        return self.model.get_encoder() if isinstance(self.model, (MultiTask, SelfSupervised)) else self.model
-
-    def varies_batch(self) -> bool:
-        """See `Experiment.varies_batch`."""
-        # A method of several losses runs parts on the bodies that are there, whatever its backbone does.
-        backbone = self._backbone()
-        return isinstance(self.model, MultiTask) or (isinstance(backbone, Backbone) and backbone.varies_batch)
+        as_method(self.model).forget_labels()
 
     def cautions(self) -> list[str]:
         """See `Processor.cautions`."""
@@ -182,14 +181,13 @@ class Teaching(Processor):
                 f"method is null, so method_args ({', '.join(config.method_args)}) are given to nothing; "
                 f"{config.model} takes model_args"
             )
-        remedy = (
+        found += self.untaught(
             "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes nll "
             "infinite), as config/_base_/*as_gcn*.yaml does"
+            if self.method.ENCODER_LOSSES or config.method is None
+            else f"choose another model, or a method that counts them, as {config.method} does not"
         )
-        if isinstance(self.model, SelfSupervised):
-            remedy = f"choose another model, or a method that counts them, as {config.method} does not"
-        found += self.untaught(self._backbone(), remedy)
-        labels = {CROSS_ENTROPY, *tasks_of(type(self.model)).USE_LABEL}
+        labels = {loss.name for loss in losses_in(config, self.packages) if loss.label}
         unlabelled = [
             phase.name for phase in self.schedule if phase.losses and not labels & set(phase.losses)
         ]
@@ -206,25 +204,28 @@ class Teaching(Processor):
 
     def num_future(self, part: Part) -> int | None:
         """See `Experiment.num_future`; of training views as many as the network predicts, where that counts."""
-        if part != "train" or not isinstance(self.model, MultiTask):
+        if part != "train":
             return None
-        needed = counting_losses(self.schedule) & set(self.model.NEED_FUTURE)
-        return self.model.num_predict if needed else None
+        counting = counting_losses(self.schedule)
+        needed = [
+            loss
+            for loss in losses_in(self.config, self.packages)
+            if loss.name in counting and FUTURE in loss.needs
+        ]
+        return as_method(self.model).num_predict if needed else None
 
-    def teach(self, batch: Batch, label: Tensor | None) -> tuple[Taught, dict[str, Tensor]]:
+    def learn(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
         weights = self.phase_of(self.epoch).losses
-        taught: Taught = self.network(self.lesson(batch, label), tuple(weights))
-        return taught, {name: weights[name] * loss for name, loss in taught.losses.items()}
+        output: Output = self.network(self.judgeable_batch(batch), tuple(weights))
+        return output, {name: weights[name] * loss for name, loss in output.losses.items()}
 
-    def lesson(self, batch: Batch, label: Tensor | None) -> Lesson:
-        """What a batch teaches; of the future, bodies alone that lie where those in the last frame seen do."""
-        lesson = lesson_of(batch, label)
-        if batch.future is None or batch.future_present is None:
-            return lesson
-        normalise, last = self.views("train")[0].normalise, batch.present[0][:, 0, -1]
-        future, present = judgeable(normalise, batch.future, batch.future_present, last)
-        return lesson._replace(future=future, future_present=present)
+    def judgeable_batch(self, batch: Batch) -> Batch:
+        """A batch whose future has those bodies alone that lie where those in the last frame seen do."""
+        if batch.future is None:
+            return batch
+        normalise, last = self.views("train")[0].normalise, batch.views[0].present[:, 0, -1]
+        return replace(batch, future=judgeable(normalise, batch.future, last))
 
 
 @dataclass
@@ -250,19 +251,14 @@ class PairTeaching(Teaching):
         """See `Experiment.views`."""
         if part != "train":
             return super().views(part)
-        key = self.config.key_view if self.compares() else None
+        key = self.config.key_view if self.num_view(self.config, self.packages) > 1 else None
         return [self.config.train_view] if key is None else [self.config.train_view, key]
 
 
-def losses_of(network: type, model: type) -> list[str]:
-    """Names of the losses that a schedule can give a network, whose backbone is a `model`."""
-    own = [*tasks_of(network).LOSSES, *(model.OWN_LOSSES if issubclass(model, Backbone) else ())]
-    return [CROSS_ENTROPY, *dict.fromkeys(own)]
-
-
-def comparing(network: type, counting: Collection[str]) -> list[str]:
-    """Which of the losses that count compare two views of a clip."""
-    return [name for name in tasks_of(network).NEED_KEY if name in counting]
+def losses_in(config: TeachingConfig, packages: Sequence[str]) -> tuple[Loss, ...]:
+    """The losses that a schedule can give the network of a config."""
+    path, _ = config.network()
+    return losses_of(*(build.import_class(each, packages) for each in (path, config.model)))
 
 
 def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
@@ -302,15 +298,10 @@ def hidden_problems(
     return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
 
 
-def lesson_of(batch: Batch, label: Tensor | None) -> Lesson:
-    """A lesson of all that is in a batch, and of labels (N,) where they are to be used."""
-    return Lesson(batch.views, batch.future, label, batch.present, batch.future_present)
-
-
-def judgeable(normalise: str, clips: Tensor, present: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips (N, C, T, V, M) and who is there in them, (N, M, T), without bodies whose origin is not the last frame's.
+def judgeable(normalise: str, clip: Clip, last: Tensor) -> Clip:
+    """Clips without bodies whose origin is not the last frame's.
 
     normalise: of the view.
     last: (N,) bool, whether the first body is there in the last frame seen; see `net.future.beside_first`.
     """
-    return beside_first(clips, present, last) if normalise in MOVING_ORIGIN else (clips, present)
+    return beside_first(clip, last) if normalise in MOVING_ORIGIN else clip

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
+from net.method import Method
 from net.utils.layouts import get_skeleton, remembered
 from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
@@ -69,6 +70,11 @@ class Trained:
     def model(self) -> nn.Module:
         """The network."""
         return self.experiment.model
+
+    @property
+    def method(self) -> Method:
+        """What gives the network's answers."""
+        return self.experiment.method
 
     @property
     def config(self) -> ProcessorConfig:
@@ -135,7 +141,7 @@ def load_trained(
         experiment.model = experiment.build_model().to(experiment.device)
     experiment.load_weights(str(path))
     in_channels_last(experiment.model)
-    experiment.network = experiment.trained_network().eval()
+    experiment.method = experiment.build_method().eval()
     unknown = []
     names = known.get("class_names") if class_names is None else list(class_names)
     if names is None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from net.utils.backbone import Backbone
+from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.config import Range, ViewConfig
 from processor.features import extract_features, refuse_collapse
@@ -37,7 +37,7 @@ def draw_clips(processor: Processor, config: WhitenConfig, count: int) -> np.nda
 
 
 def learn_whitening(
-    processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Backbone
+    processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Encoder
 ) -> None:
     """`Whitening.by_views` of training clips, labelled or not, as the config says.
 

@@ -39,7 +39,7 @@ def untrained(device: torch.device) -> Trained:
     config = command.read_config(command.parse(words))
     experiment = Recognition(config)
     experiment.model = in_channels_last(experiment.build_model()).to(experiment.device).eval()
-    experiment.network = experiment.model
+    experiment.method = experiment.build_method()
     for parameter in experiment.model.parameters():
         if parameter.dim() == 4:
             nn.init.kaiming_normal_(parameter)

@@ -12,9 +12,9 @@ from torch import Tensor
 from feeder.views import View
 from net import as_gcn, st_gcn
 from net.long_term import LongTerm
-from net.multi_task import CROSS_ENTROPY, Lesson
+from net.method import CROSS_ENTROPY
+from net.utils.clip import Batch, Clip
 from net.utils.layouts import get_skeleton
-from processor.teaching import lesson_of
 from tools.benchmark_pretrain import NUM_CLASS, NUM_CLIP, device_loader, endless, made_up_clips
 from tools.contest import LAYOUT, PRECISIONS, Row, autocast, duration, take_turns
 
@@ -42,12 +42,16 @@ def costs(
     torch.manual_seed(0)
     backbone = st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=hidden_channels)
     network = LongTerm(backbone, queue_size=queue_size).to(device).train()
-    lesson = made_up_lesson(num_clip, num_frame, network.num_predict, device)
-    every = (CROSS_ENTROPY, *LongTerm.LOSSES)
+    batch = made_up_batch(num_clip, num_frame, network.num_predict, device)
+    every = tuple(loss.name for loss in LongTerm.LOSSES)
     sets = {"all losses": every}
-    sets |= {f"without {name}": tuple(n for n in every if n != name) for name in LongTerm.LOSSES}
-    sets["the action alone"] = (CROSS_ENTROPY,)
-    work = {name: step(network, lesson, wanted, dtype) for name, wanted in sets.items()}
+    sets |= {
+        f"without {name}": tuple(n for n in every if n != name)
+        for name in every
+        if name != CROSS_ENTROPY.name
+    }
+    sets["the action alone"] = (CROSS_ENTROPY.name,)
+    work = {name: step(network, batch, wanted, dtype) for name, wanted in sets.items()}
     seconds = take_turns(work, rounds)
     what = f"long-term step, ST-GCN {hidden_channels} channels, {num_frame} frames, {precision}"
     for name, each in seconds.items():
@@ -76,7 +80,7 @@ def epoch(
         ]
         loader = device_loader(feeder, views, device, batch_size=batch_size, shuffle=True)
     batches = endless(loader)
-    every = (CROSS_ENTROPY, *LongTerm.LOSSES)
+    every = tuple(loss.name for loss in LongTerm.LOSSES)
 
     def steps(dtype: torch.dtype) -> Callable[[], object]:
         backbone = as_gcn.Model(
@@ -87,7 +91,7 @@ def epoch(
         def run() -> None:
             for _ in range(num_step):
                 batch = next(batches)
-                step(network, lesson_of(batch, batch.label), every, dtype)()
+                step(network, batch, every, dtype)()
 
         return run
 
@@ -98,27 +102,31 @@ def epoch(
         yield Row(what, f"{rate:,.0f}", time=duration(num_clip / rate))
 
 
-def made_up_lesson(num_clip: int, num_frame: int, num_predict: int, device: torch.device) -> Lesson:
+def made_up_batch(num_clip: int, num_frame: int, num_predict: int, device: torch.device) -> Batch:
     """Noise of two bodies in the form of a batch."""
     generator = torch.Generator().manual_seed(0)
     shape = (2, num_clip, 2, num_frame + num_predict, 25, 3)
     views = torch.randn(shape, generator=generator).to(device).permute(0, 1, 5, 3, 4, 2)
-    label = torch.arange(num_clip, device=device) % NUM_CLASS
-    seen = views[:, :, :, :num_frame]
-    return Lesson(list(seen.unbind(0)), views[0, :, :, num_frame:], label)
+    clip = torch.arange(num_clip, device=device)
+    first, second = (Clip.of(view) for view in views)
+    return Batch(
+        [first.frames(None, num_frame), second.frames(None, num_frame)],
+        first.frames(num_frame, None),
+        clip % NUM_CLASS,
+        clip,
+        torch.full_like(clip, 2),
+    )
 
 
 def step(
-    network: LongTerm, lesson: Lesson, wanted: tuple[str, ...], dtype: torch.dtype
+    network: LongTerm, batch: Batch, wanted: tuple[str, ...], dtype: torch.dtype
 ) -> Callable[[], Tensor]:
     """A forward and backward pass with the losses that are wanted; it returns their sum."""
 
     def run() -> Tensor:
-        with autocast(lesson.views[0].device, dtype):
-            taught = network.learn(lesson, wanted)
-        assert taught.scores is not None
-        assert lesson.label is not None
-        losses = [*taught.losses.values(), F.cross_entropy(taught.scores.float(), lesson.label)]
+        with autocast(batch.label.device, dtype):
+            output = network(batch, wanted)
+        losses = [*output.losses.values(), F.cross_entropy(output.scores.float(), batch.label)]
         network.zero_grad(set_to_none=True)
         total = torch.stack(losses).sum()
         total.backward()

@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +14,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from net import as_gcn, ctr_gcn, st_gcn
-from net.multi_task import CROSS_ENTROPY, Lesson
+from net.method import CROSS_ENTROPY, as_method
+from net.utils.clip import Batch, Clip
 from net.utils.graph import Graph
 from tools import textbook_as_gcn, textbook_networks
 from tools.contest import LAYOUT, PRECISIONS, Row, adjacency, autocast, ratio, take_turns
 
 
-def cross_entropy(model: nn.Module, lesson: Lesson) -> Tensor:
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """Of a network whose output are class scores."""
-    assert lesson.label is not None
-    return F.cross_entropy(model(lesson.views[0]).float(), lesson.label)
+    return F.cross_entropy(model(batch.views[0].x).float(), batch.label)
 
 
 # Rows and columns of the product that a machine's rate is measured by.
@@ -32,12 +33,12 @@ YARDSTICK = 2048
 class Contestant(NamedTuple):
     """A network, and what it does in a step.
 
-    learn: loss of a lesson, whose gradients belong to the step.
+    learn: loss of a batch, whose gradients belong to the step.
     infer: class scores of clips (N, C, T, V, M); None where inference is not measured.
     """
 
     make: Callable[[], Any]
-    learn: Callable[[Any, Lesson], Tensor] = cross_entropy
+    learn: Callable[[Any, Batch], Tensor] = cross_entropy
     infer: Callable[[Any, Tensor], Tensor] | None = nn.Module.__call__
 
 
@@ -54,16 +55,14 @@ def _usual_as_gcn() -> textbook_as_gcn.ASGCN:
     return textbook_as_gcn.ASGCN(A, 60)
 
 
-def _learn_links(model: as_gcn.Model, lesson: Lesson) -> Tensor:
-    losses = model.learn(lesson, ("nll", "kl")).losses
+def _learn_links(model: as_gcn.Model, batch: Batch) -> Tensor:
+    losses = as_method(model)(batch, ("nll", "kl")).losses
     return losses["nll"] + losses["kl"]
 
 
-def _learn_backbone(model: as_gcn.Model, lesson: Lesson) -> Tensor:
-    taught = model.learn(lesson, (CROSS_ENTROPY, "future"))
-    assert taught.scores is not None
-    assert lesson.label is not None
-    return F.cross_entropy(taught.scores.float(), lesson.label) + 0.01 * taught.losses["future"]
+def _learn_backbone(model: as_gcn.Model, batch: Batch) -> Tensor:
+    output = as_method(model)(batch, (CROSS_ENTROPY.name, "future"))
+    return F.cross_entropy(output.scores.float(), batch.label) + 0.01 * output.losses["future"]
 
 
 def _backbone_contest(as_published: bool) -> Contest:
@@ -105,25 +104,26 @@ CONTESTS = {
 }
 
 
-def _lesson(shape: tuple[int, int, int, int, int], device: torch.device) -> Lesson:
+def _batch(shape: tuple[int, int, int, int, int], device: torch.device) -> Batch:
     n, c, t, v, m = shape
     generator = torch.Generator().manual_seed(0)
     x, future = (
         torch.randn(n, m, frames, v, c, generator=generator).to(device).permute(0, 4, 2, 3, 1)
         for frames in (t, 10)
     )
-    return Lesson([x], future, torch.arange(n, device=device) % 60)
+    clip = torch.arange(n, device=device)
+    return Batch([Clip.of(x)], Clip.of(future), clip % 60, clip, torch.full_like(clip, m))
 
 
 def _step(
-    contestant: Contestant, model: nn.Module, lesson: Lesson, dtype: torch.dtype, train: bool
+    contestant: Contestant, model: nn.Module, batch: Batch, dtype: torch.dtype, train: bool
 ) -> Callable[[], None]:
-    device = lesson.views[0].device
+    device = batch.label.device
 
     def learn() -> None:
         model.train()
         with autocast(device, dtype):
-            loss = contestant.learn(model, lesson)
+            loss = contestant.learn(model, batch)
         model.zero_grad(set_to_none=True)
         loss.backward()
 
@@ -131,7 +131,7 @@ def _step(
         assert contestant.infer is not None
         model.eval()
         with torch.no_grad(), autocast(device, dtype):
-            contestant.infer(model, lesson.views[0])
+            contestant.infer(model, batch.views[0].x)
 
     return learn if train else infer
 
@@ -147,12 +147,12 @@ def _peak_memory(name: str, which: str, precision: str, train: bool, device: str
     contest, kind = CONTESTS[name], torch.device(device)
     torch.manual_seed(0)
     contestant: Contestant = getattr(contest, which)
-    model, lesson = contestant.make().to(kind), _lesson(contest.shape, kind)
+    model, batch = contestant.make().to(kind), _batch(contest.shape, kind)
     # getrusage's peak is inherited from the parent process; this one's own is reset here.
     if kind.type == "cpu":
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
-    _step(contestant, model, lesson, PRECISIONS[precision], train)()
+    _step(contestant, model, batch, PRECISIONS[precision], train)()
     on_device = torch.cuda.max_memory_allocated() / 2**20 if kind.type == "cuda" else None
     peak = _resident("VmHWM") - before if on_device is None else on_device
     pipe.send(peak)  # type: ignore[attr-defined]
@@ -206,18 +206,18 @@ def network(rounds: int, device: torch.device) -> Iterator[Row]:
     }
     for name, contest in CONTESTS.items():
         torch.manual_seed(0)
-        lesson = _lesson(contest.shape, device)
-        of_usual = lesson._replace(views=[view.contiguous() for view in lesson.views])
+        batch = _batch(contest.shape, device)
+        of_usual = replace(batch, views=[view._replace(x=view.x.contiguous()) for view in batch.views])
         usual = contest.textbook.make().to(device)
         models = {precision: contest.ours.make().to(device) for precision in PRECISIONS}
         for train in (True, False) if contest.ours.infer else (True,):
             with FlopCounterMode(display=False) as counter:
-                _step(contest.ours, models["fp32"], lesson, torch.float32, train)()
+                _step(contest.ours, models["fp32"], batch, torch.float32, train)()
             work: dict[str, Callable[[], object]] = {
                 "textbook": _step(contest.textbook, usual, of_usual, torch.float32, train)
             }
             for precision, dtype in PRECISIONS.items():
-                work[precision] = _step(contest.ours, models[precision], lesson, dtype, train)
+                work[precision] = _step(contest.ours, models[precision], batch, dtype, train)
                 work |= {f"{kind} {precision}": product[precision] for kind, product in products.items()}
             seconds = take_turns(work, rounds)
             what = f"{name}, {'train' if train else 'infer'}"

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def pretrain(rounds: int, device: torch.device) -> Iterator[Row]:
 
 
 def our_step(
-    make: Callable[[], list[Tensor]],
+    make: Callable[[], Batch],
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -51,11 +52,12 @@ def our_step(
     skip_empty_bodies: bool = False,
     mines: bool = False,
 ) -> Callable[[], dict[str, Tensor]]:
-    """A step of ours on the views that `make` gives, with neighbours mined or not; it returns the losses."""
+    """A step of ours on the batches that `make` gives, with neighbours mined or not; it returns the losses."""
     encoder = st_gcn.Model(layout=LAYOUT, hidden_channels=16, skip_empty_bodies=skip_empty_bodies)
     method = AimCLR(encoder, queue_size=queue_size).to(device)
     method.start_epoch(method.mining_epoch if mines else 0)
-    return training_step(method, lambda views: method(views, [None] * len(views)).losses, make, dtype)
+    wanted = tuple(loss.name for loss in AimCLR.LOSSES)
+    return training_step(method, lambda batch: method(batch, wanted).losses, make, dtype)
 
 
 def usual_step(
@@ -74,8 +76,8 @@ def usual_step(
 
 def training_step(
     method: nn.Module,
-    losses_of: Callable[[list[Tensor]], dict[str, Tensor]],
-    make: Callable[[], list[Tensor]],
+    losses_of: Callable[[Any], dict[str, Tensor]],
+    make: Callable[[], Any],
     dtype: torch.dtype,
 ) -> Callable[[], dict[str, Tensor]]:
     """Views, losses, gradients, and a step of SGD."""
@@ -110,8 +112,10 @@ def step(
     clips = ragged(bodies_of(num_clip, bodies), device)
     views, generator = aimclr_views(), torch.Generator().manual_seed(0)
 
-    def make() -> list[Tensor]:
-        return [shown.x for shown in make_views(views, clips, generator)]
+    clip = torch.arange(num_clip, device=device)
+
+    def make() -> Batch:
+        return Batch(make_views(views, clips, generator), None, clip, clip, clip)
 
     stored = [aligned(clip) for clip in padded(clips, num_clip)]
     work = {"textbook": usual_step(stored, device, queue_size=queue_size)}
@@ -198,7 +202,7 @@ def probe_epoch(loader: Loader, feature_dim: int) -> Callable[[], Tensor]:
 
     def run() -> Tensor:
         for batch in loader.iterate():
-            loss = F.cross_entropy(probe(batch.data), batch.label)
+            loss = F.cross_entropy(probe(batch.views[0].x), batch.label)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -249,7 +253,7 @@ def whole_epochs(
 
     def steps(dtype: torch.dtype, skip_empty_bodies: bool = False) -> Callable[[], object]:
         run = our_step(
-            lambda: next(batches).views,
+            lambda: next(batches),
             device,
             dtype,
             queue_size=queue_size,

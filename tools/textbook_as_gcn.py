@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.multi_task import Lesson
+from net.utils.clip import Batch
 
 
 class MLP(nn.Module):
@@ -310,9 +310,9 @@ def last_poses(x: Tensor) -> Tensor:
     return x[:, :, -1:].permute(0, 4, 1, 2, 3).flatten(0, 1)
 
 
-def links_loss(model: ASGCN, lesson: Lesson) -> Tensor:
+def links_loss(model: ASGCN, batch: Batch) -> Tensor:
     """The first phase, links alone: Gaussian likelihood of the next frames, and divergence from the prior."""
-    seen = model.seen(lesson.views[0])
+    seen = model.seen(batch.views[0].x)
     inferred = model.links(seen)
     nll = ((inferred.predicted - seen[:, 1:]) ** 2 / (2 * 5e-4)).sum() / (len(seen) * seen.shape[2])
     prior = torch.log(torch.tensor([0.95, 0.025, 0.025]).to(seen))
@@ -320,15 +320,14 @@ def links_loss(model: ASGCN, lesson: Lesson) -> Tensor:
     return nll + kl.sum() / (len(seen) * seen.shape[2])
 
 
-def backbone_loss(model: ASGCN, lesson: Lesson, *, as_published: bool) -> Tensor:
+def backbone_loss(model: ASGCN, batch: Batch, *, as_published: bool) -> Tensor:
     """The second phase: cross-entropy, and the squared error of the first body's next frames.
 
     Published, the decoder of the links predicts frames that no loss looks at, layer 1 runs twice, and gradients
     go on into the links, which do not step.
     """
-    x, future, label = lesson.views[0], lesson.future, lesson.label
-    assert future is not None
-    assert label is not None
+    assert batch.future is not None
+    x, future, label = batch.views[0].x, batch.future.x, batch.label
     if as_published:
         links = model.links(model.seen(x)).adjacency
     else:

@@ -1,0 +1,255 @@
+"""What all encoders share: features of the bodies of a clip, one feature of the clip, a place for a head.
+
+N clips, C channels, T frames, V joints, M bodies, B bodies that a network ran on, S tokens of a body, D channels of
+the feature.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from net.utils.clip import Clip
+from net.utils.tracing import is_traced
+
+if TYPE_CHECKING:
+    from net.method import Loss, Method
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the bodies of N clips.
+
+    tokens: (B, S, D).
+    num_clip: N.
+    grid: (T', V') where the S tokens are those of T' frames of V' joints, frame by frame; None where they are not.
+    bodies: (N, M) bool, which B bodies the tokens are of, in order; None for all N * M.
+    """
+
+    tokens: Tensor
+    num_clip: int
+    grid: tuple[int, int] | None = None
+    bodies: Tensor | None = None
+
+    @classmethod
+    def of_maps(cls, maps: Tensor, num_clip: int, bodies: Tensor | None = None) -> "Features":
+        """Features of maps (B, D, T', V'); in channels-last memory they are not copied."""
+        return cls(maps.permute(0, 2, 3, 1).flatten(1, 2), num_clip, (maps.shape[2], maps.shape[3]), bodies)
+
+    def maps(self) -> Tensor:
+        """The features as maps (B, D, T', V') in channels-last memory.
+
+        Raises:
+            ValueError: the tokens are of no grid.
+        """
+        return self._by_frame().permute(0, 3, 1, 2)
+
+    def with_maps(self, maps: Tensor) -> "Features":
+        """Features of other maps (B, D, T', V') of the same bodies."""
+        return Features.of_maps(maps, self.num_clip, self.bodies)
+
+    def with_tokens(self, tokens: Tensor) -> "Features":
+        """Other tokens (B, S, D) of the same bodies and the same places."""
+        return replace(self, tokens=tokens)
+
+    def pool(self) -> Tensor:
+        """The mean over tokens and over the bodies that are there, (N, D); 0 for a clip of which no body was seen."""
+        mean = self.tokens.mean(1) if self.grid is None else self._by_frame().mean((1, 2))
+        pooled = place_bodies(mean, self.num_clip, self.bodies)  # (N, M, D)
+        if self.bodies is None:
+            return pooled.mean(1)
+        return pooled.sum(1) / self.bodies.sum(1, keepdim=True).clamp(min=1)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Maps (B', D, T', V') of some bodies, whose `rows` (B',) among all N * M are given; 0 if skipped."""
+        by_row = place_bodies(self._by_frame(), self.num_clip, self.bodies).flatten(0, 1)
+        return by_row.index_select(0, rows).permute(0, 3, 1, 2)
+
+    def by_clip(self) -> Tensor:
+        """Maps (N, M, D, T', V'), 0 for bodies that the network did not run on."""
+        return place_bodies(self.maps(), self.num_clip, self.bodies)
+
+    def _by_frame(self) -> Tensor:
+        """(B, T', V', D): whatever is made of it has gradients in channels-last memory."""
+        if self.grid is None:
+            raise ValueError(
+                f"the {self.tokens.shape[1]} tokens of a body are of no grid of frames and joints; "
+                "use a method that takes tokens, or an encoder that gives maps"
+            )
+        return self.tokens.unflatten(1, self.grid)
+
+
+class Encoder(nn.Module):
+    """A network that turns a clip into features, with a place for a head on the feature of the clip.
+
+    A subclass gives `encode`, `in_channels` (C) and `feature_dim` (D). Its head is the module under the name `HEAD`:
+    layers that give class scores, or the projector of a contrast. It may have none; whoever needs one puts it there.
+
+    An encoder that knows places in time up to a longest clip takes that as the argument `max_frame` of its constructor;
+    a config whose views are longer is refused.
+    """
+
+    HEAD: ClassVar[str] = "fc"
+    # losses of its own, beside those of what its features are used for
+    LOSSES: ClassVar[tuple["Loss", ...]] = ()
+    # the method that trains it where a config names none; None for class scores alone
+    METHOD: ClassVar["type[Method] | None"] = None
+    in_channels: int
+    feature_dim: int
+
+    @property
+    def needs_own_losses(self) -> bool:
+        """Whether parts of it learn from its own `LOSSES` alone."""
+        return False
+
+    @property
+    def varies_batch(self) -> bool:
+        """Whether the convolutions see another batch size at every call."""
+        return False
+
+    def encode(self, clip: Clip) -> Features:
+        """Features of N clips."""
+        raise NotImplementedError
+
+    def learn(self, clip: Clip, wanted: Collection[str]) -> tuple[Features, dict[str, Tensor]]:
+        """`encode`, and those of its own losses that are wanted, each ()."""
+        return self.encode(clip), {}
+
+    def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
+        """Those of its own losses that are wanted, each (), without the features where these take time."""
+        return self.learn(clip, wanted)[1]
+
+    @property
+    def head(self) -> nn.Module:
+        """What turns features (N, D) into the network's output. Raises AttributeError where there is none."""
+        return self.get_submodule(self.HEAD)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a head."""
+        return self.HEAD in dict(self.named_children())
+
+    def replace_head(self, head: nn.Module) -> None:
+        """Put another module on the features (N, D): an MLP for a contrast, say."""
+        setattr(self, self.HEAD, head)
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """The head's output for clips x (N, C, T, V, M), in which bodies are `present`: see `Clip.of`."""
+        return self.apply_head(self.encode(Clip.of(x, present)).pool())
+
+    def apply_head(self, features: Tensor) -> Tensor:
+        """The head's output for features (N, D), by way of what stands before the head in training.
+
+        Under autocast, too, it is made in float32: bfloat16 has so few digits that scores of classes tie.
+        """
+        if not torch.is_autocast_enabled(features.device.type):
+            return self.head(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
+
+    def extract_feature(self, x: Tensor) -> Tensor:
+        """Feature maps of each body, 0 if skipped: x (N, C, T, V, M) -> (N, M, D, T', V)."""
+        return self.encode(Clip.of(x)).by_clip()
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the head."""
+        return list(self.head.parameters())
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters of all but the head."""
+        of_head = {id(parameter) for parameter in self.head.parameters()} if self.has_head else set()
+        return [parameter for parameter in self.parameters() if id(parameter) not in of_head]
+
+    def encoder_requires_grad_(self, requires_grad: bool) -> None:
+        """Let all but the head learn, or not."""
+        for parameter in self.encoder_parameters():
+            parameter.requires_grad_(requires_grad)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights as other programs name them, under this network's names; other keys pass through."""
+        return state
+
+
+class TokenEncoder(Encoder):
+    """An encoder of tokens, which can be shown some of them alone, as masked methods do.
+
+    A subclass also gives `num_token`.
+    """
+
+    def num_token(self, num_frame: int) -> int:
+        """S of a body that is seen in so many frames."""
+        raise NotImplementedError
+
+    def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
+        """Features of N clips.
+
+        Args:
+            clip: the clips.
+            keep: (B, K) int64, which of its S tokens are seen of each body; None for all.
+        """
+        raise NotImplementedError
+
+
+def split_bodies(
+    clip: Clip, num_joint: int, in_channels: int, *, skip_empty: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere.
+
+    In a recorded graph these are all bodies, since no shape in it can depend on who is there.
+
+    Args:
+        clip: N clips.
+        num_joint: V that the network takes.
+        in_channels: C that it takes.
+        skip_empty: leave out bodies that are there in no frame.
+
+    Raises:
+        ValueError: the clips have another shape.
+    """
+    x = clip.x
+    if x.dim() != 5 or x.shape[1] != in_channels or x.shape[3] != num_joint:
+        raise ValueError(
+            f"input has shape {tuple(x.shape)}; this network takes (N, {in_channels}, T, {num_joint}, M): set "
+            "in_channels and layout to those of the data"
+        )
+    bodies = x.permute(0, 4, 2, 3, 1)
+    if not skip_empty:
+        return bodies.flatten(0, 1), None
+    there = clip.present.any(2)
+    return bodies.flatten(0, 1) if is_traced() else bodies[there], there
+
+
+def at_bodies(present: Tensor, there: Tensor | None) -> Tensor:
+    """Presence (B, T) of the bodies that `split_bodies` gives with `there`, from that of all, (N, M, T)."""
+    return present.flatten(0, 1) if there is None or is_traced() else present[there]
+
+
+def rows_of(present: Tensor) -> Tensor:
+    """Where, among all N * M bodies, those are that are `present` (N, M): (B,) int64. A device is waited for."""
+    return present.flatten().nonzero()[:, 0]
+
+
+def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
+    """Values (B, ...) of bodies in their places (N, M, ...), 0 for those that are not `present` (N, M).
+
+    The values are of the bodies that `split_bodies` gives.
+    """
+    if present is None:
+        return values.reshape(num_clip, -1, *values.shape[1:])
+    if is_traced():
+        placed = values.view(*present.shape, *values.shape[1:])
+        return placed * present.view(*present.shape, *(1,) * (values.dim() - 1))
+    placed = values.new_zeros(*present.shape, *values.shape[1:])
+    placed[present] = values
+    return placed
+
+
+def check_graph(trained: Tensor | None, A: Tensor) -> None:
+    """Raise ValueError for weights that were trained with an adjacency of the same shape (K, V, V) but other values."""
+    if trained is not None and trained.shape == A.shape and not torch.allclose(trained.to(A), A, atol=1e-4):
+        raise ValueError(
+            "these weights were trained on another graph (their A differs from this network's); "
+            "set layout, strategy and max_hop to theirs"
+        )
