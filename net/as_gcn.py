@@ -190,7 +190,7 @@ class Model(Encoder):
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
         bodies, there = self.split(clip)
-        return Features.of_maps(self.maps(bodies, self.infer(bodies)), len(clip.x), there)
+        return Features.of_maps(self.maps(bodies, self.infer(bodies)), clip.x.shape[0], there)
 
     def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
         """See `Encoder`."""
@@ -201,7 +201,7 @@ class Model(Encoder):
         """See `Encoder`."""
         bodies, there = self.split(clip)
         links, losses = self.learn_links(bodies, at_bodies(clip.present, there), wanted)
-        return Features.of_maps(self.maps(bodies, links), len(clip.x), there), losses
+        return Features.of_maps(self.maps(bodies, links), clip.x.shape[0], there), losses
 
     def split(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
         """See `net.encoder.split_bodies`."""
@@ -321,7 +321,7 @@ class ActionalStructural(Method):
             losses["future"] = (
                 mean_squared_error(predicted, target, scored) if len(bodies) else no_loss(model)
             )
-        pooled = Features.of_maps(maps, len(clip.x), there).pool()
+        pooled = Features.of_maps(maps, clip.x.shape[0], there).pool()
         return Output(losses, model.apply_head(pooled) if CROSS_ENTROPY.name in wanted else None)
 
     def forecast(self, clip: Clip) -> Tensor:
@@ -330,7 +330,7 @@ class ActionalStructural(Method):
         bodies, there = model.split(clip)
         links, last_present = model.infer(bodies), at_bodies(clip.present, there)[:, -1]
         predicted = model.predict(model.maps(bodies, links), links, bodies[:, -1], last_present)
-        return place_bodies(predicted, len(clip.x), there).permute(0, 4, 2, 3, 1)
+        return place_bodies(predicted, clip.x.shape[0], there).permute(0, 4, 2, 3, 1)
 
 
 Model.METHOD = ActionalStructural

@@ -14,6 +14,7 @@ from net.encoder import Encoder
 from net.loss import at_least_float32, similarity
 from net.method import Method
 from net.utils.clip import Clip
+from net.utils.moved import refuse
 from torchlight import distributed
 
 
@@ -115,3 +116,7 @@ class MomentumContrast(Method):
         """Put the keys (N, D) of all ranks in the place of the oldest; the ring wraps."""
         key = distributed.all_gather_equal(key)[-self.queue.shape[1] :]
         self.queue.index_copy_(1, next_places(self.queue_ptr, len(key), self.queue.shape[1]), key.T)
+
+
+def __getattr__(name: str) -> None:
+    refuse(__name__, name)

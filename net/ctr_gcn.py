@@ -95,7 +95,7 @@ class Model(Encoder):
         y = y.permute(0, 2, 4, 1, 3).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         for number in range(1, len(BLOCKS) + 1):
             y = self.get_submodule(f"l{number}")(y)
-        return Features.of_maps(y, len(x))
+        return Features.of_maps(y, x.shape[0])
 
 
 class Block(nn.Module):

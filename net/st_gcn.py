@@ -109,7 +109,7 @@ class Model(Encoder):
         bodies, there = split_bodies(
             clip, self.A.shape[1], self.in_channels, skip_empty=self.skip_empty_bodies
         )
-        return Features.of_maps(self._encode(bodies), len(clip.x), there)
+        return Features.of_maps(self._encode(bodies), clip.x.shape[0], there)
 
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""

@@ -62,6 +62,7 @@ class Prediction(PairTeaching):
 
     config_class: ClassVar[type[ProcessorConfig]] = PredictionConfig
     default_losses: ClassVar[Mapping[str, float]] = {FUTURE: 1.0}
+    needed: ClassVar[str | None] = FUTURE
     ranges: ClassVar[tuple[Range, ...]] = (
         *Processor.ranges,
         *((key, lambda value: value >= 1, "1 frame or more") for key in ("observe", "predict")),
@@ -99,8 +100,6 @@ class Prediction(PairTeaching):
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY.name}", text))
         if any(problem.key in ("method", "model") for problem in problems):
             return list(dict.fromkeys(problems))
-        if FUTURE not in cls.counting(config, packages):
-            problems.append(Problem("schedule", f"has no phase that learns {FUTURE!r}; give it a weight"))
         problems += _ahead_problems(config, cls.hidden_frames(config, packages))
         labelled = [loss.name for loss in cls.counting_losses(config, packages) if loss.label]
         if config.data.label_fraction < 1 and not labelled:

@@ -46,6 +46,7 @@ class Pretrain(Teaching):
 
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
     model_class = Encoder
+    needed = None
     ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES)
     selected_by = ("knn_top1", 1)
     config: PretrainConfig

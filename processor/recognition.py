@@ -1,6 +1,5 @@
 """Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,6 @@ from processor.config import ProcessorConfig, Range
 from processor.processor import Evaluation
 from processor.teaching import PairConfig, PairTeaching
 from torchlight import distributed
-from torchlight.build import Problem
 
 
 @dataclass
@@ -39,16 +37,6 @@ class Recognition(PairTeaching, Classification):
         ),
     )
     config: RecognitionConfig
-
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Experiment.check`."""
-        assert isinstance(config, RecognitionConfig)
-        problems = super().check(config, packages)
-        if CROSS_ENTROPY.name not in cls.counting(config, packages):
-            text = f"has no phase that learns the actions; give {CROSS_ENTROPY.name!r} a weight"
-            problems.append(Problem("schedule", text))
-        return problems
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""

@@ -57,8 +57,9 @@ class Teaching(Processor):
     """Trains a network by the losses of its schedule."""
 
     config_class: ClassVar[type[ProcessorConfig]] = TeachingConfig
-    # losses without a schedule
+    # losses without a schedule, and the one that must count
     default_losses: ClassVar[Mapping[str, float]] = {CROSS_ENTROPY.name: 1.0}
+    needed: ClassVar[str | None] = CROSS_ENTROPY.name
     config: TeachingConfig
 
     @classmethod
@@ -84,10 +85,15 @@ class Teaching(Processor):
         counting = cls.counting(config, packages)
         if config.without and not counting:
             problems.append(Problem("without", "leaves no loss that counts; leave out fewer"))
-        if not config.schedule and (unknown := counting - set(losses)):
+        if cls.needed is not None and cls.needed not in losses:
             path, _ = config.network()
-            text = f"{path} has no loss {', '.join(sorted(unknown))}; it has {', '.join(losses)}"
-            problems.append(Problem("model" if config.method is None else "method", text))
+            text = (
+                f"{path} has no loss {cls.needed}; choose a method that has, such as net.long_term.LongTerm"
+            )
+            problems.append(Problem("method", text))
+        elif cls.needed is not None and cls.needed not in counting:
+            text = f"has no phase that learns by {cls.needed!r}; give it a weight"
+            problems.append(Problem("schedule", text))
         problems += cls._problems_of_losses(config, packages)
         return list(dict.fromkeys(problems))
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import Given, forecast, learn
 from torch import nn
 
 from conftest import assert_close_to_published, weights_by_formula
 from net.actional_links import Links
 from net.as_gcn import FUTURE_BLOCKS, Model
 from net.long_term import LongTerm
-from net.multi_task import Lesson
 from net.utils.dropout import Dropout
 from net.utils.gcn import add_bias, bias_of_joints, graph_conv_by_body
 from processor.encoder import load_translated, translate
@@ -130,7 +130,7 @@ def lesson_of(num_body=1, num_frame=290):
     x, future = (
         torch.randn(2, 3, frames, 25, num_body, generator=generator).double() for frames in (num_frame, 10)
     )
-    return Lesson([x], future, torch.tensor([3, 1]))
+    return Given([x], future, torch.tensor([3, 1]))
 
 
 def assert_same(actual, expected):
@@ -170,9 +170,9 @@ def test_links_are_those_of_the_textbook():
 def test_links_learn_as_in_the_textbook():
     ours, usual = beside_textbook()
     lesson = lesson_of(num_body=2)
-    losses = ours.learn(lesson, ("nll", "kl")).losses
+    losses = learn(ours, lesson, ("nll", "kl")).losses
     assert losses.keys() == {"nll", "kl"}
-    found, expected = losses["nll"] + losses["kl"], textbook_as_gcn.links_loss(usual, lesson)
+    found, expected = losses["nll"] + losses["kl"], textbook_as_gcn.links_loss(usual, lesson.batch())
     assert_same(found, expected)
     assert losses["kl"] > 1
     # The links' own matrices of "no link" learn nothing, in either.
@@ -186,10 +186,10 @@ def test_backbone_learns_as_in_the_textbook(as_published):
     """Published, the gradient goes on into the links, as it does in ours where it is asked for."""
     ours, usual = beside_textbook(link_gradient=as_published)
     lesson = lesson_of()
-    taught = ours.learn(lesson, ("cross_entropy", "future"))
+    taught = learn(ours, lesson, ("cross_entropy", "future"))
     assert taught.losses.keys() == {"future"}
     found = F.cross_entropy(taught.scores, lesson.label) + 0.01 * taught.losses["future"]
-    expected = textbook_as_gcn.backbone_loss(usual, lesson, as_published=as_published)
+    expected = textbook_as_gcn.backbone_loss(usual, lesson.batch(), as_published=as_published)
     assert_same(found, expected)
     assert_same_gradients(
         gradients(ours, found),
@@ -275,13 +275,13 @@ def test_bodies_that_are_not_there_are_left_out():
     x[1, ..., 1] = future[1, ..., 1] = 0
     alone = [each.permute(0, 4, 1, 2, 3).flatten(0, 1)[:3, ..., None] for each in (x, future)]
     wanted = ("cross_entropy", "future", "nll", "kl")
-    found = ours.learn(lesson, wanted)
-    expected = ours.learn(Lesson([alone[0]], alone[1]), wanted)
+    found = learn(ours, lesson, wanted)
+    expected = learn(ours, Given([alone[0]], alone[1]), wanted)
     assert_same(found.losses, expected.losses)
     of_body = expected.scores
     assert_same(found.scores, torch.stack((of_body[:2].mean(0), of_body[2])))
     ours.skip_empty_bodies = False
-    for name, loss in ours.learn(lesson, wanted).losses.items():
+    for name, loss in learn(ours, lesson, wanted).losses.items():
         # Those that are judged by the joints that are there do not see the others.
         assert torch.isclose(loss, found.losses[name]), name
 
@@ -307,7 +307,7 @@ def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
 def test_scores_teach_the_links_only_where_they_are_to(learnt):
     for scores_of in (
         lambda model, x: model(x),
-        lambda model, x: model.learn(Lesson([x]), ("cross_entropy",)).scores,
+        lambda model, x: learn(model, Given([x]), ("cross_entropy",)).scores,
     ):
         model = small_model(link_gradient=learnt).train()
         scores_of(model, torch.randn(2, 3, 16, 25, 1).double()).sum().backward()
@@ -319,13 +319,13 @@ def test_scores_teach_the_links_only_where_they_are_to(learnt):
 def test_nobody_teaches_nothing_and_costs_no_error(train):
     model = small_model(skip_empty_bodies=True).train(train)
     empty = torch.zeros(2, 3, 16, 25, 2).double()
-    lesson = Lesson([empty], torch.zeros(2, 3, 10, 25, 2))
-    taught = model.learn(lesson, ("cross_entropy", "future", "nll", "kl"))
+    lesson = Given([empty], torch.zeros(2, 3, 10, 25, 2))
+    taught = learn(model, lesson, ("cross_entropy", "future", "nll", "kl"))
     assert {name: float(loss) for name, loss in taught.losses.items()} == {"future": 0, "nll": 0, "kl": 0}
     assert taught.scores.isfinite().all()
-    assert not model.forecast(empty).any()
+    assert not forecast(model, empty).any()
     for wanted in (("future",), ("nll", "kl")):
-        sum(model.learn(lesson, wanted).losses.values()).backward()
+        sum(learn(model, lesson, wanted).losses.values()).backward()
     assert not any(p.grad.any() for p in model.links.parameters())
 
 
@@ -334,7 +334,7 @@ def test_an_absent_body_stays_absent_in_what_is_foreseen(skip):
     x = torch.randn(2, 3, 16, 25, 2).double()
     x[1, ..., 1] = 0
     x[0, :, :, 1, 0] = 0  # what poses are centred on
-    found = small_model(skip_empty_bodies=skip).eval().forecast(x)
+    found = forecast(small_model(skip_empty_bodies=skip).eval(), x)
     assert (found == 0).all((1, 2))[0, :, 0].nonzero().tolist() == [[1]]
     assert [bool(found[clip, ..., body].any()) for clip, body in ((0, 1), (1, 0), (1, 1))] == [
         True,
@@ -409,7 +409,7 @@ def test_bfloat16_is_near_float32():
     ours = small_model().float()
     ours.links.training = False
     lesson = lesson_of()
-    lesson = Lesson([lesson.views[0].float()], lesson.future.float(), lesson.label)
+    lesson = Given([lesson.views[0].float()], lesson.future.float(), lesson.label)
     bodies = lesson.views[0][..., 0].permute(0, 2, 3, 1)
     seen = ours.link_frames(bodies)
     links = Links(*(each.detach() for each in ours.links(seen)))
@@ -432,8 +432,8 @@ def test_bfloat16_is_near_float32():
 def test_weights_may_be_bfloat16_throughout():
     ours = small_model().bfloat16()
     lesson = lesson_of()
-    lesson = Lesson([lesson.views[0].bfloat16()], lesson.future.bfloat16())
-    taught = ours.learn(lesson, ("cross_entropy", *ours.LOSSES))
+    lesson = Given([lesson.views[0].bfloat16()], lesson.future.bfloat16())
+    taught = learn(ours, lesson, ("cross_entropy", "future", "nll", "kl"))
     (taught.scores.float().square().sum() + sum(taught.losses.values())).backward()
     assert taught.scores.dtype == torch.bfloat16
     assert {loss.dtype for loss in taught.losses.values()} == {torch.float32}

@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from batches import Given
 
 from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
 from feeder.views import View
 from net import aimclr, as_gcn, ctr_gcn, st_gcn
 from net.long_term import LongTerm
-from net.multi_task import Lesson
 from net.utils.layouts import get_skeleton
 from tools import (
     benchmark,
@@ -300,13 +300,13 @@ def test_as_gcn_s_contests_compare_the_same_losses_and_scores():
     A = benchmark_network.CONTESTS[names[0]].textbook.make().A
     usual = textbook_as_gcn.ASGCN(A, 60, hidden_channels=4, hidden=8).double().eval()
     usual.load_state_dict(ours.state_dict())
-    lesson = benchmark_network._lesson((2, 3, 290, 25, 1), CPU)
-    lesson = Lesson([lesson.views[0].double()], lesson.future.double(), lesson.label)
+    batch = benchmark_network._batch((2, 3, 290, 25, 1), CPU)
+    batch = Given([batch.views[0].x.double()], batch.future.x.double(), batch.label).batch()
     for name in names:
         contest = benchmark_network.CONTESTS[name]
-        pairs = [(contest.ours.learn(ours, lesson), contest.textbook.learn(usual, lesson))]
+        pairs = [(contest.ours.learn(ours, batch), contest.textbook.learn(usual, batch))]
         if contest.ours.infer:
-            x = lesson.views[0]
+            x = batch.views[0].x
             pairs.append((contest.ours.infer(ours, x), contest.textbook.infer(usual, x)))
         for found, expected in pairs:
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
@@ -348,7 +348,7 @@ def test_rows_of_what_each_loss_costs():
     rows = list(benchmark_long_term.costs(1, CPU, torch.float32, "fp32", **small))
     names = [row.work.rsplit(", ", 1)[1] for row in rows]
     assert names[0] == "all losses" and names[-1] == "the action alone"
-    assert names[1:-1] == [f"without {name}" for name in LongTerm.LOSSES]
+    assert names[1:-1] == [f"without {loss.name}" for loss in LongTerm.LOSSES[1:]]
     assert rows[0].time == ""
     assert all(re.fullmatch(r"-?[\d.]+ % less time", row.time) for row in rows[1:])
 

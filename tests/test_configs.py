@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from batches import Given, learn
 from ragged_clips import generator, make_clips, to_batch
 
 import main
 from data_gen.ntu_labels import ACTIONS as NTU_NAMES
 from feeder.feeder import read_label_map
-from net.contrast import SelfSupervised
 from net.long_term import bodies_in
-from net.multi_task import Lesson, MultiTask
+from net.method import as_method
 from net.utils.layouts import get_skeleton
 from processor.experiment import view_of
 from processor.pretrain import Pretrain
@@ -78,15 +78,11 @@ def test_leaf_builds(path):
     with torch.no_grad():
         scores = model.eval()(x)
         network = build_method(config, model).eval()
-        losses = {}
-        if isinstance(network, SelfSupervised):
-            losses = network([x] * network.num_view, [None] * network.num_view).losses
-        elif isinstance(network, MultiTask):
-            future = torch.zeros(2, 3, network.num_predict, joints, config.data.num_body)
-            lesson = Lesson([x + 1, x + 1], future, torch.tensor([0, 1]))
-            wanted = counting_losses(config.schedule) or {"future"}
-            losses = network.learn(lesson, wanted).losses
-            assert set(losses) == wanted - {"cross_entropy"}
+        method = as_method(network)
+        given = Given([x + 1] * 3, torch.zeros(2, 3, method.num_predict, joints, config.data.num_body))
+        wanted = counting_losses(getattr(config, "schedule", ()))
+        losses = learn(network, given._replace(label=torch.tensor([0, 1])), wanted or None).losses
+        assert not wanted or set(losses) == wanted - {"cross_entropy"}
         assert all(loss.isfinite() for loss in losses.values())
     assert scores.shape == (2, config.data.num_class)
     assert import_class(config.model) is type(model)

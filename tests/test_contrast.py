@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import Given, learn
 
 from conftest import assert_close_to_published, weights_by_formula
 from net import ctr_gcn, st_gcn
 from net.aimclr import AimCLR, attention_drop
-from net.contrast import encoder_of
 from net.loss import covariance_loss, cross_entropy_of_distributions, info_nce, spread, variance_loss
 from net.skeletonclr import SkeletonCLR
 from net.vicreg import VICReg
+from processor.encoder import encoder_of
 
 
 def small_encoder(**more):
@@ -49,7 +50,7 @@ def published(reference):
         mining_epoch=1,
     )
     weights = weights_by_formula(meta["keys"], seed_offset=meta["seed_offset"], gain=meta["gain"])
-    loaded = method.load_state_dict(method.get_encoder().translate(weights), strict=False)
+    loaded = method.load_state_dict(method.encoder.translate(weights), strict=False)
     assert set(loaded.missing_keys) == {"queue", "queue_ptr", "encoder_q.A", "encoder_k.A"}
     method.queue.copy_(torch.from_numpy(outputs["queue"]))
     views = [torch.from_numpy(outputs[f"x_{name}"]).double() for name in ("query", "key", "extreme")]
@@ -81,7 +82,7 @@ def test_published_steps_without_and_with_mining(published, logits_of):
     method, views, outputs = published
     steps = logits_of(method)
     method.start_epoch(0)
-    losses = method(views, [None] * len(views)).losses
+    losses = learn(method, Given(views)).losses
     query, extreme, dropped = steps[0]
     assert_close_to_published(query, outputs["logits"])
     assert_close_to_published(extreme.softmax(1), outputs["prob_extreme"])
@@ -104,7 +105,7 @@ def test_published_steps_without_and_with_mining(published, logits_of):
     assert all(parameter.grad is None for parameter in method.encoder_k.parameters())
 
     method.start_epoch(1)
-    losses = method(views, [None] * len(views)).losses
+    losses = learn(method, Given(views)).losses
     np.testing.assert_array_equal(method.mine(steps[1]), outputs["mining_mask"])
     assert_close_to_published(losses["info_nce"], outputs["mining_loss_infonce"])
     assert_close_to_published(sum(losses.values()), outputs["mining_loss"])
@@ -203,7 +204,7 @@ def test_the_slow_copy_moves_a_step_and_takes_no_gradient():
         for parameter in method.encoder_q.parameters():
             parameter += 1
     before = copy.deepcopy(method.encoder_k)
-    method([clips(), clips(seed=1)], [None, None]).losses["info_nce"].backward()
+    learn(method, Given([clips(), clips(seed=1)])).losses["info_nce"].backward()
     slow = zip(before.parameters(), method.encoder_q.parameters(), method.encoder_k.parameters(), strict=True)
     for old, fast, new in slow:
         torch.testing.assert_close(new, 0.75 * old + 0.25 * fast)
@@ -214,7 +215,7 @@ def test_skeletonclr_is_the_formula():
     torch.manual_seed(0)
     method = SkeletonCLR(small_encoder(), feature_dim=6, queue_size=10, temperature=0.2)
     reference = copy.deepcopy(method)
-    learnt = method([clips(), clips(seed=1)], [None, None])
+    learnt = learn(method, Given([clips(), clips(seed=1)]))
     query = F.normalize(reference.encoder_q(clips()), dim=1)
     key = F.normalize(reference.encoder_k(clips(seed=1)), dim=1)
     logits = torch.cat(((query * key).sum(1, keepdim=True), query @ reference.queue), 1) / 0.2
@@ -227,7 +228,7 @@ def test_vicreg_is_the_formula():
     torch.manual_seed(0)
     method = VICReg(small_encoder(), feature_dim=6, invariance=2.0, variance=3.0, covariance=0.5)
     reference = copy.deepcopy(method)
-    losses = method([clips(), clips(seed=1)], [None, None]).losses
+    losses = learn(method, Given([clips(), clips(seed=1)])).losses
     a, b = reference.encoder(clips()), reference.encoder(clips(seed=1))
     torch.testing.assert_close(losses["invariance"], 2 * F.mse_loss(a, b))
     torch.testing.assert_close(losses["variance"], 3 * (variance_loss(a) + variance_loss(b)) / 2)
@@ -252,17 +253,17 @@ def test_every_method_trains_every_backbone(method_class, encoder):
     method = method_class(encoder())
     method.start_epoch(1000)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 0.01, momentum=0.9)
-    views = [clips(seed=seed) for seed in range(method.num_view)]
+    views = [clips(seed=seed) for seed in range(max(loss.num_view for loss in method.LOSSES))]
     views[0][1, ..., 1] = 0
-    before = {name: value.clone() for name, value in method.get_encoder().named_parameters()}
+    before = {name: value.clone() for name, value in method.encoder.named_parameters()}
     for _ in range(2):
-        learnt = method(views, [None] * len(views))
+        learnt = learn(method, Given(views))
         optimizer.zero_grad()
         sum(learnt.losses.values()).backward()
         optimizer.step()
     assert learnt.embedding.shape[0] == 4
     assert all(torch.isfinite(loss) for loss in learnt.losses.values())
-    changed = [not torch.equal(before[k], v) for k, v in method.get_encoder().named_parameters()]
+    changed = [not torch.equal(before[k], v) for k, v in method.encoder.named_parameters()]
     assert np.mean(changed) > 0.8
 
 
@@ -270,7 +271,7 @@ def test_every_method_trains_every_backbone(method_class, encoder):
 def test_the_encoder_is_found_in_the_weights(method_class):
     method = method_class(small_encoder())
     found = encoder_of(method.state_dict(), small_encoder())
-    expected = method.get_encoder().state_dict()
+    expected = method.encoder.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     plain = small_encoder().state_dict()

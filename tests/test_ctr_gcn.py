@@ -8,6 +8,7 @@ from torch import nn
 
 from conftest import assert_close_to_published, weights_by_formula
 from net.ctr_gcn import Model, _Concatenate, _Split
+from net.utils.clip import Clip
 from net.utils.graph import Graph
 
 LAYOUT = {25: "ntu-rgb+d", 20: "kinect-v1"}
@@ -139,8 +140,8 @@ def test_feature_map_pools_to_the_embedding():
     model = small().eval()
     maps = model.extract_feature(clips())
     assert maps.shape == (3, 2, 32, 3, 25)
-    torch.testing.assert_close(maps.mean((1, 3, 4)), model.embed(clips()))
-    torch.testing.assert_close(model.fc(model.embed(clips())), model(clips()))
+    torch.testing.assert_close(maps.mean((1, 3, 4)), model.encode(Clip.of(clips())).pool())
+    torch.testing.assert_close(model.fc(model.encode(Clip.of(clips())).pool()), model(clips()))
 
 
 def test_parts_of_the_channels_and_their_gradients_are_channels_last():
@@ -200,11 +201,13 @@ def test_network_begins_as_published():
 
 
 def test_wrong_input_is_named():
-    for shape in ((2, 3, 9, 20, 2), (2, 2, 9, 25, 2), (2, 3, 9, 25, 1), (2, 3, 9, 25)):
+    for shape in ((2, 3, 9, 20, 2), (2, 2, 9, 25, 2), (2, 3, 9, 25, 1)):
         with pytest.raises(
             ValueError, match=r"takes \(N, 3, T, 25, 2\): set in_channels, layout and num_body"
         ):
             small()(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"clips are \(N, C, T, V, M\)"):
+        small()(torch.zeros(2, 3, 9, 25))
 
 
 @pytest.mark.parametrize("width", [4, 18])

@@ -22,8 +22,8 @@ import net.long_term
 import net.st_gcn
 from conftest import TINY_CONFIG, weights_by_formula
 from feeder.ragged import RaggedBatch
-from net.multi_task import MultiTask
-from net.utils.backbone import Backbone
+from net.encoder import Encoder, TokenEncoder
+from net.method import CROSS_ENTROPY, Method, as_method
 from net.utils.layouts import get_skeleton
 from processor import export as exporting
 from processor.encoder import Probe
@@ -79,11 +79,11 @@ def long_term(backbone, **changes):
 
 
 def probability(model):
-    return Exported(ClassProbability(model), "x", "probability")
+    return Exported(ClassProbability(as_method(model)), "x", "probability")
 
 
 def future(model, predict):
-    return Exported(NetworkForecast(model, predict), "x", "future")
+    return Exported(NetworkForecast(as_method(model), predict), "x", "future")
 
 
 # What can be exported of each network, and how large weights tell clips apart; a new network stands here, too.
@@ -153,7 +153,8 @@ def test_every_network_is_in_the_table():
         for cls in vars(module).values():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__:
                 continue
-            answers = issubclass(cls, Backbone) or (issubclass(cls, MultiTask) and cls is not MultiTask)
+            answers = issubclass(cls, Encoder) and cls not in (Encoder, TokenEncoder)
+            answers |= issubclass(cls, Method) and CROSS_ENTROPY in cls.LOSSES
             assert not answers or cls in inside, f"{cls} is exported by no row of TABLE"
 
 

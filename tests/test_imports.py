@@ -30,6 +30,7 @@ ONLY = {
         "net.utils.skeleton",
         "net.utils.joint_maps",
         "net.utils.channels",
+        "net.utils.clip",
     },
     ("feeder", "torchlight"): {
         "torchlight.build",

@@ -71,7 +71,8 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
         for field in ("label", "index", "num_body"):
             assert torch.equal(getattr(one, field), getattr(other, field))
         assert len(one.views) == len(other.views)
-        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+        for a, b in zip(one.views, other.views, strict=True):
+            assert torch.equal(a.x, b.x) and torch.equal(a.present, b.present)
 
 
 def order(batches):
@@ -112,13 +113,12 @@ def test_a_batch_holds_its_clips_and_what_belongs_to_them(data):
     feeder = make_feeder(data)
     sampling = [{"Pad": {"num_frame": 40, "mode": "zero"}}]
     for batch in make_loader(feeder, [view(sampling=sampling, normalise="none", augment=[])]).iterate():
-        assert batch.data is batch.views[0]
-        assert batch.data.shape == (len(batch.index), 3, 40, 25, 2)
+        assert batch.views[0].x.shape == (len(batch.index), 3, 40, 25, 2)
         for number, index in enumerate(batch.index.tolist()):
             clip = feeder.clips[index]
             length, bodies = feeder.num_frame[index], feeder.source.num_body[clip]
             tracks = feeder.source.read(np.array([clip])).reshape(bodies, length, 25, 3)[:2]
-            found = batch.data[number].permute(3, 1, 2, 0)
+            found = batch.views[0].x[number].permute(3, 1, 2, 0)
             np.testing.assert_array_equal(found[: len(tracks), :length], tracks)
             assert not found[len(tracks) :].any()
             assert not found[:, length:].any()
@@ -135,8 +135,8 @@ def test_every_epoch_has_its_own_order_and_views(data):
     assert order(collect(make_loader(make_feeder(data), seed=4))) != order(first)
     assert_same(collect(loader, 0), first)
     fixed = make_loader(make_feeder(data), shuffle=False)
-    assert not torch.equal(collect(fixed, 0)[0].data, collect(fixed, 1)[0].data)
-    assert not torch.equal(collect(fixed, 0)[0].data, collect(fixed, 0)[1].data)
+    assert not torch.equal(collect(fixed, 0)[0].views[0].x, collect(fixed, 1)[0].views[0].x)
+    assert not torch.equal(collect(fixed, 0)[0].views[0].x, collect(fixed, 0)[1].views[0].x)
 
 
 def test_without_shuffling_clips_come_once_in_order_and_the_last_batch_is_small(data):
@@ -233,7 +233,7 @@ def test_ranks_draw_their_own_views_even_of_one_clip(data):
     feeder.num_frame, feeder.num_body_of = feeder.num_frame[:1], feeder.num_body_of[:1]
     made = [collect(make_loader(feeder, rank=rank, world_size=3)) for rank in range(3)]
     assert [order(batches) for batches in made] == [[0]] * 3
-    assert not torch.equal(made[0][0].data, made[1][0].data)
+    assert not torch.equal(made[0][0].views[0].x, made[1][0].views[0].x)
 
 
 def test_abandoned_workers_end(data):
@@ -283,7 +283,7 @@ def test_memory_sends_another_device_the_rows_of_a_batch_alone(data):
     loader = make_loader(feeder, views, cache="memory", device="meta")
     (rows,) = loader._read([torch.tensor([3, 44, 0])])
     np.testing.assert_array_equal(rows, feeder.source.read(feeder.clips[[3, 44, 0]]))
-    assert [batch.data.device.type for batch in collect(loader)] == ["meta"] * 6
+    assert [batch.views[0].x.device.type for batch in collect(loader)] == ["meta"] * 6
 
 
 @pytest.mark.cuda
@@ -292,11 +292,11 @@ def test_memory_sends_another_device_the_rows_of_a_batch_alone(data):
 def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
     feeder, plain = make_feeder(data), [view(augment=["Shear", "Flip"])]
     expected = collect(make_loader(feeder, device="cuda"))
-    assert all(batch.data.is_cuda and batch.label.is_cuda and batch.index.is_cuda for batch in expected)
+    assert all(batch.views[0].x.is_cuda and batch.label.is_cuda and batch.index.is_cuda for batch in expected)
     assert_same(collect(make_loader(feeder, device="cuda", **changes)), expected)
     on_cpu, on_cuda = (collect(make_loader(feeder, plain, device=device)) for device in ("cpu", "cuda"))
     for one, other in zip(on_cpu, on_cuda, strict=True):
-        torch.testing.assert_close(one.data, other.data.cpu(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one.views[0].x, other.views[0].x.cpu(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

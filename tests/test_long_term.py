@@ -6,14 +6,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import Given, forecast, learn, names_of
 
 from net import as_gcn, ctr_gcn, st_gcn
 from net.future import unit_poses
 from net.long_term import LongTerm
 from net.loss import similarity, supervised_contrast
-from net.multi_task import CROSS_ENTROPY, Lesson
+from net.method import CROSS_ENTROPY as OF_ACTIONS
 from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
+from net.utils.clip import Clip
 from torchlight import distributed
+
+CROSS_ENTROPY = OF_ACTIONS.name
 
 TEMPERATURE = 0.5
 
@@ -172,8 +176,8 @@ class TestOrder:
         made = fresh_signals(4, embedding=3, num_segment=5)
         frames = torch.randn(3, num_frame, 4)
         key = {name: F.normalize(torch.randn(3, num_frame, 3), dim=2) for name in made.CONTRASTS}
-        losses = made(frames, key, made.LOSSES)[0]
-        assert set(losses) == set(made.LOSSES)
+        losses = made(frames, key, names_of(made.LOSSES))[0]
+        assert set(losses) == set(names_of(made.LOSSES))
         assert all(value.isfinite() for value in losses.values())
 
 
@@ -203,7 +207,7 @@ class TestPoseContrast:
 
     def loss(self, angles, others, label, **queue):
         poses, other = (self.rows(*each)[:, None, :, None] for each in (angles, others))
-        label = None if label is None else torch.tensor(label)
+        label = torch.tensor([-1] * len(angles) if label is None else label)
         return float(self.network(**queue)._pose_contrast(poses, other, label))
 
     def test_unit_poses_forget_place_and_size(self):
@@ -250,7 +254,7 @@ def clips(count=4, *, frames=12, seed=0):
 
 def lesson(count=4, *, label=True):
     labels = torch.arange(count) % 2 if label else None
-    return Lesson([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
+    return Given([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
 
 
 @pytest.mark.parametrize("backbone", [st_gcn.Model, as_gcn.Model])
@@ -261,10 +265,10 @@ def test_without_zeros_around_it_a_clip_that_stands_still_tells_nothing(backbone
         encoder = backbone(3, 5, hidden_channels=4, dropout=0.0, padding_mode=mode)
         network = small(encoder).eval()
         still = clips(4)[:, :, :1].expand(-1, -1, 32, -1, -1)
-        maps = encoder.encode(still).maps
+        maps = encoder.encode(Clip.of(still)).maps()
         difference = (maps - maps[:, :, :1]).abs().max() / maps.abs().max()
         assert bool(difference > 1e-3) == (mode == "zeros")
-    loss = network.learn(Lesson([still, still]), ("intra_frame",)).losses["intra_frame"]
+    loss = learn(network, Given([still, still]), ("intra_frame",)).losses["intra_frame"]
     assert float(loss.detach()) == pytest.approx(math.log(8), abs=1e-4)
 
 
@@ -278,12 +282,12 @@ def test_a_fresh_projector_tells_poses_apart():
     x = torch.randn(16, 3, 12, 25, 1)
     # Without labels each pose is drawn to itself, away from 15 others; those at random in the queue are far from all.
     network.pose_queue = MemoryQueue(128, 1)
-    loss = network.learn(Lesson([x, x]), ("pose_contrast",)).losses["pose_contrast"]
+    loss = learn(network, Given([x, x]), ("pose_contrast",)).losses["pose_contrast"]
     assert float(loss) < 0.3 * math.log(17)
 
 
-SIGNALS = TemporalSignals.LOSSES
-EVERY = (CROSS_ENTROPY, *LongTerm.LOSSES)
+SIGNALS = names_of(TemporalSignals.LOSSES)
+EVERY = names_of(LongTerm.LOSSES)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -291,7 +295,7 @@ def test_a_loss_alone_is_what_it_is_among_all(name):
     def taught(wanted):
         network = small().train()
         torch.manual_seed(1)
-        return network.learn(lesson(), wanted)
+        return learn(network, lesson(), wanted)
 
     among, alone = taught(EVERY), taught((name,))
     if name == CROSS_ENTROPY:
@@ -309,18 +313,18 @@ def test_what_is_not_wanted_is_not_computed(monkeypatch):
         monkeypatch.setattr(network.slow[name], "forward", None)
     monkeypatch.setattr(network.slow["encoder"], "encode", None)
     monkeypatch.setattr(network.decoder, "forward", None)
-    network.learn(lesson(), (CROSS_ENTROPY, "order"))
+    learn(network, lesson(), (CROSS_ENTROPY, "order"))
     with pytest.raises(TypeError):
-        network.learn(lesson(), ("segment",))
+        learn(network, lesson(), ("segment",))
 
 
 def test_future_is_the_mean_distance_in_metres_and_begins_with_bodies_that_stand_still():
     network = small().eval()
     given = lesson()
-    found = network.learn(given, ("future",)).losses["future"]
+    found = learn(network, given, ("future",)).losses["future"]
     still = given.views[0][:, :, -1:].expand_as(given.future)
     torch.testing.assert_close(found, (still - given.future).norm(dim=1).mean())
-    torch.testing.assert_close(network.forecast(given.views[0]), still)
+    torch.testing.assert_close(forecast(network, given.views[0]), still)
 
 
 def judging(**more):
@@ -330,10 +334,10 @@ def judging(**more):
     return network
 
 
-def taught_of(views, future, label, wanted=LongTerm.LOSSES):
+def taught_of(views, future, label, wanted=None):
     network = judging()
     torch.manual_seed(1)  # of the orders
-    return network.learn(Lesson(views, future, label), wanted).losses
+    return learn(network, Given(views, future, label), wanted).losses
 
 
 def each_alone(x, places):
@@ -349,7 +353,7 @@ def test_absent_bodies_teach_nothing_and_stay_absent():
     found = taught_of(views, future, torch.tensor([0, 1]))
     alone = [each_alone(view, places) for view in (*views, future)]
     torch.testing.assert_close(found, taught_of(alone[:2], alone[2], torch.tensor([0, 0, 1])))
-    foreseen = judging().forecast(views[0])
+    foreseen = forecast(judging(), views[0])
     assert [bool(foreseen[clip, ..., body].any()) for clip, body in (*places, (1, 1))] == [True] * 3 + [False]
 
 
@@ -379,7 +383,7 @@ def test_processes_hand_keys_around_whoever_is_there(monkeypatch, label):
             return each
 
         monkeypatch.setattr(distributed, "all_gather_ragged", gather)
-        small().learn(given, EVERY)
+        learn(small(), given, EVERY)
         return calls
 
     full, nobody, partly = (lesson(label=label) for _ in range(3))
@@ -393,20 +397,20 @@ def test_processes_hand_keys_around_whoever_is_there(monkeypatch, label):
 def test_bodies_may_have_two_coordinates():
     network = small(st_gcn.Model(2, 5, hidden_channels=4, hidden_dim=8))
     flat = [view[:, :2] for view in lesson().views]
-    network.learn(Lesson(flat, clips(frames=4)[:, :2], torch.arange(4)), EVERY)
-    assert network.forecast(flat[0]).shape == (4, 2, 4, 25, 2)
+    learn(network, Given(flat, clips(frames=4)[:, :2], torch.arange(4)), EVERY)
+    assert forecast(network, flat[0]).shape == (4, 2, 4, 25, 2)
 
 
 def test_a_batch_without_anybody_costs_nothing():
     network = small(st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=True))
     empty = torch.zeros(2, 3, 12, 25, 2)
-    taught = network.learn(Lesson([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
+    taught = learn(network, Given([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
     assert all(float(loss) == 0 for loss in taught.losses.values())
     # Nor do the queues move on; others may put keys in meanwhile.
     assert not any(int(queue.pointer) for queue in (*network.signals.queues.values(), network.pose_queue))
     (sum(taught.losses.values()) + taught.scores.sum()).backward()
     # Without scores, too.
-    taught = network.learn(Lesson([empty, empty], empty[:, :, :4]), LongTerm.LOSSES)
+    taught = learn(network, Given([empty, empty], empty[:, :, :4]), set(EVERY) - {CROSS_ENTROPY})
     sum(taught.losses.values()).backward()
     assert all(p.grad is not None and not p.grad.any() for p in network.encoder.encoder_parameters())
 
@@ -422,7 +426,7 @@ def test_a_body_that_has_left_is_drawn_nowhere(label):
             for view in given.views:
                 view[1, :, 8:, :, 1] = 0
             given.views[1][1, :, 8:, :, 1] = 0
-        loss = network.learn(given, ("pose_contrast",)).losses["pose_contrast"]
+        loss = learn(network, given, ("pose_contrast",)).losses["pose_contrast"]
         loss.backward()
         return network, float(torch.nn.utils.get_total_norm([p.grad for p in network.decoder.parameters()]))
 
@@ -446,7 +450,7 @@ def test_a_body_that_has_left_draws_nothing(label):
         fresh, views = copy.deepcopy(network), [view.clone() for view in given.views]
         if changed is not None:
             views[0][1, ..., changed] = -views[0][1, ..., changed]
-        return fresh.learn(given._replace(views=views), ("pose_contrast",)).losses["pose_contrast"]
+        return learn(fresh, given._replace(views=views), ("pose_contrast",)).losses["pose_contrast"]
 
     torch.testing.assert_close(loss(changed=1), loss())
     assert not torch.allclose(loss(changed=0), loss(), rtol=1e-3)
@@ -456,7 +460,7 @@ def test_where_all_have_left_nobody_is_drawn():
     network, given = small(), lesson()
     for view in given.views:
         view[:, :, 8:] = 0
-    loss = network.learn(given, ("pose_contrast",)).losses["pose_contrast"]
+    loss = learn(network, given, ("pose_contrast",)).losses["pose_contrast"]
     loss.backward()
     assert float(loss) == 0
     assert not any(p.grad.any() for p in network.parameters() if p.grad is not None)
@@ -480,7 +484,7 @@ def test_each_loss_is_made_of_the_right_parts(skip, project):
     queues = {name: queue.keys.clone() for name, queue in network.signals.queues.items()}
     pose_queue = network.pose_queue.keys.clone()
     wanted = ("inter_frame", "intra_frame", "segment", "future", "pose_contrast")
-    found = network.learn(Lesson([x, y], future, label), wanted).losses
+    found = learn(network, Given([x, y], future, label), wanted).losses
 
     def of_bodies(values):  # (N, M, ...)
         return torch.stack([values[place] for place in there])
@@ -545,7 +549,7 @@ def test_slow_copy_follows_in_steps_that_compare_nothing():
         for parameter in (*network.encoder.parameters(), *network.decoder.parameters()):
             parameter += 1
     before = [parameter.clone() for parameter in network.slow.parameters()]
-    network.learn(lesson(), ("future",))
+    learn(network, lesson(), ("future",))
     fast = [parameter for part in network._followed().values() for parameter in part.parameters()]
     assert len(fast) == len(before)
     for old, own, new in zip(before, fast, network.slow.parameters(), strict=True):
@@ -558,7 +562,7 @@ def test_slow_copy_follows_and_takes_no_gradient():
         for parameter in network.encoder.parameters():
             parameter += 1
     before = [parameter.clone() for parameter in network.slow["encoder"].parameters()]
-    losses = network.learn(lesson(), LongTerm.LOSSES).losses
+    losses = learn(network, lesson()).losses
     sum(losses.values()).backward()
     pairs = zip(before, network.encoder.parameters(), network.slow["encoder"].parameters(), strict=True)
     for old, fast, new in pairs:
@@ -572,7 +576,7 @@ def test_poses_themselves_are_compared_where_they_are_not_projected():
     network = small(project_poses=False)
     assert not list(network.pose_projector.parameters())
     assert network.pose_queue.keys.shape == (16, 4 * 25 * 3)
-    network.learn(lesson(), ("pose_contrast",)).losses["pose_contrast"].backward()
+    learn(network, lesson(), ("pose_contrast",)).losses["pose_contrast"].backward()
     assert network.decoder.out.weight.grad.any()
 
 
@@ -588,16 +592,16 @@ def test_any_backbone_serves_and_adds_losses_of_its_own(skip):
         3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0, skip_empty_bodies=skip
     )
     network = small(backbone)
-    taught = network.learn(lesson(), (*EVERY, "nll", "kl"))
-    assert set(taught.losses) == {*LongTerm.LOSSES, "nll", "kl"}
+    taught = learn(network, lesson(), (*EVERY, "nll", "kl"))
+    assert set(taught.losses) == {*EVERY, "nll", "kl"} - {CROSS_ENTROPY}
     assert taught.scores.shape == (4, 5)
 
 
 def test_gradients_in_bfloat16():
     network = small().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        taught = network.learn(lesson(), EVERY)
-        scores = network(lesson().views[0])
+        taught = learn(network, lesson(), EVERY)
+        scores = network.scores(Clip.of(lesson().views[0]))
     assert (taught.scores.dtype, scores.dtype) == (torch.float32, torch.float32)
     (sum(taught.losses.values()) + F.cross_entropy(taught.scores.float(), lesson().label)).backward()
     trained = [p for name, p in network.named_parameters() if p.requires_grad]
@@ -635,22 +639,22 @@ def test_numbers_out_of_range_are_named(argument, value):
 def test_losses_of_the_backbone_alone_need_no_feature_maps(monkeypatch):
     backbone = as_gcn.Model(3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0)
     network = small(backbone).eval()
-    among = network.learn(lesson(), (CROSS_ENTROPY, "nll", "kl")).losses
+    among = learn(network, lesson(), (CROSS_ENTROPY, "nll", "kl")).losses
     monkeypatch.setattr(backbone, "maps", None)
-    alone = network.learn(lesson(), ("nll", "kl")).losses
+    alone = learn(network, lesson(), ("nll", "kl")).losses
     assert set(alone) == {"nll", "kl"}
     torch.testing.assert_close(alone, among)
     monkeypatch.setattr(backbone.links.decoder, "forward", None)
-    torch.testing.assert_close(network.learn(lesson(), ("kl",)).losses, {"kl": among["kl"]})
+    torch.testing.assert_close(learn(network, lesson(), ("kl",)).losses, {"kl": among["kl"]})
     with pytest.raises(TypeError):
-        network.learn(lesson(), ("nll",))
+        learn(network, lesson(), ("nll",))
 
 
 def test_what_stands_before_the_head_acts_within_the_network_too():
     network = small(ctr_gcn.Model(3, 5, base_channels=8, dropout=0.9)).train()
 
     def scores():
-        return network.learn(lesson(), (CROSS_ENTROPY,)).scores
+        return learn(network, lesson(), (CROSS_ENTROPY,)).scores
 
     assert not torch.equal(scores(), scores())
     network.encoder.drop_out.eval()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import Given, forecast, learn
 
 import main
 import net.as_gcn
@@ -16,7 +17,6 @@ import stage1
 from data_gen.pyskl_gen_preprocess import main as prepare
 from feeder.prepared import open_prepared
 from feeder.recordings.files import recorded_poses
-from net.multi_task import Lesson
 from processor.inference import Recogniser
 from tools import export
 from torchlight.checkpoint import load_checkpoint
@@ -254,13 +254,13 @@ def test_confidence_is_neither_predicted_nor_judged(make):
     )
     x[:, :, :, 3] = 0
     with torch.no_grad():
-        predicted = model.forecast(x)
+        predicted = forecast(model, x)
         assert torch.equal(predicted[:, 2], x[:, 2, -1:].expand_as(predicted[:, 2]))
         assert (predicted[:, :2] - x[:, :2, -1:]).abs().max() > 1e-3
         assert not predicted[:, :, :, 3].any()
 
         def loss(future):
-            return float(model.learn(Lesson([x], future), ["future"]).losses["future"])
+            return float(learn(model, Given([x], future), ["future"]).losses["future"])
 
         other = future.clone()
         other[:, 2] = (other[:, 2] + 0.01) / 2

@@ -20,8 +20,8 @@ from net.future import (
     scored_joints,
     unit_poses,
 )
+from net.utils.clip import Clip, presence
 from net.utils.layouts import get_skeleton
-from net.utils.presence import presence
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
 from processor.forecast import (
@@ -417,10 +417,10 @@ def test_others_are_left_out_where_the_first_body_is_not_there():
     expected[0, :, [1, 4], :, 1] = 0
     expected[1, ..., 1] = 0
     present, last = presence(clip), presence(clip)[:, 0, 2]
-    found, found_present = beside_first(clip, present, last)
+    found, found_present = beside_first(Clip(clip, present), last)
     torch.testing.assert_close(found, expected)
     assert torch.equal(found_present, presence(expected))
-    found, found_present = beside_first(clip[..., :1], present[:, :1], last)
+    found, found_present = beside_first(Clip(clip[..., :1], present[:, :1]), last)
     torch.testing.assert_close(found, clip[..., :1])
     assert torch.equal(found_present, present[:, :1])
 
@@ -539,13 +539,13 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
             ["train_view.sampling.0.Crop.num_frame=13"],
             "train_view.sampling: has 5 frames after the 8 that are seen, but the network predicts 4 at once; make",
         ),
-        (["without=[future]"], "schedule: has no phase that learns 'future'; give it a weight"),
-        (["method=null"], "method: net.st_gcn.Model predicts no poses; use method: net.long_term.LongTerm"),
+        (["without=[future]"], "schedule: has no phase that learns by 'future'; give it a weight"),
+        (["method=null"], "method: net.st_gcn.Model has no loss future; "),
         (
             ["schedule=[{name: a, losses: {cross_entropy: 1.0, future: 1.0}}]"],
             "schedule.0.losses.cross_entropy: is of actions, which prediction does not learn; leave it out",
         ),
-        (["schedule=[{name: a, losses: {intra_frame: 1.0}}]"], "schedule: has no phase that learns 'future'"),
+        (["schedule=[{name: a, losses: {intra_frame: 1.0}}]"], "schedule: has no phase that learns by 'future'"),
         (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; no loss that counts uses labels"),
         (["select=val", "data.val_fraction=0"], "select: 'val' needs a validation part"),
     ],
@@ -593,8 +593,9 @@ def test_simplest_predictions():
 def test_prediction_goes_on_from_what_was_predicted(count):
     shown = []
 
-    def forecast(x, present):
+    def forecast(clip):
         """Two more frames, each the sum of the two before."""
+        x, present = clip
         shown.append(x[0, 0, :, 0, 0].tolist())
         assert present.all(2).tolist() == [[True, False]] * 2
         assert present.shape == (2, 2, x.shape[2])
@@ -603,7 +604,7 @@ def test_prediction_goes_on_from_what_was_predicted(count):
 
     seen = torch.tensor([1.0, 1.0, 2.0]).view(1, 1, 3, 1, 1).expand(2, 3, 3, 4, 2)
     present = torch.tensor([True, False])[:, None].expand(2, 2, 3)
-    found = roll_out(forecast, seen, present, count)
+    found = roll_out(forecast, Clip(seen, present), count)
     assert found.shape == (2, 3, count, 4, 2)
     assert found[1, 2, :, 3, 1].tolist() == [3.0, 5.0, 8.0, 13.0, 21.0][:count]
     # As many frames as at first, and the last ones.

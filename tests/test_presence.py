@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from batches import Given, forecast, learn, scores
 from ragged_clips import generator, make_clips, to_batch
 
 import main as command
@@ -13,10 +14,8 @@ from feeder.ragged import RaggedBatch
 from feeder.views import View, make_views
 from net import as_gcn, st_gcn
 from net.long_term import LongTerm, bodies_in
-from net.multi_task import Lesson
+from net.utils.clip import Clip, presence
 from net.utils.layouts import get_skeleton
-from net.utils.presence import presence
-from processor.experiment import presence_problems
 
 SKELETON = get_skeleton("ntu-rgb+d")
 LENGTHS, BODIES = [1, 7, 30, 12], [1, 3, 2, 1]
@@ -133,12 +132,13 @@ def batches(feeder, views, **changes):
 def test_the_future_is_the_frames_that_follow_those_seen(feeder):
     views = [view(), view(same_frames=True, augment=["Shear"])]
     for whole, cut in zip(batches(feeder, views), batches(feeder, views, num_future=5), strict=True):
-        assert whole.future is whole.future_present is None
+        assert whole.future is None
         for before, after in zip(whole.views, cut.views, strict=True):
-            assert torch.equal(after, before[:, :, :11])
-        assert [each.shape for each in cut.present] == [(2, 2, 11)] * 2
-        assert torch.equal(cut.future, whole.data[:, :, 11:])
-        assert torch.equal(torch.cat((cut.present[0], cut.future_present), 2), whole.present[0])
+            assert torch.equal(after.x, before.x[:, :, :11])
+        assert [each.present.shape for each in cut.views] == [(2, 2, 11)] * 2
+        assert torch.equal(cut.future.x, whole.views[0].x[:, :, 11:])
+        both = torch.cat((cut.views[0].present, cut.future.present), 2)
+        assert torch.equal(both, whole.views[0].present)
     with pytest.raises(ValueError, match="num_future is 16"):
         batches(feeder, views, num_future=16)
 
@@ -146,15 +146,17 @@ def test_the_future_is_the_frames_that_follow_those_seen(feeder):
 def test_frames_that_a_view_has_ahead_are_never_among_those_seen(feeder):
     part = {"num_frame": 8, "min_ratio": 0.5, "max_ratio": 0.5, "num_ahead": 3}
     for batch in batches(feeder, [view(sampling=[{"RandomResizedCrop": part}])]):
-        assert (batch.data.shape[2], batch.future.shape[2], batch.future_present.shape[2]) == (8, 3, 3)
+        assert [each.shape[2] for each in (*batch.views[0], *batch.future)] == [8, 8, 3, 3]
 
 
 def test_the_table_of_all_rows_says_what_each_batch_would(feeder):
     views = [view(), view(stream="motion")]
     for one, other in zip(batches(feeder, views), batches(feeder, views, cache="none"), strict=True):
-        assert all(torch.equal(*each) for each in zip(one.present, other.present, strict=True))
-        assert torch.equal(one.present[0], presence(one.data))
-        assert torch.equal(one.present[0], one.present[1])
+        first, second = one.views
+        for found, expected in zip(one.views, other.views, strict=True):
+            assert torch.equal(found.present, expected.present)
+        assert torch.equal(first.present, presence(first.x))
+        assert torch.equal(first.present, second.present)
 
 
 # -- networks ----------------------------------------------------------------------------------------------
@@ -185,11 +187,11 @@ def test_what_an_absent_body_holds_changes_nothing(name):
     network = NETWORKS[name]().eval()
     x, present, rubbish = two_with_rubbish()
     with torch.no_grad():
-        expected = network(x)
-        assert torch.equal(network(rubbish, present), expected)
-        assert not torch.equal(network(rubbish), expected)  # nobody said
+        expected = scores(network, x)
+        assert torch.equal(scores(network, rubbish, present), expected)
+        assert not torch.equal(scores(network, rubbish), expected)  # it was not said who is there
         if name != "ST-GCN":
-            assert torch.equal(network.forecast(rubbish, present), network.forecast(x))
+            assert torch.equal(forecast(network, rubbish, present), forecast(network, x))
 
 
 def test_a_body_that_is_said_to_be_there_is_seen_though_it_is_at_zero():
@@ -212,12 +214,12 @@ def test_losses_are_of_bodies_that_are_said_to_be_there(name):
     told[0, :, 2:, :, 1] = told[1, ..., 1] = 9
     found = []
     for lesson in (
-        Lesson([x, x], future, None),
-        Lesson([rubbish, rubbish], told, None, [present, present], leaves),
+        Given([x, x], future, None),
+        Given([rubbish, rubbish], told, None, [present, present], leaves),
     ):
         torch.manual_seed(0)
         network = NETWORKS[name]().eval()
-        found.append(network.learn(lesson, network.LOSSES).losses)
+        found.append(learn(network, lesson).losses)
     for key, loss in found[0].items():
         assert torch.equal(loss, found[1][key]), key
 
@@ -225,7 +227,7 @@ def test_losses_are_of_bodies_that_are_said_to_be_there(name):
 def test_bodies_stay_as_long_as_is_said():
     x, present, rubbish = two_with_rubbish()
     present[0, 0, 3] = present[0, 1, -1] = False
-    found = bodies_in(rubbish, present)
+    found = bodies_in(Clip(rubbish, present))
     assert found.rows.tolist() == [0, 1, 2]
     assert torch.equal(found.poses, x.permute(0, 4, 2, 3, 1).flatten(0, 1)[:3])
     assert (found.throughout.tolist(), found.stay.tolist()) == ([1, 2], [0, 2])
@@ -237,9 +239,9 @@ def test_bodies_stay_as_long_as_is_said():
 def test_a_backbone_is_told_in_training_and_in_a_test(tiny_config, monkeypatch):
     told, encode = [], st_gcn.Model.encode
 
-    def spy(self, x, present=None):
-        told.append((x.shape[4], x.shape[2]) == present.shape[1:])
-        return encode(self, x, present)
+    def spy(self, clip):
+        told.append((clip.x.shape[4], clip.x.shape[2]) == clip.present.shape[1:])
+        return encode(self, clip)
 
     monkeypatch.setattr(st_gcn.Model, "encode", spy)
     assert (
@@ -254,8 +256,6 @@ PLUGIN = '''"""Networks of somebody else."""
 
 import torch
 
-from net import st_gcn
-
 
 class Plain(torch.nn.Module):
     """Takes clips alone."""
@@ -266,21 +266,31 @@ class Plain(torch.nn.Module):
 
     def forward(self, x):
         return self.layer(x.mean((2, 3, 4)))
-
-
-class Untold(st_gcn.Model):
-    """A backbone as it was before."""
-
-    def encode(self, x):
-        return super().encode(x)
 '''
 
 
-def test_a_plain_network_is_given_clips_alone(tiny_config, tmp_path, monkeypatch, capsys):
+def test_a_plain_network_is_given_clips_alone(tiny_config, tmp_path, monkeypatch):
     (tmp_path / "stranger.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     args = ["recognition", "-c", str(tiny_config), "--plugin", "stranger", "--debug"]
     assert command.main([*args, "model=stranger.Plain", "model_args={_delete_: true, num_class: 4}"]) == 0
-    assert command.main([*args, "model=stranger.Untold"]) == 2
-    assert "model: stranger.Untold.encode takes no argument present" in capsys.readouterr().err
-    assert not presence_problems("model", "net.ctr_gcn.Model", ("net",))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        ("net.multi_task", "MultiTask", "net.method.Method"),
+        ("net.contrast", "SelfSupervised", "net.method.Method"),
+        ("net.utils.backbone", "Backbone", "net.encoder.Encoder"),
+    ],
+)
+def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(
+    tiny_config, tmp_path, monkeypatch, capsys, module, name, instead
+):
+    plugin = f"earlier_{name.lower()}"
+    (tmp_path / f"{plugin}.py").write_text(f"from {module} import {name}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["recognition", "-c", str(tiny_config), "--plugin", plugin, f"model={plugin}.Model"]
+    assert command.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{module}.{name} is no more: use {instead}" in said and "docs/extending.md" in said

@@ -12,7 +12,6 @@ import yaml
 import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
-from net.multi_task import Learner
 from net.temporal_signals import TemporalSignals
 from processor import teaching
 from processor.config import OptimConfig, ProcessorConfig
@@ -22,6 +21,7 @@ from torchlight.config import ConfigError
 
 RUN = OptimConfig(lr=0.3)
 LOSSES = ("cross_entropy", "future", "order")
+SIGNALS = [loss.name for loss in TemporalSignals.LOSSES]
 
 
 def config_of(num_epoch):
@@ -224,8 +224,8 @@ def test_problems_of_method_and_schedule_are_found_before_data_is_touched(config
         "method_args.layouts: net.long_term.LongTerm takes no such argument; did you mean 'layout'?" in said
     )
     assert "schedule.1.losses.segmen: the network has no such loss; did you mean 'segment'?" in said
-    assert run(config, tmp_path, "method=net.aimclr.AimCLR", "method_args={}") == 2
-    assert "net.aimclr.AimCLR is no net.multi_task.MultiTask" in capsys.readouterr().err
+    assert run(config, tmp_path, "method=net.aimclr.AimCLR", "method_args={}", "schedule=[]") == 2
+    assert "method: net.aimclr.AimCLR has no loss cross_entropy" in capsys.readouterr().err
 
 
 def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(config, tmp_path, capsys):
@@ -249,13 +249,13 @@ AHEAD = (
 @pytest.mark.parametrize("losses", [{"order": 1.0}, {"future": 1.0}, {"cross_entropy": 1.0, "order": 0.1}])
 def test_frames_ahead_are_never_seen_whatever_counts(config, tmp_path, monkeypatch, losses):
     seen = []
-    learn = LongTerm.learn
+    learn = LongTerm.forward
 
-    def spy(self, lesson, wanted):
-        seen.append({view.shape[2] for view in lesson.views} | {lesson.future.shape[2] + 8})
-        return learn(self, lesson, wanted)
+    def spy(self, batch, wanted):
+        seen.append({view.x.shape[2] for view in batch.views} | {batch.future.x.shape[2] + 8})
+        return learn(self, batch, wanted)
 
-    monkeypatch.setattr(LongTerm, "learn", spy)
+    monkeypatch.setattr(LongTerm, "forward", spy)
     schedule = [
         {"name": "a", "num_epoch": 1, "losses": losses},
         {"name": "b", "losses": {"cross_entropy": 1.0}},
@@ -271,14 +271,14 @@ def test_frames_ahead_are_never_seen_whatever_counts(config, tmp_path, monkeypat
 )
 def test_bodies_ahead_whose_origin_is_gone_are_not_learnt(config, tmp_path, monkeypatch, normalise, left_out):
     future = []
-    learn = LongTerm.learn
+    learn = LongTerm.forward
 
-    def spy(self, lesson, wanted):
-        future.append(bool(lesson.future.any()))
-        return learn(self, lesson, wanted)
+    def spy(self, batch, wanted):
+        future.append(bool(batch.future.x.any()))
+        return learn(self, batch, wanted)
 
-    monkeypatch.setattr(LongTerm, "learn", spy)
-    monkeypatch.setattr(teaching, "beside_first", lambda clips, present, last: (0 * clips, present))
+    monkeypatch.setattr(LongTerm, "forward", spy)
+    monkeypatch.setattr(teaching, "beside_first", lambda clip, last: clip._replace(x=0 * clip.x))
     args = [AHEAD, "key_view=null", f"train_view.normalise={normalise}", "--debug"]
     args += ["without=[inter_frame, intra_frame, segment, pose_contrast]"]
     assert run(config, tmp_path, *args) == 0
@@ -349,7 +349,7 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
         ),
         (
             ["without=[cross_entropy]"],
-            "schedule: has no phase that learns the actions; give 'cross_entropy' a",
+            "schedule: has no phase that learns by 'cross_entropy'",
         ),
         (["model_args.hiden_channels=3"], "long_term.yaml: 1 problem\n"),
     ],
@@ -365,7 +365,7 @@ def test_what_would_break_off_or_be_seen_later_is_said_at_once(config, tmp_path,
 def test_motions_are_learnt_without_a_future(config, tmp_path, stream):
     assert run(config, tmp_path, "--debug", f"stream={stream}", "without=[future, pose_contrast]") == 0
     first = rows_of(tmp_path / "debug")[0]
-    assert all(float(first[f"train_{name}_loss"]) > 0 for name in TemporalSignals.LOSSES)
+    assert all(float(first[f"train_{name}_loss"]) > 0 for name in SIGNALS)
 
 
 def test_a_plain_network_s_loss_has_its_weight_too(config, tmp_path):
@@ -468,15 +468,14 @@ def test_cudnn_is_not_to_time_a_method_s_convolutions_anew_in_every_step(config,
     """Its decoder runs on the bodies that are there, though the backbone takes all."""
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     processor = set_up(config, tmp_path, "model_args.skip_empty_bodies=false")
-    assert processor.varies_batch()
+    assert processor.method.varies_batch
 
 
 def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compiled.append(network))
     processor = set_up(config, tmp_path, "compile=true")
-    assert compiled == [processor.network]
-    assert isinstance(processor.network, Learner)
+    assert compiled == [processor.network] == [processor.model]
 
 
 # -- losses that are left out ------------------------------------------------------------------------------
@@ -516,13 +515,13 @@ def test_a_second_view_that_is_not_made_may_look_anywhere(config, tmp_path):
 
 def test_a_run_without_losses_is_that_of_a_schedule_that_has_not_got_them(config, tmp_path, monkeypatch):
     seen = []
-    learn = LongTerm.learn
+    learn = LongTerm.forward
 
-    def spy(self, lesson, wanted):
-        seen.append(len(lesson.views))
-        return learn(self, lesson, wanted)
+    def spy(self, batch, wanted):
+        seen.append(len(batch.views))
+        return learn(self, batch, wanted)
 
-    monkeypatch.setattr(LongTerm, "learn", spy)
+    monkeypatch.setattr(LongTerm, "forward", spy)
     compared = "inter_frame, intra_frame, segment, pose_contrast"
     assert run(config, tmp_path / "without", f"without=[future, {compared}]") == 0
     # The first phase has nothing left, and nobody compares: the second view is not made.

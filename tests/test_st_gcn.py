@@ -8,6 +8,7 @@ from torch import nn
 
 from conftest import REFERENCE, assert_close_to_published, weights_by_formula
 from net.st_gcn import Model
+from net.utils.clip import Clip
 from net.utils.graph import Graph
 
 
@@ -199,8 +200,8 @@ def test_feature_map_pools_to_the_embedding():
     x = two_bodies(frames=13)
     maps = model.extract_feature(x)
     assert maps.shape == (3, 2, 8, 4, 25)
-    torch.testing.assert_close(maps.mean((1, 3, 4)), model.embed(x))
-    torch.testing.assert_close(model.fcn(model.embed(x)), model(x))
+    torch.testing.assert_close(maps.mean((1, 3, 4)), model.encode(Clip.of(x)).pool())
+    torch.testing.assert_close(model.fcn(model.encode(Clip.of(x)).pool()), model(x))
 
 
 class TestSkipEmptyBodies:
@@ -222,7 +223,11 @@ class TestSkipEmptyBodies:
         scores, maps = model(x), model.extract_feature(x)
         for clip, bodies in enumerate(present):
             alone = [x[clip : clip + 1, ..., body : body + 1] for body in bodies]
-            feature = sum(plain.embed(body) for body in alone) / len(alone) if alone else torch.zeros(1, 8)
+            feature = (
+                sum(plain.encode(Clip.of(body)).pool() for body in alone) / len(alone)
+                if alone
+                else torch.zeros(1, 8)
+            )
             torch.testing.assert_close(scores[clip], plain.fcn(feature)[0])
             for body in range(2):
                 expected = (
@@ -236,13 +241,13 @@ class TestSkipEmptyBodies:
         model, plain = small(skip_empty_bodies=True), small()
         x, present = self.clips()
         alone = torch.cat([x[c : c + 1, ..., b : b + 1] for c, bodies in enumerate(present) for b in bodies])
-        feature = plain.embed(alone)
+        feature = plain.encode(Clip.of(alone)).pool()
         clip = [c for c, bodies in enumerate(present) for _ in bodies]
         expected = [sum(f for f, c in zip(feature, clip, strict=True) if c == n) for n in range(4)]
         expected = torch.stack(
             [f / len(b) if b else torch.zeros(8) for f, b in zip(expected, present, strict=True)]
         )
-        torch.testing.assert_close(model.embed(x), expected)
+        torch.testing.assert_close(model.encode(Clip.of(x)).pool(), expected)
         for (name, ours), theirs in zip(model.named_buffers(), plain.buffers(), strict=True):
             torch.testing.assert_close(ours, theirs, msg=name)
 
@@ -276,9 +281,11 @@ def test_initial_weights_are_reproducible_and_small():
 
 
 def test_wrong_input_is_named():
-    for shape in ((2, 3, 13, 18, 2), (2, 2, 13, 25, 2), (2, 3, 13, 25)):
+    for shape in ((2, 3, 13, 18, 2), (2, 2, 13, 25, 2)):
         with pytest.raises(ValueError, match=r"takes \(N, 3, T, 25, M\): set in_channels and layout"):
             small()(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"clips are \(N, C, T, V, M\)"):
+        small()(torch.zeros(2, 3, 9, 25))
 
 
 def test_even_kernel_is_refused():

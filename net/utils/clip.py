@@ -21,7 +21,13 @@ class Clip(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, present: Tensor | None = None) -> "Clip":
-        """Clips (N, C, T, V, M) from outside; without `present` a body is in the frames where it is not 0."""
+        """Clips (N, C, T, V, M) from outside; without `present` a body is in the frames where it is not 0.
+
+        Raises:
+            ValueError: x has another number of axes.
+        """
+        if x.dim() != 5:
+            raise ValueError(f"input has shape {tuple(x.shape)}; clips are (N, C, T, V, M)")
         return cls(x, presence(x) if present is None else present)
 
     def frames(self, first: int | None, last: int | None) -> "Clip":

@@ -1,0 +1,28 @@
+"""What plug-ins of earlier versions are told that ask for a class that is no more."""
+
+PAGE = "docs/extending.md, 'Plug-ins of earlier versions'"
+# By the name of each module that had a contract of its own.
+MOVED = {
+    "net.multi_task": "net.method.Method",
+    "net.contrast": "net.method.Method",
+    "net.utils.backbone": "net.encoder.Encoder",
+    "net.utils.presence": "net.utils.clip.Clip",
+}
+NAMES = {
+    "Backbone",
+    "BodyMaps",
+    "Informed",
+    "Learnt",
+    "Lesson",
+    "MultiTask",
+    "SelfSupervised",
+    "Taught",
+    "presence",
+}
+
+
+def refuse(module: str, name: str) -> None:
+    """Raise ImportError that says what stands in the place of a name, and AttributeError for what never was one."""
+    if name not in NAMES:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    raise ImportError(f"{module}.{name} is no more: use {MOVED[module]}; {PAGE} shows the change")
