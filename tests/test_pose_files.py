@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from feeder.recordings import ucla
 from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.mediapipe import DISTANCE, HIPS
@@ -320,7 +321,10 @@ def test_identities_that_a_file_gives(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.json", rows)).tracks
     np.testing.assert_allclose(np.sort(found[:, :, 0, 0], 0), np.sort(people()[:, :, 0, 0], 0))
     assert abs(found[0, 3, 0, 0] - found[0, 2, 0, 0]) > 200
-    # A number that is twice in a frame is no identity.
+    # Numbers of any size will do, but not one that is twice in a frame.
+    for row in rows:
+        row["idx"] *= 10**30
+    np.testing.assert_array_equal(read(write(tmp_path / "a.json", rows)).tracks, found)
     for row in rows:
         row["idx"] = 1
     assert abs(np.diff(read(write(tmp_path / "a.json", rows)).tracks[:, :, 0, 0], axis=1)).max() < 2
@@ -376,7 +380,9 @@ def change(rows: object, **more) -> object:
         (json.dumps(coco_results(people()))[:-40], "line 1: not JSON"),
         ("[" * 10_000, "not JSON"),
         ("[]", "shape"),
-        ("{}", "skeletons"),
+        ("{}", "nothing in it"),
+        ('{"joints": [1], "frames": 3}', "joints, frames"),
+        ('{"instance_info": {"1.jpg": 3}}', "no list of detections"),
         ('{"data": []}', "no frames"),
         ('{"data": 3}', "data"),
         ('{"data": [{"frame_index": "x"}]}', "frame_index"),
@@ -389,7 +395,7 @@ def change(rows: object, **more) -> object:
         (change(coco_results(people()), keypoints=[1.0] * 54), "detection 1 has 51 numbers, those before 54"),
         (change(coco_results(people()), keypoints=["wave"] * 51), "not three numbers"),
         (change(coco_results(people()), keypoints=[[1.0], 2.0] * 25 + [1.0]), "detection 0"),
-        (change(coco_results(people()), keypoints=[1e30] * 51), "outside of any picture"),
+        (change(coco_results(people()), keypoints=[1e30] * 51), "1e+30, outside of any picture"),
         (change(coco_results(people()), keypoints=[float("inf")] * 51), "outside of any picture"),
         (change(coco_results(people()), keypoints=[[1.0, 2.0, 3.0, 4.0]] * 17), "in space"),
         (coco_results(people()[:, :, :9]), "9 joints"),
@@ -404,6 +410,20 @@ def test_bad_detections_are_one_error(tmp_path: Path, content: object, word: str
     path = tmp_path / "a.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     assert word in str(refused(path))
+
+
+def test_any_confidence_above_0_is_one(tmp_path: Path) -> None:
+    rows = coco_results(people()[:1])
+    rows[0]["keypoints"][2::3] = [1e30, float("inf"), 1.1, -1, *[0.5] * 13]
+    found = read(write(tmp_path / "a.json", rows)).tracks[0, 0, :, 2]
+    np.testing.assert_array_equal(found, [1, 1, 1, 0, *[0.5] * 13])
+
+
+def test_a_json_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ucla, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "a.json"
+    path.write_text(" " * (1 << 20) + "[]")
+    assert "larger than 1 MiB" in str(refused(path))
 
 
 def test_a_bad_frame_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_clips_without_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 BAD = {
     "nan": {"keypoint": np.full((1, 2, 25, 3), np.nan)},
+    "large": {"keypoint": np.full((1, 2, 25, 3), 1e60)},
     "pixels": {"keypoint": pose(1, 2, 25, 3) * 100},
     "nobody": {"keypoint": np.zeros((1, 2, 25, 3))},
     "no frame": {"keypoint": np.zeros((1, 0, 25, 3))},
@@ -184,10 +185,22 @@ def test_a_picture_without_size_and_a_score_of_another_shape(tmp_path: Path) -> 
         "zero": {"img_shape": (0, 640)},
         "other": {"keypoint_score": np.ones((2, 3, 16))},
         "none": {"img_shape": None},
+        "long": {"img_shape": (10**400, 640)},
+        "scalar": {"img_shape": np.array(480)},
+        "words": {"img_shape": ("high", "wide")},
+        "one": {"img_shape": [480]},
     }
     clips = [flat("good"), *(flat(name, **change) for name, change in bad.items())]
     status, out = run(tmp_path, clips)
-    assert status == 1 and open_prepared(out).name.tolist() == ["good"] and len(read_report(out)) == 3
+    assert status == 1 and open_prepared(out).name.tolist() == ["good"] and len(read_report(out)) == len(bad)
+
+
+def test_confidence_is_from_0_to_1(tmp_path: Path) -> None:
+    score = np.full((2, 3, 17), 0.5)
+    score[0, 0, :3] = 1.05, -0.1, 1e30
+    _, out = run(tmp_path, [flat("a", keypoint_score=score)])
+    rows = open_prepared(out).read(np.array([0])).reshape(2, 3, 17, 3)
+    assert rows[0, 0, :4, 2].tolist() == [1, 0, 1, 0.5] and not rows[0, 0, 1].any()
 
 
 @pytest.mark.parametrize(

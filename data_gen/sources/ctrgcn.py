@@ -15,6 +15,7 @@ import numpy as np
 from data_gen.ntu_labels import ACTIONS, DATA_SETS
 from data_gen.sources.source import Clip, Entry, Kept, Source, Splits, problem_of
 from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
+from feeder.recordings.archives import MAX_RATIO
 from feeder.recordings.recording import RecordingError, refuse_other_units
 
 NAMES = dict(zip(PARTS, ("train", "test"), strict=True))
@@ -24,8 +25,6 @@ USUAL = {25: "ntu-rgb+d", 20: "kinect-v1"}
 BENCHMARKS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cview": "xview", "cset": "xset"}
 BLOCK_BYTES = 16 << 20
 MAX_CLIP_BYTES = 256 << 20  # 12,000 frames of two bodies in float64 are 14 MB
-# Of what an array unpacks to, to what it takes in the file; poses with all their zeros make about 10.
-MAX_RATIO = 200
 
 
 class CtrGcnSource(Source):

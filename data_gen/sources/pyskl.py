@@ -133,15 +133,16 @@ class PysklSource(Source):
                 raise RecordingError(
                     None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
                 )
-            poses = np.concatenate([poses, score[..., None]], -1)
-        if not np.isfinite(poses).all():
-            raise RecordingError(None, "a coordinate is NaN or infinite")
-        tracks = np.asarray(poses, np.float32)
+            poses = np.concatenate([poses, score[..., None].clip(0, 1)], -1)
+        with np.errstate(over="ignore"):
+            tracks = np.asarray(poses, np.float32)
+        if not np.isfinite(tracks).all():
+            raise RecordingError(None, "a coordinate is NaN, infinite or too large")
+        size = _size_of(annotation)
         if channels == "xyz":
             refuse_other_units(tracks, "scale them, and write the file anew")
-        elif unit == "picture":
-            height, width = annotation["img_shape"][:2]
-            tracks = to_picture(tracks, float(width), float(height))
+        elif size is not None:
+            tracks = to_picture(tracks, *size)
         else:
             tracks = tracks * (tracks[..., -1:] != 0) if channels == "xyc" else tracks
         present = np.flatnonzero(tracks.any((1, 2, 3)))
@@ -223,16 +224,19 @@ def _kind_of(annotation: Mapping[str, Any]) -> tuple[str, str]:
     if annotation["keypoint"].shape[3] == 3:
         return "xyz", "m"
     channels = "xy" if annotation.get("keypoint_score") is None else "xyc"
-    return channels, "picture" if _has_size(annotation) else "px"
+    return channels, "px" if _size_of(annotation) is None else "picture"
 
 
-def _has_size(annotation: Mapping[str, Any]) -> bool:
+def _size_of(annotation: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Width and height of the picture; None where no two numbers say so."""
     size = annotation.get("img_shape")
-    return (
-        isinstance(size, (tuple, list, np.ndarray))
-        and len(size) >= 2
-        and all(isinstance(each, (int, float, np.number)) for each in size[:2])
-    )
+    if not isinstance(size, (tuple, list, np.ndarray)):
+        return None
+    try:
+        height, width = map(float, size[:2])
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return width, height
 
 
 def _label_of(annotation: Any) -> int | None:

@@ -5,13 +5,13 @@ that its shape shows; see `feeder.recordings.axes`. Channels are x y z, or x y a
 """
 
 import csv
-import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from feeder.recordings.mediapipe import is_mediapipe, read_landmarks
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import METRES, Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
-from feeder.recordings.ucla import parse_json
+from feeder.recordings.ucla import read_json
 
 __all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]
 
@@ -53,7 +53,7 @@ def _read_npy(path: Path, variable: str | None) -> np.ndarray:
 
 
 def _read_json(path: Path, variable: str | None) -> np.ndarray:
-    return array_of(parse_json(path.read_bytes()))
+    return array_of(read_json(path))
 
 
 def array_of(content: Any) -> np.ndarray:
@@ -75,11 +75,25 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_csv(path: Path, variable: str | None) -> np.ndarray:
-    text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
-    first = text.readline()
-    text.seek(0)
-    separator = max(SEPARATORS, key=first.count)
-    rows = [row for row in csv.reader(text, delimiter=separator) if row]
+    with path.open(encoding="utf-8-sig") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        separator = max(SEPARATORS, key=first.count)
+        if _is_header(next(csv.reader([first], delimiter=separator), [])):
+            first = next(lines, "")
+        if not first:
+            raise RecordingError(None, "no row of numbers")
+        try:
+            rows = itertools.chain([first], lines)
+            return np.loadtxt(rows, np.float64, comments=None, delimiter=separator, quotechar='"', ndmin=2)
+        except ValueError:
+            file.seek(0)
+            return _parse_rows(file, separator)
+
+
+def _parse_rows(file: TextIO, separator: str) -> np.ndarray:
+    """Rows of numbers, cell by cell: slow, but knows which row is wrong."""
+    rows = [row for row in csv.reader(file, delimiter=separator) if row]
     if rows and _is_header(rows[0]):
         rows = rows[1:]
     for number, row in enumerate(rows, 1):

@@ -73,6 +73,8 @@ def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
     if isinstance(content, dict) and "instance_info" in content:
         content = content["instance_info"]
     if isinstance(content, dict):  # picture: its detections
+        if not all(isinstance(each, list) for each in content.values()):
+            raise RecordingError(None, "a picture has no list of detections")
         return _in_order(list(content), list(content.values()))
     if not isinstance(content, list):
         raise RecordingError(None, "no list of detections")
@@ -87,7 +89,9 @@ def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
     pictures: dict[Any, list[Any]] = {}
     for each in content:
         if not isinstance(each["image_id"], (str, int)):
-            raise RecordingError(None, f"image_id {each['image_id']!r} is neither a number nor text")
+            raise RecordingError(
+                None, f"image_id {each['image_id']!r:.80} is neither a whole number nor text"
+            )
         pictures.setdefault(each["image_id"], []).append(each)
     return _in_order(list(pictures), list(pictures.values()))
 
@@ -184,19 +188,19 @@ def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
     poses: np.ndarray = values.reshape(len(rows), -1, 3)
     seen = ~np.isnan(poses).any(-1) & (poses[..., :2] != 0).any(-1) & (poses[..., 2] > 0)
     poses = np.where(seen[..., None], poses, 0)
-    if np.abs(poses).max() > FAR:
-        raise RecordingError(
-            None, f"a coordinate is {np.abs(poses[..., :2]).max():g}, outside of any picture"
-        )
+    farthest = np.abs(poses[..., :2]).max()
+    if farthest > FAR:
+        raise RecordingError(None, f"a coordinate is {farthest:g}, outside of any picture")
     poses[..., 2] = poses[..., 2].clip(max=1)
     return poses.astype(np.float32)
 
 
 def _identities(detections: Sequence[dict[str, Any]]) -> np.ndarray | None:
-    """(B,) whose each detection is, where all say so."""
+    """(B,) whose each detection is, by first appearance, where all say so."""
     for key in IDENTITIES:
         if all(type(each.get(key)) is int for each in detections):
-            return np.array([each[key] for each in detections])
+            number: dict[int, int] = {}
+            return np.array([number.setdefault(each[key], len(number)) for each in detections])
     return None
 
 
