@@ -246,6 +246,11 @@ def test_recordings_of_a_folder_are_summed_up_and_drawn(
     )
     assert "bad.skeleton" in said.err
     assert run(folder) == 1 and "--layout" in capsys.readouterr().err
+    # No layout would help with a file that is cut off.
+    (tmp_path / "cut.json").write_text("[\n[1, 2")
+    assert run(tmp_path / "cut.json") == 1
+    said = capsys.readouterr().err
+    assert "line 2: not JSON" in said and "--layout" not in said
     assert run(*words, "wlk5") == 1
     assert "did you mean 'walk5'" in capsys.readouterr().err
 

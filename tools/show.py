@@ -30,7 +30,7 @@ import numpy as np
 
 from feeder.prepared import open_prepared, refuse_existing
 from feeder.recordings.arguments import add_reading_arguments, unstated_of
-from feeder.recordings.array import READERS
+from feeder.recordings.array import read_values
 from feeder.recordings.files import PREPARED, Recorded, find_recordings, read_recordings
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
@@ -111,11 +111,19 @@ def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | Recordi
     (found,) = read_recordings(name, path, unstated_of(args, skeleton, stated=stated), bodies="")
     if isinstance(found, Recorded) and (stated or found.skeleton is not None):
         return of_recorded(found, skeleton, args.frame_rate)
-    why = f"{found.reason}; " if isinstance(found, RecordingError) else ""
-    if stated or path.suffix.lower() not in READERS:
-        assert isinstance(found, RecordingError)
+    if isinstance(found, RecordingError) and (stated or not _holds_array(path, args.variable)):
         return found
+    why = f"{found.reason}; " if isinstance(found, RecordingError) else ""
     return RecordingError(None, f"{why}the file does not say which joints it holds: give --layout")
+
+
+def _holds_array(path: Path, variable: str | None) -> bool:
+    """Whether a file can be read as an array, of whatever joints."""
+    try:
+        read_values(path, variable)
+    except RecordingError:
+        return False
+    return True
 
 
 def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
