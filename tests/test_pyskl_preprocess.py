@@ -1,5 +1,6 @@
 """The PYSKL command, run on small pickles: what it prepares, reports and refuses."""
 
+import functools
 import os
 import pickle
 import subprocess
@@ -149,6 +150,7 @@ BAD = {
     "list": {"keypoint": [[1.0]]},
     "missing": {"keypoint": None, "frame_inds": np.arange(3)},
     "label": {"label": "wave"},
+    "endless": {"label": functools.reduce(lambda inner, _: [inner] * 10, range(30), [])},  # 10^30 lists
     "negative": {"label": -3},
     "fraction": {"label": 0.5},
     "truth": {"label": True},

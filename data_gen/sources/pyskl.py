@@ -5,6 +5,7 @@ is {"frame_dir", "label", "keypoint" (M, T, V, C)}, and in 2-D "keypoint_score" 
 """
 
 import re
+import reprlib
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class PysklSource(Source):
         if label is None or label >= len(self.class_names):
             raise RecordingError(
                 None,
-                f"label {annotation.get('label')!r:.50} is not a whole number from 0, below the number of classes",
+                f"label {_shown(annotation.get('label'))} is not a whole number from 0, below the number of classes",
             )
         return label
 
@@ -162,7 +163,7 @@ class PysklSource(Source):
             if match is None or not isinstance(members, (list, tuple)):
                 problems.append(
                     Problem(
-                        self.file, None, f"split {name!r:.50} is not a list called like xsub_train or test1"
+                        self.file, None, f"split {_shown(name)} is not a list called like xsub_train or test1"
                     )
                 )
                 continue
@@ -248,6 +249,11 @@ def _label_of(annotation: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_CLASS:
         return None
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as text, cut: lists of one list, which is of one list, have no end."""
+    return " ".join(reprlib.repr(value).split())[:50]
 
 
 def _usual_layout(file: Path, channels: str, num_joint: int) -> str:
