@@ -180,19 +180,20 @@ def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
             other = "" if width == len(row) else f", those before {width}"
             raise RecordingError(None, f"detection {number} has {len(row)} numbers{other}; a joint has 3")
     try:
-        values = np.array(rows, np.float64)
+        with np.errstate(over="ignore"):
+            values = np.array(rows, np.float32)
     except (ValueError, TypeError, OverflowError):
         raise RecordingError(None, "a joint is not three numbers") from None
     if values.ndim != 2:
         raise RecordingError(None, "a joint is not three numbers")
     poses: np.ndarray = values.reshape(len(rows), -1, 3)
     seen = ~np.isnan(poses).any(-1) & (poses[..., :2] != 0).any(-1) & (poses[..., 2] > 0)
-    poses = np.where(seen[..., None], poses, 0)
+    poses = np.where(seen[..., None], poses, np.float32(0))
     farthest = np.abs(poses[..., :2]).max()
     if farthest > FAR:
         raise RecordingError(None, f"a coordinate is {farthest:g}, outside of any picture")
     poses[..., 2] = poses[..., 2].clip(max=1)
-    return poses.astype(np.float32)
+    return poses
 
 
 def _identities(detections: Sequence[dict[str, Any]]) -> np.ndarray | None:
