@@ -99,11 +99,17 @@ class Recording:
 
 def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Larger side of the box of the joints that are there, of poses (..., V, D): (...); 0 where none is."""
+    low, high = box(places, there)
+    return np.maximum(high - low, 0).max(-1)
+
+
+def box(places: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest coordinates (..., D) of the joints that are there, of poses (..., V, D); inf, -inf of none."""
     # Joints first: NumPy then compares whole poses at a time, which is thrice as fast.
     joints, there = np.ascontiguousarray(np.moveaxis(places, -2, 0)), np.moveaxis(there, -1, 0)[..., None]
     low = joints.min(0, initial=np.inf, where=there)
     high = joints.max(0, initial=-np.inf, where=there)
-    return np.maximum(high - low, 0).max(-1)
+    return low, high
 
 
 def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
