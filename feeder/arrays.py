@@ -135,7 +135,11 @@ class ArrayFolder:
             return
         poses = self._arrays["train"][:NUM_LOOKED_AT].transpose(0, 4, 2, 3, 1)
         try:
-            refuse_other_units(poses, "divide them by 1000 where they are in millimetres")
+            refuse_other_units(
+                poses,
+                "divide them by 1000 where they are in millimetres",
+                in_picture="set data.channels=xyc where they are x, y and confidence in a picture",
+            )
         except RecordingError as error:
             raise ValueError(f"{self._files['train']}: {error}") from None
 

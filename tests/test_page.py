@@ -187,15 +187,17 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_of_a_run_shows_its_figures_and_its_worst_clips(
     plotly: None, run_folder: Path, tmp_path: Path
 ) -> None:
-    assert report.main([str(run_folder), "--out", str(tmp_path / "a.html"), "--num_clip", "2"]) == 0
-    content = content_of(tmp_path / "a.html")
+    words = [str(run_folder), "--num_clip", "2", "--out"]
+    assert report.main([*words, str(run_folder / "config.yaml" / "a.html")]) == 1  # a file for a folder
+    assert report.main([*words, str(tmp_path / "new folder" / "a.html")]) == 0
+    content = content_of(tmp_path / "new folder" / "a.html")
     assert [clip["name"] for clip in content["clips"]] == ["<5>", "<2>"]
     assert content["clips"][0]["title"].startswith(f"true: sit <down> 0.00; answers: {ODD} 1.00")
     np.testing.assert_allclose(decode(content["clips"][0]["positions"])[:, 0], people(1, 15, 5)[0], atol=6e-4)
     loss, accuracy, matrix = content["figures"]
     assert loss["data"][0]["y"] == [2.0, 1.5] and accuracy["data"][0]["y"] == [0.5]
     assert matrix["data"][0]["z"] == [[1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]]
-    text = outside_of_plotly(tmp_path / "a.html")
+    text = outside_of_plotly(tmp_path / "new folder" / "a.html")
     assert "top1 0.8333, benchmark xsub" in text
     assert "walk &amp; run" in text and "&lt;5&gt;" in text
 

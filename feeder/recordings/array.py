@@ -28,6 +28,9 @@ from feeder.recordings.ucla import parse_json
 __all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]
 
 OTHER_UNITS = "give --unit mm or --unit cm where they are in those"
+IN_PICTURE = (
+    "where they are x, y and confidence in a picture, give its size in pixels, as in --picture 640x480"
+)
 # What may set the columns of a .csv apart.
 SEPARATORS = (",", ";", "\t")
 
@@ -162,7 +165,7 @@ def read_array(source: Any, unstated: Unstated) -> Content:
     told = () if said is None else (said,)
     channels = unstated.channels
     if tracks.shape[3] != wanted:
-        channels = "xy" if tracks.shape[3] == 2 else "xyz" if channels == "xyc" else "xyc"
+        channels = "xy" if tracks.shape[3] == 2 else "xyc"
     elif unstated.picture is not None and channels == "xyz":
         channels = "xyc"
     if "z" in channels:
@@ -240,5 +243,5 @@ def as_tracks(values: np.ndarray, *, num_joint: int, channels: str = "xyz", scal
     if len(present) == 0:
         raise RecordingError(None, "every joint is at the origin")
     if "z" in channels:
-        refuse_other_units(tracks, OTHER_UNITS)
+        refuse_other_units(tracks, OTHER_UNITS, in_picture=IN_PICTURE)
     return tracks[: present[-1] + 1]

@@ -104,11 +104,16 @@ def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
     return np.maximum(high - low, 0).max(-1)
 
 
-def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
+def refuse_other_units(poses: np.ndarray, remedy: str, *, in_picture: str | None = None) -> None:
     """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres.
 
     They can if a body spans `MIN_SPAN` to `MAX_SPAN`. The median over bodies decides, so that single frames may be
-    wrong. Joints at 0 0 0 are not there. The message ends with `remedy`, for coordinates in another unit.
+    wrong. Joints at 0 0 0 are not there.
+
+    Args:
+        poses: x y z of each joint.
+        remedy: how to say that they are in another unit; the message ends with it.
+        in_picture: how to say that they are x, y and confidence; takes the place of `remedy` where they look so.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = (bodies != 0).any(2)
@@ -123,6 +128,8 @@ def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     third = bodies[present][:, 2:3]
     confidence = third.size > 0 and ((third >= 0) & (third <= 1)).all()
     beside = ", and the third number of each joint is from 0 to 1, like a confidence" if confidence else ""
+    if confidence and in_picture is not None:
+        remedy = in_picture
     raise RecordingError(
         None,
         f"a body spans {median:.0f}, which would be metres{beside}; coordinates look like pixels or another "

@@ -91,4 +91,4 @@ def _of_same_name(joint: str) -> tuple[str, ...]:
 
 def _known(source: Skeleton) -> str:
     targets = [target for target, sources in MAPS.items() if source.name in sources]
-    return f"it can become {' or '.join(targets)}" if targets else "no map from it is known"
+    return f"it can become {', '.join(targets)}" if targets else "no map from it is known"
