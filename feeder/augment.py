@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.ragged import constant, send
-from net.utils.channels import CONFIDENCE, in_plane, num_coordinate
+from net.utils.channels import has_confidence, in_plane, num_coordinate
 
 
 class Drawn(NamedTuple):
@@ -139,7 +139,7 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
 
 def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
     """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
-    if not channels.endswith(CONFIDENCE):
+    if not has_confidence(channels):
         return coordinates
     return torch.cat((coordinates, poses[..., -1:]), -1)
 

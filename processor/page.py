@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.bones import FAINTEST, HUES, bone_sides, palette
 from processor.figures import likeliest
-from processor.shown import Shown, joints_there
+from processor.shown import Shown
 from torchlight.files import atomic_write, make_folder_of
 
 # Of the extra `page` in setup.py.

@@ -43,6 +43,7 @@ from feeder.recordings.mediapipe import to_camera
 from feeder.recordings.other_layout import with_layout
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.recording import RecordingError
+from net.utils.channels import in_plane
 from net.utils.joint_maps import joint_map, map_joints
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -292,7 +293,7 @@ def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[b
 
     def read_line(line: bytes) -> np.ndarray:
         poses = parse_frame(line, num_joint=skeleton.num_joint, channels=channels, scale=METRES[args.unit])
-        if "z" not in channels:
+        if in_plane(channels):
             poses, _ = place_in_picture(poses, args.picture)
         elif skeleton.name == MEDIAPIPE:
             poses = to_camera(poses)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from feeder.recordings.recording import RecordingError
+from net.utils.channels import joints_there
 
 # A body in pixels spans more; shares of the picture are from 0 to 1, or little beyond where a joint is outside.
 MAX_SHARE = 2.0
@@ -22,7 +23,7 @@ def to_picture(poses: np.ndarray, width: float, height: float) -> np.ndarray:
     moved = np.array(poses, np.float32)
     moved[..., :2] = (poses[..., :2] - np.array([width, height]) / 2) / height
     shown = poses[..., 2:] if poses.shape[-1] == 3 else poses
-    moved[~(shown != 0).any(-1)] = 0
+    moved[~joints_there(shown)] = 0
     return moved
 
 

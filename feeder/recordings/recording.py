@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from net.utils.channels import bodies_there, joints_there
+
 # Metres that bodies span at the least and at the most, hands included; what spans less or more is in another unit.
 MIN_SPAN, MAX_SPAN = 0.02, 20.0
 
@@ -84,7 +86,7 @@ class Recording:
         """
         begin, end = (int(self.num_body[:frame].sum()) for frame in (first, last))
         body, joints = self.body[begin:end], self.joints[begin:end]
-        seen = np.unique(body[joints.any((1, 2))])
+        seen = np.unique(body[bodies_there(joints)])
         kept = np.isin(body, seen)
         if not kept.any():
             raise RecordingError(None, f"no body in frames {first} to {last - 1}")
@@ -116,7 +118,7 @@ def refuse_other_units(poses: np.ndarray, remedy: str, *, in_picture: str | None
         in_picture: how to say that they are x, y and confidence; takes the place of `remedy` where they look so.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
-    present = (bodies != 0).any(2)
+    present = joints_there(bodies)
     span = larger_side(bodies, present)[present.any(1)]
     median = np.median(span) if len(span) else 1.0
     if median == 0 or MIN_SPAN <= median <= MAX_SPAN:
