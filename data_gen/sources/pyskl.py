@@ -133,7 +133,8 @@ class PysklSource(Source):
                 raise RecordingError(
                     None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
                 )
-            poses = np.concatenate([poses, score[..., None]], -1)
+            # Estimators give a little more than 1.
+            poses = np.concatenate([poses, score.clip(0, 1)[..., None]], -1)
         if not np.isfinite(poses).all():
             raise RecordingError(None, "a coordinate is NaN or infinite")
         tracks = np.asarray(poses, np.float32)

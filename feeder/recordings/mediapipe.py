@@ -50,6 +50,7 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
     else:
         channels = "xyc" if tracks.shape[-1] == 4 else "xy"
         tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], unstated.picture)
+        seen &= joints_there(tracks)  # not those of visibility 0
     recording = Recording.of_tracks(tracks, channels)
     flat = np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, SKELETON.num_joint)
     recording, gaps = fill_gaps(recording, flat, unstated.gap)
