@@ -49,9 +49,9 @@ def refuse_numbers(*, frame_rate: float | None = None, **counts: int | None) -> 
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
-    Bodies are taken as given: the place in a frame says which body it is. The answer at a frame is then that of
-    `Recogniser.windows` about the window that ends there. After a cut the stream
-    begins anew, see `feeder.recordings.cuts`.
+    Without `limits` bodies are taken as given: the place in a frame says which body it is. The answer at a frame is then
+    that of `Recogniser.windows` about the window that ends there. After a cut the stream begins anew, see
+    `feeder.recordings.cuts`.
 
     Args:
         recogniser: what answers.
