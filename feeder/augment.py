@@ -1,7 +1,7 @@
 """Augmentation in space: nearly all of it is one D x D matrix and one joint permutation per clip.
 
-Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels. The first D channels are coordinates: x, y, z
-in metres, or x, y in the picture. Only coordinates are changed. Confidence, where there is one, stays with its joint.
+Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels. The first D channels are coordinates: x, y,
+z in metres, or x, y in the picture. Only coordinates are changed. Confidence, where there is one, stays with its joint.
 
 Bodies of one clip are changed alike. Steps that are a matrix or the left-right permutation wait and are
 multiplied together; any other step has them applied first. Parameters are drawn per clip from the generator

@@ -49,8 +49,8 @@ def refuse_numbers(*, frame_rate: float | None = None, **counts: int | None) -> 
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
-    Without `limits` bodies are taken as given: the place in a frame says which body it is. The answer at a frame is then
-    that of `Recogniser.windows` about the window that ends there. After a cut the stream begins anew, see
+    Without `limits` bodies are taken as given: the place in a frame says which body it is. The answer at a frame is
+    then that of `Recogniser.windows` about the window that ends there. After a cut the stream begins anew, see
     `feeder.recordings.cuts`.
 
     Args:
