@@ -120,7 +120,7 @@ def _tell(
     for note in source.notes(kept):
         print(note)
     counts = [f"{count} {what}" for what, count in source.left_out.items()] + [f"{report.num_bad} bad"]
-    mended = f"; {report.num_mended} used in part" if report.num_mended else ""
+    mended = f"; {report.num_mended} used with a remark" if report.num_mended else ""
     print(f"left out: {', '.join(counts)}{mended} ({report.path})")
     unlabelled = sum(clip.label == NO_LABEL for clip in kept)
     if unlabelled and source.class_names:
