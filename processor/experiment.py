@@ -18,7 +18,7 @@ from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
 from net.multi_task import MultiTask
 from net.utils.backbone import Backbone
-from net.utils.channels import CONFIDENCE
+from net.utils.channels import has_confidence
 from net.utils.layouts import get_skeleton
 from net.utils.presence import Informed, informed
 from net.utils.skeleton import Skeleton
@@ -312,7 +312,7 @@ def channel_problems(
         problems.append(Problem(f"{key}_args.in_channels", text))
     # Without a word of it all channels are coordinates.
     said = build.argument(cls, args, "channels", channels)
-    if said != channels and (said is not None or channels.endswith(CONFIDENCE)):
+    if said != channels and (said is not None or has_confidence(channels)):
         text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
         problems.append(Problem(f"{key}_args.channels", text))
     return problems

@@ -235,13 +235,15 @@ def test_landmarks_of_the_picture(tmp_path: Path) -> None:
     place = standing("mediapipe")
     array[..., 0], array[..., 1], array[..., 3] = 0.5 + place[:, 0] / 4, 0.9 - place[:, 1] / 3, 0.7
     array[3] = np.nan
+    array[2, 5, 3] = 0  # not seen, as in frame 3
     np.save(tmp_path / "a.npy", array)
     found = read(tmp_path / "a.npy", picture=(WIDTH, HEIGHT))
-    assert (found.channels, found.unit, found.gaps) == ("xyc", "picture", (33, 0))
+    assert (found.channels, found.unit, found.gaps) == ("xyc", "picture", (34, 0))
     upright_and_not_mirrored(found)
     pixels = array[0, :, :2] * [WIDTH, HEIGHT] - [WIDTH / 2, HEIGHT / 2]
     np.testing.assert_allclose(found.tracks[0, 0, :, :2], pixels / HEIGHT, atol=1e-6)
     np.testing.assert_allclose(found.tracks[0, 3, :, 2], 0)
+    np.testing.assert_allclose(found.tracks[0, 2:4, 5, :2], pixels[[5, 5]] / HEIGHT, atol=1e-6)
 
 
 def lines(channels: str, target: Skeleton, *words: str) -> Callable[[bytes], np.ndarray]:
@@ -262,6 +264,12 @@ def test_lines_are_read_as_files_are(tmp_path: Path) -> None:
     found = lines("xyc", get_skeleton("coco"), *words)(json.dumps(people("openpose")[:, 0].tolist()).encode())
     order = np.argsort(expected[:, 0, 0])
     np.testing.assert_allclose(found, expected[order], atol=1e-5)
+    # In pixels, too, a joint of confidence 0 was not seen.
+    pixels = np.full((17, 3), [320, 240, 0.5])
+    pixels[4, 2] = 0
+    found = lines("xyc", get_skeleton("coco"))(json.dumps(pixels.tolist()).encode())
+    pixels[4] = 0
+    np.testing.assert_array_equal(found, pixels[None])
 
 
 def test_real_files(shared_data) -> None:

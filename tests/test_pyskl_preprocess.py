@@ -87,13 +87,15 @@ def test_three_dimensions_and_splits(tmp_path: Path) -> None:
 def test_two_dimensions_are_counted_from_the_middle_of_the_picture(tmp_path: Path) -> None:
     score = np.full((2, 3, 17), 0.5, np.float32)
     score[0, 1, 4] = 0
+    score[1, 2, 16] = 1.07
     status, out = run(tmp_path, [flat("a", keypoint_score=score), flat("b")])
     assert status == 0
     prepared = open_prepared(out)
     assert (prepared.layout, prepared.channels, prepared.unit) == ("coco", "xyc", "picture")
     rows = prepared.read(np.array([0])).reshape(2, 3, 17, 3)
     assert rows[0, 1, 4].tolist() == [0, 0, 0]
-    rows[0, 1, 4] = [0, -0.25, 0.5]
+    assert rows[1, 2, 16, 2] == 1  # a confidence is 1 at the most
+    rows[0, 1, 4] = rows[1, 2, 16] = [0, -0.25, 0.5]
     assert (rows == [0, -0.25, 0.5]).all()
     # A bare list has no splits: it is there to pre-train on.
     assert splits_of(out) == {"all": {"train": [0, 1], "val": []}}

@@ -235,8 +235,10 @@ def test_ids_of_a_part_count_by_first_appearance() -> None:
 def test_other_units_are_refused(change, word: str) -> None:
     clip = change(poses(4).astype(np.float64))
     with pytest.raises(RecordingError, match=word) as error:
-        refuse_other_units(clip, "give --unit mm")
-    assert ("confidence" in str(error.value)) == (word == "pixels")
+        refuse_other_units(clip, "give --unit mm", in_picture="give --picture")
+    in_picture = word == "pixels"
+    assert ("confidence" in str(error.value)) == ("--picture" in str(error.value)) == in_picture
+    assert ("--unit mm" in str(error.value)) != in_picture
 
 
 def test_metres_are_not_refused() -> None:

@@ -203,8 +203,8 @@ def test_a_body_looks_the_same_whatever_axis_is_up() -> None:
 def test_an_animation_shows_one_clip(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(prepared, 'clip <4> & "it\'s"', "--out", tmp_path / "a.gif") == 0
-    with Image.open(tmp_path / "a.gif") as film:
+    assert run(prepared, 'clip <4> & "it\'s"', "--out", tmp_path / "new folder" / "a.gif") == 0
+    with Image.open(tmp_path / "new folder" / "a.gif") as film:
         assert film.n_frames == 20
     assert run(prepared, "--random", 2, "--out", tmp_path / "b.gif") == 1
     assert "at most 1" in capsys.readouterr().err and not (tmp_path / "b.gif").exists()

@@ -42,6 +42,7 @@ from processor.sheet import MOST_ROWS, draw_sheet
 from processor.shown import Shown, of_prepared, of_recorded, up_of
 from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
+from torchlight.files import make_folder_of
 from torchlight.status import status_of
 
 SHEET, ANIMATION = ".png", ".gif"
@@ -145,7 +146,8 @@ def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
 
 
 def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
-    """Write a sheet, or the animation of one clip; returns the files."""
+    """Write a sheet, or the animation of one clip; returns the files. Their folder is made if needed."""
+    make_folder_of(out)
     if out.suffix.lower() == SHEET:
         draw_sheet(clips, out)
         return [out]
@@ -163,9 +165,11 @@ def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
 
 
 def refuse_many(file: Path, count: int, most: int) -> None:
-    """Raise ValueError where more clips are asked for than a file can show; before they are read."""
+    """Raise ValueError where there are more clips to show than a file can; before they are read."""
     if count > most:
-        raise ValueError(f"{count} clips are asked for, and {file} shows at most {most}; ask for fewer")
+        raise ValueError(
+            f"{count} clips are to be shown, and {file} shows at most {most}; name them, or give --random {most}"
+        )
 
 
 class Source(NamedTuple):

@@ -134,6 +134,7 @@ class PysklSource(Source):
                 raise RecordingError(
                     None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
                 )
+            # Estimators give a little more than 1.
             poses = np.concatenate([poses, score[..., None].clip(0, 1)], -1)
         with np.errstate(over="ignore"):
             tracks = np.asarray(poses, np.float32)

@@ -18,6 +18,7 @@ from feeder.recordings.linking import link
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError
+from net.utils.channels import bodies_there, joints_there
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -187,7 +188,7 @@ def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
     if values.ndim != 2:
         raise RecordingError(None, "a joint is not three numbers")
     poses: np.ndarray = values.reshape(len(rows), -1, 3)
-    seen = ~np.isnan(poses).any(-1) & (poses[..., :2] != 0).any(-1) & (poses[..., 2] > 0)
+    seen = ~np.isnan(poses).any(-1) & joints_there(poses[..., :2]) & (poses[..., 2] > 0)
     poses = np.where(seen[..., None], poses, np.float32(0))
     farthest = np.abs(poses[..., :2]).max()
     if farthest > FAR:
@@ -225,7 +226,7 @@ def content_of(
     Raises:
         RecordingError: joints of no known layout, or nobody in any frame.
     """
-    there = (poses != 0).any((1, 2))
+    there = bodies_there(poses)
     if not there.any():
         raise RecordingError(None, "nobody in any frame")
     layout, told = _layout_of(poses[there], unstated)
@@ -241,9 +242,7 @@ def content_of(
     else:
         _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
         body = np.argsort(np.argsort(first))[inverse]
-    recording, gaps = fill_gaps(
-        Recording(num_body, body, poses, CHANNELS), (poses != 0).any(-1), unstated.gap
-    )
+    recording, gaps = fill_gaps(Recording(num_body, body, poses, CHANNELS), joints_there(poses), unstated.gap)
     return Content(recording, layout, unit, gaps, (*said, *told))
 
 
@@ -270,6 +269,6 @@ def _layout_of(poses: np.ndarray, unstated: Unstated) -> tuple[str | None, tuple
 def _bone_length(poses: np.ndarray, skeleton: Skeleton) -> float:
     """Mean length of the bones that are seen, over all poses (B, V, 3); 0 where none is."""
     joint, parent = np.array(skeleton.bones).T
-    both = (poses[:, joint] != 0).any(-1) & (poses[:, parent] != 0).any(-1)
+    both = joints_there(poses[:, joint]) & joints_there(poses[:, parent])
     length = np.linalg.norm(poses[:, joint, :2] - poses[:, parent, :2], axis=-1)
     return float((length * both).sum() / max(both.sum(), 1))

@@ -234,7 +234,7 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
     prepared = open_prepared(path)
     for clip in range(len(prepared)):
         tracks = tracks_of(prepared, clip)
-        recording = Recording.of_tracks(tracks)
+        recording = Recording.of_tracks(tracks, prepared.channels)
         name = str(prepared.name[clip])
         yield Recorded(
             name,

@@ -9,6 +9,7 @@ import numpy as np
 import scipy  # loads `optimize` where it is asked for, which takes half a second
 
 from feeder.recordings.recording import box
+from net.utils.channels import joints_there
 
 # Of the newest step in the mean motion of a track.
 FRESH = 0.5
@@ -76,7 +77,7 @@ class Linker:
     def _assign(self, bodies: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bodies (n,), tracks (n,) that they go on with, and how far each moved (n, D)."""
         assert self._poses is not None
-        there, was = (bodies != 0).any(-1), (self._poses != 0).any(-1)
+        there, was = joints_there(bodies), joints_there(self._poses)
         places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
         expected = self._speed * (frame - self._seen)[:, None]
         # No mean distance is less than that of the boxes: of all pairs those too far apart are left out, P are left.

@@ -5,6 +5,8 @@ N clips, C channels, T frames, V joints, M bodies.
 
 from torch import Tensor, nn
 
+from net.utils.channels import joints_there
+
 
 def presence(x: Tensor, present: Tensor | None = None) -> Tensor:
     """Which bodies of clips x (N, C, T, V, M) are there in which frames, (N, M, T) bool: what is said of it.
@@ -18,7 +20,7 @@ def presence(x: Tensor, present: Tensor | None = None) -> Tensor:
 
 def seen_joints(poses: Tensor, present: Tensor) -> Tensor:
     """Which joints of poses (..., V, C) are there, (..., V) bool: of bodies `present` (...), those not at 0."""
-    return (poses != 0).any(-1) & present[..., None]
+    return joints_there(poses) & present[..., None]
 
 
 class Informed(nn.Module):
