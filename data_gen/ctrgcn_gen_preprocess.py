@@ -10,7 +10,6 @@ The file is never unpacked.
 Clips that cannot be used are skipped and listed in OUT.report.csv.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,20 +22,17 @@ if __name__ == "__main__":
     wait_passively()
 
 from data_gen.prepare import run_preparation
-from data_gen.report import add_array_arguments, existing_file, parse_preparation
+from data_gen.report import add_array_arguments, existing_file, parse_preparation, preparation_parser
 from data_gen.sources.ctrgcn import CtrGcnSource
 from feeder.class_names import read_class_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/<name of the arrays>.h5")
     parser.add_argument(
         "--data_path", type=existing_file, required=True, metavar="FILE.npz", help="the arrays"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default data/<name of the arrays>.h5")
     parser.add_argument(
         "--benchmark", metavar="NAME", help="of the split; default by the file's name: xsub for NTU60_CS.npz"
     )

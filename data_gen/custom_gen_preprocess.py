@@ -48,7 +48,7 @@ if __name__ == "__main__":
     wait_passively()
 
 from data_gen.prepare import run_preparation
-from data_gen.report import existing_file, parse_preparation
+from data_gen.report import existing_file, parse_preparation, preparation_parser
 from data_gen.sources.custom import CustomSource
 from feeder.class_names import read_class_names
 from feeder.recordings.arguments import add_reading_arguments, unstated_of
@@ -72,13 +72,10 @@ def make_source(args: argparse.Namespace) -> CustomSource:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, None)
     parser.add_argument("--table", type=existing_file, required=True, metavar="FILE", help="CSV, see above")
     parser.add_argument("--data_path", type=Path, required=True, metavar="DIR", help="folder of the clips")
     parser.add_argument("--layout", required=True, metavar="NAME|FILE.yaml", help="of the joints")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="prepared file to make")
     parser.add_argument(
         "--frame_rate",
         type=float,

@@ -8,7 +8,6 @@ counted from the picture's middle, x to the right, y down, in shares of its widt
 Files that cannot be used are skipped and listed in OUT.report.csv.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +20,16 @@ if __name__ == "__main__":
     wait_passively()
 
 from data_gen.prepare import run_preparation
-from data_gen.report import parse_preparation
+from data_gen.report import parse_preparation, preparation_parser
 from data_gen.sources.kinetics import KineticsSource
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/kinetics.h5")
     parser.add_argument(
         "--data_path", type=Path, required=True, metavar="DIR", help="folder of both parts and their labels"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default data/kinetics.h5")
     args = parse_preparation(parser, argv)
     return run_preparation(args, lambda: KineticsSource(args.data_path))
 

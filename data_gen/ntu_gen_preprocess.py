@@ -6,7 +6,6 @@ Files that cannot be used are skipped and listed in OUT.report.csv. Clips are in
 file is the same whatever the number of processes.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,20 +19,17 @@ if __name__ == "__main__":
 
 from data_gen.ntu_labels import DATA_SETS
 from data_gen.prepare import run_preparation
-from data_gen.report import existing_file, parse_preparation
+from data_gen.report import existing_file, parse_preparation, preparation_parser
 from data_gen.sources.ntu import NtuSource
 from feeder.recordings.bodies import CHOICES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/ntu60.h5 or data/ntu120.h5")
     parser.add_argument(
         "--data_path", type=Path, required=True, metavar="DIR", help="searched with its folders"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default data/ntu60.h5 or data/ntu120.h5")
     parser.add_argument(
         "--dataset", choices=list(DATA_SETS), help="default ntu120 if a clip is of action 61 or setup 18 on"
     )

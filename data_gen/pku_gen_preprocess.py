@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from data_gen.pku_labels import NAMES
 from data_gen.prepare import run_preparation
-from data_gen.report import parse_preparation
+from data_gen.report import parse_preparation, preparation_parser
 from data_gen.sources.pku import KINDS, PkuSource
 from feeder.recordings.pku import CHOICES
 
@@ -42,9 +42,7 @@ def root_of(kind: str, args: argparse.Namespace) -> tuple[Path, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/pku_part1.h5 or data/pku_part2.h5")
     parser.add_argument("--data_path", type=Path, metavar="DIR", help="searched with its folders")
     for kind in (*KINDS, "split"):
         parser.add_argument(
@@ -55,9 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     parser.add_argument(
         "--part", type=int, choices=list(NAMES), help="default the one that there are skeleton files of"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default data/pku_part1.h5 or data/pku_part2.h5"
     )
     parser.add_argument(
         "--bodies",

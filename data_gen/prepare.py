@@ -83,12 +83,22 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
         report.write()
         if not kept:
             raise ValueError(f"no clip of {source.source} can be used{_first(report)}")
-        splits = source.splits(kept)
+        splits = _split(source, kept, report)
         writer.finish(splits, {"num_bad": report.num_bad, **source.attrs})
     _tell(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
     print("train with, for instance:")
     print(f"    {training_command(source, out, kept, splits, num_body=num_body)}")
     return report
+
+
+def _split(source: Source, kept: Sequence[Kept], report: Report) -> Splits:
+    """The benchmarks; an error says that clips were left out, which may be why."""
+    try:
+        return source.splits(kept)
+    except ValueError as error:
+        if not report.num_bad:
+            raise
+        raise ValueError(f"{error}; {report.num_bad} bad were left out before, see {report.path}") from None
 
 
 def _first(report: Report) -> str:
@@ -110,7 +120,7 @@ def _tell(
     for note in source.notes(kept):
         print(note)
     counts = [f"{count} {what}" for what, count in source.left_out.items()] + [f"{report.num_bad} bad"]
-    mended = f"; {report.num_mended} used in part" if report.num_mended else ""
+    mended = f"; {report.num_mended} used with a remark" if report.num_mended else ""
     print(f"left out: {', '.join(counts)}{mended} ({report.path})")
     unlabelled = sum(clip.label == NO_LABEL for clip in kept)
     if unlabelled and source.class_names:

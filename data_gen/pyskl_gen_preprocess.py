@@ -14,7 +14,6 @@ In 2-D a prepared file counts from the picture's middle, in shares of its height
 Nothing in the pickle can run code. Clips that cannot be used are skipped and listed in OUT.report.csv.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,20 +26,17 @@ if __name__ == "__main__":
     wait_passively()
 
 from data_gen.prepare import run_preparation
-from data_gen.report import add_array_arguments, existing_file, parse_preparation
+from data_gen.report import add_array_arguments, existing_file, parse_preparation, preparation_parser
 from data_gen.sources.pyskl import PysklSource
 from feeder.class_names import read_class_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/<name of the pickle>.h5")
     parser.add_argument(
         "--data_path", type=existing_file, required=True, metavar="FILE.pkl", help="the pickle"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default data/<name of the pickle>.h5")
     add_array_arguments(parser)
     args = parse_preparation(parser, argv)
     return run_preparation(

@@ -101,6 +101,26 @@ def add_array_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def preparation_parser(description: str | None, default_out: str | None) -> argparse.ArgumentParser:
+    """A parser of a command that prepares raw files, with --out.
+
+    Args:
+        description: the command's docstring, which is its help.
+        default_out: the file that is made without --out, as the help says it; None: --out is required.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=default_out is None,
+        metavar="FILE",
+        help="prepared file to make" if default_out is None else f"default {default_out}",
+    )
+    return parser
+
+
 def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments of a command that prepares raw files, --num_worker and those of `add_output_arguments` included."""
     parser.add_argument(

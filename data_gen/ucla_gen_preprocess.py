@@ -8,7 +8,6 @@ RGB+D.
 Files that cannot be used are skipped and listed in OUT.report.csv.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,20 +20,15 @@ if __name__ == "__main__":
     wait_passively()
 
 from data_gen.prepare import run_preparation
-from data_gen.report import parse_preparation
+from data_gen.report import parse_preparation, preparation_parser
 from data_gen.sources.ucla import UclaSource
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = preparation_parser(__doc__, "data/nw_ucla.h5")
     parser.add_argument(
         "--data_path", type=Path, required=True, metavar="DIR", help="folder of the JSON files"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("data/nw_ucla.h5"), metavar="FILE", help="default %(default)s"
     )
     args = parse_preparation(parser, argv)
     return run_preparation(args, lambda: UclaSource(args.data_path))

@@ -3,6 +3,7 @@
 Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,11 @@ class ArrayFolder:
             return
         poses = self._arrays["train"][:NUM_LOOKED_AT].transpose(0, 4, 2, 3, 1)
         try:
-            refuse_other_units(poses, "divide them by 1000 where they are in millimetres")
+            refuse_other_units(
+                poses,
+                "divide them by 1000 where they are in millimetres",
+                in_picture="set data.channels=xyc where they are x, y and confidence in a picture",
+            )
         except RecordingError as error:
             raise ValueError(f"{self._files['train']}: {error}") from None
 
@@ -171,16 +176,17 @@ def open_source(
     A prepared file knows its own of either.
 
     Raises:
-        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or the path is of a single array, or
+        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or a file of a single array is there, or
             `first_label` is given for a prepared file.
     """
-    suffix = Path(path).suffix
+    suffix = Path(path).suffix if Path(path).is_file() else None
     if suffix in COMMANDS:
         command, whose = COMMANDS[suffix]
         made = Path(path).with_suffix(".h5").name
         raise ValueError(
             f"{path} is one file of arrays; if it is {whose}, prepare it with `python data_gen/{command} --data_path "
-            f"{path}` and set data.path=data/{made}; of other arrays give the folder, with <part>_label.pkl"
+            f"{shlex.quote(str(path))}` and set {shlex.quote(f'data.path=data/{made}')}; of other arrays give the "
+            "folder, with <part>_label.pkl"
         )
     if suffix == ".npy":
         raise ValueError(

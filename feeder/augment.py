@@ -1,7 +1,7 @@
 """Augmentation in space: nearly all of it is one D x D matrix and one joint permutation per clip.
 
-Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels of which the first D are coordinates (x, y, z
-in metres; x, y in the picture). Only these are moved; confidence goes with its joint.
+Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels. The first D channels are coordinates: x, y,
+z in metres, or x, y in the picture. Only coordinates are changed. Confidence, where there is one, stays with its joint.
 
 Bodies of one clip are changed alike. Steps that are a matrix or the left-right permutation wait and are
 multiplied together; any other step has them applied first. Parameters are drawn per clip from the generator
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.ragged import constant, send
-from net.utils.channels import CONFIDENCE, in_plane, num_coordinate
+from net.utils.channels import has_confidence, in_plane, num_coordinate
 
 
 class Drawn(NamedTuple):
@@ -139,7 +139,7 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
 
 def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
     """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
-    if not channels.endswith(CONFIDENCE):
+    if not has_confidence(channels):
         return coordinates
     return torch.cat((coordinates, poses[..., -1:]), -1)
 
@@ -373,11 +373,10 @@ class GaussianNoise(DirectStep):
 class TemporalBlur(DirectStep):
     """Gaussian blur over time, `num_tap` frames wide, with probability `p` per clip (AimCLR).
 
-    The deviation is uniform in [min_sigma, max_sigma] frames. Weights are scaled to sum to one over the
-    frames that are there (in the picture, over those where the joint was seen), so that nothing fades at the ends of a
-    clip or beside empty frames. AimCLR's code
-    leaves them exp(-k^2 / (2 sigma^2)), which makes a clip up to 5 times larger and lets its ends fade;
-    `unit_sum=False` does as it does.
+    The deviation is uniform in [min_sigma, max_sigma] frames. Weights are scaled to sum to one over the frames that are
+    there, so that nothing fades at the ends of a clip or beside empty frames. In the picture they sum to one over the
+    frames in which the joint was seen. AimCLR's code leaves them exp(-k^2 / (2 sigma^2)), which makes a clip up to 5
+    times larger and lets its ends fade; `unit_sum=False` does the same.
     """
 
     def __init__(

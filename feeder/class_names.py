@@ -13,7 +13,7 @@ def read_class_names(path: Path) -> list[str]:
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"--class_names {path} has {len(names)} names, of which {len(set(names))} differ; write one a "
-            "line, each once"
+            f"--class_names {path} has {len(names)} names, {len(set(names))} of them different; write each name once, "
+            "on a line of its own"
         )
     return names

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from feeder.augment import DirectStep, LinearStep, UnitBox, with_confidence
 from feeder.normalise import Frames, first_seen
 from feeder.views import View
-from net.utils.channels import num_coordinate
+from net.utils.channels import joints_there, num_coordinate
 
 
 class DenseClips:
@@ -31,7 +31,7 @@ class DenseClips:
         poses = self.bodies.flatten(0, 1)
         if origin is None:
             return poses
-        there = (poses != 0).any(-1, keepdim=True)
+        there = joints_there(poses)[..., None]
         begin = origin(slice(None))[:, :, None]
         begin = F.pad(begin, (0, poses.shape[-1] - begin.shape[-1]))
         return torch.where(there, poses - begin, 0)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from feeder.ragged import RaggedBatch, Tracks, constant
 from feeder.sampling import whole_clip
-from net.utils.channels import in_plane, num_coordinate
+from net.utils.channels import in_plane, joints_there, num_coordinate
 from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]
@@ -196,7 +196,7 @@ def align_shoulders(clips: Clips, skeleton: Skeleton) -> Normalised:
 def first_seen(joint: Tensor) -> Tensor:
     """The first frame in which a joint (N, T, C) is there, 0 if there is none: (N,) int64."""
     # argmax gives the first of equals.
-    return (joint != 0).any(-1).byte().argmax(1)
+    return joints_there(joint).byte().argmax(1)
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:

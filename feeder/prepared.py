@@ -41,7 +41,7 @@ def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
     A folder is never replaced: IsADirectoryError.
     """
     if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the file to make, e.g. {Path(path) / 'clips.h5'}")
+        raise IsADirectoryError(f"{path} is a folder; name the file to make")
     if not overwrite and Path(path).exists():
         raise FileExistsError(f"{path} exists and was kept; give --overwrite to replace it")
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from net.utils.channels import joints_there
+
 # From this share of the way on the frame after a position is nearer than the one before.
 NEARER = 0.5
 
@@ -178,7 +180,7 @@ class RaggedBatch:
             share = torch.where(before != after, (share > NEARER).to(share), share)
             share = share.view(*share.shape, *trailing)
             if by_joint:
-                before, after = ((each != 0).any(-1, keepdim=True) for each in (found, following))
+                before, after = (joints_there(each)[..., None] for each in (found, following))
                 share = torch.where(before != after, (share > NEARER).to(share), share)
             found.lerp_(following, share)
         if empty.any():

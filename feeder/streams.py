@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.ragged import constant
-from net.utils.channels import CONFIDENCE
+from net.utils.channels import has_confidence, joints_there
 
 
 def joint(poses: Tensor, parents: Sequence[int], channels: str = "xyz") -> Tensor:
@@ -38,10 +38,10 @@ def bone_motion(poses: Tensor, parents: Sequence[int], channels: str = "xyz") ->
 
 def _difference(end: Tensor, begin: Tensor, channels: str) -> Tensor:
     """From poses `begin` (..., C) to poses `end` (..., C)."""
-    if not channels.endswith(CONFIDENCE):
+    if not has_confidence(channels):
         return end - begin
     # Where a gap was filled there is a place without confidence.
-    there = (end != 0).any(-1, keepdim=True) & (begin != 0).any(-1, keepdim=True)
+    there = (joints_there(end) & joints_there(begin))[..., None]
     confidence = torch.minimum(end[..., -1:], begin[..., -1:])
     return torch.cat(((end - begin)[..., :-1] * there, confidence), -1)
 

@@ -12,10 +12,11 @@ from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.bones import drawn_bones
 from processor.figures import orient, picture_plane, plane_of
-from processor.shown import PREDICTED, SEEN, joints_there
+from processor.shown import PREDICTED, SEEN
 from torchlight.files import naming
 
 # Pictures a second, and in all: a longer recording is shown in fewer of its frames.

@@ -16,7 +16,7 @@ from feeder.feeder import Feeder, Part
 from feeder.loader import Batch, Loader
 from feeder.views import View, ViewError
 from net.method import Method, as_method
-from net.utils.channels import CONFIDENCE
+from net.utils.channels import has_confidence
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.config import (
@@ -304,7 +304,7 @@ def channel_problems(
         problems.append(Problem(f"{key}_args.in_channels", text))
     # Without a word of it all channels are coordinates.
     said = build.argument(cls, args, "channels", channels)
-    if said != channels and (said is not None or channels.endswith(CONFIDENCE)):
+    if said != channels and (said is not None or has_confidence(channels)):
         text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
         problems.append(Problem(f"{key}_args.channels", text))
     return problems

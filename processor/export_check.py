@@ -12,7 +12,7 @@ from feeder.arrays import open_source
 from feeder.prepared import tracks_of
 from feeder.ragged import RaggedBatch
 from feeder.views import View
-from net.utils.channels import CONFIDENCE
+from net.utils.channels import has_confidence
 from net.utils.skeleton import Skeleton
 from processor.export import Exported, window_of
 from processor.trained import Trained
@@ -72,7 +72,7 @@ def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
     frame = torch.arange(window_of(trained))[:, None, None]
     of_frame = 0.1 * bone + 0.05 * torch.sin(0.2 * pace * frame + phase)
     poses = _chains(skeleton) @ of_frame
-    if trained.channels.endswith(CONFIDENCE):
+    if has_confidence(trained.channels):
         confidence = torch.rand(poses.shape[:-1], generator=generator)
         poses[..., -1] = confidence
         poses[confidence < SHARE_UNSEEN] = 0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from net.future import unit_poses
+from net.utils.channels import joints_there
 from net.utils.clip import Clip
 
 MILLIMETRES = 1000.0
@@ -32,7 +33,7 @@ def constant_velocity(seen: Tensor, count: int) -> Tensor:
     if seen.shape[2] < 2:
         return zero_velocity(seen, count)
     last, before = seen[:, :, -1:], seen[:, :, -2:-1]
-    known = (before != 0).any(-1, keepdim=True)
+    known = joints_there(before)[..., None]
     step = torch.arange(1, count + 1, device=seen.device).view(-1, 1, 1)
     return last + step * (last - before) * known
 
@@ -71,7 +72,7 @@ def as_recorded(moved: Tensor, normalised: Tensor, turn: Tensor | None, last: Te
     """
     if turn is not None:  # the inverse of a rotation is its transpose, here applied to rows
         moved, normalised = moved @ turn[:, None], normalised @ turn
-    there = (last != 0).any(-1, keepdim=True)
+    there = joints_there(last)[..., None]
     # Where the origin of the view is in the recording: by all joints, since each alone is rounded.
     origin = ((last - normalised) * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
     return (moved + origin[:, None]) * there[:, None]

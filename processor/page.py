@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.bones import FAINTEST, HUES, bone_sides, palette
 from processor.figures import likeliest
-from processor.shown import Shown, joints_there
-from torchlight.files import atomic_write
+from processor.shown import Shown
+from torchlight.files import atomic_write, make_folder_of
 
 # Of the extra `page` in setup.py.
 PACKAGE = "plotly"
@@ -75,7 +76,7 @@ def write_page(
     """Write a page.
 
     Args:
-        path: the HTML file.
+        path: the HTML file; its folder is made if needed.
         title: of the page.
         clips: at most `MOST_CLIPS`; if all frames of all clips are more than fits, each is shown in fewer frames.
         notes: lines below the title.
@@ -85,6 +86,7 @@ def write_page(
     Raises:
         PackageMissing: Plotly is not installed.
         ValueError: too many clips.
+        OSError: the file cannot be written.
     """
     check_package()
     if len(clips) > MOST_CLIPS:
@@ -101,6 +103,7 @@ def write_page(
         plotly=get_plotlyjs(),
         script=(here / "page.js").read_text(encoding="utf-8"),
     )
+    make_folder_of(path)
     with atomic_write(path) as file:
         file.write(html.encode("utf-8", errors="replace"))
 

@@ -40,8 +40,8 @@ class Parts(NamedTuple):
     notes: list[str]
 
 
-def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> int:
-    """Write the page of a run; returns how many clips can be played on it.
+def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
+    """Write the page of a run; returns what it shows, notes on poses that are not there included.
 
     Args:
         work_dir: the run's folder.
@@ -68,7 +68,7 @@ def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> int:
     title = str(work_dir)
     figures = [*curves, *parts.figures]
     write_page(out, title, parts.clips, notes=notes, figures=figures, tables=parts.tables)
-    return len(parts.clips)
+    return parts
 
 
 def figures_of_result(work_dir: Path) -> list[str]:
@@ -200,7 +200,9 @@ def source_of(work_dir: Path) -> tuple[Prepared | ArrayFolder | None, list[str]]
     if not isinstance(data, dict) or not {"path", "layout"} <= data.keys():
         return None, [f"No poses: {path} names no data."]
     try:
-        return open_source(data["path"], data["layout"], data.get("first_label")), []
+        return open_source(
+            data["path"], data["layout"], data.get("first_label"), data.get("channels", "xyz")
+        ), []
     except (OSError, ValueError) as error:
         return None, [f"No poses: {error}."]
 

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from net.utils.channels import joints_there
 from processor.bones import drawn_bones
 from processor.figures import directions, plane_of, save_figure, shorten
 from processor.fonts import legible
-from processor.shown import Shown, joints_there
+from processor.shown import Shown
 
 # Letters of a clip's name and title beside its row, and lines of them.
 LETTERS, LINES = 26, 4

@@ -12,7 +12,7 @@ from feeder.arrays import ArrayFolder
 from feeder.prepared import Prepared, tracks_of
 from feeder.recordings.bodies import as_given
 from feeder.recordings.files import Recorded
-from net.utils.channels import CONFIDENCE
+from net.utils.channels import has_confidence
 from net.utils.skeleton import Skeleton
 from processor.figures import picture_plane
 
@@ -69,14 +69,9 @@ def with_future(tracks: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, lis
 
 def split_confidence(tracks: np.ndarray, channels: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions (M, T, V, C) and confidence (M, T, V), or None, of tracks whose last axis holds `channels`."""
-    if channels.endswith(CONFIDENCE):
+    if has_confidence(channels):
         return tracks[..., :-1], tracks[..., -1]
     return tracks, None
-
-
-def joints_there(tracks: np.ndarray) -> np.ndarray:
-    """(..., V) bool: the joints of poses (..., V, C) that are not at 0."""
-    return (tracks != 0).any(-1)
 
 
 def describe(label: str | None, num_frame: int, frame_rate: float | None) -> str:

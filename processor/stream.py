@@ -14,7 +14,7 @@ from feeder.recordings.cuts import is_cut
 from feeder.recordings.linking import Linker, LinkLimits
 from feeder.recordings.recording import MAX_SPAN, Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
-from net.utils.channels import num_coordinate
+from net.utils.channels import bodies_there, in_plane, num_coordinate
 from processor.timeline import usual_stride
 
 if TYPE_CHECKING:  # which makes streams
@@ -49,9 +49,9 @@ def refuse_numbers(*, frame_rate: float | None = None, **counts: int | None) -> 
 class Stream:
     """Answers about the last frames of a recording that goes on.
 
-    Bodies are taken as given: the place in a frame says which body it is. The answer at a frame is then that of
-    `Recogniser.windows` about the window that ends there. After a cut the stream
-    begins anew, see `feeder.recordings.cuts`.
+    Without `limits` bodies are taken as given: the place in a frame says which body it is. The answer at a frame is
+    then that of `Recogniser.windows` about the window that ends there. After a cut the stream begins anew, see
+    `feeder.recordings.cuts`.
 
     Args:
         recogniser: what answers.
@@ -116,7 +116,7 @@ class Stream:
         if not np.isfinite(bodies).all():
             raise ValueError("a coordinate is NaN or infinite; give 0 for a joint that was not seen")
         # What spans so much, joints that were not seen included, may be too large; to look closely takes longer.
-        if "z" in self.channels and np.ptp(bodies, axis=1).max(initial=0) > MAX_SPAN:
+        if not in_plane(self.channels) and np.ptp(bodies, axis=1).max(initial=0) > MAX_SPAN:
             refuse_other_units(bodies, "give metres, or --unit mm or --unit cm where they are in those")
         answers = []
         if bodies.any():
@@ -127,7 +127,7 @@ class Stream:
                 self._linker = self._new_linker()
             self._seen, self._last = self.num_frame, bodies
         if self._linker is not None:
-            bodies = bodies[(bodies != 0).any((1, 2))]
+            bodies = bodies[bodies_there(bodies)]
         self._frames.append((bodies, self._identify(bodies)))
         self.num_frame += 1
         if (self.num_frame - self._begin) % self.stride == 0:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from feeder.prepared import Prepared
+from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
-from processor.shown import Shown, joints_there, known_rate, label_name, split_confidence
+from processor.shown import Shown, known_rate, label_name, split_confidence
 
 # Poses that are looked at at once, so that memory stays flat.
 BLOCK = 1 << 16

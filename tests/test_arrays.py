@@ -302,11 +302,18 @@ def test_labels_of_another_form_are_refused(tmp_path, content, said):
         ("xsub.npz", r"ctrgcn_gen_preprocess.py.*data.path=data/xsub.h5"),
         ("train_data.npy", "give the folder"),
         ("ntu60.pkl", r"pyskl_gen_preprocess.py.*data.path=data/ntu60.h5"),
+        ("my poses.pkl", r"--data_path '.*my poses.pkl'.*'data.path=data/my poses.h5'"),
     ],
 )
 def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name, remedy):
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match=f"is one file of arrays; .*{remedy}"):
+        open_source(tmp_path / name, LAYOUT)
+
+
+@pytest.mark.parametrize("name", ["gone.npz", "gone.npy", "gone.pkl"])
+def test_a_file_of_arrays_that_is_not_there_is_not_to_be_prepared(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=name):
         open_source(tmp_path / name, LAYOUT)
 
 

@@ -50,6 +50,17 @@ def test_one_hides_the_other_while_they_cross() -> None:
     assert link(joints, counts, LinkLimits(gap=3), 2).max() == 2
 
 
+def test_forty_people_who_pass_by_each_other() -> None:
+    """Each in a lane of their own, some near enough for their boxes to overlap."""
+    lanes = np.random.default_rng(6).permutation(40) * np.float32(45)
+    people = [walker(20 * k, (-1) ** k * 6, seed=k) for k in range(40)]
+    for body, lane in zip(people, lanes, strict=True):
+        body[..., 1] += lane
+    joints, counts, who = in_any_order(*people)
+    number = {person: k for k, person in enumerate(who[:40])}
+    np.testing.assert_array_equal(link(joints, counts, LinkLimits(), 2), [number[each] for each in who])
+
+
 def test_limits() -> None:
     one = walker(100, 2)
     one[20:] += (300, 0, 0)

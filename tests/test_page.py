@@ -1,5 +1,6 @@
 """Pages: they hold what went in, load nothing from outside, and play and turn in a browser."""
 
+import pickle
 import re
 import time
 from pathlib import Path
@@ -186,21 +187,48 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_of_a_run_shows_its_figures_and_its_worst_clips(
     plotly: None, run_folder: Path, tmp_path: Path
 ) -> None:
-    assert report.main([str(run_folder), "--out", str(tmp_path / "a.html"), "--num_clip", "2"]) == 0
-    content = content_of(tmp_path / "a.html")
+    words = [str(run_folder), "--num_clip", "2", "--out"]
+    assert report.main([*words, str(run_folder / "config.yaml" / "a.html")]) == 1  # a file for a folder
+    assert report.main([*words, str(tmp_path / "new folder" / "a.html")]) == 0
+    content = content_of(tmp_path / "new folder" / "a.html")
     assert [clip["name"] for clip in content["clips"]] == ["<5>", "<2>"]
     assert content["clips"][0]["title"].startswith(f"true: sit <down> 0.00; answers: {ODD} 1.00")
     np.testing.assert_allclose(decode(content["clips"][0]["positions"])[:, 0], people(1, 15, 5)[0], atol=6e-4)
     loss, accuracy, matrix = content["figures"]
     assert loss["data"][0]["y"] == [2.0, 1.5] and accuracy["data"][0]["y"] == [0.5]
     assert matrix["data"][0]["z"] == [[1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]]
-    text = outside_of_plotly(tmp_path / "a.html")
+    text = outside_of_plotly(tmp_path / "new folder" / "a.html")
     assert "top1 0.8333, benchmark xsub" in text
     assert "walk &amp; run" in text and "&lt;5&gt;" in text
 
 
-def test_a_run_whose_data_is_gone_is_shown_without_poses(
+def test_poses_in_a_folder_of_arrays_are_those_of_the_run(
     plotly: None, run_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("scores.npz", "config.yaml"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    poses = (
+        np.random.default_rng(0).uniform(0.1, 0.9, (12, 3, 8, 25, 1)).astype(np.float32)
+    )  # (N, C, T, V, M)
+    folder = tmp_path / "xsub"
+    folder.mkdir()
+    for part in ("train", "val"):
+        np.save(folder / f"{part}_data.npy", poses)
+        names = [f"<{number}>" if part == "val" else f"train {number}" for number in range(12)]
+        (folder / f"{part}_label.pkl").write_bytes(
+            pickle.dumps((names, [number % 3 for number in range(12)]))
+        )
+    (tmp_path / "config.yaml").write_text(f"data: {{path: {folder}, layout: ntu-rgb+d, channels: xyc}}\n")
+    assert report.main([str(tmp_path), "--num_clip", "1"]) == 0
+    (clip,) = content_of(tmp_path / "report.html")["clips"]
+    np.testing.assert_allclose(
+        decode(clip["positions"])[:, 0], poses[5, :2, ..., 0].transpose(1, 2, 0), atol=6e-4
+    )
+    np.testing.assert_allclose(decode(clip["confidence"])[:, 0, :, 0], poses[5, 2, ..., 0], atol=1e-3)
+
+
+def test_a_run_whose_data_is_gone_is_shown_without_poses(
+    plotly: None, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "run"
     copy.mkdir()
@@ -213,6 +241,8 @@ def test_a_run_whose_data_is_gone_is_shown_without_poses(
     ):
         config.write_text(text)
         assert report.main([str(copy), "--overwrite"]) == 0
+        printed = capsys.readouterr().out
+        assert "No poses" in printed and said in printed
         assert content_of(copy / "report.html")["clips"] == []
         assert "No poses" in (page_text := outside_of_plotly(copy / "report.html")) and said in page_text
         assert "&lt;5&gt;" in page_text  # the clips are named

@@ -367,7 +367,7 @@ def test_what_is_bad_is_reported_and_the_rest_prepared(
         "xview": {"train": [0, 1, 2], "val": []},
     }
     said = capsys.readouterr().out
-    assert "6 sequences, 1 of them without labels" in said and "left out: 9 bad; 1 used in part" in said
+    assert "6 sequences, 1 of them without labels" in said and "left out: 9 bad; 1 used with a remark" in said
     assert run(folder, "--overwrite", "--max_bad", "8")[0] == 1
     assert run(folder, "--overwrite", "--max_bad", "9")[0] == 0
 

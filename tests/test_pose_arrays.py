@@ -158,19 +158,25 @@ def zip_bomb(path: Path, shape: tuple[int, ...], num_byte: int) -> None:
 
 
 def test_bombs_take_no_memory(tmp_path: Path, monkeypatch) -> None:
+    """Those of more bytes than a recording may have, and those of fewer that are next to nothing in the file."""
     monkeypatch.setattr(archives, "MAX_BYTES", 64 << 20)
     zip_bomb(tmp_path / "large.npz", (10**5, 17, 3), 100 << 20)
     zip_bomb(tmp_path / "liar.npz", (10**9, 17, 3), 1 << 20)
-    packed = zlib.compress(bytes(100 << 20), 1)
+    zip_bomb(tmp_path / "zeros.npz", (10**5, 17, 3), 39 << 20)
     head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    (tmp_path / "large.mat").write_bytes(
-        head + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
-    )
-    with h5py.File(tmp_path / "virtual.mat", "w") as file:
-        file.create_dataset("poses", (10**8, 17, 3), "f8", chunks=(1000, 17, 3), compression="gzip")
+    for name, size in (("large", 100), ("zeros", 40)):
+        packed = zlib.compress(bytes(size << 20), 9)
+        (tmp_path / f"{name}.mat").write_bytes(
+            head + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
+        )
+    for name, count in (("virtual", 10**8), ("unwritten", 10**5)):
+        with h5py.File(tmp_path / f"{name}.mat", "w") as file:
+            file.create_dataset("poses", (count, 17, 3), "f8", chunks=(1000, 17, 3), compression="gzip")
     del packed
     tracemalloc.start()
-    for name in ("large.npz", "liar.npz", "large.mat", "virtual.mat"):
+    for name in (
+        *("large.npz", "liar.npz", "zeros.npz", "large.mat", "zeros.mat", "virtual.mat", "unwritten.mat"),
+    ):
         assert "MiB" in str(refused(tmp_path / name, COCO)), name
     assert tracemalloc.get_traced_memory()[1] < 32 << 20
     tracemalloc.stop()

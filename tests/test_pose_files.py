@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from feeder.recordings import ucla
 from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.mediapipe import DISTANCE, HIPS
@@ -234,13 +235,15 @@ def test_landmarks_of_the_picture(tmp_path: Path) -> None:
     place = standing("mediapipe")
     array[..., 0], array[..., 1], array[..., 3] = 0.5 + place[:, 0] / 4, 0.9 - place[:, 1] / 3, 0.7
     array[3] = np.nan
+    array[2, 5, 3] = 0  # not seen, as in frame 3
     np.save(tmp_path / "a.npy", array)
     found = read(tmp_path / "a.npy", picture=(WIDTH, HEIGHT))
-    assert (found.channels, found.unit, found.gaps) == ("xyc", "picture", (33, 0))
+    assert (found.channels, found.unit, found.gaps) == ("xyc", "picture", (34, 0))
     upright_and_not_mirrored(found)
     pixels = array[0, :, :2] * [WIDTH, HEIGHT] - [WIDTH / 2, HEIGHT / 2]
     np.testing.assert_allclose(found.tracks[0, 0, :, :2], pixels / HEIGHT, atol=1e-6)
     np.testing.assert_allclose(found.tracks[0, 3, :, 2], 0)
+    np.testing.assert_allclose(found.tracks[0, 2:4, 5, :2], pixels[[5, 5]] / HEIGHT, atol=1e-6)
 
 
 def lines(channels: str, target: Skeleton, *words: str) -> Callable[[bytes], np.ndarray]:
@@ -261,6 +264,12 @@ def test_lines_are_read_as_files_are(tmp_path: Path) -> None:
     found = lines("xyc", get_skeleton("coco"), *words)(json.dumps(people("openpose")[:, 0].tolist()).encode())
     order = np.argsort(expected[:, 0, 0])
     np.testing.assert_allclose(found, expected[order], atol=1e-5)
+    # In pixels, too, a joint of confidence 0 was not seen.
+    pixels = np.full((17, 3), [320, 240, 0.5])
+    pixels[4, 2] = 0
+    found = lines("xyc", get_skeleton("coco"))(json.dumps(pixels.tolist()).encode())
+    pixels[4] = 0
+    np.testing.assert_array_equal(found, pixels[None])
 
 
 def test_real_files(shared_data) -> None:
@@ -320,7 +329,10 @@ def test_identities_that_a_file_gives(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.json", rows)).tracks
     np.testing.assert_allclose(np.sort(found[:, :, 0, 0], 0), np.sort(people()[:, :, 0, 0], 0))
     assert abs(found[0, 3, 0, 0] - found[0, 2, 0, 0]) > 200
-    # A number that is twice in a frame is no identity.
+    # Numbers of any size will do, but not one that is twice in a frame.
+    for row in rows:
+        row["idx"] *= 10**30
+    np.testing.assert_array_equal(read(write(tmp_path / "a.json", rows)).tracks, found)
     for row in rows:
         row["idx"] = 1
     assert abs(np.diff(read(write(tmp_path / "a.json", rows)).tracks[:, :, 0, 0], axis=1)).max() < 2
@@ -376,7 +388,9 @@ def change(rows: object, **more) -> object:
         (json.dumps(coco_results(people()))[:-40], "line 1: not JSON"),
         ("[" * 10_000, "not JSON"),
         ("[]", "shape"),
-        ("{}", "skeletons"),
+        ("{}", "nothing in it"),
+        ('{"joints": [1], "frames": 3}', "joints, frames"),
+        ('{"instance_info": {"1.jpg": 3}}', "no list of detections"),
         ('{"data": []}', "no frames"),
         ('{"data": 3}', "data"),
         ('{"data": [{"frame_index": "x"}]}', "frame_index"),
@@ -389,7 +403,7 @@ def change(rows: object, **more) -> object:
         (change(coco_results(people()), keypoints=[1.0] * 54), "detection 1 has 51 numbers, those before 54"),
         (change(coco_results(people()), keypoints=["wave"] * 51), "not three numbers"),
         (change(coco_results(people()), keypoints=[[1.0], 2.0] * 25 + [1.0]), "detection 0"),
-        (change(coco_results(people()), keypoints=[1e30] * 51), "outside of any picture"),
+        (change(coco_results(people()), keypoints=[1e30] * 51), "1e+30, outside of any picture"),
         (change(coco_results(people()), keypoints=[float("inf")] * 51), "outside of any picture"),
         (change(coco_results(people()), keypoints=[[1.0, 2.0, 3.0, 4.0]] * 17), "in space"),
         (coco_results(people()[:, :, :9]), "9 joints"),
@@ -404,6 +418,20 @@ def test_bad_detections_are_one_error(tmp_path: Path, content: object, word: str
     path = tmp_path / "a.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     assert word in str(refused(path))
+
+
+def test_any_confidence_above_0_is_one(tmp_path: Path) -> None:
+    rows = coco_results(people()[:1])
+    rows[0]["keypoints"][2::3] = [1e30, float("inf"), 1.1, -1, *[0.5] * 13]
+    found = read(write(tmp_path / "a.json", rows)).tracks[0, 0, :, 2]
+    np.testing.assert_array_equal(found, [1, 1, 1, 0, *[0.5] * 13])
+
+
+def test_a_json_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ucla, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "a.json"
+    path.write_text(" " * (1 << 20) + "[]")
+    assert "larger than 1 MiB" in str(refused(path))
 
 
 def test_a_bad_frame_of_a_folder_is_named(tmp_path: Path) -> None:

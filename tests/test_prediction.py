@@ -545,7 +545,10 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
             ["schedule=[{name: a, losses: {cross_entropy: 1.0, future: 1.0}}]"],
             "schedule.0.losses.cross_entropy: is of actions, which prediction does not learn; leave it out",
         ),
-        (["schedule=[{name: a, losses: {intra_frame: 1.0}}]"], "schedule: has no phase that learns by 'future'"),
+        (
+            ["schedule=[{name: a, losses: {intra_frame: 1.0}}]"],
+            "schedule: has no phase that learns by 'future'",
+        ),
         (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; no loss that counts uses labels"),
         (["select=val", "data.val_fraction=0"], "select: 'val' needs a validation part"),
     ],

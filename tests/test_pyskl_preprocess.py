@@ -1,5 +1,6 @@
 """The PYSKL command, run on small pickles: what it prepares, reports and refuses."""
 
+import functools
 import os
 import pickle
 import subprocess
@@ -86,13 +87,15 @@ def test_three_dimensions_and_splits(tmp_path: Path) -> None:
 def test_two_dimensions_are_counted_from_the_middle_of_the_picture(tmp_path: Path) -> None:
     score = np.full((2, 3, 17), 0.5, np.float32)
     score[0, 1, 4] = 0
+    score[1, 2, 16] = 1.07
     status, out = run(tmp_path, [flat("a", keypoint_score=score), flat("b")])
     assert status == 0
     prepared = open_prepared(out)
     assert (prepared.layout, prepared.channels, prepared.unit) == ("coco", "xyc", "picture")
     rows = prepared.read(np.array([0])).reshape(2, 3, 17, 3)
     assert rows[0, 1, 4].tolist() == [0, 0, 0]
-    rows[0, 1, 4] = [0, -0.25, 0.5]
+    assert rows[1, 2, 16, 2] == 1  # a confidence is 1 at the most
+    rows[0, 1, 4] = rows[1, 2, 16] = [0, -0.25, 0.5]
     assert (rows == [0, -0.25, 0.5]).all()
     # A bare list has no splits: it is there to pre-train on.
     assert splits_of(out) == {"all": {"train": [0, 1], "val": []}}
@@ -138,6 +141,7 @@ def test_clips_without_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 BAD = {
     "nan": {"keypoint": np.full((1, 2, 25, 3), np.nan)},
+    "large": {"keypoint": np.full((1, 2, 25, 3), 1e60)},
     "pixels": {"keypoint": pose(1, 2, 25, 3) * 100},
     "nobody": {"keypoint": np.zeros((1, 2, 25, 3))},
     "no frame": {"keypoint": np.zeros((1, 0, 25, 3))},
@@ -148,6 +152,7 @@ BAD = {
     "list": {"keypoint": [[1.0]]},
     "missing": {"keypoint": None, "frame_inds": np.arange(3)},
     "label": {"label": "wave"},
+    "endless": {"label": functools.reduce(lambda inner, _: [inner] * 10, range(30), [])},  # 10^30 lists
     "negative": {"label": -3},
     "fraction": {"label": 0.5},
     "truth": {"label": True},
@@ -184,10 +189,22 @@ def test_a_picture_without_size_and_a_score_of_another_shape(tmp_path: Path) -> 
         "zero": {"img_shape": (0, 640)},
         "other": {"keypoint_score": np.ones((2, 3, 16))},
         "none": {"img_shape": None},
+        "long": {"img_shape": (10**400, 640)},
+        "scalar": {"img_shape": np.array(480)},
+        "words": {"img_shape": ("high", "wide")},
+        "one": {"img_shape": [480]},
     }
     clips = [flat("good"), *(flat(name, **change) for name, change in bad.items())]
     status, out = run(tmp_path, clips)
-    assert status == 1 and open_prepared(out).name.tolist() == ["good"] and len(read_report(out)) == 3
+    assert status == 1 and open_prepared(out).name.tolist() == ["good"] and len(read_report(out)) == len(bad)
+
+
+def test_confidence_is_from_0_to_1(tmp_path: Path) -> None:
+    score = np.full((2, 3, 17), 0.5)
+    score[0, 0, :3] = 1.05, -0.1, 1e30
+    _, out = run(tmp_path, [flat("a", keypoint_score=score)])
+    rows = open_prepared(out).read(np.array([0])).reshape(2, 3, 17, 3)
+    assert rows[0, 0, :4, 2].tolist() == [1, 0, 1, 0.5] and not rows[0, 0, 1].any()
 
 
 @pytest.mark.parametrize(

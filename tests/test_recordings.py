@@ -173,6 +173,22 @@ def test_rows_of_numbers(tmp_path: Path, separator: str, header: str | None) -> 
     np.testing.assert_array_equal(read(tmp_path / "a.csv").tracks[0], expected)
 
 
+def test_rows_of_any_program(tmp_path: Path) -> None:
+    """Cells in quotes, blank lines, what Python reads as a number and NumPy does not; and rows of x and y alone."""
+    expected = poses(3).astype(np.float32)
+    expected[0, 0, 0] = 15
+    rows = [",".join(f'"{x}"' for x in row) for row in expected.reshape(3, -1).tolist()]
+    for fifteen in ('"15.0"', '"1_5"'):
+        rows[0] = rows[0].replace(rows[0].partition(",")[0], fifteen, 1)
+        (tmp_path / "a.csv").write_text("\ufeff\r\n" + "\r\n\r\n".join(rows))
+        np.testing.assert_array_equal(read(tmp_path / "a.csv").tracks[0], expected)
+    (tmp_path / "a.csv").write_text("\n".join(",".join(["0.25"] * 2 * 17 * 2) for _ in range(3)))
+    found = read(tmp_path / "a.csv")
+    assert found.channels == "xy" and "rows of 68 numbers are taken to be 2 x 17 joints x 2" in found.said
+    (tmp_path / "a.csv").write_text(",".join(f"x{k}" for k in range(51)) + "\n\n")
+    assert "no row of numbers" in str(refused(tmp_path / "a.csv"))
+
+
 def test_bad_rows_say_where(tmp_path: Path) -> None:
     row = ",".join(["1.5"] * 51)
     for rows, number in (((row, row[4:]), 2), ((row, row, row.replace("1.5", "x", 1)), 3)):
@@ -219,8 +235,10 @@ def test_ids_of_a_part_count_by_first_appearance() -> None:
 def test_other_units_are_refused(change, word: str) -> None:
     clip = change(poses(4).astype(np.float64))
     with pytest.raises(RecordingError, match=word) as error:
-        refuse_other_units(clip, "give --unit mm")
-    assert ("confidence" in str(error.value)) == (word == "pixels")
+        refuse_other_units(clip, "give --unit mm", in_picture="give --picture")
+    in_picture = word == "pixels"
+    assert ("confidence" in str(error.value)) == ("--picture" in str(error.value)) == in_picture
+    assert ("--unit mm" in str(error.value)) != in_picture
 
 
 def test_metres_are_not_refused() -> None:

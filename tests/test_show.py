@@ -203,8 +203,8 @@ def test_a_body_looks_the_same_whatever_axis_is_up() -> None:
 def test_an_animation_shows_one_clip(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(prepared, 'clip <4> & "it\'s"', "--out", tmp_path / "a.gif") == 0
-    with Image.open(tmp_path / "a.gif") as film:
+    assert run(prepared, 'clip <4> & "it\'s"', "--out", tmp_path / "new folder" / "a.gif") == 0
+    with Image.open(tmp_path / "new folder" / "a.gif") as film:
         assert film.n_frames == 20
     assert run(prepared, "--random", 2, "--out", tmp_path / "b.gif") == 1
     assert "at most 1" in capsys.readouterr().err and not (tmp_path / "b.gif").exists()
@@ -246,6 +246,11 @@ def test_recordings_of_a_folder_are_summed_up_and_drawn(
     )
     assert "bad.skeleton" in said.err
     assert run(folder) == 1 and "--layout" in capsys.readouterr().err
+    # No layout would help with a file that is cut off.
+    (tmp_path / "cut.json").write_text("[\n[1, 2")
+    assert run(tmp_path / "cut.json") == 1
+    said = capsys.readouterr().err
+    assert "line 2: not JSON" in said and "--layout" not in said
     assert run(*words, "wlk5") == 1
     assert "did you mean 'walk5'" in capsys.readouterr().err
 

@@ -151,6 +151,15 @@ def test_what_exists_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(folder, "--overwrite")[0] == 0 and out.stat().st_ino != before
 
 
+def test_without_out_there_is_a_default_that_is_kept_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data_path", str(folder)]) == 0 and Path("data/nw_ucla.h5").is_file()
+    assert main(["--data_path", str(folder)]) == 2
+    assert "data/nw_ucla.h5 exists" in capsys.readouterr().err
+
+
 def test_nothing_to_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "json"
     assert run(folder)[0] == 2 and "is not a folder" in capsys.readouterr().err

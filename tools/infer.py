@@ -43,6 +43,7 @@ from feeder.recordings.mediapipe import to_camera
 from feeder.recordings.other_layout import with_layout
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.recording import RecordingError
+from net.utils.channels import in_plane
 from net.utils.joint_maps import joint_map, map_joints
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -165,10 +166,24 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def target_of(args: argparse.Namespace, wanted: Skeleton) -> Skeleton | None:
+    """The layout that recordings are mapped to; None where --to is not given.
+
+    Raises:
+        ValueError: it is not that of the weights.
+    """
+    if args.to is None:
+        return None
+    target = get_skeleton(args.to)
+    if target != wanted:
+        raise ValueError(f"--to is {args.to}, but the weights have {wanted.name!r}; give --to {wanted.name}")
+    return target
+
+
 def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Recorded | RecordingError]]:
     """Name of each recording, and the recording or why there is none."""
     stated = None if args.layout is None else get_skeleton(args.layout)
-    target = None if args.to is None else get_skeleton(args.to)
+    target = target_of(args, trained.skeleton)
     unstated = unstated_of(
         args, stated or trained.skeleton, stated=stated is not None, channels=trained.channels
     )
@@ -270,9 +285,7 @@ def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[b
     """What makes a line the bodies (M, V, C) that the weights take; see `parse_frame`."""
     channels, target = recogniser.members[0].channels, recogniser.skeleton
     skeleton = target if args.layout is None else get_skeleton(args.layout)
-    if args.to is not None and get_skeleton(args.to) != target:
-        raise ValueError(f"--to is {args.to}, the weights have {target.name!r}")
-    if args.to is None and skeleton != target:
+    if target_of(args, target) is None and skeleton != target:
         raise ValueError(
             f"--layout is {args.layout}, the weights have {target.name!r}; where joints allow, --to {target.name} maps"
         )
@@ -280,7 +293,7 @@ def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[b
 
     def read_line(line: bytes) -> np.ndarray:
         poses = parse_frame(line, num_joint=skeleton.num_joint, channels=channels, scale=METRES[args.unit])
-        if "z" not in channels:
+        if in_plane(channels):
             poses, _ = place_in_picture(poses, args.picture)
         elif skeleton.name == MEDIAPIPE:
             poses = to_camera(poses)

@@ -49,8 +49,10 @@ def report(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"there is no folder {args.work_dir}; name the work_dir of a run")
     out = args.out or args.work_dir / REPORT
     refuse_existing(out, overwrite=args.overwrite)
-    num_clip = write_run_page(args.work_dir, out, num_clip=args.num_clip)
-    print(f"{out}: {num_clip} clips to play, {out.stat().st_size / 1e6:.1f} MB")
+    parts = write_run_page(args.work_dir, out, num_clip=args.num_clip)
+    print(f"{out}: {len(parts.clips)} clips to play, {out.stat().st_size / 1e6:.1f} MB")
+    for note in parts.notes:
+        print(note)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

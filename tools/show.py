@@ -30,7 +30,7 @@ import numpy as np
 
 from feeder.prepared import open_prepared, refuse_existing
 from feeder.recordings.arguments import add_reading_arguments, unstated_of
-from feeder.recordings.array import READERS
+from feeder.recordings.array import read_values
 from feeder.recordings.files import PREPARED, Recorded, find_recordings, read_recordings
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
@@ -42,6 +42,7 @@ from processor.sheet import MOST_ROWS, draw_sheet
 from processor.shown import Shown, of_prepared, of_recorded, up_of
 from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
+from torchlight.files import make_folder_of
 from torchlight.status import status_of
 
 SHEET, ANIMATION = ".png", ".gif"
@@ -111,11 +112,19 @@ def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | Recordi
     (found,) = read_recordings(name, path, unstated_of(args, skeleton, stated=stated), bodies="")
     if isinstance(found, Recorded) and (stated or found.skeleton is not None):
         return of_recorded(found, skeleton, args.frame_rate)
-    why = f"{found.reason}; " if isinstance(found, RecordingError) else ""
-    if stated or path.suffix.lower() not in READERS:
-        assert isinstance(found, RecordingError)
+    if isinstance(found, RecordingError) and (stated or not _holds_array(path, args.variable)):
         return found
+    why = f"{found.reason}; " if isinstance(found, RecordingError) else ""
     return RecordingError(None, f"{why}the file does not say which joints it holds: give --layout")
+
+
+def _holds_array(path: Path, variable: str | None) -> bool:
+    """Whether a file can be read as an array, of whatever joints."""
+    try:
+        read_values(path, variable)
+    except RecordingError:
+        return False
+    return True
 
 
 def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
@@ -137,7 +146,8 @@ def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
 
 
 def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
-    """Write a sheet, or the animation of one clip; returns the files."""
+    """Write a sheet, or the animation of one clip; returns the files. Their folder is made if needed."""
+    make_folder_of(out)
     if out.suffix.lower() == SHEET:
         draw_sheet(clips, out)
         return [out]
@@ -155,9 +165,11 @@ def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
 
 
 def refuse_many(file: Path, count: int, most: int) -> None:
-    """Raise ValueError where more clips are asked for than a file can show; before they are read."""
+    """Raise ValueError where there are more clips to show than a file can; before they are read."""
     if count > most:
-        raise ValueError(f"{count} clips are asked for, and {file} shows at most {most}; ask for fewer")
+        raise ValueError(
+            f"{count} clips are to be shown, and {file} shows at most {most}; name them, or give --random {most}"
+        )
 
 
 class Source(NamedTuple):

@@ -47,6 +47,16 @@ def naming(path: str | Path) -> Iterator[None]:
         raise (OSError(error.errno, text) if error.errno else OSError(text)) from error
 
 
+def make_folder_of(path: str | Path) -> None:
+    """Make the folder that a file is to be in, unless it is there.
+
+    Raises:
+        OSError: it cannot be made; names `path`.
+    """
+    with naming(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
 def sync_folder(folder: str | Path) -> None:
     """Make a rename in `folder` survive a power cut, on systems that can open a folder (Windows cannot)."""
     try:

@@ -15,7 +15,9 @@ import numpy as np
 from data_gen.ntu_labels import ACTIONS, DATA_SETS
 from data_gen.sources.source import Clip, Entry, Kept, Source, Splits, problem_of
 from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
+from feeder.recordings.archives import MAX_RATIO
 from feeder.recordings.recording import RecordingError, refuse_other_units
+from net.utils.channels import bodies_there
 
 NAMES = dict(zip(PARTS, ("train", "test"), strict=True))
 NUM_BODY, NUM_CHANNEL = 2, 3
@@ -24,8 +26,6 @@ USUAL = {25: "ntu-rgb+d", 20: "kinect-v1"}
 BENCHMARKS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cview": "xview", "cset": "xset"}
 BLOCK_BYTES = 16 << 20
 MAX_CLIP_BYTES = 256 << 20  # 12,000 frames of two bodies in float64 are 14 MB
-# Of what an array unpacks to, to what it takes in the file; poses with all their zeros make about 10.
-MAX_RATIO = 200
 
 
 class CtrGcnSource(Source):
@@ -212,7 +212,7 @@ def _tracks(row: np.ndarray, num_joint: int) -> np.ndarray:
         RecordingError: a coordinate is NaN or infinite, nobody is there, or it is in another unit than metres.
     """
     poses = np.asarray(row, np.float32).reshape(len(row), -1, num_joint, NUM_CHANNEL)
-    seen = poses.any((2, 3))
+    seen = bodies_there(poses)
     if not seen.any():
         raise RecordingError(None, "no frame has a body")
     num_frame, num_body = (int(place[-1]) + 1 for place in map(np.unique, np.nonzero(seen)))

@@ -5,6 +5,7 @@ is {"frame_dir", "label", "keypoint" (M, T, V, C)}, and in 2-D "keypoint_score" 
 """
 
 import re
+import reprlib
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class PysklSource(Source):
         if label is None or label >= len(self.class_names):
             raise RecordingError(
                 None,
-                f"label {annotation.get('label')!r:.50} is not a whole number from 0, below the number of classes",
+                f"label {_shown(annotation.get('label'))} is not a whole number from 0, below the number of classes",
             )
         return label
 
@@ -133,15 +134,17 @@ class PysklSource(Source):
                 raise RecordingError(
                     None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
                 )
-            poses = np.concatenate([poses, score[..., None]], -1)
-        if not np.isfinite(poses).all():
-            raise RecordingError(None, "a coordinate is NaN or infinite")
-        tracks = np.asarray(poses, np.float32)
+            # Estimators give a little more than 1.
+            poses = np.concatenate([poses, score[..., None].clip(0, 1)], -1)
+        with np.errstate(over="ignore"):
+            tracks = np.asarray(poses, np.float32)
+        if not np.isfinite(tracks).all():
+            raise RecordingError(None, "a coordinate is NaN, infinite or too large")
+        size = _size_of(annotation)
         if channels == "xyz":
             refuse_other_units(tracks, "scale them, and write the file anew")
-        elif unit == "picture":
-            height, width = annotation["img_shape"][:2]
-            tracks = to_picture(tracks, float(width), float(height))
+        elif size is not None:
+            tracks = to_picture(tracks, *size)
         else:
             tracks = tracks * (tracks[..., -1:] != 0) if channels == "xyc" else tracks
         present = np.flatnonzero(tracks.any((1, 2, 3)))
@@ -161,7 +164,7 @@ class PysklSource(Source):
             if match is None or not isinstance(members, (list, tuple)):
                 problems.append(
                     Problem(
-                        self.file, None, f"split {name!r:.50} is not a list called like xsub_train or test1"
+                        self.file, None, f"split {_shown(name)} is not a list called like xsub_train or test1"
                     )
                 )
                 continue
@@ -223,16 +226,19 @@ def _kind_of(annotation: Mapping[str, Any]) -> tuple[str, str]:
     if annotation["keypoint"].shape[3] == 3:
         return "xyz", "m"
     channels = "xy" if annotation.get("keypoint_score") is None else "xyc"
-    return channels, "picture" if _has_size(annotation) else "px"
+    return channels, "px" if _size_of(annotation) is None else "picture"
 
 
-def _has_size(annotation: Mapping[str, Any]) -> bool:
+def _size_of(annotation: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Width and height of the picture; None where no two numbers say so."""
     size = annotation.get("img_shape")
-    return (
-        isinstance(size, (tuple, list, np.ndarray))
-        and len(size) >= 2
-        and all(isinstance(each, (int, float, np.number)) for each in size[:2])
-    )
+    if not isinstance(size, (tuple, list, np.ndarray)):
+        return None
+    try:
+        height, width = map(float, size[:2])
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return width, height
 
 
 def _label_of(annotation: Any) -> int | None:
@@ -244,6 +250,11 @@ def _label_of(annotation: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_CLASS:
         return None
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as text, cut: lists of one list, which is of one list, have no end."""
+    return " ".join(reprlib.repr(value).split())[:50]
 
 
 def _usual_layout(file: Path, channels: str, num_joint: int) -> str:

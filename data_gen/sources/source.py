@@ -118,7 +118,7 @@ class Source(ABC):
 class ItemSource(Source):
     """A source of items, such as files, that are read one by one, by several processes.
 
-    items: what there is, each of which `read` takes; a child sets it.
+    items: one for each call of `read`, such as the paths of files; a subclass sets it.
     """
 
     items: Sequence[Any]

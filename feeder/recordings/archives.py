@@ -14,6 +14,10 @@ from feeder.recordings.recording import RecordingError
 
 # Of an array, unpacked: 12,000 frames of 40 people take as much.
 MAX_BYTES = 1 << 29
+# Of what an array unpacks to, to what it takes in the file; poses with all their zeros make about 10. What unpacks to
+# few bytes may do so from any number.
+MAX_RATIO = 200
+FEW_BYTES = 1 << 24
 # Bytes before the elements of a MATLAB 5 file, of the head of an element, and the type of a compressed one.
 MAT_HEADER, MAT_HEAD, MAT_COMPRESSED = 128, 8, 15
 MAT_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -37,7 +41,8 @@ def read_npz(path: Path, variable: str | None) -> np.ndarray:
             members[name] = member
             if dtype.kind in "fiu":
                 shapes[name] = shape
-                _refuse_large(name, max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize))
+                num_byte = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                _refuse_large(name, max(member.file_size, num_byte), member.compress_size)
         name = _choose(shapes, variable)
         with archive.open(members[name]) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -87,8 +92,10 @@ def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
             if each.dtype.kind in "fiu" and "MATLAB_empty" not in each.attrs:
                 found[name] = each.shape[::-1]
         name = _choose(found, variable)
-        _refuse_large(name, int(np.prod(found[name], dtype=object)) * file[name].dtype.itemsize)
-        return file[name][()].T
+        array = file[name]
+        num_byte = int(np.prod(found[name], dtype=object)) * array.dtype.itemsize
+        _refuse_large(name, num_byte, array.id.get_storage_size())
+        return array[()].T
 
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
@@ -108,16 +115,23 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(listed) or "no numeric array"
 
 
-def _refuse_large(name: str, num_byte: int) -> None:
+def _refuse_large(name: str, num_byte: int, packed: int) -> None:
+    """Raise RecordingError if an array of `packed` bytes unpacks to more than poses do."""
     if num_byte > MAX_BYTES:
         raise RecordingError(
             None,
             f"array {name!r} unpacks to {num_byte >> 20} MiB, more than the {MAX_BYTES >> 20} of one recording",
         )
+    if num_byte > FEW_BYTES and num_byte > MAX_RATIO * packed:
+        raise RecordingError(
+            None,
+            f"array {name!r} unpacks from {packed >> 10} KiB to {num_byte >> 20} MiB, over {MAX_RATIO} times as much, "
+            "which poses do not",
+        )
 
 
 def _refuse_bomb(data: bytes) -> None:
-    """Raise RecordingError if the elements of a MATLAB 5 file unpack to more than `MAX_BYTES`."""
+    """Raise RecordingError if the elements of a MATLAB 5 file unpack to more than poses do."""
     order = "big" if data[126:128] == b"MI" else "little"
     at, total = MAT_HEADER, 0
     while at + MAT_HEAD <= len(data):
@@ -130,6 +144,6 @@ def _refuse_bomb(data: bytes) -> None:
                     total += len(unpacker.decompress(packed, 1 << 20))
                 except zlib.error:
                     return  # which SciPy says
-                _refuse_large("of all", total)
+                _refuse_large("of all", total, len(data))
                 packed = unpacker.unconsumed_tail
         at += size

@@ -5,13 +5,13 @@ that its shape shows; see `feeder.recordings.axes`. Channels are x y z, or x y a
 """
 
 import csv
-import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -23,11 +23,15 @@ from feeder.recordings.mediapipe import is_mediapipe, read_landmarks
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import METRES, Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
-from feeder.recordings.ucla import parse_json
+from feeder.recordings.ucla import read_json
+from net.utils.channels import has_confidence, in_plane, joints_there
 
 __all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]
 
 OTHER_UNITS = "give --unit mm or --unit cm where they are in those"
+IN_PICTURE = (
+    "where they are x, y and confidence in a picture, give its size in pixels, as in --picture 640x480"
+)
 # What may set the columns of a .csv apart.
 SEPARATORS = (",", ";", "\t")
 
@@ -53,7 +57,7 @@ def _read_npy(path: Path, variable: str | None) -> np.ndarray:
 
 
 def _read_json(path: Path, variable: str | None) -> np.ndarray:
-    return array_of(parse_json(path.read_bytes()))
+    return array_of(read_json(path))
 
 
 def array_of(content: Any) -> np.ndarray:
@@ -75,11 +79,25 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_csv(path: Path, variable: str | None) -> np.ndarray:
-    text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
-    first = text.readline()
-    text.seek(0)
-    separator = max(SEPARATORS, key=first.count)
-    rows = [row for row in csv.reader(text, delimiter=separator) if row]
+    with path.open(encoding="utf-8-sig") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        separator = max(SEPARATORS, key=first.count)
+        if _is_header(next(csv.reader([first], delimiter=separator), [])):
+            first = next(lines, "")
+        if not first:
+            raise RecordingError(None, "no row of numbers")
+        try:
+            rows = itertools.chain([first], lines)
+            return np.loadtxt(rows, np.float64, comments=None, delimiter=separator, quotechar='"', ndmin=2)
+        except ValueError:
+            file.seek(0)
+            return _parse_rows(file, separator)
+
+
+def _parse_rows(file: TextIO, separator: str) -> np.ndarray:
+    """Rows of numbers, cell by cell: slow, but knows which row is wrong."""
+    rows = [row for row in csv.reader(file, delimiter=separator) if row]
     if rows and _is_header(rows[0]):
         rows = rows[1:]
     for number, row in enumerate(rows, 1):
@@ -162,10 +180,10 @@ def read_array(source: Any, unstated: Unstated) -> Content:
     told = () if said is None else (said,)
     channels = unstated.channels
     if tracks.shape[3] != wanted:
-        channels = "xy" if tracks.shape[3] == 2 else "xyz" if channels == "xyc" else "xyc"
+        channels = "xy" if tracks.shape[3] == 2 else "xyc"
     elif unstated.picture is not None and channels == "xyz":
         channels = "xyc"
-    if "z" in channels:
+    if not in_plane(channels):
         return _in_space(tracks, unstated)._replace(said=told)
     return _in_picture(tracks, channels, unstated)._replace(said=told)
 
@@ -175,7 +193,7 @@ def _in_space(tracks: np.ndarray, unstated: Unstated) -> Content:
     if unstated.max_gap is None:
         return Content(Recording.of_tracks(as_tracks(tracks, num_joint=num_joint, scale=unstated.scale)))
     tracks = np.array(tracks, np.float64)
-    seen = ~np.isnan(tracks).any(-1) & (tracks != 0).any(-1)
+    seen = ~np.isnan(tracks).any(-1) & joints_there(tracks)
     tracks = as_tracks(np.where(seen[..., None], tracks, 0), num_joint=num_joint, scale=unstated.scale)
     recording, gaps = fill_gaps(Recording.of_tracks(tracks), _by_frame(seen[: len(tracks)]), unstated.max_gap)
     return Content(recording, gaps=gaps)
@@ -184,8 +202,8 @@ def _in_space(tracks: np.ndarray, unstated: Unstated) -> Content:
 def _in_picture(tracks: np.ndarray, channels: str, unstated: Unstated) -> Content:
     with np.errstate(over="ignore"):
         tracks = np.array(tracks, np.float32)
-    seen = ~np.isnan(tracks).any(-1) & (tracks[..., :2] != 0).any(-1)
-    if channels.endswith("c"):
+    seen = ~np.isnan(tracks).any(-1) & joints_there(tracks[..., :2])
+    if has_confidence(channels):
         seen &= tracks[..., 2] != 0
         confidence = tracks[seen][:, 2]
         if ((confidence < 0) | (confidence > 1)).any():
@@ -239,6 +257,6 @@ def as_tracks(values: np.ndarray, *, num_joint: int, channels: str = "xyz", scal
     present = np.flatnonzero(tracks.any((1, 2, 3)))
     if len(present) == 0:
         raise RecordingError(None, "every joint is at the origin")
-    if "z" in channels:
-        refuse_other_units(tracks, OTHER_UNITS)
+    if not in_plane(channels):
+        refuse_other_units(tracks, OTHER_UNITS, in_picture=IN_PICTURE)
     return tracks[: present[-1] + 1]

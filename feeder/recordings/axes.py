@@ -42,7 +42,7 @@ def arrange(
     if values.size == 0:
         raise _misfit(values, num_joint, num_channels)
     if values.ndim == 2 and axes is None:
-        return _of_rows(values, num_joint, num_channels), None
+        return _of_rows(values, num_joint, num_channels)
     if axes is not None:
         if len(axes) != values.ndim:
             raise RecordingError(
@@ -78,10 +78,14 @@ def arrange(
     raise _misfit(values, num_joint, num_channels)
 
 
-def _of_rows(values: np.ndarray, num_joint: int, num_channels: Sequence[int]) -> np.ndarray:
+def _of_rows(
+    values: np.ndarray, num_joint: int, num_channels: Sequence[int]
+) -> tuple[np.ndarray, str | None]:
     for count in num_channels:
         if values.shape[1] % (num_joint * count) == 0:
-            return values.reshape(len(values), -1, num_joint, count).swapaxes(0, 1)
+            tracks = values.reshape(len(values), -1, num_joint, count).swapaxes(0, 1)
+            row = f"rows of {values.shape[1]} numbers are taken to be {len(tracks)} x {num_joint} joints x {count}"
+            return tracks, None if count == num_channels[0] else row
     raise _misfit(values, num_joint, num_channels)
 
 
@@ -112,7 +116,8 @@ def _needed(num_joint: int, num_channels: Sequence[int]) -> str:
 def _misfit(values: np.ndarray, num_joint: int, num_channels: Sequence[int]) -> RecordingError:
     width = num_joint * num_channels[0]
     rows = f"; a row has {values.shape[1]} numbers, not {width} for each body" if values.ndim == 2 else ""
+    empty = "; it is empty" if values.size == 0 else ""
     return RecordingError(
         None,
-        f"shape {values.shape}; needed is (frames, {num_joint}, {num_channels[0]}), or that for each body{rows}",
+        f"shape {values.shape}; needed is (frames, {num_joint}, {num_channels[0]}), or that for each body{rows}{empty}",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feeder.recordings.recording import Recording, RecordingError
-from net.utils.channels import num_coordinate
+from net.utils.channels import bodies_there, joints_there, num_coordinate
 
 MAX_TRACK = 2
 ENERGY_SLOTS = 4
@@ -32,7 +32,7 @@ def energy(recording: Recording) -> np.ndarray:
     """
     tracks = recording.by_slot(ENERGY_SLOTS)
     if len(tracks) > 1:
-        spread = [np.sqrt(_variance(track[track.any((1, 2))])).sum() for track in tracks]
+        spread = [np.sqrt(_variance(track[bodies_there(track)])).sum() for track in tracks]
         tracks = tracks[np.argsort(spread, kind="stable")[::-1][:MAX_TRACK]]
     return _present(tracks)
 
@@ -88,7 +88,7 @@ def moving(recording: Recording) -> np.ndarray:
 
 def _motion(poses: np.ndarray, num_coordinate: int) -> float:
     """Sum of the squared distances of joints (n, V, C) from their mean places; absent joints are left out."""
-    there = (poses != 0).any(-1, keepdims=True)
+    there = joints_there(poses)[..., None]
     places = poses[..., :num_coordinate].astype(np.float64)
     mean = (places * there).sum(0) / np.maximum(there.sum(0), 1)
     return float((((places - mean) * there) ** 2).sum())

@@ -6,7 +6,7 @@ T frames, V joints, M bodies, C channels.
 import numpy as np
 
 from feeder.recordings.recording import Recording, larger_side
-from net.utils.channels import num_coordinate
+from net.utils.channels import bodies_there, in_plane, joints_there, num_coordinate
 
 # Mean speed of the joints, in m/s, above which two poses are not one body; sprinters reach 12.
 MAX_SPEED = 12.0
@@ -18,7 +18,7 @@ USUAL_RATE = 30.0
 
 def find_cuts(recording: Recording, frame_rate: float | None) -> list[int]:
     """The frames that begin a new part: no body in them can be one of those in the last frame before with a body."""
-    frames = np.unique(recording.frame[recording.joints.any((1, 2))])
+    frames = np.unique(recording.frame[bodies_there(recording.joints)])
     if len(frames) < 2:
         return []
     bodies = recording.by_slot()[:, frames]
@@ -42,13 +42,13 @@ def _distance(before: np.ndarray, after: np.ndarray, channels: str) -> np.ndarra
     Metres; in the picture they are those of a body as high as the larger side of the larger pose. Poses without such a
     joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
     """
-    there = [(poses != 0).any(-1) for poses in (before, after)]
+    there = [joints_there(poses) for poses in (before, after)]
     places = [poses[..., : num_coordinate(channels)] for poses in (before, after)]
     both = there[0] & there[1]
     moved = np.linalg.norm(places[1] - places[0], axis=-1)
     mean = (moved * both).sum(-1) / np.maximum(both.sum(-1), 1)
     distance = np.where(there[0].any(-1) & there[1].any(-1), mean, np.inf)
-    if "z" in channels:
+    if not in_plane(channels):
         return distance
     side = np.maximum(*(larger_side(*each) for each in zip(places, there, strict=True)))
     return distance * HEIGHT / np.maximum(side, np.finfo(np.float32).tiny)

@@ -18,6 +18,7 @@ from feeder.recordings.linking import link
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError
+from net.utils.channels import bodies_there, joints_there
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
@@ -73,6 +74,8 @@ def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
     if isinstance(content, dict) and "instance_info" in content:
         content = content["instance_info"]
     if isinstance(content, dict):  # picture: its detections
+        if not all(isinstance(each, list) for each in content.values()):
+            raise RecordingError(None, "a picture has no list of detections")
         return _in_order(list(content), list(content.values()))
     if not isinstance(content, list):
         raise RecordingError(None, "no list of detections")
@@ -87,7 +90,9 @@ def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
     pictures: dict[Any, list[Any]] = {}
     for each in content:
         if not isinstance(each["image_id"], (str, int)):
-            raise RecordingError(None, f"image_id {each['image_id']!r} is neither a number nor text")
+            raise RecordingError(
+                None, f"image_id {each['image_id']!r:.80} is neither a whole number nor text"
+            )
         pictures.setdefault(each["image_id"], []).append(each)
     return _in_order(list(pictures), list(pictures.values()))
 
@@ -176,27 +181,28 @@ def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
             other = "" if width == len(row) else f", those before {width}"
             raise RecordingError(None, f"detection {number} has {len(row)} numbers{other}; a joint has 3")
     try:
-        values = np.array(rows, np.float64)
+        with np.errstate(over="ignore"):
+            values = np.array(rows, np.float32)
     except (ValueError, TypeError, OverflowError):
         raise RecordingError(None, "a joint is not three numbers") from None
     if values.ndim != 2:
         raise RecordingError(None, "a joint is not three numbers")
     poses: np.ndarray = values.reshape(len(rows), -1, 3)
-    seen = ~np.isnan(poses).any(-1) & (poses[..., :2] != 0).any(-1) & (poses[..., 2] > 0)
-    poses = np.where(seen[..., None], poses, 0)
-    if np.abs(poses).max() > FAR:
-        raise RecordingError(
-            None, f"a coordinate is {np.abs(poses[..., :2]).max():g}, outside of any picture"
-        )
+    seen = ~np.isnan(poses).any(-1) & joints_there(poses[..., :2]) & (poses[..., 2] > 0)
+    poses = np.where(seen[..., None], poses, np.float32(0))
+    farthest = np.abs(poses[..., :2]).max()
+    if farthest > FAR:
+        raise RecordingError(None, f"a coordinate is {farthest:g}, outside of any picture")
     poses[..., 2] = poses[..., 2].clip(max=1)
-    return poses.astype(np.float32)
+    return poses
 
 
 def _identities(detections: Sequence[dict[str, Any]]) -> np.ndarray | None:
-    """(B,) whose each detection is, where all say so."""
+    """(B,) whose each detection is, by first appearance, where all say so."""
     for key in IDENTITIES:
         if all(type(each.get(key)) is int for each in detections):
-            return np.array([each[key] for each in detections])
+            number: dict[int, int] = {}
+            return np.array([number.setdefault(each[key], len(number)) for each in detections])
     return None
 
 
@@ -220,7 +226,7 @@ def content_of(
     Raises:
         RecordingError: joints of no known layout, or nobody in any frame.
     """
-    there = (poses != 0).any((1, 2))
+    there = bodies_there(poses)
     if not there.any():
         raise RecordingError(None, "nobody in any frame")
     layout, told = _layout_of(poses[there], unstated)
@@ -236,9 +242,7 @@ def content_of(
     else:
         _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
         body = np.argsort(np.argsort(first))[inverse]
-    recording, gaps = fill_gaps(
-        Recording(num_body, body, poses, CHANNELS), (poses != 0).any(-1), unstated.gap
-    )
+    recording, gaps = fill_gaps(Recording(num_body, body, poses, CHANNELS), joints_there(poses), unstated.gap)
     return Content(recording, layout, unit, gaps, (*said, *told))
 
 
@@ -265,6 +269,6 @@ def _layout_of(poses: np.ndarray, unstated: Unstated) -> tuple[str | None, tuple
 def _bone_length(poses: np.ndarray, skeleton: Skeleton) -> float:
     """Mean length of the bones that are seen, over all poses (B, V, 3); 0 where none is."""
     joint, parent = np.array(skeleton.bones).T
-    both = (poses[:, joint] != 0).any(-1) & (poses[:, parent] != 0).any(-1)
+    both = joints_there(poses[:, joint]) & joints_there(poses[:, parent])
     length = np.linalg.norm(poses[:, joint, :2] - poses[:, parent, :2], axis=-1)
     return float((length * both).sum() / max(both.sum(), 1))

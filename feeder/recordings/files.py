@@ -9,6 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,14 +123,24 @@ def format_of(path: Path) -> tuple[Format, Any]:
 
 
 def _format_of_json(path: Path) -> tuple[Format, Any]:
-    content = ucla.parse_json(path.read_bytes())
+    content = ucla.read_json(path)
     if isinstance(content, dict):
         for key, kind in JSON_KEYS.items():
             if key in content:
                 return kind, content
     if is_detections(content):
         return DETECTIONS, content
-    return (UCLA if isinstance(content, dict) else FORMATS[".json"]), content
+    if isinstance(content, dict):
+        raise RecordingError(
+            None,
+            f"an object with {_listed(content)}; known are those with {', '.join(JSON_KEYS)} or instance_info, "
+            "and lists of detections by the names of pictures",
+        )
+    return ARRAY, content
+
+
+def _listed(content: dict[str, Any]) -> str:
+    return shorten(", ".join(content), 80, placeholder=" ...") or "nothing in it"
 
 
 def find_recordings(path: Path) -> dict[str, Path]:
@@ -223,7 +234,7 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
     prepared = open_prepared(path)
     for clip in range(len(prepared)):
         tracks = tracks_of(prepared, clip)
-        recording = Recording.of_tracks(tracks)
+        recording = Recording.of_tracks(tracks, prepared.channels)
         name = str(prepared.name[clip])
         yield Recorded(
             name,

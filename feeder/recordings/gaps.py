@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from feeder.recordings.recording import Recording
+from net.utils.channels import bodies_there, has_confidence, joints_there
 
 # Frames: a third of a second at 30 a second.
 MAX_GAP = 10
@@ -45,15 +46,14 @@ def fill_gaps(recording: Recording, seen: np.ndarray, max_gap: int) -> tuple[Rec
     share = ((frame[at] - frame[first]) / (frame[last] - frame[first])).astype(np.float32)[:, None]
     joints = np.where(seen[..., None], joints, np.float32(0))
     joints[at, joint] = (1 - share) * joints[first, joint] + share * joints[last, joint]
-    if recording.channels.endswith("c"):
+    if has_confidence(recording.channels):
         joints[at, joint, -1] = 0
-    there = (joints != 0).any(2)
-    body_is_there = (joints != 0).any((1, 2))
+    absent = ~joints_there(joints[bodies_there(joints)])
     order = np.lexsort((body, frame))
     filled = Recording(
         np.bincount(frame, minlength=recording.num_frame), body[order], joints[order], recording.channels
     )
-    return filled, Gaps(len(at), int((~there[body_is_there]).sum()))
+    return filled, Gaps(len(at), int(absent.sum()))
 
 
 def _by_body(

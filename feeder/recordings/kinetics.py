@@ -1,7 +1,7 @@
 """Reads files of Kinetics-skeleton: what OpenPose saw in a video, as ST-GCN (Yan et al., AAAI 2018) published it.
 
 A file is JSON: {"data": [{"frame_index": 1 on, "skeleton": [{"pose": [x, y of 18 joints], "score": [18]}, ...]}, ...]};
-x and y are shares of the picture, 0 where a joint was not seen. Bodies come in any order.
+x and y are shares of the picture's width and height, 0 where a joint was not seen. Bodies come in any order.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ MAX_SHARE = 10.0  # of a picture that a joint may be away from it; pixels are mo
 def tracks_of(content: Any) -> np.ndarray:
     """Tracks (M, T, 18, 3) float32 of a file's content: x, y from the picture's middle, confidence.
 
-    In each frame the two bodies of most confidence count, in that order, as ST-GCN has them.
+    Of each frame the two bodies with the highest sums of scores are kept, the highest first, as in ST-GCN.
 
     Raises:
         RecordingError: it is not of the format, or nobody is in it.

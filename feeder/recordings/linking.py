@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # loads `optimize` where it is asked for, which takes half a second
 
-from feeder.recordings.recording import larger_side
+from feeder.recordings.recording import box
+from net.utils.channels import joints_there
 
 # Of the newest step in the mean motion of a track.
 FRESH = 0.5
@@ -76,23 +77,32 @@ class Linker:
     def _assign(self, bodies: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bodies (n,), tracks (n,) that they go on with, and how far each moved (n, D)."""
         assert self._poses is not None
-        there, was = (bodies != 0).any(-1), (self._poses != 0).any(-1)
-        both = there[:, None] & was[None]  # (M, K, V)
-        count = np.maximum(both.sum(-1), 1)
+        there, was = joints_there(bodies), joints_there(self._poses)
         places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
-        # (D, M, K, V): sums over the first axis are fast.
-        step = np.moveaxis(places, 2, 0)[:, :, None] - np.moveaxis(last, 2, 0)[:, None]
-        expected = (self._speed * (frame - self._seen)[:, None]).T[:, None, :, None]
-        distance = (np.sqrt(((step - expected) ** 2).sum(0)) * both).sum(-1) / count
-        size = np.maximum(larger_side(places, there)[:, None], larger_side(last, was)[None])
-        share = distance / np.maximum(size, np.finfo(np.float32).tiny)
-        allowed = both.any(-1) & (share <= self.limits.distance)
+        expected = self._speed * (frame - self._seen)[:, None]
+        # No mean distance is less than that of the boxes: of all pairs those too far apart are left out, P are left.
+        (low, high), (last_low, last_high) = box(places, there), box(last, was)
+        sides = (np.maximum(high - low, 0).max(-1), np.maximum(last_high - last_low, 0).max(-1))
+        size = np.maximum(sides[0][:, None], sides[1][None])
+        apart = np.maximum(low[:, None] - last_high - expected, last_low + expected - high[:, None]).max(-1)
+        rows, columns = np.nonzero(apart <= self.limits.distance * size)
+        both = there[rows] & was[columns]  # (P, V)
+        count = np.maximum(both.sum(-1), 1)
+        # (D, P, V): sums over the first axis are fast.
+        step = np.moveaxis(places[rows] - last[columns], 2, 0)
+        distance = (np.sqrt(((step - expected[columns].T[:, :, None]) ** 2).sum(0)) * both).sum(-1) / count
+        share = distance / np.maximum(size[rows, columns], np.finfo(np.float32).tiny)
+        allowed = np.flatnonzero(both.any(-1) & (share <= self.limits.distance))
+        rows, columns, share = rows[allowed], columns[allowed], share[allowed]
         # Of two tracks that end in one place, that of the last frame goes on. What is not allowed costs most.
-        cost = share * (1 + AWAY * (frame - 1 - self._seen))
-        rows, columns = scipy.optimize.linear_sum_assignment(np.where(allowed, cost, 1e6))
-        kept = allowed[rows, columns]
+        cost, pair = np.full(size.shape, 1e6), np.full(size.shape, -1)
+        cost[rows, columns] = share * (1 + AWAY * (frame - 1 - self._seen[columns]))
+        pair[rows, columns] = allowed
+        rows, columns = scipy.optimize.linear_sum_assignment(cost)
+        kept = pair[rows, columns] >= 0
         rows, columns = rows[kept], columns[kept]
-        moved = (step[:, rows, columns] * both[rows, columns]).sum(-1) / count[rows, columns]
+        chosen = pair[rows, columns]
+        moved = (step[:, chosen] * both[chosen]).sum(-1) / count[chosen]
         return rows, columns, moved.T
 
     def _keep(self, kept: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from feeder.recordings.gaps import fill_gaps
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import Content, Unstated
 from feeder.recordings.recording import Recording, RecordingError
+from net.utils.channels import joints_there
 from net.utils.layouts import get_skeleton
 
 LAYOUT = "mediapipe"
@@ -39,7 +40,7 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
     tracks = np.array(tracks, np.float32)
     if np.isinf(tracks).any():
         raise RecordingError(None, "a coordinate is infinite or too large")
-    seen = ~np.isnan(tracks).any(-1) & (tracks[..., :3] != 0).any(-1)
+    seen = ~np.isnan(tracks).any(-1) & joints_there(tracks[..., :3])
     if not seen.any():
         raise RecordingError(None, "nobody in any frame")
     tracks = np.where(seen[..., None], tracks, np.float32(0))
@@ -49,6 +50,7 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
     else:
         channels = "xyc" if tracks.shape[-1] == 4 else "xy"
         tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], unstated.picture)
+        seen &= joints_there(tracks)  # not those of visibility 0
     recording = Recording.of_tracks(tracks, channels)
     flat = np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, SKELETON.num_joint)
     recording, gaps = fill_gaps(recording, flat, unstated.gap)
@@ -59,7 +61,7 @@ def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
 def to_camera(landmarks: np.ndarray) -> np.ndarray:
     """World landmarks (..., 3) in the axes of Kinect's camera, 3 m before it; zeros, not seen, stay zeros."""
     turned = landmarks * np.array([-1, -1, 1], np.float32) + np.array([0, 0, DISTANCE], np.float32)
-    return np.where((landmarks != 0).any(-1, keepdims=True), turned, np.float32(0))
+    return np.where(joints_there(landmarks)[..., None], turned, np.float32(0))
 
 
 def _is_world(tracks: np.ndarray, seen: np.ndarray) -> bool:

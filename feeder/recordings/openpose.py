@@ -9,7 +9,7 @@ import numpy as np
 from feeder.recordings.detections import content_of, number_frames, poses_of
 from feeder.recordings.reading import Content, Unstated
 from feeder.recordings.recording import RecordingError
-from feeder.recordings.ucla import parse_json
+from feeder.recordings.ucla import read_json
 
 KEYPOINTS = "pose_keypoints_2d"
 # Bytes at the begin of a file that show what it is, and files of a folder that are looked at.
@@ -44,7 +44,7 @@ def read_folder(folder: Path, unstated: Unstated) -> Content:
     num_body = np.zeros(max(number) + 1, np.int64)
     for place in np.argsort(number):
         try:
-            people = _people(parse_json(paths[place].read_bytes()))
+            people = _people(read_json(paths[place]))
         except RecordingError as error:
             raise RecordingError(error.line, f"{paths[place].name}: {error.reason}") from None
         rows += people

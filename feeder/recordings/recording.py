@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from net.utils.channels import bodies_there, joints_there
+
 # Metres that bodies span at the least and at the most, hands included; what spans less or more is in another unit.
 MIN_SPAN, MAX_SPAN = 0.02, 20.0
 
@@ -84,7 +86,7 @@ class Recording:
         """
         begin, end = (int(self.num_body[:frame].sum()) for frame in (first, last))
         body, joints = self.body[begin:end], self.joints[begin:end]
-        seen = np.unique(body[joints.any((1, 2))])
+        seen = np.unique(body[bodies_there(joints)])
         kept = np.isin(body, seen)
         if not kept.any():
             raise RecordingError(None, f"no body in frames {first} to {last - 1}")
@@ -99,21 +101,32 @@ class Recording:
 
 def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Larger side of the box of the joints that are there, of poses (..., V, D): (...); 0 where none is."""
+    low, high = box(places, there)
+    return np.maximum(high - low, 0).max(-1)
+
+
+def box(places: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest coordinates (..., D) of the joints that are there, of poses (..., V, D); inf, -inf of none."""
     # Joints first: NumPy then compares whole poses at a time, which is thrice as fast.
     joints, there = np.ascontiguousarray(np.moveaxis(places, -2, 0)), np.moveaxis(there, -1, 0)[..., None]
     low = joints.min(0, initial=np.inf, where=there)
     high = joints.max(0, initial=-np.inf, where=there)
-    return np.maximum(high - low, 0).max(-1)
+    return low, high
 
 
-def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
+def refuse_other_units(poses: np.ndarray, remedy: str, *, in_picture: str | None = None) -> None:
     """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres.
 
     They can if a body spans `MIN_SPAN` to `MAX_SPAN`. The median over bodies decides, so that single frames may be
-    wrong. Joints at 0 0 0 are not there. The message ends with `remedy`, for coordinates in another unit.
+    wrong. Joints at 0 0 0 are not there.
+
+    Args:
+        poses: x y z of each joint.
+        remedy: how to say that they are in another unit; the message ends with it.
+        in_picture: how to say that they are x, y and confidence; takes the place of `remedy` where they look so.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
-    present = (bodies != 0).any(2)
+    present = joints_there(bodies)
     span = larger_side(bodies, present)[present.any(1)]
     median = np.median(span) if len(span) else 1.0
     if median == 0 or MIN_SPAN <= median <= MAX_SPAN:
@@ -125,6 +138,8 @@ def refuse_other_units(poses: np.ndarray, remedy: str) -> None:
     third = bodies[present][:, 2:3]
     confidence = third.size > 0 and ((third >= 0) & (third <= 1)).all()
     beside = ", and the third number of each joint is from 0 to 1, like a confidence" if confidence else ""
+    if confidence and in_picture is not None:
+        remedy = in_picture
     raise RecordingError(
         None,
         f"a body spans {median:.0f}, which would be metres{beside}; coordinates look like pixels or another "

@@ -5,6 +5,7 @@ frame without a skeleton is an empty list.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,26 @@ from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 
 LAYOUT = "kinect-v1"
+# Of a JSON file, which takes some ten times as many to read; 12,000 frames of 40 detections are 210 MB.
+MAX_BYTES = 1 << 28
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        RecordingError: it is not JSON, or too large.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise RecordingError(
+            None, f"larger than {MAX_BYTES >> 20} MiB; cut it, or write its poses as an array (.npy)"
+        )
+    return parse_json(path.read_bytes())
 
 
 def parse_json(data: bytes) -> Any:
-    """The content of a JSON file.
+    """The content of the bytes of a JSON file.
 
     Raises:
         RecordingError: it is not JSON.
@@ -46,7 +63,8 @@ def poses_of(content: Any) -> np.ndarray:
         if not isinstance(frame, list) or len(frame) != num_joint:
             raise RecordingError(None, f"frame {number} of {len(frames)} does not hold {num_joint} joints")
     try:
-        poses = np.array(frames, np.float32)
+        with np.errstate(over="ignore"):
+            poses = np.array(frames, np.float32)
     except (ValueError, TypeError, OverflowError):
         raise RecordingError(None, "a joint is not three numbers") from None
     if poses.shape != (len(frames), num_joint, 3):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from net.utils.channels import joints_there
+
 
 class Clip(NamedTuple):
     """N clips, seen in one view.
@@ -60,4 +62,4 @@ def presence(x: Tensor) -> Tensor:
 
 def seen_joints(poses: Tensor, present: Tensor) -> Tensor:
     """Which joints of poses (..., V, C) are there, (..., V) bool: of bodies `present` (...), those not at 0."""
-    return (poses != 0).any(-1) & present[..., None]
+    return joints_there(poses) & present[..., None]

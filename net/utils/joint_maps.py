@@ -5,6 +5,7 @@ V joints of the layout that is there, V' of the one that is wanted, C channels.
 
 import numpy as np
 
+from net.utils.channels import has_confidence, joints_there
 from net.utils.skeleton import Skeleton
 
 _SHOULDERS = ("left shoulder", "right shoulder")
@@ -78,10 +79,9 @@ def map_joints(poses: np.ndarray, mapping: tuple[tuple[int, ...], ...], channels
     for joint, sources in enumerate(mapping):  # tens, each over all frames at once
         parts = poses[..., list(sources), :]
         mean = parts.mean(-2)
-        if channels.endswith("c"):
+        if has_confidence(channels):
             mean[..., -1] = parts[..., -1].min(-1)
-        there = np.logical_and.reduce(parts.any(-1, keepdims=True), -2)
-        mapped[..., joint, :] = np.where(there, mean, 0)
+        mapped[..., joint, :] = np.where(joints_there(parts).all(-1, keepdims=True), mean, 0)
     return mapped
 
 
@@ -91,4 +91,4 @@ def _of_same_name(joint: str) -> tuple[str, ...]:
 
 def _known(source: Skeleton) -> str:
     targets = [target for target, sources in MAPS.items() if source.name in sources]
-    return f"it can become {' or '.join(targets)}" if targets else "no map from it is known"
+    return f"it can become {', '.join(targets)}" if targets else "no map from it is known"
