@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from feeder.feeder import Part
 from feeder.loader import Loader
+from net.encoder import Encoder
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
 from processor.config import ProcessorConfig, Range, TrainViewConfig, ViewConfig
@@ -40,6 +41,13 @@ class Classification(Processor):
         ("label_smoothing", lambda value: 0 <= value < 1, "0 or more and below 1"),
     )
     config: ClassificationConfig
+
+    def build_model(self) -> nn.Module:
+        """See `Experiment.build_model`; an encoder without a head is given a linear one."""
+        model = super().build_model()
+        if isinstance(model, Encoder) and not model.has_head:
+            model.replace_head(nn.Linear(model.feature_dim, self.config.data.num_class))
+        return model
 
     def views(self, part: Part) -> list[ViewConfig]:
         """See `Experiment.views`."""

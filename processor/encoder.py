@@ -61,7 +61,9 @@ def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return encoder_of(state, model)
     # Parts of a backbone that are a file of their own may be named as a method names its encoder.
     state = model.translate(encoder_of(model.translate(state), model))
-    return state if isinstance(model.head, Probe) else _with_linear_head(model, state)
+    if not model.has_head or isinstance(model.head, Probe):
+        return state
+    return _with_linear_head(model, state)
 
 
 def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Tensor]:

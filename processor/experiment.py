@@ -77,9 +77,14 @@ class Experiment:
         except (ValueError, OSError) as error:
             return [*problems, Problem("data.layout", str(error))]
         hidden = cls.hidden_frames(config, packages)
+        longest = _longest_clip(config, packages)
         for key, view in views_of(config).items():
             try:
-                ahead = view_of(view, config, skeleton).num_ahead
+                made = view_of(view, config, skeleton)
+                if longest is not None and made.num_frame - made.num_ahead > longest:
+                    text = f"gives {made.num_frame - made.num_ahead} frames; {config.model} has places for {longest}"
+                    problems.append(Problem(f"{key}.sampling", f"{text}: take fewer, or raise max_frame"))
+                ahead = made.num_ahead
                 predicted = ahead if hidden is None else hidden.get(key, 0)
                 if ahead not in (0, predicted):
                     problems.append(Problem(f"{key}.sampling", _wrong_ahead(ahead, predicted)))
@@ -308,6 +313,17 @@ def channel_problems(
         text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
         problems.append(Problem(f"{key}_args.channels", text))
     return problems
+
+
+def _longest_clip(config: ProcessorConfig, packages: Sequence[str]) -> int | None:
+    """Frames that the network has places for; None if it takes any number, or that cannot be told."""
+    try:
+        longest = build.argument(
+            build.import_class(config.model, packages), config.model_args, "max_frame", None
+        )
+    except build.ClassPathError:  # said elsewhere
+        return None
+    return longest if isinstance(longest, int) else None
 
 
 def _wrong_ahead(ahead: int, predicted: int) -> str:
