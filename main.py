@@ -12,7 +12,9 @@ if __name__ == "__main__":
 
     wait_passively()
 
-from processor.table import PROCESSORS, processor_class
+from processor.checks import problems_of
+from processor.processor import Processor
+from processor.table import PROCESSORS, task_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
 from torchlight.config import ConfigError, load_config, to_yaml
@@ -83,10 +85,10 @@ def read_config(args: argparse.Namespace) -> Any:
     Raises:
         ConfigError: something is wrong with it.
     """
-    chosen = processor_class(args.processor)
+    chosen = task_class(args.processor)
 
     def check(config: object) -> list[Problem]:
-        problems = chosen.check(config, (*PACKAGES, *args.plugin))
+        problems = problems_of(chosen(config, (*PACKAGES, *args.plugin)))
         if args.phase == "test" and config.weights is None:  # type: ignore[attr-defined]
             problems.append(
                 Problem("weights", "--phase test scores given weights; name them with --weights FILE")
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
         print(to_yaml(config), end="")
         return
     distributed.init(config.device)
-    processor = processor_class(args.processor)(config, packages=(*PACKAGES, *args.plugin))
+    processor = Processor(task_class(args.processor)(config, (*PACKAGES, *args.plugin)))
     processor.setup(args.phase)
     if args.phase == "train":
         processor.train(resume=args.resume, overwrite=args.overwrite or args.debug)

@@ -47,8 +47,8 @@ from feeder.feeder import Feeder
 from feeder.loader import Loader
 from feeder.prepared import open_prepared
 from net.utils.layouts import get_skeleton
-from processor.experiment import view_of
 from processor.io import load_scores
+from processor.views import view_of
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = "people"

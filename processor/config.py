@@ -1,13 +1,10 @@
 """What every processor can be told: the keys of a config file, their types and their defaults."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omegaconf import MISSING
-
-from torchlight.build import Problem
 
 
 @dataclass
@@ -127,6 +124,8 @@ class ProcessorConfig:
 
     # whose best epoch is kept: the validation part's; `last` keeps the last epoch; `test` is for comparison only
     select: Literal["val", "last", "test"] = "val"
+    # figure of that part which selects, such as `mean_class` or `loss`; null: the processor's own
+    select_by: str | None = None
     # epochs between two evaluations of the validation part
     eval_interval: int = 1
     # seed of weights, batches and views
@@ -144,8 +143,8 @@ class ProcessorConfig:
 
 
 @dataclass
-class TrainViewConfig(ProcessorConfig):
-    """Keys of processors that see a training clip in one view, or one before others, beside the shared ones."""
+class TrainViewKeys:
+    """A key of tasks that see a training clip in one view, or one before others."""
 
     # how a training clip is shown
     train_view: ViewConfig = field(default_factory=ViewConfig)
@@ -170,68 +169,3 @@ RANGES: tuple[Range, ...] = (
     ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
     ("data.first_label", lambda value: value is None or value >= 0, "0 or more, or null"),
 )
-
-
-OPTIM_RANGES: tuple[Range, ...] = (
-    *((key, lambda value: value >= 0, "0 or more") for key in ("lr", "weight_decay", "warmup_epoch")),
-    ("gamma", lambda value: value > 0, "above 0"),
-    ("momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
-    ("min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
-    ("grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
-)
-
-
-def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
-    """Every view of a config by its dotted key."""
-    values = {each.name: getattr(config, each.name) for each in fields(config)}
-    listed = {
-        f"{name}.{number}": item
-        for name, value in values.items()
-        if isinstance(value, list)
-        for number, item in enumerate(value)
-    }
-    return {key: value for key, value in (values | listed).items() if isinstance(value, ViewConfig)}
-
-
-def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range]) -> list[Problem]:
-    """Numbers outside their range; a part of the config that is null has none."""
-    problems = []
-    for key, holds, allowed in ranges:
-        of, _, name = key.rpartition(".")
-        part = attrgetter(of)(config) if of else config
-        if part is not None and not holds(value := getattr(part, name)):
-            problems.append(Problem(key, f"is {value}; it is {allowed}"))
-    return problems
-
-
-def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
-    """What is wrong with the settings of an optimizer under `key`."""
-    problems = [Problem(f"{key}.{name}", text) for name, text in out_of_range(settings, OPTIM_RANGES)]
-    if settings.schedule == "step" and not settings.step:
-        problems.append(Problem(f"{key}.step", "is empty; list the epochs after which the rate falls"))
-    if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:
-        text = f"needs a momentum; set {key}.momentum, or {key}.nesterov=false"
-        problems.append(Problem(f"{key}.nesterov", text))
-    return problems
-
-
-def contradictions(config: ProcessorConfig) -> list[Problem]:
-    """Values that do not go together."""
-    problems = []
-    if config.select == "val" and config.data.val_fraction == 0:
-        problems.append(
-            Problem("select", "'val' needs a validation part; set data.val_fraction above 0, or select: last")
-        )
-    num_class = config.model_args.get("num_class", config.data.num_class)
-    if num_class != config.data.num_class:
-        text = f"is {num_class}, but data.num_class is {config.data.num_class}; write ${{data.num_class}}"
-        problems.append(Problem("model_args.num_class", text))
-    if config.data.num_worker > 0 and config.data.cache != "none":
-        problems.append(
-            Problem(
-                "data.num_worker",
-                f"is {config.data.num_worker}, but with data.cache={config.data.cache} nothing is left to read; "
-                "set data.num_worker=0, or data.cache=none",
-            )
-        )
-    return problems

@@ -18,11 +18,11 @@ from feeder.dense import DenseView
 from feeder.views import View
 from net.method import Method
 from net.utils.clip import Clip, presence
-from processor.experiment import view_of
 from processor.forecast import as_recorded, roll_out
+from processor.losses import judgeable
 from processor.prediction import PredictionConfig
-from processor.teaching import judgeable
 from processor.trained import Trained
+from processor.views import view_of
 
 # Those of the extra `export` in setup.py.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -23,11 +23,11 @@ from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.clip import Clip
-from processor.classification import Classification
-from processor.experiment import view_of
+from processor.labels import score
 from processor.stream import Ranking, Stream, refuse_numbers
 from processor.timeline import Timeline, frame_probabilities, usual_stride, window_begins, window_ends
 from processor.trained import Trained, as_array, load_trained
+from processor.views import view_of
 from torchlight.seed import derive_seed
 
 # Windows that are made into views at a time.
@@ -53,7 +53,7 @@ class Recogniser:
             raise ValueError("there are no weights; name one checkpoint or more")
         first = members[0]
         for member in members:
-            if not isinstance(member.experiment, Classification):
+            if not member.experiment.task.names_actions:
                 raise ValueError(
                     f"{member.path} are weights of {member.name}, which gives poses and no classes; use PosePredictor"
                 )
@@ -132,7 +132,6 @@ class Recogniser:
             return total
         for member in self.members:
             experiment, config = member.experiment, member.config
-            assert isinstance(experiment, Classification)
             source = prepared_in_memory(
                 tracks,
                 names,
@@ -152,7 +151,7 @@ class Recogniser:
             views = [config.test_view] * (config.test_repeat if repeat is None else repeat)
             loader = experiment.loader(feeder, views, batch_size=config.test_batch_size, shuffle=False)
             with torch.no_grad():
-                order, scores = experiment.score(loader)
+                order, scores = score(experiment, loader)
             total[order] += scores / len(self.members)
         return total
 

@@ -1,30 +1,30 @@
 """Nearest neighbours: how good an encoder is without training anything on top of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from feeder.arrays import ArrayFolder
 from feeder.feeder import Part
 from feeder.loader import Loader
-from feeder.prepared import NO_LABEL
+from feeder.prepared import Prepared
 from net.encoder import Encoder
 from net.whitening import Whitening
-from processor.config import ProcessorConfig, Range
+from processor.config import RANGES, ProcessorConfig, Range
 from processor.encoder import load_encoder
-from processor.features import extract_features, refuse_collapse
-from processor.metrics import classification_metrics, knn_scores
-from processor.processor import Evaluation, Processor
+from processor.evaluation import Evaluation
+from processor.experiment import Experiment
+from processor.features import refuse_collapse
+from processor.neighbours import KNN_RANGES, by_neighbours
+from processor.processor import Processor
+from processor.task import Task
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
-
-KNN_RANGES: tuple[Range, ...] = (("knn_k", lambda value: value >= 1, "1 or more"),)
 
 
 @dataclass
-class KnnConfig(ProcessorConfig, WhitenConfig):
-    """Keys of `knn_evaluation` beside the shared ones."""
+class KnnConfig(WhitenConfig, ProcessorConfig):
+    """Keys of `knn_evaluation`."""
 
     # nearest neighbours that vote
     knn_k: int = 1
@@ -32,76 +32,51 @@ class KnnConfig(ProcessorConfig, WhitenConfig):
     num_epoch: int = 1
 
 
-class KnnEvaluation(Processor):
+class KnnEvaluation(Task):
     """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
 
     config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
     model_class = Encoder
     needs_weights = True
-    ranges: ClassVar[tuple[Range, ...]] = (*Processor.ranges, *KNN_RANGES, *WHITEN_RANGES)
+    trains = False
+    ranges: ClassVar[tuple[Range, ...]] = (*RANGES, *KNN_RANGES, *WHITEN_RANGES)
     # the classes of the encoder's training do not matter
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
-    model: Encoder
 
-    def setup(self, phase: str = "train") -> None:
-        """See `Experiment.setup`."""
-        super().setup(phase)
-        self.whitening = Whitening(self.model.feature_dim).to(self.device)
-        if self.config.whiten_view is not None:
-            learn_whitening(self, self.config, self.whitening, self.model)
-
-    def parts(self, phase: str) -> list[Part]:
-        """See `Experiment.parts`."""
+    def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
+        """See `Task`."""
         return ["test", "train"]
 
-    def load_weights(self, path: str) -> None:
-        """See `Experiment.load_weights`."""
-        load_encoder(self.model, path, ignore=self.config.ignore_weights)
+    def load_weights(self, run: Experiment, path: str) -> None:
+        """See `Task`."""
+        load_encoder(encoder_of(run), path, ignore=self.config.ignore_weights)
 
-    def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-        """The same as `test`, for there is nothing to train, or to resume."""
-        return self.test(overwrite=overwrite)
-
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """See `Processor.evaluate`."""
+    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
+        """See `Task`."""
+        encoder, whitening = encoder_of(run), self.whitening(run)
 
         def change(features: Tensor) -> Tensor:
             refuse_collapse(features, self.config.weights)
-            return self.whitening(features)
+            return whitening(features)
 
-        train, k = self.loaders["train"], self.config.knn_k
-        return by_neighbours(self, self.model, train, loader, k=k, change=change)
+        train, k = run.loaders["train"], self.config.knn_k
+        return by_neighbours(run, encoder, train, loader, k=k, change=change)
 
-    def result(self) -> dict[str, Any]:
-        """See `Processor.result`."""
+    def whitening(self, run: Experiment) -> Whitening:
+        """What the config does to features: learnt from training clips, or the identity."""
+        whitening = Whitening(encoder_of(run).feature_dim).to(run.device)
+        if self.config.whiten_view is not None:
+            learn_whitening(run, self.config, whitening, encoder_of(run))
+        return whitening
+
+    def result(self, run: Processor) -> dict[str, Any]:
+        """See `Task`."""
         whitened = self.config.whiten_view is not None
         return {"protocol": "knn", "knn_k": self.config.knn_k, "whitened": whitened}
 
 
-def by_neighbours(
-    processor: Processor,
-    encoder: Encoder,
-    train: Loader,
-    loader: Loader,
-    *,
-    k: int,
-    change: Callable[[Tensor], Tensor],
-) -> Evaluation:
-    """Classes of a part's clips as their k nearest labelled training clips have them; all seen in the part's views.
-
-    change: what is done to features (n, R, D) before the mean over the views is taken.
-    """
-    bank = train.with_views(loader.views, batch_size=loader.batch_size)
-    known, asked = (
-        change(extract_features(encoder, each, processor.watch(each), processor.autocast())).mean(1)
-        for each in (bank, loader)
-    )
-    label = loader.feeder.label
-    known_label = torch.from_numpy(train.feeder.label).to(known.device)
-    labelled = known_label != NO_LABEL
-    scores = knn_scores(known[labelled], known_label[labelled], asked, k=k, num_class=loader.feeder.num_class)
-    found = scores.cpu().numpy()
-    return Evaluation(
-        classification_metrics(found, label), {"name": loader.feeder.name, "label": label, "scores": found}
-    )
+def encoder_of(run: Experiment) -> Encoder:
+    """The network of a run that is one."""
+    assert isinstance(run.model, Encoder)
+    return run.model

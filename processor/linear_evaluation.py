@@ -1,42 +1,55 @@
 """Linear evaluation: how well one linear layer tells actions apart by the features of a frozen encoder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
+from feeder.feeder import Part
+from feeder.loader import Loader
 from net.encoder import Encoder
-from net.method import Method, as_method
-from processor.classification import Classification, ClassificationConfig
-from processor.config import ProcessorConfig, Range
+from net.method import CROSS_ENTROPY, Method, as_method
+from net.utils.clip import Batch
+from processor import labels
+from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
 from processor.encoder import Probe, load_encoder
+from processor.evaluation import Evaluation
+from processor.experiment import Experiment
 from processor.features import extract_features, refuse_collapse
+from processor.labels import SMOOTHING_RANGES, SmoothingKeys
+from processor.processor import Processor
 from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
+from processor.task import Task
 from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
 
 
 @dataclass
-class LinearConfig(ClassificationConfig, SemiSupervisedConfig, WhitenConfig):
-    """Keys of `linear_evaluation` beside those of `recognition`."""
+class LinearConfig(SmoothingKeys, SemiSupervisedConfig, WhitenConfig, TrainViewKeys, ProcessorConfig):
+    """Keys of `linear_evaluation`."""
 
     # views of a training clip whose features are made; more than one is of use where `train_view` draws at random
     train_repeat: int = 1
 
 
-class LinearEvaluation(Classification):
+class LinearEvaluation(Task):
     """Makes the features of all clips once, then trains the layer on them."""
 
     config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
     model_class = Encoder
     needs_weights = True
     ranges: ClassVar[tuple[Range, ...]] = (
-        *Classification.ranges,
+        *RANGES,
+        *SMOOTHING_RANGES,
         ("train_repeat", lambda value: value >= 1, "1 or more"),
         *SPREAD_RANGES,
         *WHITEN_RANGES,
     )
     config: LinearConfig
-    model: Encoder
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Task`."""
+        return [self.config.train_view] if part == "train" else super().views(part)
 
     def build_model(self) -> nn.Module:
         """The encoder with a probe for its head."""
@@ -45,41 +58,55 @@ class LinearEvaluation(Classification):
         model.replace_head(Probe(model.feature_dim, self.config.data.num_class))
         return model
 
-    def load_weights(self, path: str) -> None:
-        """See `Experiment.load_weights`; training takes the encoder alone, a test the whole network."""
-        if self.phase == "test":
-            super().load_weights(path)
+    def build_method(self, model: nn.Module, phase: str) -> Method:
+        """See `Task`; training changes the probe alone."""
+        assert isinstance(model, Encoder)
+        return as_method(model if phase == "test" else model.head)
+
+    def load_weights(self, run: Experiment, path: str) -> None:
+        """See `Task`; training takes the encoder alone, a test the whole network."""
+        if run.phase == "test":
+            super().load_weights(run, path)
         else:
-            load_encoder(self.model, path, ignore=self.config.ignore_weights)
-            self.model.encoder_requires_grad_(False)
+            assert isinstance(run.model, Encoder)
+            load_encoder(run.model, path, ignore=self.config.ignore_weights)
+            run.model.encoder_requires_grad_(False)
 
-    def build_method(self) -> Method:
-        """See `Experiment.build_method`; training changes the probe alone."""
-        return as_method(self.model if self.phase == "test" else self.model.head)
-
-    def setup(self, phase: str = "train") -> None:
-        """See `Experiment.setup`; features are made here."""
-        super().setup(phase)
-        if phase == "test":
-            return
-        probe = self.model.head
-        assert isinstance(probe, Probe)
-        spreading = start_spreading(self, self.config.spread)
+    def prepare(self, run: Processor) -> None:
+        """See `Task`: features of all clips, and labels spread by those of training clips."""
+        encoder = run.model
+        assert isinstance(encoder, Encoder)
+        assert isinstance(encoder.head, Probe)
+        whitening = encoder.head.whitening
+        spreading = start_spreading(run, self.config.spread)
         if self.config.whiten_view is not None:
-            learn_whitening(self, self.config, probe.whitening, self.model)
-        for part, loader in self.loaders.items():
+            learn_whitening(run, self.config, whitening, encoder)
+        for part, loader in run.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)
-            features = extract_features(self.model, shown, self.watch(shown), self.autocast())
+            features = extract_features(encoder, shown, run.watch(shown), run.autocast())
             refuse_collapse(features, self.config.weights)
-            self.loaders[part] = loader.with_features(features)
+            run.loaders[part] = loader.with_features(features)
             if part == "train" and self.config.whiten_view is None:
-                probe.whitening.standardise(features.flatten(0, 1))
+                whitening.standardise(features.flatten(0, 1))
             if part == "train" and spreading is not None:
-                spreading.teach(probe.whitening(features.mean(1)))
+                spreading.spread(whitening(features.mean(1)))
 
-    def result(self) -> dict[str, Any]:
-        """See `Processor.result`."""
+    def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
+        """See `Task`."""
+        output = run.network(batch, (CROSS_ENTROPY.name,))
+        return {CROSS_ENTROPY.name: labels.cross_entropy(run, output.scores, batch)}
+
+    def review(self, run: Processor, row: Mapping[str, float]) -> None:
+        """See `Task`."""
+        labels.review(run, row)
+
+    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
+        """See `Task`."""
+        return labels.evaluate(run, loader)
+
+    def result(self, run: Processor) -> dict[str, Any]:
+        """See `Task`."""
         whitened = self.config.whiten_view is not None
         about = {"protocol": "linear", "weights": self.config.weights, "whitened": whitened}
-        return about if self.phase == "test" else {**about, "spread": self.targets is not None}
+        return about if run.phase == "test" else {**about, "spread": run.targets is not None}

@@ -18,8 +18,8 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.clip import Clip
 from processor.forecast import as_recorded, roll_out
+from processor.losses import judgeable
 from processor.prediction import PredictionConfig
-from processor.teaching import judgeable
 from processor.trained import Trained, as_array, load_trained
 
 

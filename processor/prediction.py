@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from feeder.feeder import Feeder, Part
 from feeder.loader import Loader
@@ -16,7 +16,9 @@ from net.method import CROSS_ENTROPY
 from net.utils.channels import in_plane
 from net.utils.clip import Batch
 from processor import io
-from processor.config import ProcessorConfig, Range, ViewConfig
+from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
+from processor.evaluation import Evaluation
+from processor.experiment import Experiment
 from processor.forecast import (
     BASELINES,
     NETWORK,
@@ -26,17 +28,21 @@ from processor.forecast import (
     roll_out,
     total_error,
 )
-from processor.processor import Evaluation, Processor
-from processor.schedule import counting_losses
-from processor.teaching import (
-    PairConfig,
-    PairTeaching,
-    TeachingConfig,
+from processor.losses import (
+    KeyViewKeys,
+    LossPlan,
+    MethodKeys,
     hidden_problems,
     judgeable,
+    judgeable_future,
+    pair_of_views,
+    shown_views,
 )
+from processor.processor import Processor
+from processor.schedule import Phase, counting_losses
+from processor.task import Task
 from torchlight import distributed
-from torchlight.build import Problem
+from torchlight.build import ClassPathError, Problem
 
 FUTURE = "future"
 # What is less than this share apart is the same.
@@ -44,8 +50,8 @@ ROUNDING = 1e-6
 
 
 @dataclass
-class PredictionConfig(PairConfig):
-    """Keys of `prediction` beside the shared ones."""
+class PredictionConfig(KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
+    """Keys of `prediction`."""
 
     # frames that the network sees
     observe: int = 20
@@ -57,30 +63,37 @@ class PredictionConfig(PairConfig):
     short: Literal["leave_out", "repeat"] = "leave_out"
 
 
-class Prediction(PairTeaching):
-    """Trains a network with `forecast(x (N, C, T, V, M)) -> (N, C, P, V, M)`; no baseline learns anything."""
+class Prediction(Task):
+    """Trains a network that predicts poses; no baseline learns anything."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PredictionConfig
-    default_losses: ClassVar[Mapping[str, float]] = {FUTURE: 1.0}
-    needed: ClassVar[str | None] = FUTURE
     ranges: ClassVar[tuple[Range, ...]] = (
-        *Processor.ranges,
+        *RANGES,
         *((key, lambda value: value >= 1, "1 frame or more") for key in ("observe", "predict")),
         ("horizon", lambda values: all(value >= 1 for value in values), "numbers of frames, 1 or more"),
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
-    selected_by: ClassVar[tuple[str, int]] = ("mpjpe", -1)
+    selected_by = "mpjpe"
+    falling = ("mpjpe",)
+    names_actions = False
     # A test may go on for longer than the network was trained to.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")
     config: PredictionConfig
 
-    @classmethod
-    def check(cls, config: ProcessorConfig, packages: Sequence[str]) -> list[Problem]:
-        """See `Experiment.check`."""
-        assert isinstance(config, PredictionConfig)
-        problems = super().check(config, packages)
+    def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
+        super().__init__(config, packages)
+        self.plan = LossPlan(
+            config, packages, default={FUTURE: 1.0}, needed=FUTURE, views=pair_of_views(config)
+        )
+        # By part: clips that are too short for its view, and those of them that are left out.
+        self.num_short: dict[str, int] = {}
+        self.num_left_out: dict[str, int] = {}
+
+    def problems(self) -> list[Problem]:
+        """See `Task`."""
+        config, problems = self.config, self.plan.problems()
         if config.stream != "joint":
-            problems.append(_other_stream(config))
+            problems.append(Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'"))
         if in_plane(config.data.channels):
             text = f"is {config.data.channels!r}; errors are in millimetres, which pictures do not show: take 'xyz', "
             problems.append(Problem("data.channels", text + "or train recognition, which takes such poses"))
@@ -99,28 +112,45 @@ class Prediction(PairTeaching):
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY.name}", text))
         if any(problem.key in ("method", "model") for problem in problems):
-            return list(dict.fromkeys(problems))
-        problems += _ahead_problems(config, cls.hidden_frames(config, packages))
-        labelled = [loss.name for loss in cls.counting_losses(config, packages) if loss.label]
+            return problems
+        try:
+            labelled = [loss.name for loss in self.plan.counting if loss.label]
+        except ClassPathError:  # said elsewhere
+            return problems
+        problems += _ahead_problems(config, self.hidden_frames())
         if config.data.label_fraction < 1 and not labelled:
-            text = "; no loss that counts uses labels, so all clips teach: leave it at 1"
+            text = "; no loss that counts uses labels, so all clips train: leave it at 1"
             problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
-        return list(dict.fromkeys(problems))
+        return problems
 
-    @classmethod
-    def moving_stream(cls, config: TeachingConfig, names: Sequence[str]) -> Problem:
-        """See `Teaching.moving_stream`; nothing can be left out here."""
-        return _other_stream(config)
+    def hidden_frames(self) -> dict[str, int] | None:
+        """See `Task`."""
+        return self.plan.hidden_frames()
 
-    def setup(self, phase: str = "train") -> None:
-        """See `Experiment.setup`."""
-        self.num_short: dict[str, int] = {}
-        self.num_left_out: dict[str, int] = {}
-        super().setup(phase)
+    def phases(self) -> list[Phase]:
+        """See `Task`."""
+        return self.plan.phases()
 
-    def feeder(self, part: Part, **changes: Any) -> Feeder:
-        """See `Experiment.feeder`; clips too short for the part's view are counted, and left out if they are to be."""
-        feeder = super().feeder(part, **changes)
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Task`."""
+        return shown_views(self.plan) if part == "train" else super().views(part)
+
+    def num_future(self, run: Experiment, part: Part) -> int | None:
+        """See `Task`."""
+        return self.plan.num_future() if part == "train" else self.config.predict
+
+    def build_model(self) -> nn.Module:
+        """See `Task`; the method, where there is one."""
+        return self.plan.build(self, super().build_model())
+
+    def load_weights(self, run: Experiment, path: str) -> None:
+        """See `Task`; labels that a method has kept may be of other classes, and are dropped."""
+        super().load_weights(run, path)
+        self.build_method(run.model, run.phase).forget_labels()
+
+    def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
+        """See `Task`; clips too short for the part's view are counted, and left out if they are to be."""
+        feeder = super().feeder(run, part, **changes)
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
         # A clip that is repeated has a frame at least that is not seen. None is for longer than all recordings.
@@ -141,32 +171,37 @@ class Prediction(PairTeaching):
         self.num_left_out[part] = int((feeder.num_frame < shortest).sum())
         return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses that count in this phase, times their weights."""
-        return self.learn(batch)[1]
+    def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
+        """The losses that count in this phase, times their weights.
 
-    def judgeable_batch(self, batch: Batch) -> Batch:
-        """See `Teaching.judgeable_batch`; such bodies alone are seen, too, as in a test."""
+        Of what is seen and of the future those bodies alone count that lie where those in the last frame seen do, as
+        in a test.
+        """
         views = [
             judgeable(view.normalise, clip, clip.present[:, 0, -1])
             for clip, view in zip(batch.views, self.views("train"), strict=True)
         ]
-        return replace(super().judgeable_batch(batch), views=views)
+        batch = replace(judgeable_future(self.config.train_view.normalise, batch), views=views)
+        return self.plan.learn(run, batch)[1]
 
-    def num_future(self, part: Part) -> int | None:
-        """See `Experiment.num_future`."""
-        return super().num_future(part) if part == "train" else self.config.predict
+    def warnings(self, run: Processor) -> list[str]:
+        """See `Task`."""
+        return self.plan.warnings(run)
 
-    def evaluate(self, loader: Loader) -> Evaluation:
+    def result(self, run: Processor) -> dict[str, Any]:
+        """See `Task`."""
+        return self.plan.result()
+
+    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
         found: dict[str, list[Tensor]] = {}
         count, normalise = self.config.predict, self.config.test_view.normalise
-        for batch in self.watch(loader):
+        for batch in run.watch(loader):
             assert batch.future is not None
             first_last = batch.views[0].present[:, 0, -1]
             clip, ahead = (judgeable(normalise, each, first_last) for each in (batch.views[0], batch.future))
-            with self.autocast():
-                predicted = roll_out(self.method.forecast, clip, count)
+            with run.autocast():
+                predicted = roll_out(run.method.forecast, clip, count)
             # (N, M, T, V, C)
             predicted, seen, future = (each.permute(0, 4, 2, 3, 1) for each in (predicted, clip.x, ahead.x))
             last = seen[:, :, -1]
@@ -203,28 +238,28 @@ class Prediction(PairTeaching):
         usual = {1, 2, 4, 8, 10, 12, 17, *range(20, self.config.predict + 1, 10), self.config.predict}
         return sorted(set(self.config.horizon) or {each for each in usual if each <= self.config.predict})
 
-    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """See `Processor.save_evaluation`: predictions, errors by action, and figures of both."""
-        arrays, feeder = evaluation.arrays, self.loaders["test"].feeder
+    def save_evaluation(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> None:
+        """See `Task`: predictions, errors by action, and figures of both."""
+        arrays, feeder = evaluation.arrays, run.loaders["test"].feeder
         table = mpjpe_table(
             {name: arrays[name] for name in (NETWORK, *BASELINES)},
             arrays["count"],
             arrays["label"],
-            self.class_names,
+            run.class_names,
             horizons=self._horizons(),
-            frame_rate=self.source.frame_rate,
+            frame_rate=run.source.frame_rate,
         )
-        io.save_predictions(work_dir, arrays, table, class_names=self.class_names, skeleton=feeder.skeleton)
+        io.save_predictions(work_dir, arrays, table, class_names=run.class_names, skeleton=feeder.skeleton)
 
-    def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
-        """See `Processor.examine`: whether baselines are beaten, and whether futures of one action are alike."""
+    def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
+        """See `Task`: whether baselines are beaten, and whether futures of one action are alike."""
         metrics, arrays = evaluation.metrics, evaluation.arrays
         beaten = {name: metrics["mpjpe"] < metrics[f"{name}_mpjpe"] * (1 - ROUNDING) for name in BASELINES}
         for name in (name for name, is_beaten in beaten.items() if not is_beaten):
-            self.log.info(f"warning: the network is no better than {name}, which learns nothing")
+            run.log.info(f"warning: the network is no better than {name}, which learns nothing")
         if short := self.num_short["test"]:
             left_out = self.num_left_out["test"]
-            self.log.info(
+            run.log.info(
                 f"{short} test clips have fewer than {self.config.observe + self.config.predict} frames: "
                 f"{left_out} left out, {short - left_out} repeated from their start"
             )
@@ -248,10 +283,6 @@ class Prediction(PairTeaching):
             "num_short": self.num_short,
             "num_left_out": self.num_left_out,
         }
-
-
-def _other_stream(config: TeachingConfig) -> Problem:
-    return Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'")
 
 
 def frames_of(view: ViewConfig) -> int:

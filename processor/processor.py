@@ -1,4 +1,4 @@
-"""The only epoch loop, over what `processor.experiment` makes. A subclass says what a step and an evaluation are.
+"""The only epoch loop, over what `processor.experiment` makes. Its task says what a step and an evaluation are.
 
 A run is a pure function of its config: the order of the clips, the views and dropout are seeded from
 (seed, epoch, step, rank), never from what ran before. Killed at any moment and resumed, it ends with the same
@@ -7,29 +7,28 @@ weights as if it had not been, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from feeder.feeder import Part
-from feeder.loader import Loader
-from net.utils.clip import Batch
 from processor import io, optim
-from processor.config import OptimConfig, ProcessorConfig
+from processor.config import OptimConfig
+from processor.evaluation import Evaluation
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
 from processor.schedule import Phase, counting_losses
 from processor.state import changes, check_same_run
-from processor.table import processor_name
-from torchlight import build, distributed
+from processor.table import task_name
+from processor.task import Task
+from torchlight import distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
@@ -45,78 +44,33 @@ class Interrupted(SystemExit):
     """A stop signal was obeyed: the state is saved, the exit status is 128 + signal."""
 
 
-class Evaluation(NamedTuple):
-    """What evaluating a part gives: figures for the log, and arrays over its clips for files."""
-
-    metrics: dict[str, float]
-    arrays: dict[str, np.ndarray]
-
-
 class Processor(Experiment):
     """Trains, selects, tests, and writes the files of a run.
 
-    A subclass gives `config_class`, `step` and `evaluate`, and may replace what stands with them below.
+    task: what a step is, and how the network is judged; see `processor.task.Task`.
     """
 
-    # the metric that selects the epoch, and +1 where larger is better, else -1
-    selected_by: ClassVar[tuple[str, int]] = ("top1", 1)
-    # what of a config should be as it was when the weights to be tested were trained
-    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
-
-    def __init__(self, config: ProcessorConfig, *, packages: Sequence[str] = build.PACKAGES) -> None:
-        super().__init__(config, packages=packages)
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
         self.meter = Meter()
         self.epoch = self.batch_done = 0
         self.best: dict[str, float] = {}
         self.seconds = 0.0
 
-    # -- what a subclass says ------------------------------------------------------------------------------
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Named losses of one batch; their sum is minimised."""
-        raise NotImplementedError
-
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """Figures and arrays over all clips of a part."""
-        raise NotImplementedError
-
-    def save_evaluation(self, work_dir: Path, evaluation: Evaluation) -> None:
-        """Write the test part's arrays, tables and figures; here those of class scores."""
-        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(self.class_names)})
-
-    def parameter_groups(self, settings: OptimConfig) -> list[optim.Group]:
-        """What the optimizer changes, and how fast."""
-        return [optim.Group(self.network.parameters(), settings.lr)]
-
-    def train_mode(self) -> None:
-        """Put the network into the mode of training."""
-        self.network.train()
-
-    def start_epoch(self, epoch: int) -> None:
-        """Called before an epoch, counted from 0."""
-
-    def result(self) -> dict[str, Any]:
-        """What `result.json` says of the run beside its figures."""
-        return {}
-
-    def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
-        """Look further into the test part than `evaluation` did; returns what `result.json` says of that."""
-        return {}
-
-    def review(self, row: Mapping[str, float]) -> None:
-        """Called with the figures of each epoch, to warn of what they show."""
-
     # -- training ------------------------------------------------------------------------------------------
 
     def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-        """Train, select, test; returns what `result.json` holds.
+        """Train, select, test; returns what `result.json` holds. A task without epochs is tested at once.
 
         Raises:
             WorkDirHoldsRun, WorkDirInUse, ResumeError: see there.
             NonFiniteLoss: names the clips of the batch; the last checkpoint stays as it is.
             Interrupted: SIGTERM or SIGINT; the run can be resumed from the very step.
         """
+        if not self.task.trains:
+            return self.test(overwrite=overwrite)
         config, work_dir = self.config, Path(self.config.work_dir)
+        self.task.prepare(self)
         with ExitStack() as stack:
             if distributed.is_main():
                 stack.enter_context(work_dir_lock(work_dir))
@@ -147,7 +101,7 @@ class Processor(Experiment):
 
     def _build_optimizer(self, settings: OptimConfig) -> torch.optim.Optimizer:
         return optim.build_optimizer(
-            self.parameter_groups(settings),
+            self.task.parameter_groups(self, settings),
             settings.optimizer,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
@@ -158,8 +112,8 @@ class Processor(Experiment):
         config, loader, began = self.config, self.loaders["train"], time.perf_counter()
         phase = self.phase_of(epoch)
         loader.set_epoch(epoch)
-        self.start_epoch(epoch)
-        self.train_mode()
+        self.task.start_epoch(self, epoch)
+        self.task.train_mode(self)
         num_batch = min(len(loader), DEBUG_BATCHES) if config.debug else len(loader)
         first, num_clip = self.batch_done, 0
         title = f"epoch {epoch + 1}/{self.num_epoch}"
@@ -170,7 +124,7 @@ class Processor(Experiment):
             optim.set_lr(optimizer, phase.lr_factor(epoch + (number + 0.5) / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with self.autocast():
-                losses = self.step(batch)
+                losses = self.task.step(self, batch)
             loss = torch.stack(list(losses.values())).sum()
             before, pending = pending, PendingLoss.of(loss.detach(), batch.index)
             optimizer.zero_grad(set_to_none=True)
@@ -206,7 +160,7 @@ class Processor(Experiment):
             row["clips_per_second"] = clips_per_second
         row["seconds"] = self.seconds
         self.log.metrics(epoch, row)
-        self.review(row)
+        self.task.review(self, row)
         self.epoch, self.batch_done, self.meter = epoch + 1, 0, Meter()
         self._save(optimizer)
         self._stop(distributed.all_reduce_max(stop.signal))
@@ -244,14 +198,22 @@ class Processor(Experiment):
             return []
         return [part for part in self.loaders if part == "val" or part == self.config.select]
 
+    @property
+    def selected_by(self) -> str:
+        """The figure that selects the epoch."""
+        return self.config.select_by or self.task.selected_by
+
+    def _sign(self) -> int:
+        """1 if the larger the figure that selects, the better; else -1."""
+        return -1 if self.selected_by.startswith(self.task.falling) else 1
+
     def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
         config, last = self.config, epoch + 1 == self.num_epoch
         row: dict[str, float] = {}
         for part in watched:
             row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
-        metric, sign = self.selected_by
-        value = row.get(f"{config.select}_{metric}")
+        value, sign = row.get(f"{config.select}_{self.selected_by}"), self._sign()
         # Where there is nothing to judge by, values are NaN: the latest weights are as good as others of the kind.
         better = value is not None and (
             not self.best or math.isnan(self.best["value"]) or sign * (value - self.best["value"]) > 0
@@ -268,7 +230,7 @@ class Processor(Experiment):
         # Statistics of batch norms are each rank's own; those that are saved are the first one's.
         distributed.broadcast_buffers(self.model)
         self.network.eval()
-        return self.evaluate(self.loaders[part])
+        return self.task.evaluate(self, self.loaders[part])
 
     # -- testing -------------------------------------------------------------------------------------------
 
@@ -279,6 +241,8 @@ class Processor(Experiment):
             WorkDirHoldsRun: the folder holds results already.
         """
         work_dir = Path(self.config.work_dir)
+        if not self.task.trains:
+            self.task.prepare(self)
         with ExitStack() as stack:
             if distributed.is_main():
                 stack.enter_context(work_dir_lock(work_dir))
@@ -287,7 +251,7 @@ class Processor(Experiment):
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
-            self._warn_of_other_input(self.input_keys)
+            self._warn_of_other_input(self.task.input_keys)
             self._write_labelled()
             return self._finish(work_dir, {"weights": self.config.weights})
 
@@ -315,7 +279,7 @@ class Processor(Experiment):
         result: dict[str, Any] = {"epoch": int(best["epoch"]), "select": self.config.select}
         result["train_minutes"] = self.seconds / 60
         if "value" in best:
-            result[f"{self.config.select}_{self.selected_by[0]}"] = best["value"]
+            result[f"{self.config.select}_{self.selected_by}"] = best["value"]
         if self.config.select == "test":
             result["warning"] = "the epoch was chosen on the test part: not an unbiased figure"
         return self._finish(work_dir, result)
@@ -324,7 +288,7 @@ class Processor(Experiment):
         tested = "test" in self.loaders
         evaluation = self._evaluate("test") if tested else Evaluation({}, {})
         with torch.no_grad():
-            further = self.examine(work_dir, evaluation) if tested else {}
+            further = self.task.examine(self, work_dir, evaluation) if tested else {}
         result = {
             **({"part": "test"} if tested else {}),
             **evaluation.metrics,
@@ -333,7 +297,7 @@ class Processor(Experiment):
             **further,
             **about,
             **({"label_fraction": self.config.data.label_fraction} if self.labelled else {}),
-            **self.result(),
+            **self.task.result(self),
             "model": self.config.model,
             "num_parameter": sum(p.numel() for p in self.model.parameters()),
             "stream": self.config.stream,
@@ -344,7 +308,7 @@ class Processor(Experiment):
         }
         if distributed.is_main():
             if tested:
-                self.save_evaluation(work_dir, evaluation)
+                self.task.save_evaluation(self, work_dir, evaluation)
             io.draw_curves(work_dir)
             io.save_result(work_dir, result)
         if not tested:
@@ -359,7 +323,7 @@ class Processor(Experiment):
         frame_rate, source = float(self.source.frame_rate), self.source
         return {
             "config": to_yaml(self.config),
-            "processor": processor_name(type(self)),
+            "processor": task_name(type(self.task)),
             "class_names": list(self.class_names),
             "skeleton": source.skeleton.to_dict(),
             "channels": source.channels,
@@ -414,11 +378,11 @@ class Processor(Experiment):
             self.log.info(
                 f"this CPU has no instructions for {self.config.precision}: {self.precision} is used"
             )
-        for text in self.cautions():
+        for text in [*self._late_falls(), *self.task.warnings(self)]:
             self.log.info(f"warning: {text}")
 
-    def cautions(self) -> list[str]:
-        """What of a training run is likely not meant."""
+    def _late_falls(self) -> list[str]:
+        """Warnings about rates that never fall."""
         found = []
         for phase in () if self.config.debug else self.schedule:
             # The run's own falls are those of its last phase; shorter ones before it do without.
@@ -431,8 +395,8 @@ class Processor(Experiment):
                 )
         return found
 
-    def untaught(self, remedy: str) -> list[str]:
-        """The caution, if it is due, that parts of an encoder learn from losses alone which no phase counts."""
+    def unlearnt(self, remedy: str) -> list[str]:
+        """The warning, if it is due, that parts of an encoder learn from losses alone which no phase counts."""
         own = self.method.unlearnt(counting_losses(self.schedule))
         if not own or self.config.weights is not None:  # weights may bring what was learnt before
             return []

@@ -1,35 +1,44 @@
 """Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from feeder.feeder import Part
+from feeder.loader import Loader
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
-from processor import io
-from processor.classification import Classification, ClassificationConfig
-from processor.config import ProcessorConfig, Range
-from processor.processor import Evaluation
-from processor.teaching import PairConfig, PairTeaching
+from processor import io, labels
+from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
+from processor.evaluation import Evaluation
+from processor.experiment import Experiment
+from processor.labels import SMOOTHING_RANGES, SmoothingKeys
+from processor.losses import KeyViewKeys, LossPlan, MethodKeys, judgeable_future, pair_of_views, shown_views
+from processor.processor import Processor
+from processor.schedule import Phase
+from processor.task import Task
 from torchlight import distributed
+from torchlight.build import Problem
 
 
 @dataclass
-class RecognitionConfig(PairConfig, ClassificationConfig):
-    """Keys of `recognition` beside the shared ones."""
+class RecognitionConfig(SmoothingKeys, KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
+    """Keys of `recognition`."""
 
     # shares of a test clip after which it is classified, such as [0.1, 0.2, 0.5, 1.0]; gives a table and a curve
     observe_ratio: list[float] = field(default_factory=list)
 
 
-class Recognition(PairTeaching, Classification):
-    """Trains a network with `forward(x (N, C, T, V, M)) -> scores (N, num_class)` by cross-entropy, and more."""
+class Recognition(Task):
+    """Trains class scores by cross-entropy, and by what else the network has losses for."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
     ranges: ClassVar[tuple[Range, ...]] = (
-        *Classification.ranges,
+        *RANGES,
+        *SMOOTHING_RANGES,
         (
             "observe_ratio",
             lambda values: all(0 < value <= 1 for value in values),
@@ -38,26 +47,83 @@ class Recognition(PairTeaching, Classification):
     )
     config: RecognitionConfig
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
+        super().__init__(config, packages)
+        self.plan = LossPlan(
+            config,
+            packages,
+            default={CROSS_ENTROPY.name: 1.0},
+            needed=CROSS_ENTROPY.name,
+            views=pair_of_views(config),
+        )
+
+    def problems(self) -> list[Problem]:
+        """See `Task`."""
+        return self.plan.problems()
+
+    def hidden_frames(self) -> dict[str, int] | None:
+        """See `Task`."""
+        return self.plan.hidden_frames()
+
+    def phases(self) -> list[Phase]:
+        """See `Task`."""
+        return self.plan.phases()
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """See `Task`."""
+        return shown_views(self.plan) if part == "train" else super().views(part)
+
+    def num_future(self, run: Experiment, part: Part) -> int | None:
+        """See `Task`."""
+        return self.plan.num_future() if part == "train" else None
+
+    def build_model(self) -> nn.Module:
+        """See `Task`; the method, where there is one."""
+        return self.plan.build(self, labels.with_head(super().build_model(), self.config.data.num_class))
+
+    def load_weights(self, run: Experiment, path: str) -> None:
+        """See `Task`; labels that a method has kept may be of other classes, and are dropped."""
+        super().load_weights(run, path)
+        self.build_method(run.model, run.phase).forget_labels()
+
+    def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        output, losses = self.learn(batch)
+        output, losses = self.plan.learn(run, judgeable_future(self.config.train_view.normalise, batch))
         if output.scores is not None:
-            weight = self.phase_of(self.epoch).losses[CROSS_ENTROPY.name]
-            losses[CROSS_ENTROPY.name] = weight * self.cross_entropy(output.scores, batch)
+            weight = run.phase_of(run.epoch).losses[CROSS_ENTROPY.name]
+            losses[CROSS_ENTROPY.name] = weight * labels.cross_entropy(run, output.scores, batch)
         return losses
 
-    def examine(self, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
-        """See `Processor.examine`: top-1 after each share of `observe_ratio`."""
+    def review(self, run: Processor, row: Mapping[str, float]) -> None:
+        """See `Task`."""
+        labels.review(run, row)
+
+    def warnings(self, run: Processor) -> list[str]:
+        """See `Task`."""
+        return self.plan.warnings(run)
+
+    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
+        """See `Task`."""
+        return labels.evaluate(run, loader)
+
+    def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
+        """See `Task`; top-1 after each share of `observe_ratio`."""
         ratios = sorted(set(self.config.observe_ratio))
         if not ratios:
             return {}
-        loader = self.loaders["test"]
-        judged = [evaluation if ratio == 1 else self.evaluate(loader.beginnings(ratio)) for ratio in ratios]
+        loader = run.loaders["test"]
+        judged = [
+            evaluation if ratio == 1 else self.evaluate(run, loader.beginnings(ratio)) for ratio in ratios
+        ]
         top1 = [each.metrics["top1"] for each in judged]
         if distributed.is_main():
             io.save_anticipation(work_dir, ratios, top1)
-        self.log.info(
+        run.log.info(
             "top1 by share observed: "
             + ", ".join(f"{100 * ratio:g} % {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
         )
         return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
+
+    def result(self, run: Processor) -> dict[str, Any]:
+        """See `Task`."""
+        return self.plan.result()

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from omegaconf import MISSING
 
-from processor.config import OptimConfig, ProcessorConfig, optim_problems
+from processor.checks import optim_problems
+from processor.config import OptimConfig, ProcessorConfig
 from processor.optim import lr_factor
 from torchlight.build import Problem, nearest
 

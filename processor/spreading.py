@@ -4,15 +4,17 @@ n clips, D channels of a feature, K classes.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from processor.classification import Classification
 from processor.config import Range
+
+if TYPE_CHECKING:
+    from processor.processor import Processor
 
 
 @dataclass
@@ -141,10 +143,10 @@ class Spreading:
         ValueError: the data does not tell takes apart, or labelled clips of one take are of two classes.
     """
 
-    def __init__(self, processor: Classification, config: SpreadConfig) -> None:
-        self.processor, self.config = processor, config
-        everything = processor.feeder("train", label_fraction=1.0)
-        self.known = np.isin(everything.clips, processor.labelled["train"].clips)
+    def __init__(self, run: "Processor", config: SpreadConfig) -> None:
+        self.run, self.config = run, config
+        everything = run.feeder("train", label_fraction=1.0)
+        self.known = np.isin(everything.clips, run.labelled["train"].clips)
         self.take = None if config.camera_key is None else everything.takes(config.camera_key)
         if self.take is not None:
             label = everything.label[self.known]
@@ -156,12 +158,12 @@ class Spreading:
                     f"all keys but {config.camera_key!r}, and of two classes; set spread.camera_key=null"
                 )
         # One loader at a time, for each may hold the poses of all clips on the device.
-        del processor.loaders["train"]
-        processor.loaders["train"] = processor.part_loader(everything)
+        del run.loaders["train"]
+        run.loaders["train"] = run.part_loader(everything)
 
-    def teach(self, features: Tensor) -> None:
-        """Set what training clips are taught: their labels where known, else labels spread by features (n, D)."""
-        feeder, device = self.processor.loaders["train"].feeder, features.device
+    def spread(self, features: Tensor) -> None:
+        """Set the targets of training clips: their labels where known, else labels spread by features (n, D)."""
+        feeder, device = self.run.loaders["train"].feeder, features.device
         label, known = (torch.from_numpy(each).to(device) for each in (feeder.label, self.known))
         targets = spread_labels(
             features,
@@ -174,16 +176,16 @@ class Spreading:
             take=None if self.take is None else torch.from_numpy(self.take).to(device),
         )
         targets[known] = F.one_hot(label[known], feeder.num_class).to(targets)
-        self.processor.targets = targets
+        self.run.targets = targets
 
 
-def start_spreading(processor: Classification, config: SpreadConfig | None) -> Spreading | None:
+def start_spreading(run: "Processor", config: SpreadConfig | None) -> Spreading | None:
     """What lets a run train on unlabelled clips; None where it is not asked to, or has none."""
-    if config is None or processor.config.data.label_fraction == 1:
+    if config is None or run.config.data.label_fraction == 1:
         return None
-    if processor.config.data.balanced:
+    if run.config.data.balanced:
         raise ValueError(
             "data.balanced is true, but the classes of unlabelled clips are not known; set data.balanced=false, "
             "or spread=null"
         )
-    return Spreading(processor, config)
+    return Spreading(run, config)

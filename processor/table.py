@@ -1,9 +1,9 @@
-"""The processors by name, as commands and checkpoints call them."""
+"""The processors by name, as commands and checkpoints call them: a task for each."""
 
 import importlib
 from typing import Any
 
-# Imported when chosen, so that a processor's own needs burden no other.
+# Imported when chosen, so that a task's own needs burden no other.
 PROCESSORS = {
     "recognition": "processor.recognition.Recognition",
     "prediction": "processor.prediction.Prediction",
@@ -14,13 +14,13 @@ PROCESSORS = {
 }
 
 
-def processor_class(name: str) -> Any:
-    """The class of a processor. Raises KeyError for a name that is not in the table."""
+def task_class(name: str) -> Any:
+    """The task of a processor. Raises KeyError for a name that is not in the table."""
     module, class_name = PROCESSORS[name].rsplit(".", 1)
     return getattr(importlib.import_module(module), class_name)
 
 
-def processor_name(cls: type) -> str | None:
-    """The name of a processor's class; None if it is not in the table."""
+def task_name(cls: type) -> str | None:
+    """The name of a task's class; None if it is not in the table."""
     path = f"{cls.__module__}.{cls.__qualname__}"
     return next((name for name, known in PROCESSORS.items() if known == path), None)

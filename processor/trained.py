@@ -17,7 +17,7 @@ from net.utils.layouts import get_skeleton, remembered
 from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
 from processor.experiment import Experiment, set_precision
-from processor.table import PROCESSORS, processor_class
+from processor.table import PROCESSORS, task_class
 from torchlight import build
 from torchlight.checkpoint import CheckpointError, load_checkpoint
 from torchlight.config import ConfigError, load_config, parse_config
@@ -133,15 +133,15 @@ def load_trained(
     # A config that is named says which joints there are.
     stored = None if config is not None else known.get("skeleton")
     skeleton = stored or get_skeleton(settings.data.layout)
-    experiment = processor_class(name)(settings, packages=(*build.PACKAGES, *plugins))
-    experiment.phase = "test"
+    experiment = Experiment(task_class(name)(settings, (*build.PACKAGES, *plugins)))
     set_precision(settings.precision)
     # The weights that are drawn are replaced. The layout may be a file, which need not be there.
     with torch.random.fork_rng(devices=[]), remembered(settings.data.layout, skeleton):
-        experiment.model = experiment.build_model().to(experiment.device)
-    experiment.load_weights(str(path))
+        experiment.build("test")
+    experiment.task.load_weights(experiment, str(path))
     in_channels_last(experiment.model)
-    experiment.method = experiment.build_method().eval()
+    experiment.finish_network()
+    experiment.method.eval()
     unknown = []
     names = known.get("class_names") if class_names is None else list(class_names)
     if names is None:
@@ -219,7 +219,7 @@ def _read_config(
         )
     errors = []
     for name in (said,) if said in PROCESSORS else ANSWERING:
-        schema = processor_class(name).config_class
+        schema = task_class(name).config_class
         try:
             if file is not None:
                 return name, load_config(file, [], schema)
@@ -231,7 +231,7 @@ def _read_config(
 
 
 def _is_pretraining(text: str | None, file: str | Path | None) -> bool:
-    schema = processor_class("pretrain").config_class
+    schema = task_class("pretrain").config_class
     try:
         if file is not None:
             load_config(file, [], schema)

@@ -1,6 +1,7 @@
 """How whitening is learnt from training clips before features are compared or classified."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,8 +9,10 @@ from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.config import Range, ViewConfig
 from processor.features import extract_features, refuse_collapse
-from processor.processor import Processor
 from torchlight.seed import derive_seed
+
+if TYPE_CHECKING:
+    from processor.experiment import Experiment
 
 
 @dataclass
@@ -30,28 +33,26 @@ WHITEN_RANGES: tuple[Range, ...] = (
 )
 
 
-def draw_clips(processor: Processor, config: WhitenConfig, count: int) -> np.ndarray:
+def draw_clips(run: "Experiment", config: WhitenConfig, count: int) -> np.ndarray:
     """Places of the clips that whitening is learnt from, of `count` in all, in order: (at most whiten_clip,) int64."""
-    rng = np.random.default_rng(derive_seed(processor.config.seed, "whitening"))
+    rng = np.random.default_rng(derive_seed(run.config.seed, "whitening"))
     return np.sort(rng.permutation(count)[: config.whiten_clip])
 
 
-def learn_whitening(
-    processor: Processor, config: WhitenConfig, whitening: Whitening, encoder: Encoder
-) -> None:
+def learn_whitening(run: "Experiment", config: WhitenConfig, whitening: Whitening, encoder: Encoder) -> None:
     """`Whitening.by_views` of training clips, labelled or not, as the config says.
 
     Raises:
         ValueError: the encoder has collapsed, or views of a clip do not differ.
     """
     assert config.whiten_view is not None
-    feeder = processor.feeder("train", label_fraction=1.0)
-    loader = processor.loader(
-        feeder.take(draw_clips(processor, config, len(feeder))),
+    feeder = run.feeder("train", label_fraction=1.0)
+    loader = run.loader(
+        feeder.take(draw_clips(run, config, len(feeder))),
         [config.whiten_view] * config.whiten_repeat,
-        batch_size=processor.config.test_batch_size,
+        batch_size=run.config.test_batch_size,
         shuffle=False,
     )
-    features = extract_features(encoder, loader, processor.watch(loader), processor.autocast())
-    refuse_collapse(features, processor.config.weights)
+    features = extract_features(encoder, loader, run.watch(loader), run.autocast())
+    refuse_collapse(features, run.config.weights)
     whitening.by_views(features)

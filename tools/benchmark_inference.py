@@ -13,12 +13,14 @@ from torch import nn
 
 import main as command
 from net.utils.layouts import get_skeleton
+from processor.experiment import Experiment
 from processor.export import PackageMissing, check_packages, graph_of, record, to_onnx
 from processor.inference import Recogniser
 from processor.recognition import Recognition
 from processor.trained import Trained, in_channels_last
 from tools.contest import ROOT, Row, adjacency, ratio, take_turns
 from tools.textbook_networks import STGCN
+from torchlight.build import PACKAGES
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -37,9 +39,11 @@ def untrained(device: torch.device) -> Trained:
     """
     words = ["recognition", "-c", str(ROOT / CONFIG), "--device", str(device)]
     config = command.read_config(command.parse(words))
-    experiment = Recognition(config)
-    experiment.model = in_channels_last(experiment.build_model()).to(experiment.device).eval()
-    experiment.method = experiment.build_method()
+    experiment = Experiment(Recognition(config, PACKAGES))
+    experiment.build("test")
+    in_channels_last(experiment.model)
+    experiment.finish_network()
+    experiment.method.eval()
     for parameter in experiment.model.parameters():
         if parameter.dim() == 4:
             nn.init.kaiming_normal_(parameter)

@@ -33,7 +33,7 @@ from feeder.sampling import SAMPLING
 from processor.config import DataConfig, OptimConfig, ProcessorConfig, ViewConfig
 from processor.schedule import PhaseConfig
 from processor.spreading import SpreadConfig
-from processor.table import PROCESSORS, processor_class
+from processor.table import PROCESSORS, task_class
 from tools.label_efficiency import GridConfig
 from torchlight.checkpoint import atomic_write
 
@@ -156,7 +156,7 @@ def sections() -> Iterator[tuple[str, str]]:
     shared = set(keys_of(ProcessorConfig))
     yield "Keys of every processor", keys(ProcessorConfig)
     for name in PROCESSORS:
-        yield f"Further keys of `{name}`", keys(processor_class(name).config_class, but=shared)
+        yield f"Further keys of `{name}`", keys(task_class(name).config_class, but=shared)
     for part, title in PARTS.items():
         yield title, keys(part)
     yield "Steps of `sampling`", steps(SAMPLING)

@@ -1,0 +1,289 @@
+"""Which losses of a network count in a run, and what they need: methods, phases, second views, future frames."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from feeder.streams import MOVING
+from net.encoder import Encoder
+from net.future import beside_first
+from net.method import FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, losses_of, method_class
+from net.utils.clip import Batch, Clip
+from net.utils.layouts import get_skeleton
+from processor.checks import channel_problems, layout_problems
+from processor.config import ProcessorConfig, ViewConfig
+from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
+from processor.views import view_of
+from torchlight import build
+from torchlight.build import Problem
+
+if TYPE_CHECKING:
+    from processor.processor import Processor
+    from processor.task import Task
+
+# Normalisations whose origin is where the first body is in each frame: without it the others are somewhere else.
+MOVING_ORIGIN = ("center_per_frame", "align_torso")
+
+
+@dataclass
+class MethodKeys:
+    """Keys of tasks that train by losses of a method."""
+
+    # class path of the method around `model`, such as `net.long_term.LongTerm`; null: the model alone
+    method: str | None = None
+    # arguments of the method's constructor
+    method_args: dict[str, Any] = field(default_factory=dict)
+    # phases of the run, with the losses of each; empty: one phase with the processor's own loss
+    schedule: list[PhaseConfig] = field(default_factory=list)
+    # losses that are left out of all phases; a phase that has no other loss is skipped
+    without: list[str] = field(default_factory=list)
+
+
+@dataclass
+class KeyViewKeys:
+    """A key of tasks that show a training clip once, or twice to losses that compare two views."""
+
+    # second view of a training clip, for losses that compare two; it needs `same_frames: true`
+    key_view: ViewConfig | None = None
+
+
+class LossPlan:
+    """The losses that count in the phases of a run.
+
+    Args:
+        config: a config with `MethodKeys`.
+        packages: whose classes it may name.
+        default: weights of the losses of a run without a schedule; None for the method's own.
+        needed: the loss that must count; None where any will do.
+        views: the views that a training batch can have, by dotted key: what is seen, then what it is compared with.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        packages: Sequence[str],
+        *,
+        default: Mapping[str, float] | None,
+        needed: str | None,
+        views: Mapping[str, ViewConfig | None],
+    ) -> None:
+        self.config, self.packages, self.needed, self.views = config, packages, needed, views
+        self._default = default
+
+    @property
+    def network(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments of what is trained: the method, or the model where there is none."""
+        config = self.config
+        return (
+            (config.model, config.model_args)
+            if config.method is None
+            else (config.method, config.method_args)
+        )
+
+    @cached_property
+    def losses(self) -> tuple[Loss, ...]:
+        """Those that a schedule can name. Raises ClassPathError: the config names no class that there is."""
+        paths = (self.network[0], self.config.model)
+        return losses_of(*(build.import_class(path, self.packages) for path in paths))
+
+    @property
+    def default(self) -> Mapping[str, float]:
+        """Weights of the losses of a run without a schedule."""
+        own = {loss.name: loss.weight for loss in self.losses if loss.weight > 0}
+        return own if self._default is None else self._default
+
+    @cached_property
+    def counting(self) -> list[Loss]:
+        """The losses that count in some phase."""
+        names = counting_losses(self.phases())
+        return [loss for loss in self.losses if loss.name in names]
+
+    @property
+    def num_view(self) -> int:
+        """How many views of a clip the losses that count take."""
+        return max((loss.num_view for loss in self.counting), default=1)
+
+    @property
+    def num_predict(self) -> int | None:
+        """Frames that the network predicts at once; None if that cannot be told."""
+        path, args = self.network
+        try:
+            network = build.import_class(path, self.packages)
+        except build.ClassPathError:
+            return None
+        count = build.argument(network, args, "num_predict", method_class(network).num_predict)
+        return count if isinstance(count, int) else None  # what is none is said elsewhere
+
+    def hidden_frames(self) -> dict[str, int] | None:
+        """See `Task.hidden_frames`: those that the network predicts, of training views."""
+        count = self.num_predict
+        return None if count is None else dict.fromkeys(self.views, count)
+
+    def num_future(self) -> int | None:
+        """Frames of training views that are the future: as many as the network predicts, where that counts."""
+        return self.num_predict if any(FUTURE in loss.needs for loss in self.counting) else None
+
+    def phases(self) -> list[Phase]:
+        """See `Task.phases`."""
+        config = self.config
+        return phases_of(
+            config.schedule, config, {} if config.schedule else self.default, without=config.without
+        )
+
+    def build(self, task: "Task", model: nn.Module) -> nn.Module:
+        """The method around a model, or the model where there is none."""
+        return model if self.config.method is None else task.build_from("method", base_encoder=model)
+
+    def learn(self, run: "Processor", batch: Batch) -> tuple[Output, dict[str, Tensor]]:
+        """What the network makes of a batch, and its losses times their weights; not the cross-entropy."""
+        weights = run.phase_of(run.epoch).losses
+        output: Output = run.network(batch, tuple(weights))
+        return output, {name: weights[name] * loss for name, loss in output.losses.items()}
+
+    # -- before data is touched ------------------------------------------------------------------------------
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with method, schedule, and what the losses that count need."""
+        config, packages = self.config, self.packages
+        problems = []
+        if config.method is not None:
+            problems += build.check_class(
+                "method", config.method, config.method_args, packages, base=Method, provided=["base_encoder"]
+            )
+            wanted = (
+                Encoder if problems else method_class(build.import_class(config.method, packages)).ENCODER
+            )
+            problems += build.check_class("model", config.model, config.model_args, packages, base=wanted)
+        try:
+            losses = [loss.name for loss in self.losses]
+        except build.ClassPathError:  # said elsewhere
+            return problems
+        if any(problem.key in ("model", "method") for problem in problems):
+            return problems
+        if config.method is not None:
+            problems += layout_problems("method", config.method, config.method_args, config, packages)
+            problems += channel_problems("method", config.method, config.method_args, config, packages)
+        problems += schedule_problems(config.schedule, config.num_epoch, losses, without=config.without)
+        counting = counting_losses(self.phases())
+        if config.without and not counting:
+            problems.append(Problem("without", "leaves no loss that counts; leave out fewer"))
+        if self.needed is not None and self.needed not in losses:
+            path, _ = self.network
+            text = f"{path} has no loss {self.needed}; choose a method that has, such as "
+            problems.append(Problem("method", text + "net.long_term.LongTerm"))
+        elif self.needed is not None and self.needed not in counting:
+            text = f"has no phase that learns by {self.needed!r}; give it a weight"
+            problems.append(Problem("schedule", text))
+        return [*problems, *self._problems_of_views()]
+
+    def _problems_of_views(self) -> list[Problem]:
+        """What the losses that count need of views and stream, and do not find."""
+        config = self.config
+        problems = _key_problems(
+            [loss.name for loss in self.counting if SAME_FRAMES in loss.needs], self.views
+        )
+        posing = [loss.name for loss in self.counting if POSES in loss.needs]
+        if posing and config.stream in MOVING and self.needed not in posing:
+            text = f"is {config.stream!r}, in which there is no pose for {' and '.join(posing)} to go on from; choose "
+            problems.append(Problem("stream", text + f"another, or set without='[{', '.join(posing)}]'"))
+        hidden = self.num_future()
+        if hidden is not None:
+            for key in list(self.views)[: self.num_view]:
+                problems += hidden_problems(key, self.views[key], config, hidden)
+        return problems
+
+    def warnings(self, run: "Processor") -> list[str]:
+        """See `Task.warnings`."""
+        config, found = self.config, []
+        if config.method is None and config.method_args:
+            found.append(
+                f"method is null, so method_args ({', '.join(config.method_args)}) are given to nothing; "
+                f"{config.model} takes model_args"
+            )
+        found += run.unlearnt(
+            "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes nll "
+            "infinite), as config/_base_/*as_gcn*.yaml does"
+            if run.method.ENCODER_LOSSES or config.method is None
+            else f"choose another model, or a method that counts them, as {config.method} does not"
+        )
+        labels = {loss.name for loss in self.losses if loss.label}
+        unlabelled = [phase.name for phase in run.schedule if phase.losses and not labels & set(phase.losses)]
+        if unlabelled and config.data.label_fraction < 1:
+            found.append(
+                f"phases {', '.join(unlabelled)} need no labels, and see the labelled clips alone; to learn from all "
+                "clips first, pre-train, and take these weights to finetune_evaluation"
+            )
+        return found
+
+    def result(self) -> dict[str, Any]:
+        """See `Task.result`."""
+        return {} if self.config.method is None else {"method": self.config.method}
+
+
+def pair_of_views(config: Any) -> dict[str, ViewConfig | None]:
+    """The views of a training clip of a config with `KeyViewKeys`, by key."""
+    return {"train_view": config.train_view, "key_view": config.key_view}
+
+
+def shown_views(plan: LossPlan) -> list[ViewConfig]:
+    """Those views that the losses which count take, and that the config has."""
+    return [view for view in list(plan.views.values())[: plan.num_view] if view is not None]
+
+
+def judgeable_future(normalise: str, batch: Batch) -> Batch:
+    """A batch whose future has those bodies alone that lie where those in the last frame seen do.
+
+    normalise: of the first view.
+    """
+    if batch.future is None:
+        return batch
+    return replace(batch, future=judgeable(normalise, batch.future, batch.views[0].present[:, 0, -1]))
+
+
+def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
+    """What is wrong with the second view, if losses of these `names` compare it with the first."""
+    if not names:
+        return []
+    (_, first), *others = views.items()
+    key, second = others[0] if others else ("views", None)
+    if second is None:
+        text = f"is null; losses {', '.join(names)} compare two views of a clip: give a second one"
+        return [Problem(key, text)]
+    problems = []
+    if not second.same_frames:
+        text = f"is false; {', '.join(names)} need the same frames in both views: set it to true"
+        problems.append(Problem(f"{key}.same_frames", text))
+    if second.same_frames and first is not None and second.sampling != first.sampling:
+        text = f"is another than {next(iter(views))}'s; the two show the same frames: make them equal"
+        problems.append(Problem(f"{key}.sampling", text))
+    return problems
+
+
+def hidden_problems(
+    key: str, described: ViewConfig | None, config: ProcessorConfig, hidden: int
+) -> list[Problem]:
+    """What is wrong with a view whose last `hidden` frames are to be predicted; nothing if it cannot be made."""
+    if described is None:
+        return []
+    try:
+        view = view_of(described, config, get_skeleton(config.data.layout))
+    except (ValueError, OSError):  # said elsewhere
+        return []
+    if view.num_frame <= hidden:
+        text = (
+            f"takes {view.num_frame} frames, of which the last {hidden} are to be predicted: none is seen; "
+        )
+        return [Problem(f"{key}.sampling", text + "take more")]
+    return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
+
+
+def judgeable(normalise: str, clip: Clip, last: Tensor) -> Clip:
+    """Clips without bodies whose origin is not the last frame's.
+
+    normalise: of the view.
+    last: (N,) bool, whether the first body is there in the last frame seen; see `net.future.beside_first`.
+    """
+    return beside_first(clip, last) if normalise in MOVING_ORIGIN else clip

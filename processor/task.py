@@ -1,0 +1,160 @@
+"""What a run does with its data: a task, which `processor.processor.Processor` is given."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from feeder.arrays import ArrayFolder
+from feeder.feeder import Feeder, Part
+from feeder.loader import Loader
+from feeder.prepared import Prepared
+from net.method import Method, as_method
+from net.utils.clip import Batch
+from processor import io, optim
+from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, ViewConfig
+from processor.evaluation import Evaluation
+from processor.schedule import Phase
+from torchlight import build
+from torchlight.build import Problem
+
+if TYPE_CHECKING:
+    from processor.experiment import Experiment
+    from processor.processor import Processor
+
+
+class Task:
+    """A network, the views that it is shown, what a batch's losses are, and how the network is judged.
+
+    A subclass gives `config_class`, `step` and `evaluate`, and may replace the rest. It holds nothing of a run but its
+    config: the run is handed to whatever needs it.
+    """
+
+    config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
+    # what `model` must be, whether there must be `weights`, and what numbers of the config must be
+    model_class: ClassVar[type] = object
+    needs_weights: ClassVar[bool] = False
+    ranges: ClassVar[tuple[Range, ...]] = RANGES
+    # whether it has epochs; else a run is its test
+    trains: ClassVar[bool] = True
+    # the figure that selects the epoch where the config names none, and those that the smaller, the better
+    selected_by: ClassVar[str] = "top1"
+    falling: ClassVar[tuple[str, ...]] = ("loss",)
+    # whether it gives class scores, by which recordings are answered
+    names_actions: ClassVar[bool] = True
+    # what of a config should be as it was when the weights to be tested were trained
+    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
+
+    def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
+        self.config = config
+        self.packages = packages
+
+    # -- before data is touched ------------------------------------------------------------------------------
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the config beside what `processor.checks` finds in that of any task."""
+        return []
+
+    def hidden_frames(self) -> dict[str, int] | None:
+        """Of each view that may end with frames that are not seen, by its dotted key, how many these then are.
+
+        None if that cannot be told, as the config names no class that there is.
+        """
+        return {}
+
+    # -- data and network ------------------------------------------------------------------------------------
+
+    def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
+        """The parts of the data that a phase, "train" or "test", needs."""
+        if phase == "test":
+            return ["test"]
+        return ["test", "train", "val"] if self.config.data.val_fraction > 0 else ["test", "train"]
+
+    def views(self, part: Part) -> list[ViewConfig]:
+        """The views that a batch of a part has."""
+        return [self.config.test_view] * self.config.test_repeat
+
+    def num_future(self, run: "Experiment", part: Part) -> int | None:
+        """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
+        return None
+
+    def feeder(self, run: "Experiment", part: Part, **changes: Any) -> Feeder:
+        """The clips of a part by the config's `data`, of which `changes` replace some."""
+        return run.open_feeder(part, **changes)
+
+    def phases(self) -> list[Phase]:
+        """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
+        return [Phase(0, self.config.num_epoch, self.config.optim)]
+
+    def build_model(self) -> nn.Module:
+        """The network named by the config, whose weights a checkpoint holds."""
+        return self.build_from("model")
+
+    def build_from(self, key: str, **provided: Any) -> Any:
+        """The class that the config names under a key, with its arguments there and what the program provides.
+
+        Raises ValueError: an argument is out of range; the key is named.
+        """
+        args = getattr(self.config, f"{key}_args")
+        try:
+            return build.build(getattr(self.config, key), args, packages=self.packages, **provided)
+        except ValueError as error:
+            raise ValueError(f"{key}_args: {error}") from error
+
+    def build_method(self, model: nn.Module, phase: str) -> Method:
+        """What trains the model in a phase, and gives its answers."""
+        return as_method(model)
+
+    def load_weights(self, run: "Experiment", path: str) -> None:
+        """Put the weights that the config names into the network; names of other programs are known."""
+        run.load_translated(path)
+
+    def opened(self, run: "Experiment") -> None:
+        """Called where data and network stand, before anything is trained, extracted or written."""
+
+    def prepare(self, run: "Processor") -> None:
+        """Called before the first epoch: whatever training needs and takes time to make."""
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def step(self, run: "Processor", batch: Batch) -> dict[str, Tensor]:
+        """Named losses of one batch; their sum is minimised."""
+        raise NotImplementedError
+
+    def parameter_groups(self, run: "Processor", settings: OptimConfig) -> list[optim.Group]:
+        """What the optimizer changes, and how fast."""
+        return [optim.Group(run.network.parameters(), settings.lr)]
+
+    def train_mode(self, run: "Processor") -> None:
+        """Put the network into the mode of training."""
+        run.network.train()
+
+    def start_epoch(self, run: "Processor", epoch: int) -> None:
+        """Called before an epoch, counted from 0."""
+
+    def review(self, run: "Processor", row: Mapping[str, float]) -> None:
+        """Called with the figures of each epoch, to warn of what they show."""
+
+    def warnings(self, run: "Processor") -> list[str]:
+        """About settings that are probably not intended."""
+        return []
+
+    # -- figures ---------------------------------------------------------------------------------------------
+
+    def evaluate(self, run: "Processor", loader: Loader) -> Evaluation:
+        """Figures and arrays over all clips of a part."""
+        raise NotImplementedError
+
+    def save_evaluation(self, run: "Processor", work_dir: Path, evaluation: Evaluation) -> None:
+        """Write the test part's arrays, tables and figures; here those of class scores."""
+        io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(run.class_names)})
+
+    def examine(self, run: "Processor", work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
+        """Look further into the test part than `evaluation` did; returns what `result.json` says of that."""
+        return {}
+
+    def result(self, run: "Processor") -> dict[str, Any]:
+        """What `result.json` says of the run beside its figures."""
+        return {}

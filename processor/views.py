@@ -1,0 +1,27 @@
+"""The views that a config describes."""
+
+from dataclasses import asdict, fields
+
+from feeder.views import View
+from net.utils.skeleton import Skeleton
+from processor.config import ProcessorConfig, ViewConfig
+
+
+def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
+    """A view as the config describes it. Raises `feeder.views.ViewError`."""
+    data = config.data
+    return View(
+        skeleton, num_body=data.num_body, stream=config.stream, channels=data.channels, **asdict(view)
+    )
+
+
+def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
+    """Every view of a config by its dotted key."""
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    listed = {
+        f"{name}.{number}": item
+        for name, value in values.items()
+        if isinstance(value, list)
+        for number, item in enumerate(value)
+    }
+    return {key: value for key, value in (values | listed).items() if isinstance(value, ViewConfig)}
