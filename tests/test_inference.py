@@ -35,8 +35,6 @@ from processor.trained import load_trained
 from tools import infer
 from torchlight.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.usefixtures("few_blocks")
-
 NTU = get_skeleton("ntu-rgb+d")
 # Views that draw at random, several to a clip.
 DRAWN = [

@@ -25,8 +25,7 @@ from processor.state import differences
 from tools import ensemble, report
 from torchlight.config import to_yaml
 
-
-pytestmark = pytest.mark.usefixtures("few_blocks")
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
 
 
 def run(config, *args: str) -> int:
