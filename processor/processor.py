@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,7 @@ class Processor(Experiment):
         if better or (config.select == "last" and last):
             self.best = {"epoch": epoch + 1, **({} if value is None else {"value": value})}
             if distributed.is_main():
-                state = {"model": self.model.state_dict(), **self.best, **self.identity()}
+                state = {"model": self.model.state_dict(), **self.best, **self.identity}
                 save_checkpoint(Path(config.work_dir) / "best.pt", state)
         return row
 
@@ -318,8 +319,12 @@ class Processor(Experiment):
         self.log.info(f"test part, {result['num_test_clip']} clips: {shown}; files in {work_dir}")
         return result
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint holds beside its weights, so that it is enough to use them; `load_trained` reads it."""
+        """What a checkpoint holds beside its weights, so that it is enough to use them; `load_trained` reads it.
+
+        It is the same in every checkpoint of a run, and its YAML takes as long to write as a small network's steps.
+        """
         frame_rate, source = float(self.source.frame_rate), self.source
         return {
             "config": to_yaml(self.config),
@@ -347,7 +352,7 @@ class Processor(Experiment):
             "seconds": self.seconds,
             "world_size": distributed.world_size(),
             "rng": rng_state(),
-            **self.identity(),
+            **self.identity,
         }
         save_checkpoint(Path(self.config.work_dir) / "last.pt", state)
 

@@ -171,6 +171,26 @@ device: cpu
 """
 
 
+@pytest.fixture(scope="module")
+def few_blocks() -> Iterator[None]:
+    """ST-GCN of four blocks in place of ten, for tests of what trains a network: less than half the time.
+
+    They are of every kind. Processes that a test starts have all ten.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("net.st_gcn.BLOCKS", ((1, 1), (2, 2), (4, 2)))
+        yield
+
+
+@pytest.fixture
+def blank(monkeypatch) -> None:
+    """Pictures of a run are empty files, since they take a third of a small run; those of fixtures are drawn."""
+    from processor import io
+
+    for name in ("save_curves", "save_confusion", "draw_poses", "draw_errors"):
+        monkeypatch.setattr(io, name, lambda *arguments: arguments[-1].touch())
+
+
 @pytest.fixture
 def tiny_config(tiny_data, tmp_path) -> Path:
     """A config file whose run goes into `tmp_path / "work"`."""

@@ -24,6 +24,8 @@ from processor import io
 from processor.metrics import knn_scores, top_k_accuracy
 from processor.pretrain import Pretrain
 
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
+
 VIEW = "{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}], " \
        "normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"  # fmt: skip
 METHODS = {
@@ -153,7 +155,7 @@ def test_a_collapse_is_seen_and_warned_of(tiny_data, tmp_path, capsys):
     config.write_text(pretrain_config(tiny_data, tmp_path / "work", "net.skeletonclr.SkeletonCLR"))
     # Weights that decay while hardly anything is asked of them leave the last bias alone to speak.
     decay = ["optim.weight_decay=1", "optim.lr=0.1", "optim.optimizer=sgd", "method_args.temperature=1000"]
-    assert run("pretrain", config, *decay, "num_epoch=10", "data.val_fraction=0") == 0
+    assert run("pretrain", config, *decay, "num_epoch=10", "data.val_fraction=0", "seed=2") == 0
     spread = [float(row["train_spread"]) for row in rows_of(tmp_path / "work")]
     assert spread[-1] < 0.1 < spread[0]
     assert "warning: the encoder collapses: embeddings spread 0.0" in capsys.readouterr().out
@@ -222,7 +224,7 @@ def test_stage_2_starts_from_the_encoder_of_every_method(pretrained, labelled, t
     prefix = "encoder." if "encoder.A" in before else "encoder_q."
     after = torch.load(tmp_path / "work" / "last.pt", weights_only=True)["model"]
     taken = [key for key in after if not key.startswith("fcn.") and prefix + key in before]
-    assert len(taken) > 100
+    assert len(taken) > 40
     for key in taken:
         moves = "running" in key or "batches" in key
         if processor == "linear_evaluation" or not moves:
@@ -586,7 +588,7 @@ def test_weights_that_are_not_there_or_of_another_width_or_layout(encoder, label
     weights = ["--weights", str(encoder / "best.pt")]
     assert run("linear_evaluation", labelled, *weights, "model_args.hidden_channels=16") == 1
     said = capsys.readouterr().err
-    for key in ("st_gcn_networks.0.gcn.conv.weight", "st_gcn_networks.8.tcn.2.bias"):
+    for key in ("st_gcn_networks.0.gcn.conv.weight", "st_gcn_networks.2.tcn.2.bias"):
         assert f"of another shape: {key}" in said
     assert run("linear_evaluation", labelled, *weights, "model_args.strategy=uniform") == 1
     assert (

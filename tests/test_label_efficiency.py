@@ -15,6 +15,8 @@ import main
 from conftest import TINY_CONFIG
 from tools import embed, label_efficiency
 
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
+
 
 @pytest.fixture(scope="module")
 def study(tiny_data, tmp_path_factory) -> Path:

@@ -37,6 +37,8 @@ from processor.forecast import (
     zero_velocity,
 )
 
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
+
 NTU = get_skeleton("ntu-rgb+d")
 OBSERVE, PREDICT = 8, 6
 
@@ -88,13 +90,6 @@ def result_of(work) -> dict:
 def predictions_of(work) -> dict[str, np.ndarray]:
     with np.load(work / "predictions.npz", allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
-
-
-@pytest.fixture(autouse=True)
-def blank(monkeypatch):
-    """Pictures take most of a small run; those of `finished` are made before this."""
-    for name in ("draw_poses", "draw_errors", "save_curves"):
-        monkeypatch.setattr(io, name, lambda *arguments: arguments[-1].touch())
 
 
 @pytest.fixture

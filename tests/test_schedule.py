@@ -19,6 +19,8 @@ from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
 from torchlight.config import ConfigError
 
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
+
 RUN = OptimConfig(lr=0.3)
 LOSSES = ("cross_entropy", "future", "order")
 SIGNALS = [loss.name for loss in TemporalSignals.LOSSES]

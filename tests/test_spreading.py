@@ -20,6 +20,8 @@ from processor.linear_evaluation import LinearEvaluation
 from processor.spreading import spread_labels
 from processor.whitening import learn_whitening
 
+pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
+
 PROCESSORS = {"linear_evaluation": LinearEvaluation, "finetune_evaluation": FinetuneEvaluation}
 
 
