@@ -104,14 +104,23 @@ def read_config(args: argparse.Namespace) -> Any:
     return config
 
 
+def make_processor(args: argparse.Namespace) -> Processor:
+    """The run that a command line names, its config checked.
+
+    Raises:
+        ConfigError: something is wrong with it.
+    """
+    config = read_config(args)
+    distributed.init(config.device)
+    return Processor(task_class(args.processor)(config, (*PACKAGES, *args.plugin)))
+
+
 def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
-    config = read_config(args)
     if args.print_config:
-        print(to_yaml(config), end="")
+        print(to_yaml(read_config(args)), end="")
         return
-    distributed.init(config.device)
-    processor = Processor(task_class(args.processor)(config, (*PACKAGES, *args.plugin)))
+    processor = make_processor(args)
     processor.setup(args.phase)
     if args.phase == "train":
         processor.train(resume=args.resume, overwrite=args.overwrite or args.debug)

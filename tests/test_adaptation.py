@@ -163,11 +163,10 @@ def test_a_collapse_is_seen_and_warned_of(tiny_data, tmp_path, capsys):
 
 def test_an_epoch_that_taught_nothing_is_told():
     said = []
-    processor = object.__new__(Pretrain)
-    processor.epoch, processor.log = 0, SimpleNamespace(info=said.append)
-    processor.review({"train_loss": 0.1})
+    run = SimpleNamespace(epoch=0, log=SimpleNamespace(info=said.append))
+    Pretrain.review(None, run, {"train_loss": 0.1})
     assert not said
-    processor.review({"train_loss": 0.0})
+    Pretrain.review(None, run, {"train_loss": 0.0})
     assert said[0].startswith("warning: all losses were 0: the encoder has learnt nothing")
 
 
@@ -234,9 +233,7 @@ def test_stage_2_starts_from_the_encoder_of_every_method(pretrained, labelled, t
 def test_linear_evaluation_trains_one_layer_on_features_made_once(encoder, labelled, tmp_path, monkeypatch):
     seen = []
     encode = Model.encode
-    monkeypatch.setattr(
-        Model, "encode", lambda self, x, present: seen.append(len(x)) or encode(self, x, present)
-    )
+    monkeypatch.setattr(Model, "encode", lambda self, clip: seen.append(len(clip.x)) or encode(self, clip))
     weights = str(encoder / "best.pt")
     settings = ["--weights", weights, "num_epoch=30", "optim.lr=0.5", "optim.optimizer=sgd", "train_repeat=3"]
     assert run("linear_evaluation", labelled, *settings) == 0
@@ -378,9 +375,7 @@ def test_whitening_takes_unlabelled_clips_and_is_stored_with_the_network(
 ):
     seen = []
     encode = Model.encode
-    monkeypatch.setattr(
-        Model, "encode", lambda self, x, present: seen.append(len(x)) or encode(self, x, present)
-    )
+    monkeypatch.setattr(Model, "encode", lambda self, clip: seen.append(len(clip.x)) or encode(self, clip))
     view = "whiten_view={sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]}"
     whiten = [view, "whiten_repeat=3", "whiten_clip=60", "test_batch_size=20"]
     settings = [
@@ -568,7 +563,7 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
         (["method_args.base_encoder=3"], "is passed to net.skeletonclr.SkeletonCLR by the program itself"),
         (
             ["schedule=[{name: a, losses: {future: 1.0}}]"],
-            "schedule: is of no use to net.skeletonclr.SkeletonCLR, whose losses always count: leave it empty",
+            "schedule.0.losses.future: the network has no such loss",
         ),
         (["views=[]"], "views: are 0; net.skeletonclr.SkeletonCLR takes 2 views of a clip"),
         (["views.1.sampling=[Nothing]"], "views.1.sampling.0: 'Nothing' is unknown"),

@@ -15,9 +15,10 @@ from feeder.feeder import read_label_map
 from net.long_term import bodies_in
 from net.method import as_method
 from net.utils.layouts import get_skeleton
-from processor.experiment import view_of
+from processor.checks import problems_of
 from processor.pretrain import Pretrain
 from processor.schedule import counting_losses
+from processor.views import view_of
 from tools import label_efficiency
 from torchlight.build import PACKAGES, build, import_class
 from torchlight.config import load_config, to_yaml
@@ -50,8 +51,9 @@ def load(path: Path):
     words = COMMANDS[path][COMMANDS[path].index("-c") + 2 :]
     # What the command must say beside the file; in brackets is what it may.
     settings = [word for word in words if not word.startswith("[")]
-    check = lambda config: processor.check(config, PACKAGES)  # noqa: E731
-    return load_config(path, settings, processor.config_class, check=check)
+    return load_config(
+        path, settings, processor.config_class, check=lambda config: problems_of(processor(config, PACKAGES))
+    )
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from processor.config import ProcessorConfig
-from processor.table import PROCESSORS, processor_class
+from processor.table import PROCESSORS, task_class
 from tools import document_configs, label_efficiency
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,7 +140,7 @@ def test_runs_of_the_demo_and_the_tour_load(
 
 
 @pytest.mark.parametrize(
-    "config", [*map(processor_class, PROCESSORS), ProcessorConfig], ids=lambda each: each.__name__
+    "config", [*map(task_class, PROCESSORS), ProcessorConfig], ids=lambda each: each.__name__
 )
 def test_every_key_has_a_meaning(config: type) -> None:
     schema = getattr(config, "config_class", config)

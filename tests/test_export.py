@@ -30,9 +30,10 @@ from processor.encoder import Probe
 from processor.export import ClassProbability, Exported, NetworkForecast, graph_of, record, to_onnx
 from processor.export_check import Disagreement, check_agreement, made_up_people, real_clips
 from processor.pose_inference import PosePredictor
-from processor.table import processor_class
+from processor.table import task_class
 from processor.trained import load_trained
 from tools import export
+from torchlight.build import PACKAGES
 from torchlight.checkpoint import load_checkpoint, save_checkpoint
 from torchlight.config import parse_config
 
@@ -169,10 +170,8 @@ def test_the_older_exporter_takes_st_gcn():
 
 def write_weights(path: Path, processor: str, config: str) -> Path:
     """A checkpoint of a run with this config, as if it had learnt to tell clips apart."""
-    experiment = processor_class(processor)(
-        parse_config(config, "config", processor_class(processor).config_class)
-    )
-    model = experiment.build_model()
+    task = task_class(processor)
+    model = task(parse_config(config, "config", task.config_class), PACKAGES).build_model()
     randomise(model)
     skeleton = get_skeleton("ntu-rgb+d").to_dict()
     about = {"class_names": CLASS_NAMES, "skeleton": skeleton, "channels": "xyz", "frame_rate": 30.0}

@@ -19,7 +19,7 @@ from conftest import TINY_CONFIG
 from data_gen.export_numpy import ARRAYS, export_arrays
 from feeder.prepared import PreparedWriter, open_prepared
 from net.utils.clip import Clip
-from processor import io
+from processor import io, labels
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
 from processor.state import differences
@@ -271,9 +271,9 @@ def test_the_best_epoch_is_the_first_of_the_highest_and_nan_is_below_all(
 ):
     evaluate = Recognition.evaluate
 
-    def judged(self, loader):
-        found = evaluate(self, loader)
-        return found._replace(metrics={**found.metrics, "top1": values[min(self.epoch, 1)]})
+    def judged(self, run, loader):
+        found = evaluate(self, run, loader)
+        return found._replace(metrics={**found.metrics, "top1": values[min(run.epoch, 1)]})
 
     monkeypatch.setattr(Recognition, "evaluate", judged)
     assert run(tiny_config, "num_epoch=2") == 0
@@ -288,9 +288,9 @@ def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(
     phase = "{name: first, losses: {cross_entropy: 1.0}, optim: {optimizer: adamw, lr: 0.01}}"
     settings = [f"schedule=[{phase}]"] if own else []
 
-    def overflow(self, batch):
-        losses = step(self, batch)
-        broken = self.epoch == 1 and self.batch_done == 1
+    def overflow(self, run, batch):
+        losses = step(self, run, batch)
+        broken = run.epoch == 1 and run.batch_done == 1
         return {"cross_entropy": losses["cross_entropy"] * float("inf" if broken else 1)}
 
     with monkeypatch.context() as patched:
@@ -312,12 +312,12 @@ def test_a_run_that_ends_in_an_evaluation_evaluates_again(tiny_config, tmp_path,
     assert run(tiny_config, "num_epoch=3", "-w", str(tmp_path / "whole")) == 0
     evaluate, work = Recognition.evaluate, tmp_path / "work"
 
-    def disturbed(self, loader):
-        if self.epoch == 1 and moment == "killed":
+    def disturbed(self, run, loader):
+        if run.epoch == 1 and moment == "killed":
             raise SystemError
-        if self.epoch == 1:
+        if run.epoch == 1:
             signal.raise_signal(signal.SIGTERM)
-        return evaluate(self, loader)
+        return evaluate(self, run, loader)
 
     with monkeypatch.context() as patched:
         patched.setattr(Recognition, "evaluate", disturbed)
@@ -385,7 +385,7 @@ def test_a_run_that_learns_nothing_says_so_half_way_and_at_the_end(tiny_config, 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_chance_is_the_least_loss_of_scores_equal_for_all_clips(tiny_config, smoothing, balanced):
     settings = [f"label_smoothing={smoothing}", f"data.balanced={balanced}", "min_epoch_clip=3000"]
-    processor = Recognition(main.read_config(main.parse(["recognition", "-c", str(tiny_config), *settings])))
+    processor = main.make_processor(main.parse(["recognition", "-c", str(tiny_config), *settings]))
     processor.setup()
     loader = processor.loaders["train"]
     loader.feeder.label = np.repeat([0, 1, 2, 3], [30, 15, 2, 1])
@@ -403,16 +403,14 @@ def test_chance_is_the_least_loss_of_scores_equal_for_all_clips(tiny_config, smo
         return loss
 
     optimizer.step(closure)
-    guess, least = processor._chance()
+    guess, least = labels._chance(processor)
     assert guess == pytest.approx(closure().item(), abs=1e-3)
     target = torch.nn.functional.one_hot(drawn, 4) * (1 - smoothing) + smoothing / 4
     assert least == pytest.approx(float(loss_of((target + 1e-12).log())), abs=1e-3)
 
 
 def test_balanced_draws_training_clips_alone(tiny_config, work):
-    processor = Recognition(
-        main.read_config(main.parse(["recognition", "-c", str(tiny_config), "data.balanced=true"]))
-    )
+    processor = main.make_processor(main.parse(["recognition", "-c", str(tiny_config), "data.balanced=true"]))
     processor.setup()
     assert {part: loader.balanced for part, loader in processor.loaders.items()} == {
         "train": True,
@@ -440,7 +438,7 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, monkeypatc
     # A model that takes no num_class.
     monkeypatch.setattr("net.st_gcn.Model.forward", lambda self, x, present: x.mean((2, 4)).flatten(1))
     assert run(tiny_config) == 1
-    assert "gives (16, 75) for 16 clips of 4 classes" in capsys.readouterr().err
+    assert "gives scores of shape (16, 75) for 4 classes" in capsys.readouterr().err
 
 
 def test_a_run_on_arrays_with_labels_from_1_needs_to_be_told(tiny_data, tiny_config, tmp_path, capsys):
@@ -648,7 +646,7 @@ def test_an_action_is_told_from_the_part_that_was_seen_alone(
     monkeypatch.setattr(
         Recognition,
         "evaluate",
-        lambda self, loader: [scores.append(made := evaluate(self, loader)), made][1],
+        lambda self, run, loader: [scores.append(made := evaluate(self, run, loader)), made][1],
     )
     changed, cut = with_other_ends(tiny_data, tmp_path, 0.5)
     settings = ["--weights", str(trained / "best.pt"), f"test_view.normalise={normalise}"]

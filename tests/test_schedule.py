@@ -13,7 +13,7 @@ import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
 from net.temporal_signals import TemporalSignals
-from processor import teaching
+from processor import losses
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
@@ -112,7 +112,7 @@ def config(tiny_data, tmp_path_factory):
 def set_up(config, work, *settings):
     """A processor that has its data and network."""
     words = ["recognition", "-c", str(config), "-w", str(work), *settings]
-    processor = Recognition(main.read_config(main.parse(words)))
+    processor = main.make_processor(main.parse(words))
     processor.setup()
     return processor
 
@@ -156,11 +156,11 @@ def test_each_phase_has_its_losses_and_its_rate(whole):
 def test_stopped_in_any_phase_or_between_two_and_resumed(config, whole, tmp_path, monkeypatch, step):
     taken, real = [0], Recognition.step
 
-    def stopping(self, batch):
+    def stopping(self, run, batch):
         taken[0] += 1
         if taken[0] == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, batch)
+        return real(self, run, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Recognition, "step", stopping)
@@ -206,10 +206,10 @@ def test_weights_bring_keys_without_the_actions_they_were_of(config, whole, tmp_
     assert (given["pose_queue.label"] >= 0).any()
     found, real = [], Recognition.step
 
-    def looking(self, batch):
-        queue = self.model.pose_queue
+    def looking(self, run, batch):
+        queue = run.model.pose_queue
         found.append((queue.keys.clone(), queue.label.clone()))
-        return real(self, batch)
+        return real(self, run, batch)
 
     monkeypatch.setattr(Recognition, "step", looking)
     assert run(config, tmp_path, "--debug", "--weights", str(whole / "best.pt")) == 0
@@ -280,7 +280,7 @@ def test_bodies_ahead_whose_origin_is_gone_are_not_learnt(config, tmp_path, monk
         return learn(self, batch, wanted)
 
     monkeypatch.setattr(LongTerm, "forward", spy)
-    monkeypatch.setattr(teaching, "beside_first", lambda clip, last: clip._replace(x=0 * clip.x))
+    monkeypatch.setattr(losses, "beside_first", lambda clip, last: clip._replace(x=0 * clip.x))
     args = [AHEAD, "key_view=null", f"train_view.normalise={normalise}", "--debug"]
     args += ["without=[inter_frame, intra_frame, segment, pose_contrast]"]
     assert run(config, tmp_path, *args) == 0
@@ -409,7 +409,7 @@ def test_processes_wait_only_for_parts_that_took_part(config, tmp_path, monkeypa
         return network
 
     words = ["recognition", "-c", str(config), "-w", str(tmp_path), *settings]
-    processor = Recognition(main.read_config(main.parse(words)))
+    processor = main.make_processor(main.parse(words))
     monkeypatch.setattr("processor.experiment.DistributedDataParallel", wrap)
     monkeypatch.setattr("torchlight.distributed.world_size", lambda: 2)
     processor.setup()
@@ -434,7 +434,7 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
         args = ["model=net.as_gcn.Model", f"model_args={{{as_gcn}{more}}}", *settings]
         processor = set_up(config, tmp_path, *args)
         said = "no phase counts nll or kl, from which parts of net.as_gcn.Model alone learn"
-        return any(said in text for text in processor.cautions())
+        return any(said in text for text in processor.task.warnings(processor))
 
     assert told("")
     assert not told(", link_gradient: true")
@@ -444,7 +444,7 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
 def test_arguments_that_nothing_takes_are_told(config, tmp_path):
     def told(*settings):
         processor = set_up(config, tmp_path, *settings)
-        return [text for text in processor.cautions() if "method_args" in text]
+        return [text for text in processor.task.warnings(processor) if "method_args" in text]
 
     (text,) = told("method=null", "method_args={_delete_: true, hop: 1}", "schedule=[]")
     assert (
@@ -457,7 +457,7 @@ def test_arguments_that_nothing_takes_are_told(config, tmp_path):
 def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config, tmp_path):
     def told(*settings):
         processor = set_up(config, tmp_path, *settings)
-        return [text for text in processor.cautions() if "need no labels" in text]
+        return [text for text in processor.task.warnings(processor) if "need no labels" in text]
 
     few = ["data.label_fraction=0.5", "schedule.1.losses.pose_contrast=1.0"]
     (text,) = told(*few)

@@ -15,14 +15,12 @@ import main
 from net.whitening import Whitening
 from processor import spreading
 from processor.features import extract_features
-from processor.finetune_evaluation import FinetuneEvaluation
-from processor.linear_evaluation import LinearEvaluation
 from processor.spreading import spread_labels
 from processor.whitening import learn_whitening
 
 pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
 
-PROCESSORS = {"linear_evaluation": LinearEvaluation, "finetune_evaluation": FinetuneEvaluation}
+PROCESSORS = ("linear_evaluation", "finetune_evaluation")
 
 
 def spread(features, label, known, **changes):
@@ -169,9 +167,9 @@ def test_unlabelled_clips_learn_by_the_labels_spread_to_them(encoder, few, tmp_p
 
     right = []
     for more in ([], ["spread.camera_key=null"]):
-        args = main.parse([*words, *more, "-w", str(tmp_path / "other")])
-        processor = PROCESSORS[name](main.read_config(args))
+        processor = main.make_processor(main.parse([*words, *more, "-w", str(tmp_path / "other")]))
         processor.setup()
+        processor.task.prepare(processor)
         feeder = processor.loaders["train"].feeder
         known = np.isin(feeder.name, processor.labelled["train"].name)
         np.testing.assert_array_equal(processor.targets[known], np.eye(4)[feeder.label[known]])
@@ -198,8 +196,9 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
         str(tmp_path / "w"),
     ]
     words += [] if whiten else ["whiten_view=null"]
-    processor = PROCESSORS[name](main.read_config(main.parse(words)))
+    processor = main.make_processor(main.parse(words))
     processor.setup()
+    processor.task.prepare(processor)
     loader = processor.part_loader(processor.feeder("train", label_fraction=1.0))
     config, feeder = processor.config, loader.feeder
     whitening = Whitening(32)

@@ -17,7 +17,6 @@ from test_schedule import write_config
 
 import main
 from processor import io
-from processor.recognition import Recognition
 
 REPOSITORY = Path(main.__file__).parent
 
@@ -105,13 +104,13 @@ def test_two_processes_go_through_the_phases_of_the_long_term_network(tiny_data,
     assert abs(alone["scores"] - together["scores"]).max() < 1e-4
     # The epoch was chosen by the very weights that are kept, whatever statistics each process had.
     words = ["recognition", "-c", str(config), "--weights", str(work / "best.pt")]
-    processor = Recognition(main.read_config(main.parse(words)))
+    processor = main.make_processor(main.parse(words))
     processor.setup()
     with (work / "metrics.csv").open() as file:
         row = list(csv.DictReader(file))[json.loads((work / "result.json").read_text())["epoch"] - 1]
     with torch.no_grad():
         processor.network.eval()
-        assert processor.evaluate(processor.loaders["val"]).metrics["loss"] == pytest.approx(
+        assert processor.task.evaluate(processor, processor.loaders["val"]).metrics["loss"] == pytest.approx(
             float(row["val_loss"]), abs=3e-6
         )
 
