@@ -1,9 +1,10 @@
 """LongSkel's command: `python main.py PROCESSOR -c CONFIG [key=value …]`."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ if __name__ == "__main__":
 
     wait_passively()
 
+from processor.schedule import changed_by_inheritance
 from processor.table import PROCESSORS, processor_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
@@ -77,8 +79,10 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     return [*settings, ("debug", True)] if args.debug else settings
 
 
-def read_config(args: argparse.Namespace) -> Any:
+def read_config(args: argparse.Namespace, tell: Callable[[Any, Collection[str]], None] | None = None) -> Any:
     """The config that a command line names, checked.
+
+    tell: see `load_config`.
 
     Raises:
         ConfigError: something is wrong with it.
@@ -93,7 +97,7 @@ def read_config(args: argparse.Namespace) -> Any:
             )
         return problems
 
-    config = load_config(args.config, settings_of(args), chosen.config_class, check=check)
+    config = load_config(args.config, settings_of(args), chosen.config_class, check=check, tell=tell)
     # Neither a trial nor a test may touch the files of a training run.
     if args.debug:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
@@ -102,9 +106,16 @@ def read_config(args: argparse.Namespace) -> Any:
     return config
 
 
+def tell_changes(config: Any, inherited: Collection[str]) -> None:
+    """Say, in one of several processes, where a config means something else than in earlier versions."""
+    if os.environ.get("RANK", "0") == "0":
+        for line in changed_by_inheritance(getattr(config, "schedule", ()), inherited):
+            print(f"note: {line}", file=sys.stderr)
+
+
 def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
-    config = read_config(args)
+    config = read_config(args, tell_changes)
     if args.print_config:
         print(to_yaml(config), end="")
         return

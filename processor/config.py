@@ -69,12 +69,24 @@ class OptimConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     # learning rate after the warm-up
     lr: float = 0.1
-    # weight decay of all parameters
+    # weight decay, of the parameters that `decayed` says
     weight_decay: float = 1e-4
+    # which parameters decay: all, or the weights of linear layers and convolutions alone, not biases, norms,
+    # embeddings and learnt graphs
+    decayed: Literal["all", "weights"] = "all"
     # momentum of `sgd`
     momentum: float = 0.9
     # Nesterov momentum for `sgd`
     nesterov: bool = True
+    # how much of the means of gradients and of their squares `adamw` keeps in a step
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    # factor on the rate from each layer of the encoder to the layer before it; the last has it once, what follows the
+    # encoder not at all
+    layer_decay: float = 1.0
+    # factors on the rates of parts of the network that the method names, such as `links` of AS-GCN
+    lr_factor: dict[str, float] = field(default_factory=dict)
+    # batches of an optimizer's step, whose gradients are averaged; at the end of an epoch those that are left
+    accumulate: int = 1
     # how the learning rate falls: at the epochs of `step`, along a cosine, or not at all
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     # epochs after which the `step` schedule multiplies the rate by `gamma`
@@ -178,7 +190,23 @@ OPTIM_RANGES: tuple[Range, ...] = (
     ("momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
     ("grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
+    ("layer_decay", lambda value: 0 < value <= 1, "above 0, up to 1"),
+    ("accumulate", lambda value: value >= 1, "1 or more"),
+    (
+        "betas",
+        lambda value: len(value) == 2 and all(0 <= each < 1 for each in value),
+        "two numbers, 0 or more and below 1",
+    ),
 )
+# Keys that matter with one value of another alone.
+ONLY_WITH = {
+    "momentum": ("optimizer", "sgd"),
+    "nesterov": ("optimizer", "sgd"),
+    "betas": ("optimizer", "adamw"),
+    "step": ("schedule", "step"),
+    "gamma": ("schedule", "step"),
+    "min_factor": ("schedule", "cosine"),
+}
 
 
 def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
@@ -207,6 +235,11 @@ def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range])
 def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
     """What is wrong with the settings of an optimizer under `key`."""
     problems = [Problem(f"{key}.{name}", text) for name, text in out_of_range(settings, OPTIM_RANGES)]
+    problems += [
+        Problem(f"{key}.lr_factor.{name}", f"is {factor}; it is above 0")
+        for name, factor in settings.lr_factor.items()
+        if not factor > 0
+    ]
     if settings.schedule == "step" and not settings.step:
         problems.append(Problem(f"{key}.step", "is empty; list the epochs after which the rate falls"))
     if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:

@@ -30,6 +30,7 @@ from processor.config import (
     views_of,
 )
 from processor.encoder import load_translated
+from processor.optim import rate_factors
 from processor.schedule import Phase, shortened
 from torchlight import build, distributed
 from torchlight.build import Problem
@@ -180,6 +181,8 @@ class Experiment:
         if config.weights is not None:
             self.load_weights(config.weights)
         self.method = self.build_method().to(self.device)
+        for each in self.schedule if phase == "train" else ():
+            rate_factors(self.method, each.optim)
         if self.method.varies_batch:
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
