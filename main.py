@@ -1,9 +1,10 @@
 """LongSkel's command: `python main.py PROCESSOR -c CONFIG [key=value …]`."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ if __name__ == "__main__":
 
 from processor.checks import problems_of
 from processor.processor import Processor
+from processor.schedule import changed_by_inheritance
 from processor.table import PROCESSORS, task_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
@@ -79,8 +81,10 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     return [*settings, ("debug", True)] if args.debug else settings
 
 
-def read_config(args: argparse.Namespace) -> Any:
+def read_config(args: argparse.Namespace, tell: Callable[[Any, Collection[str]], None] | None = None) -> Any:
     """The config that a command line names, checked.
+
+    tell: see `load_config`.
 
     Raises:
         ConfigError: something is wrong with it.
@@ -95,7 +99,7 @@ def read_config(args: argparse.Namespace) -> Any:
             )
         return problems
 
-    config = load_config(args.config, settings_of(args), chosen.config_class, check=check)
+    config = load_config(args.config, settings_of(args), chosen.config_class, check=check, tell=tell)
     # Neither a trial nor a test may touch the files of a training run.
     if args.debug:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
@@ -104,13 +108,20 @@ def read_config(args: argparse.Namespace) -> Any:
     return config
 
 
+def tell_changes(config: Any, inherited: Collection[str]) -> None:
+    """Say, in one of several processes, where a config means something else than in earlier versions."""
+    if os.environ.get("RANK", "0") == "0":
+        for line in changed_by_inheritance(getattr(config, "schedule", ()), inherited):
+            print(f"note: {line}", file=sys.stderr)
+
+
 def make_processor(args: argparse.Namespace) -> Processor:
     """The run that a command line names, its config checked.
 
     Raises:
         ConfigError: something is wrong with it.
     """
-    config = read_config(args)
+    config = read_config(args, tell_changes)
     distributed.init(config.device)
     return Processor(task_class(args.processor)(config, (*PACKAGES, *args.plugin)))
 

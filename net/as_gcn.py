@@ -187,6 +187,18 @@ class Model(Encoder):
         """See `Encoder`."""
         return self.skip_empty_bodies
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """See `Encoder`; the input's norm, then the blocks. The links are beside them."""
+        blocks = [
+            [*self.get_submodule(f"class_layer_{index}").parameters(), self.edge_importance[index]]
+            for index in range(len(BLOCKS))
+        ]
+        return [list(self.data_bn.parameters()), *blocks]
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """See `Encoder`; the `links`."""
+        return {"links": list(self.links.parameters())}
+
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
         bodies, there = self.split(clip)

@@ -81,6 +81,11 @@ class Model(Encoder):
         """See `Encoder`; dropout."""
         return super().apply_head(self.drop_out(features))
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """See `Encoder`; the input's norm, then the blocks."""
+        blocks = [self.get_submodule(f"l{number}") for number in range(1, len(BLOCKS) + 1)]
+        return [list(module.parameters()) for module in (self.data_bn, *blocks)]
+
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of all bodies, absent ones too; see `Encoder`."""
         x = clip.x

@@ -4,7 +4,7 @@ N clips, C channels, T frames, V joints, M bodies, B bodies that a network ran o
 the feature.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -161,6 +161,17 @@ class Encoder(nn.Module):
         """Parameters of all but the head."""
         of_head = {id(parameter) for parameter in self.head.parameters()} if self.has_head else set()
         return [parameter for parameter in self.parameters() if id(parameter) not in of_head]
+
+    def layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Parameters of each layer, from input to output, for rates that fall towards the input; () if it says none.
+
+        What is in no layer, a norm at the end say, learns at the full rate, as the head does.
+        """
+        return ()
+
+    def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Parts by name, to which a config can give rates of their own by `optim.lr_factor`."""
+        return {}
 
     def encoder_requires_grad_(self, requires_grad: bool) -> None:
         """Let all but the head learn, or not."""

@@ -3,7 +3,7 @@
 N clips, C channels, T frames, P future frames, V joints, M bodies.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -93,6 +93,14 @@ class Method(nn.Module):
         """The next P frames (N, C, P, V, M); bodies that are not there in the last frame stay zero."""
         raise NotImplementedError
 
+    def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Parts of the network by name, to which a config can give rates of their own by `optim.lr_factor`."""
+        return self.encoder.parameter_groups()
+
+    def encoder_layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Parameters of each layer of the encoder, as far as it says them; see `Encoder.layers`."""
+        return self.encoder.layers()
+
     def start_epoch(self, epoch: int) -> None:
         """Called before each epoch, counted from 0, for methods whose losses change on the way."""
 
@@ -132,6 +140,14 @@ class Supervised(Method):
     def unlearnt(self, counting: Collection[str]) -> tuple[str, ...]:
         """See `Method`."""
         return super().unlearnt(counting) if isinstance(self.network, Encoder) else ()
+
+    def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """See `Method`."""
+        return super().parameter_groups() if isinstance(self.network, Encoder) else {}
+
+    def encoder_layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        """See `Method`."""
+        return super().encoder_layers() if isinstance(self.network, Encoder) else ()
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`; scores alone."""

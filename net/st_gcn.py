@@ -111,6 +111,15 @@ class Model(Encoder):
         )
         return Features.of_maps(self._encode(bodies), clip.x.shape[0], there)
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """See `Encoder`; the input's norm, then the blocks."""
+        importance = list(self.edge_importance)
+        blocks = [
+            [*block.parameters(), *importance[index : index + 1]]
+            for index, block in enumerate(self.st_gcn_networks)
+        ]
+        return [list(self.data_bn.parameters()), *blocks]
+
     def _encode(self, bodies: Tensor) -> Tensor:
         """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
         frames, num_joint = bodies.shape[1:3]

@@ -135,7 +135,23 @@ OPTIM_RANGES: tuple[Range, ...] = (
     ("momentum", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("min_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
     ("grad_clip", lambda value: value is None or value > 0, "above 0, or null"),
+    ("layer_decay", lambda value: 0 < value <= 1, "above 0, up to 1"),
+    ("accumulate", lambda value: value >= 1, "1 or more"),
+    (
+        "betas",
+        lambda value: len(value) == 2 and all(0 <= each < 1 for each in value),
+        "two numbers, 0 or more and below 1",
+    ),
 )
+# Keys that matter with one value of another alone.
+ONLY_WITH = {
+    "momentum": ("optimizer", "sgd"),
+    "nesterov": ("optimizer", "sgd"),
+    "betas": ("optimizer", "adamw"),
+    "step": ("schedule", "step"),
+    "gamma": ("schedule", "step"),
+    "min_factor": ("schedule", "cosine"),
+}
 
 
 def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range]) -> list[Problem]:
@@ -152,6 +168,11 @@ def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range])
 def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
     """What is wrong with the settings of an optimizer under `key`."""
     problems = [Problem(f"{key}.{name}", text) for name, text in out_of_range(settings, OPTIM_RANGES)]
+    problems += [
+        Problem(f"{key}.lr_factor.{name}", f"is {factor}; it is above 0")
+        for name, factor in settings.lr_factor.items()
+        if not factor > 0
+    ]
     if settings.schedule == "step" and not settings.step:
         problems.append(Problem(f"{key}.step", "is empty; list the epochs after which the rate falls"))
     if settings.optimizer == "sgd" and settings.nesterov and settings.momentum == 0:

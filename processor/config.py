@@ -66,12 +66,24 @@ class OptimConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     # learning rate after the warm-up
     lr: float = 0.1
-    # weight decay of all parameters
+    # weight decay, of the parameters that `decayed` says
     weight_decay: float = 1e-4
+    # which parameters decay: all, or the weights of linear layers and convolutions alone, not biases, norms,
+    # embeddings and learnt graphs
+    decayed: Literal["all", "weights"] = "all"
     # momentum of `sgd`
     momentum: float = 0.9
     # Nesterov momentum for `sgd`
     nesterov: bool = True
+    # how much of the means of gradients and of their squares `adamw` keeps in a step
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    # factor on the rate from each layer of the encoder to the layer before it; the last has it once, what follows the
+    # encoder not at all
+    layer_decay: float = 1.0
+    # factors on the rates of parts of the network that the method names, such as `links` of AS-GCN
+    lr_factor: dict[str, float] = field(default_factory=dict)
+    # batches of an optimizer's step, whose gradients are averaged; at the end of an epoch those that are left
+    accumulate: int = 1
     # how the learning rate falls: at the epochs of `step`, along a cosine, or not at all
     schedule: Literal["step", "cosine", "constant"] = "cosine"
     # epochs after which the `step` schedule multiplies the rate by `gamma`

@@ -17,6 +17,7 @@ from feeder.loader import Loader
 from net.utils.clip import Batch
 from processor.config import ViewConfig
 from processor.encoder import load_translated
+from processor.optim import rate_factors
 from processor.schedule import Phase, shortened
 from processor.task import Task
 from processor.views import view_of
@@ -97,6 +98,8 @@ class Experiment:
         if config.weights is not None:
             task.load_weights(self, config.weights)
         self.finish_network()
+        for each in self.schedule if phase == "train" else ():
+            rate_factors(self.method, each.optim)
         if self.method.varies_batch:
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False

@@ -2,10 +2,16 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from net.method import Method
+from processor.config import OptimConfig
+from torchlight.build import nearest
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
@@ -18,16 +24,70 @@ class Group(NamedTuple):
     lr: float
     # under which its rate is written down
     name: str = "lr"
+    # factor on `lr`, and whether weight decay acts on the parameters
+    factor: float = 1.0
+    decays: bool = True
 
 
-def build_optimizer(
-    groups: Sequence[Group],
-    name: str,
-    *,
-    weight_decay: float,
-    momentum: float,
-    nesterov: bool,
-) -> torch.optim.Optimizer:
+def split(groups: Sequence[Group], method: Method, settings: OptimConfig) -> list[Group]:
+    """Groups such that each has one factor on its rate, and decays or not, as the settings say of parts of the method.
+
+    A group of which they say nothing stays as it is.
+
+    Raises ValueError: see `rate_factors`.
+    """
+    factors = rate_factors(method, settings)
+    undecayed = set() if settings.decayed == "all" else set(method.parameters()) - layer_weights(method)
+    found = []
+    for group in groups:
+        parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for parameter in group.parameters:
+            parts.setdefault((factors.get(parameter, 1.0), parameter not in undecayed), []).append(parameter)
+        found += [
+            group._replace(parameters=parameters, factor=factor, decays=decays)
+            for (factor, decays), parameters in (parts or {(1.0, True): []}).items()
+        ]
+    return found
+
+
+def rate_factors(method: Method, settings: OptimConfig) -> dict[nn.Parameter, float]:
+    """Factors on the rates of those parameters of a method for which the settings have one.
+
+    Layer k of n, counted from 0, has `layer_decay` ** (n - k), as in BEiT (Bao et al. 2022) and MAE. timm's
+    `param_groups_layer_decay` knows layers by regular expressions on names; here the encoder says them.
+
+    Raises ValueError: the encoder says no layers, or the method has no part of a name in `lr_factor`.
+    """
+    factors: dict[nn.Parameter, float] = {}
+    layers = method.encoder_layers() if settings.layer_decay < 1 else []
+    if settings.layer_decay < 1 and not layers:
+        raise ValueError(
+            f"optim.layer_decay is {settings.layer_decay}, but the encoder does not say its layers; give it "
+            "`layers` (see net.encoder.Encoder), or set optim.layer_decay=1"
+        )
+    for below, parameters in enumerate(reversed(layers), start=1):
+        factors |= dict.fromkeys(parameters, settings.layer_decay**below)
+    parts = method.parameter_groups()
+    for name, factor in settings.lr_factor.items():
+        if name not in parts:
+            hint = nearest(name, parts) if parts else "it names none: leave optim.lr_factor empty"
+            raise ValueError(f"optim.lr_factor.{name}: the network names no part {name!r}; {hint}")
+        factors |= {each: factors.get(each, 1.0) * factor for each in parts[name]}
+    return factors
+
+
+def layer_weights(network: nn.Module) -> set[nn.Parameter]:
+    """Matrices of linear layers and kernels of convolutions: what torch calls a weight, of two dimensions or more.
+
+    So are those of attention and recurrent layers. Not embeddings, norms and biases; nor the parameters that a module
+    has of its own, such as places of tokens, or learnt graphs.
+    """
+    embedded = {each.weight for each in network.modules() if isinstance(each, nn.Embedding)}
+    named = ((name.rpartition(".")[2], parameter) for name, parameter in network.named_parameters())
+    return {each for name, each in named if "weight" in name and each.dim() >= 2} - embedded
+
+
+def build_optimizer(groups: Sequence[Group], settings: OptimConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require a gradient.
 
     Every group remembers its own `base_lr`, which `set_lr` scales.
@@ -35,24 +95,30 @@ def build_optimizer(
     trained = [
         {
             "params": [p for p in group.parameters if p.requires_grad],
-            "lr": group.lr,
-            "base_lr": group.lr,
+            "lr": group.lr * group.factor,
+            "base_lr": group.lr * group.factor,
             "name": group.name,
+            # Only where they say something: states of earlier versions have neither.
+            **({} if group.factor == 1 else {"factor": group.factor}),
+            **({} if group.decays else {"weight_decay": 0.0}),
         }
         for group in groups
     ]
+    decay = settings.weight_decay
     # Fused: all parameters in one go, which is 4 to 6 times as fast on a CPU.
-    if name == "sgd":
+    if settings.optimizer == "sgd":
+        momentum, nesterov = settings.momentum, settings.nesterov
         optimizer = torch.optim.SGD(
-            trained, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
+            trained, momentum=momentum, nesterov=nesterov, weight_decay=decay, fused=True
         )
         # From the start, for fused steps fail where some parameters get their first gradient later than others.
         for parameter in (p for group in optimizer.param_groups for p in group["params"] if momentum > 0):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    if name == "adamw":
-        return torch.optim.AdamW(trained, weight_decay=weight_decay, fused=True)
-    raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
+    if settings.optimizer == "adamw":
+        first, second = settings.betas
+        return torch.optim.AdamW(trained, betas=(first, second), weight_decay=decay, fused=True)
+    raise ValueError(f"optimizer {settings.optimizer!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
 
 
 def lr_factor(
@@ -89,3 +155,40 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to `factor` times its base rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The rates of the groups by name, without the factors that parts of a group have."""
+    return {group["name"]: group["lr"] / group.get("factor", 1.0) for group in optimizer.param_groups}
+
+
+class Step(NamedTuple):
+    """The batches of an epoch that one step of the optimizer learns from: `size`, from number `first` on."""
+
+    first: int
+    size: int
+
+    @classmethod
+    def of(cls, batch: int, *, accumulate: int, num_batch: int) -> "Step":
+        """The step that a batch of an epoch of `num_batch` is in; the last step has the batches that are left."""
+        first = batch - batch % accumulate
+        return cls(first, min(accumulate, num_batch - first))
+
+    @property
+    def middle(self) -> float:
+        """Batches of the epoch that are done in the middle of the step."""
+        return self.first + self.size / 2
+
+    def ends_with(self, batch: int) -> bool:
+        """Whether this is its last batch."""
+        return batch == self.first + self.size - 1
+
+
+def exchange(network: nn.Module, *, gradients: bool) -> AbstractContextManager:
+    """A context for forward and backward passes, in which processes average the gradients, or keep their own sums.
+
+    With gradients they average what has been summed up since then, too.
+    """
+    if gradients or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()

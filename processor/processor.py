@@ -101,13 +101,8 @@ class Processor(Experiment):
         return self.epoch == self.phase_of(self.epoch).start and not self.batch_done
 
     def _build_optimizer(self, settings: OptimConfig) -> torch.optim.Optimizer:
-        return optim.build_optimizer(
-            self.task.parameter_groups(self, settings),
-            settings.optimizer,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            nesterov=settings.nesterov,
-        )
+        groups = optim.split(self.task.parameter_groups(self, settings), self.method, settings)
+        return optim.build_optimizer(groups, settings)
 
     def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
         config, loader, began = self.config, self.loaders["train"], time.perf_counter()
@@ -121,18 +116,23 @@ class Processor(Experiment):
         batches = progress(islice(loader.iterate(first), num_batch - first), title, total=num_batch - first)
         pending: PendingLoss | None = None
         for number, batch in enumerate(batches, start=first):
+            step = optim.Step.of(number, accumulate=phase.optim.accumulate, num_batch=num_batch)
+            ends = step.ends_with(number)
             # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
-            optim.set_lr(optimizer, phase.lr_factor(epoch + (number + 0.5) / num_batch))
+            optim.set_lr(optimizer, phase.lr_factor(epoch + step.middle / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
-            with self.autocast():
-                losses = self.task.step(self, batch)
-            loss = torch.stack(list(losses.values())).sum()
-            before, pending = pending, PendingLoss.of(loss.detach(), batch.index)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if phase.optim.grad_clip is not None:
+            with optim.exchange(self.network, gradients=ends):
+                with self.autocast():
+                    losses = self.task.step(self, batch)
+                loss = torch.stack(list(losses.values())).sum()
+                before, pending = pending, PendingLoss.of(loss.detach(), batch.index)
+                if number == step.first:
+                    optimizer.zero_grad(set_to_none=True)
+                (loss / step.size).backward()
+            if ends and phase.optim.grad_clip is not None:
                 nn.utils.clip_grad_norm_(self.network.parameters(), phase.optim.grad_clip)
-            optimizer.step()
+            if ends:
+                optimizer.step()
             for name, value in (losses if len(losses) > 1 else {}).items():
                 self.meter.add(f"train_{name}_loss", value, len(batch.label))
             self.meter.add("train_loss", loss, len(batch.label))
@@ -140,7 +140,9 @@ class Processor(Experiment):
             self._check_finite(before)
             num_clip += len(batch.label)
             self.batch_done = number + 1
-            if self.batch_done < num_batch and (stopped_by := distributed.all_reduce_max(stop.signal)):
+            # Between steps alone: gradients are not saved.
+            within = ends and self.batch_done < num_batch
+            if within and (stopped_by := distributed.all_reduce_max(stop.signal)):
                 self._check_finite(pending)
                 self.seconds += time.perf_counter() - began
                 self._save(optimizer)
@@ -154,7 +156,7 @@ class Processor(Experiment):
             self._save(optimizer)
             self._stop(distributed.all_reduce_max(stop.signal))
         began = time.perf_counter()
-        row = {group["name"]: group["lr"] for group in optimizer.param_groups} | self.meter.means()
+        row = optim.rates(optimizer) | self.meter.means()
         row |= self._evaluate_epoch(epoch, watched)
         self.seconds += time.perf_counter() - began
         if num_clip:  # none where a run goes on with the evaluation
@@ -391,7 +393,7 @@ class Processor(Experiment):
         found = []
         for phase in () if self.config.debug else self.schedule:
             # The run's own falls are those of its last phase; shorter ones before it do without.
-            meant = phase.optim is not self.config.optim or phase is self.schedule[-1]
+            meant = phase.optim.step != self.config.optim.step or phase is self.schedule[-1]
             if meant and (late := phase.late_steps()):
                 which = f"phase {phase.name!r}" if phase.name else "the run"
                 found.append(

@@ -1,16 +1,17 @@
 """Phases of a run: epochs in which other losses count, or count otherwise."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import NamedTuple
 
 from omegaconf import MISSING
 
-from processor.checks import optim_problems
+from processor.checks import ONLY_WITH, optim_problems
 from processor.config import OptimConfig, ProcessorConfig
 from processor.optim import lr_factor
 from torchlight.build import Problem, nearest
+from torchlight.schema import LAID_OVER
 
 
 @dataclass
@@ -23,8 +24,8 @@ class PhaseConfig:
     num_epoch: int | None = None
     # weight of each loss; a loss without a weight is not computed
     losses: dict[str, float] = field(default_factory=dict)
-    # optimizer of the phase, in place of the run's; keys that it leaves out have their defaults
-    optim: OptimConfig | None = None
+    # optimizer of the phase; keys that it leaves out are the run's; null: the run's optimizer
+    optim: OptimConfig | None = field(default=None, metadata={LAID_OVER: "optim"})
 
 
 class Phase(NamedTuple):
@@ -88,6 +89,41 @@ def phases_of(
             phases.append(Phase(start, count, each.optim or config.optim, losses, each.name))
             start += count
     return phases
+
+
+def changed_by_inheritance(schedule: Sequence[PhaseConfig], inherited: Collection[str]) -> list[str]:
+    """A sentence on each phase whose optimizer is another than before phases took what they leave out from the run's.
+
+    inherited: dotted keys whose values are the run's.
+    """
+    said = []
+    for number, phase in enumerate(schedule):
+        if phase.optim is None:
+            continue
+        taken = {
+            key.name: getattr(phase.optim, key.name)
+            for key in fields(OptimConfig)
+            if any(f"{each}.".startswith(f"schedule.{number}.optim.{key.name}.") for each in inherited)
+        }
+        default = asdict(OptimConfig())
+        changed = [
+            name for name, value in taken.items() if value != default[name] and _matters(name, phase.optim)
+        ]
+        if changed:
+            now, before = (
+                ", ".join(f"{name}={values[name]}" for name in changed) for values in (taken, default)
+            )
+            said.append(
+                f"schedule.{number}.optim of phase {phase.name!r} takes {now} from the run's optim; earlier versions "
+                f"took the defaults ({before}): set what you want there"
+            )
+    return said
+
+
+def _matters(name: str, settings: OptimConfig) -> bool:
+    """Whether a key has an effect beside the others."""
+    other, value = ONLY_WITH.get(name, (name, getattr(settings, name)))
+    return getattr(settings, other) == value
 
 
 def counting_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:

@@ -9,7 +9,7 @@ import yaml
 from processor.config import ProcessorConfig
 from torchlight import distributed
 from torchlight.config import to_yaml
-from torchlight.schema import defaults
+from torchlight.schema import completed
 
 # A run may be resumed on another device, from another place, with other logging, or be asked for more in the end: none
 # changes what it learns beyond rounding.
@@ -58,11 +58,14 @@ def differences(earlier: str, config: ProcessorConfig) -> list[str]:
 
 def changes(earlier: str, config: ProcessorConfig) -> list[str]:
     """What differs between a run's config, as YAML, and this one: a sentence a key."""
-    before, now = (_flat(yaml.safe_load(text)) for text in (earlier, to_yaml(config)))
     # A key that there was not yet meant what its default does.
-    default = _flat(defaults(type(config)))
-    was = {key: before.get(key, default.get(key)) for key in before.keys() | now.keys()}
-    return [f"{key} was {was[key]!r}, is {now.get(key)!r}" for key in sorted(was) if was[key] != now.get(key)]
+    before = _flat(completed(yaml.safe_load(earlier), type(config)))
+    now = _flat(yaml.safe_load(to_yaml(config)))
+    return [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

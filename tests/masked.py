@@ -64,6 +64,11 @@ class Transformer(TokenEncoder):
         self.places = Places(max_frame // patch, self.num_joint, width)
         self.blocks = blocks(width, num_block)
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """See `Encoder`; the embedding of tokens, then the blocks."""
+        first = [*self.embed.parameters(), *self.places.parameters()]
+        return [first, *(list(block.parameters()) for block in self.blocks.layers)]
+
     def num_token(self, num_frame: int) -> int:
         """See `TokenEncoder`."""
         return num_frame // self.patch * self.num_joint

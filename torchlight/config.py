@@ -15,7 +15,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from torchlight.build import nearest
-from torchlight.schema import BASE, DELETE, Report, UnusableError, defaults, dotted_keys, plain, typed
+from torchlight.schema import (
+    BASE,
+    DELETE,
+    Report,
+    UnusableError,
+    defaults,
+    dotted_keys,
+    inherit,
+    plain,
+    typed,
+)
 
 Config = TypeVar("Config")
 
@@ -40,13 +50,15 @@ def load_config(
     schema: type[Config],
     *,
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
+    tell: Callable[[Config, Mapping[str, str]], None] | None = None,
 ) -> Config:
     """Read a config file, its bases and the command line into an instance of `schema`.
 
     A file's `_base_` (a path or a list of them, relative to the file) is merged first, left to right, then
     the file, then `overrides`. Mappings merge key by key, everything else replaces; `_delete_: true` in a
     mapping drops what it would inherit. `${…}` is resolved after that. A mapping with the indices of an
-    inherited list as its keys (`views.0.stream=bone`) changes those items.
+    inherited list as its keys (`views.0.stream=bone`) changes those items. A field whose metadata name another
+    key under `torchlight.schema.LAID_OVER` then takes what its mapping lacks from the mapping at that key.
 
     Args:
         file: the YAML file.
@@ -58,6 +70,8 @@ def load_config(
             though values are of a wrong type: those are then at their defaults, and what it says of them, or
             of `X_args` where `X` is one of them, is dropped. It is not called where a file cannot be read or
             a required value is missing.
+        tell: called with a config in which nothing is wrong and, by each dotted key that took its value from
+            another, the key of that.
 
     Raises:
         ConfigError: anything is wrong; it lists all problems, each with file and line, dotted key, and the
@@ -65,7 +79,10 @@ def load_config(
     """
     report = Report(dotted_keys(schema))
     layers = [*_file_layers(Path(file), report, ()), *_override_layers(overrides, report)]
-    return _built(layers, file, report, schema, check)
+    config = _built(layers, file, report, schema, check)
+    if tell is not None:
+        tell(config, report.inherited)
+    return config
 
 
 def parse_config(text: str, name: str, schema: type[Config]) -> Config:
@@ -90,8 +107,10 @@ def _built(
     for layer in layers:
         report.sources.update(layer.sources)
         values = _merge(values, layer.values, "", report, layer.sources)
+    resolved = _resolve(values, report)
+    report.inherited = inherit(resolved, schema)
     try:
-        config = typed(_resolve(values, report), schema, "", report)
+        config = typed(resolved, schema, "", report)
     except UnusableError:
         raise ConfigError(name, report.problems) from None
     if check is not None and not report.broken:

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -13,6 +13,8 @@ from torchlight.build import mismatch, nearest
 
 BASE = "_base_"
 DELETE = "_delete_"
+# In the metadata of a field that is a mapping: the key of the whole config whose mapping it is laid over.
+LAID_OVER = "laid over"
 
 
 class UnusableError(Exception):
@@ -26,11 +28,19 @@ class Report:
         self.valid_keys = valid_keys
         self.sources: dict[str, str] = {}
         self.problems: list[str] = []
+        self._wrong: set[str] = set()
         self.unusable: set[str] = set()
+        self.inherited: dict[str, str] = {}  # by key, the key that its value is of
         self.broken = False
 
     def add(self, key: str, text: str) -> None:
-        """A problem of one key; its source is that of the key, or of the nearest mapping around it."""
+        """A problem of one key; its source is that of the key, or of the nearest mapping around it.
+
+        What a key has inherited is told once, where it is from.
+        """
+        if self.inherited.get(key) in self._wrong:
+            return
+        self._wrong.add(key)
         source, around = self.sources.get(key), key
         while source is None and "." in around:
             around = around.rpartition(".")[0]
@@ -151,6 +161,70 @@ def defaults(schema: Any) -> dict:
         else:
             values[field.name] = MISSING
     return values
+
+
+def completed(values: Any, annotation: Any) -> Any:
+    """A config as YAML gives it, with the default of every key that it lacks, in dataclasses in lists, too."""
+    if dataclasses.is_dataclass(annotation) and isinstance(values, Mapping):
+        hints = typing.get_type_hints(annotation)
+        given = {name: completed(value, hints.get(name, Any)) for name, value in values.items()}
+        return {**defaults(annotation), **given}
+    if isinstance(values, list) and (item := _item_of(annotation)) is not None:
+        return [completed(value, item) for value in values]
+    part = _dataclass_of(annotation)
+    return values if part is None else completed(values, part)
+
+
+def inherit(values: dict, schema: Any) -> dict[str, str]:
+    """Give parts of a config that are laid over another, as a field's metadata say under `LAID_OVER`, what they lack.
+
+    values: the config as YAML gives it, which is changed.
+
+    Returns, by dotted key that is given, the key that its value is of.
+    """
+    given: dict[str, str] = {}
+    for key, part, base in list(_parts_laid_over(values, schema, "")):
+        if isinstance(values.get(base), dict):
+            _lay_over(values[base], part, base, key, given)
+    return given
+
+
+def _parts_laid_over(values: Any, annotation: Any, key: str) -> Iterator[tuple[str, dict, str]]:
+    """Dotted key and values of each mapping that is laid over another, and the key of that."""
+    if isinstance(values, list) and (item := _item_of(annotation)) is not None:
+        for number, value in enumerate(values):
+            yield from _parts_laid_over(value, item, f"{key}{number}.")
+    part = _dataclass_of(annotation)
+    if part is None or not isinstance(values, dict):
+        return
+    hints = typing.get_type_hints(part)
+    for field in dataclasses.fields(part):
+        value, base = values.get(field.name), field.metadata.get(LAID_OVER)
+        if base is not None and isinstance(value, dict):
+            yield f"{key}{field.name}", value, base
+        else:
+            yield from _parts_laid_over(value, hints[field.name], f"{key}{field.name}.")
+
+
+def _lay_over(below: Mapping, part: dict, base: str, key: str, given: dict[str, str]) -> None:
+    """Add to `part`, at `key`, what it lacks of the mapping at `base`; notes it in `given`."""
+    for name, value in below.items():
+        if name not in part:
+            part[name] = plain(value)
+            given[f"{key}.{name}"] = f"{base}.{name}"
+        elif isinstance(value, Mapping) and isinstance(part[name], dict):
+            _lay_over(value, part[name], f"{base}.{name}", f"{key}.{name}", given)
+
+
+def _item_of(annotation: Any) -> Any:
+    """Annotation of the items of a list; None for other annotations."""
+    return get_args(annotation)[0] if get_origin(annotation) is list else None
+
+
+def _dataclass_of(annotation: Any) -> Any:
+    """The dataclass that an annotation is, or is beside None; None if there is none."""
+    choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
+    return next((choice for choice in choices if dataclasses.is_dataclass(choice)), None)
 
 
 def dotted_keys(schema: Any, prefix: str = "") -> list[str]:
