@@ -12,10 +12,12 @@ if __name__ == "__main__":
 
     wait_passively()
 
+from processor.moved_configs import find_moved, tell_move
 from processor.table import PROCESSORS, processor_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
-from torchlight.config import ConfigError, load_config, to_yaml
+from torchlight.config import ConfigError, Loaded, load, to_yaml
+from torchlight.origins import annotate
 
 # What a user can put right; anything else is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
@@ -61,7 +63,11 @@ def parse(
         help="two epochs (one of each phase) of two batches of everything; errors show their trace",
     )
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
-    add("--print_config", action="store_true", help="print what would run, and stop")
+    add(
+        "--print_config",
+        action="store_true",
+        help="print the config, and where each value comes from; then stop",
+    )
     args = parser.parse_intermixed_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume continues a run and --overwrite replaces it: choose one")
@@ -78,7 +84,12 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
 
 
 def read_config(args: argparse.Namespace) -> Any:
-    """The config that a command line names, checked.
+    """The config that a command line names, checked; see `load_run`."""
+    return load_run(args).config
+
+
+def load_run(args: argparse.Namespace) -> Loaded[Any]:
+    """The config that a command line names, checked, and where its values come from.
 
     Raises:
         ConfigError: something is wrong with it.
@@ -93,20 +104,22 @@ def read_config(args: argparse.Namespace) -> Any:
             )
         return problems
 
-    config = load_config(args.config, settings_of(args), chosen.config_class, check=check)
+    loaded = load(args.config, settings_of(args), chosen.config_class, check=check, find_moved=find_moved)
+    config = loaded.config
     # Neither a trial nor a test may touch the files of a training run.
     if args.debug:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
     elif args.phase == "test" and args.work_dir is None:
         config.work_dir = str(Path(config.work_dir) / "test")
-    return config
+    return loaded
 
 
 def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
-    config = read_config(args)
+    loaded = load_run(args)
+    config = loaded.config
     if args.print_config:
-        print(to_yaml(config), end="")
+        print(annotate(to_yaml(config), loaded.origins), end="")
         return
     distributed.init(config.device)
     processor = processor_class(args.processor)(config, packages=(*PACKAGES, *args.plugin))
@@ -132,6 +145,8 @@ def main(
     `parse` says what the arguments are.
     """
     args = parse(argv, processor=processor, config=config)
+    words = sys.argv[1:] if argv is None else argv
+    tell_move(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
     try:
         run(args)
     except ConfigError as error:

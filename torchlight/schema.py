@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from torchlight.build import mismatch, nearest
 
 BASE = "_base_"
+AFTER = "_after_"
 DELETE = "_delete_"
 
 
@@ -102,8 +103,8 @@ def _instance(value: Any, schema: Any, key: str, report: Report) -> Any:
         raise UnusableError
     prefix = f"{key}." if key else ""
     for name in value:
-        if name == BASE:
-            report.add(prefix + BASE, "belongs at the top of a file")
+        if name in (BASE, AFTER):
+            report.add(f"{prefix}{name}", "belongs at the top of a file")
         elif "." in str(name):
             report.add(f"{prefix}{name}", "only the command line takes dotted keys; nest it here")
         elif name not in fields:
