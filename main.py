@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> None:
     loaded = load_run(args)
     config = loaded.config
     if args.print_config:
-        print(annotate(to_yaml(config), loaded.origins), end="")
+        print(annotate(to_yaml(config), (origin for _, origin in loaded.origins)), end="")
         return
     distributed.init(config.device)
     processor = processor_class(args.processor)(config, packages=(*PACKAGES, *args.plugin))

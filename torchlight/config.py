@@ -49,10 +49,10 @@ FindMoved = Callable[[Path], Moved | None]
 
 @dataclasses.dataclass(frozen=True)
 class Loaded(Generic[Config]):
-    """A config, and where its values come from: dotted key -> "file:line", "command line" or "default"."""
+    """A config, and where each value comes from: dotted key, and "file:line", "command line" or "default"."""
 
     config: Config
-    origins: Mapping[str, str]
+    origins: tuple[tuple[str, str], ...]
 
 
 def load_config(
@@ -137,7 +137,7 @@ def _built(
                 report.add(key, text)
     if report.problems:
         raise ConfigError(name, report.problems)
-    return Loaded(config, dict(origins(plain(config), values, report.sources)))
+    return Loaded(config, tuple(origins(plain(config), values, report.sources)))
 
 
 def to_yaml(config: Any) -> str:

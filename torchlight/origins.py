@@ -1,6 +1,6 @@
 """Where each value of a config comes from, as a YAML comment behind it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -37,24 +37,26 @@ def _at(written: Any, name: Any) -> Any:
     return written[name] if isinstance(written, list) else written
 
 
-def annotate(text: str, origins: Mapping[str, str]) -> str:
-    """Block-style YAML with the origin of each value as a comment behind it."""
-    lines = text.splitlines()
+def annotate(text: str, origins: Iterable[str]) -> str:
+    """Block-style YAML with the origin of each value, in their order, as a comment at the end of its line."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert node is not None
-    for key, line in _ends(node, ""):
-        lines[line] += f"  # {origins[key]}"
-    return "".join(f"{line}\n" for line in lines)
+    parts, done = [], 0
+    for end, origin in zip(_ends(node), origins, strict=True):
+        line_end = text.index("\n", end)
+        parts += [text[done:line_end], f"  # {origin}"]
+        done = line_end
+    return "".join([*parts, text[done:]])
 
 
-def _ends(node: yaml.Node, prefix: str) -> Iterator[tuple[str, int]]:
-    """Dotted key of every value that holds no others, and the number of the line that it ends in."""
+def _ends(node: yaml.Node) -> Iterator[int]:
+    """Where every value ends that holds no others."""
     if isinstance(node, yaml.MappingNode) and node.value:
-        items = [(str(key.value), value) for key, value in node.value]
+        inner = [value for _, value in node.value]
     elif isinstance(node, yaml.SequenceNode) and node.value:
-        items = [(str(number), value) for number, value in enumerate(node.value)]
+        inner = node.value
     else:
-        yield prefix.removesuffix("."), node.end_mark.line
+        yield node.end_mark.index
         return
-    for name, value in items:
-        yield from _ends(value, f"{prefix}{name}.")
+    for value in inner:
+        yield from _ends(value)
