@@ -53,7 +53,7 @@ tour: $(VENV)/installed data/tour.h5
 	  --overwrite $(LARGE) num_epoch=20 stream=$$stream || exit 1; done
 	$(RUN) tools/ensemble.py $(TOUR)/st_gcn/joint $(TOUR)/st_gcn/bone --out $(TOUR)/fused --overwrite
 	$(RUN) main.py recognition -c config/demo/ctr_gcn.yaml -w $(TOUR)/ctr_gcn --overwrite data.path=data/tour.h5
-	$(RUN) main.py recognition -c config/demo/train.yaml -w $(TOUR)/train --overwrite $(LARGE) \
+	$(RUN) main.py recognition -c config/demo/long_term_st_gcn.yaml -w $(TOUR)/train --overwrite $(LARGE) \
 	  observe_ratio='[0.2, 0.4, 0.6, 0.8, 1.0]'
 	$(RUN) stage1.py -c config/demo/stage1.yaml -w $(TOUR)/stage1 --overwrite $(LARGE) num_epoch=30
 	$(RUN) stage2.py -c config/demo/stage2.yaml -w $(TOUR)/stage2 --overwrite $(LARGE) \

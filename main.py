@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ if __name__ == "__main__":
     wait_passively()
 
 from processor.checks import problems_of
+from processor.moved_configs import find_moved, tell_move
 from processor.processor import Processor
 from processor.schedule import changed_by_inheritance
 from processor.table import PROCESSORS, task_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
-from torchlight.config import ConfigError, load_config, to_yaml
+from torchlight.config import ConfigError, Loaded, load, to_yaml
+from torchlight.origins import annotate
 
 # What a user can put right; anything else is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
@@ -65,7 +67,11 @@ def parse(
         help="two epochs (one of each phase) of two batches of everything; errors show their trace",
     )
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
-    add("--print_config", action="store_true", help="print what would run, and stop")
+    add(
+        "--print_config",
+        action="store_true",
+        help="print the config, and where each value comes from; then stop",
+    )
     args = parser.parse_intermixed_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume continues a run and --overwrite replaces it: choose one")
@@ -81,10 +87,13 @@ def settings_of(args: argparse.Namespace) -> list[str | tuple[str, Any]]:
     return [*settings, ("debug", True)] if args.debug else settings
 
 
-def read_config(args: argparse.Namespace, tell: Callable[[Any, Collection[str]], None] | None = None) -> Any:
-    """The config that a command line names, checked.
+def read_config(args: argparse.Namespace) -> Any:
+    """The config that a command line names, checked; see `load_run`."""
+    return load_run(args).config
 
-    tell: see `load_config`.
+
+def load_run(args: argparse.Namespace) -> Loaded[Any]:
+    """The config that a command line names, checked, and where its values come from.
 
     Raises:
         ConfigError: something is wrong with it.
@@ -99,19 +108,20 @@ def read_config(args: argparse.Namespace, tell: Callable[[Any, Collection[str]],
             )
         return problems
 
-    config = load_config(args.config, settings_of(args), chosen.config_class, check=check, tell=tell)
+    loaded = load(args.config, settings_of(args), chosen.config_class, check=check, find_moved=find_moved)
+    config = loaded.config
     # Neither a trial nor a test may touch the files of a training run.
     if args.debug:
         config.work_dir = str(Path(config.work_dir) / ("debug" if args.phase == "train" else "debug_test"))
     elif args.phase == "test" and args.work_dir is None:
         config.work_dir = str(Path(config.work_dir) / "test")
-    return config
+    return loaded
 
 
-def tell_changes(config: Any, inherited: Collection[str]) -> None:
+def tell_changes(loaded: Loaded[Any]) -> None:
     """Say, in one of several processes, where a config means something else than in earlier versions."""
     if os.environ.get("RANK", "0") == "0":
-        for line in changed_by_inheritance(getattr(config, "schedule", ()), inherited):
+        for line in changed_by_inheritance(getattr(loaded.config, "schedule", ()), loaded.inherited):
             print(f"note: {line}", file=sys.stderr)
 
 
@@ -121,15 +131,17 @@ def make_processor(args: argparse.Namespace) -> Processor:
     Raises:
         ConfigError: something is wrong with it.
     """
-    config = read_config(args, tell_changes)
-    distributed.init(config.device)
-    return Processor(task_class(args.processor)(config, (*PACKAGES, *args.plugin)))
+    loaded = load_run(args)
+    tell_changes(loaded)
+    distributed.init(loaded.config.device)
+    return Processor(task_class(args.processor)(loaded.config, (*PACKAGES, *args.plugin)))
 
 
 def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
     if args.print_config:
-        print(to_yaml(read_config(args)), end="")
+        loaded = load_run(args)
+        print(annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins)), end="")
         return
     processor = make_processor(args)
     processor.setup(args.phase)
@@ -154,6 +166,8 @@ def main(
     `parse` says what the arguments are.
     """
     args = parse(argv, processor=processor, config=config)
+    words = sys.argv[1:] if argv is None else argv
+    tell_move(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
     try:
         run(args)
     except ConfigError as error:

@@ -19,7 +19,7 @@ from net.utils.channels import in_plane
 MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
 MAX_SHOWN = 10  # classes without a clip that are named
 CUSTOM_RECIPE = "config/custom/st_gcn.yaml"
-PRETRAIN_RECIPE = "config/custom/pretrain.yaml"
+PRETRAIN_RECIPE = "config/custom/pretrain_aimclr.yaml"
 
 
 def run_preparation(args: argparse.Namespace, make_source: Callable[[], Source]) -> int:
@@ -153,7 +153,8 @@ def training_command(
     benchmark = next(iter(full or splits))
     settings: dict[str, object] = {"data.path": out}
     if source.recipe is not None:
-        return _command("recognition", source.recipe.format(benchmark=benchmark), settings)
+        settings |= {**source.recipe_settings, "benchmark": benchmark}
+        return _command("recognition", source.recipe, settings)
     settings |= {
         "data.layout": source.layout,
         "data.num_class": max(1, len(source.class_names)),

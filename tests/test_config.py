@@ -11,7 +11,8 @@ import pytest
 from omegaconf import MISSING
 
 from torchlight.build import bind
-from torchlight.config import ConfigError, load_config, to_yaml
+from torchlight.config import ConfigError, Moved, load, load_config, to_yaml
+from torchlight.origins import annotate
 
 
 @dataclasses.dataclass
@@ -89,6 +90,52 @@ def test_bases_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
     (tmp_path / "leaf" / "b.yaml").write_text("_base_: ../c.yaml")
     (tmp_path / "c.yaml").write_text("benchmark: xset")
     assert load_config(tmp_path / "leaf" / "deep" / "a.yaml", [], Run).benchmark == "xset"
+
+
+def test_a_base_that_changes_others_stands_after_them(files: Files) -> None:
+    texts = {
+        "train": "benchmark: xsub\nviews: [{stream: bone}]",
+        "change": "_after_: [train*.yaml, other.yaml]\nviews: {0: {sampling: [x]}}",
+        "wrap": "_base_: change.yaml\nepochs: 3",
+    }
+    for name in ("change", "wrap"):
+        run = load_config(files(a=f"_base_: [train.yaml, {name}.yaml]", **texts), [], Run)
+        assert run.views == [View("bone", ["x"])]
+        (problem,) = problems_of(files(a=f"_base_: [{name}.yaml, train.yaml]", **texts))
+        assert problem.startswith("a.yaml: _base_: train.yaml") and "change.yaml" in problem
+    # A file that is built on the base may have any name.
+    run = load_config(files(train_mine="_base_: [train.yaml, change.yaml]\nepochs: 1", **texts), [], Run)
+    assert (run.epochs, run.views) == (1, [View("bone", ["x"])])
+    (problem,) = problems_of(files(a="_after_: 3\nbenchmark: xsub"))
+    assert problem.startswith("a.yaml:1: _after_: is 3")
+
+
+def test_the_name_of_a_file(files: Files) -> None:
+    run = load_config(
+        files(a="benchmark: xsub\nfolder: x/ntu60.h5\nnote: of/${stem:${folder}}/${benchmark}"), [], Run
+    )
+    assert run.note == "of/ntu60/xsub"
+
+
+def test_a_file_that_moved_is_read_where_it_is_with_its_settings(files: Files) -> None:
+    moved = {
+        "gone.yaml": Moved(Path("new.yaml"), ("epochs=2", "note=${benchmark}")),
+        "new.yaml": Moved(Path("x"), ()),
+    }
+
+    def read(*overrides: str, **texts: str) -> Run:
+        new = "benchmark: xsub\nepochs: 1"
+        return load_config(
+            files(**texts, new=new), overrides, Run, find_moved=lambda file: moved.get(file.name)
+        )
+
+    assert read(a="_base_: gone.yaml") == Run("xsub", 2, "xsub")
+    assert read("epochs=4", a="_base_: gone.yaml\nnote: mine") == Run("xsub", 4, "mine")
+    assert load_config("gone.yaml", ["epochs=5"], Run, find_moved=lambda file: moved.get(file.name)) == Run(
+        "xsub", 5, "xsub"
+    )
+    # A file that is there is read.
+    assert read(gone="benchmark: xview") == Run("xview")
 
 
 def test_a_base_reached_on_two_ways_is_no_cycle(files: Files) -> None:
@@ -471,3 +518,47 @@ def test_numbers_survive(files: Files) -> None:
     again = load_config(files(a=to_yaml(run)), [], Run).model_args["numbers"]
     assert again == numbers
     assert list(map(type, again)) == list(map(type, numbers))
+
+
+# ---- where values come from
+
+
+def test_every_value_says_where_it_comes_from(files: Files) -> None:
+    file = files(
+        leaf="_base_: [data.yaml]\nepochs: 3\nschedule: {lr: 1}\naverage: ${schedule}\n",
+        data="benchmark: xsub\nviews:\n- stream: bone\n- stream: joint\nmodel_args:\n  a: {b: [1, 2]}\n",
+    )
+    loaded = load(file, ["views.1.sampling=[x]", "schedule.kind=cosine", ("size", (2, 3.0)), "note=y"], Run)
+    assert dict(loaded.origins) == {
+        "benchmark": "data.yaml:1",
+        "epochs": "leaf.yaml:2",
+        "note": "command line",
+        "folder": "default",
+        "schedule.lr": "leaf.yaml:3",
+        "schedule.steps.0": "default",
+        "schedule.steps.1": "default",
+        "schedule.kind": "command line",
+        **{f"average.{key}": "leaf.yaml:4" for key in ("lr", "steps.0", "steps.1", "kind")},
+        "size.0": "command line",
+        "size.1": "command line",
+        "views.0.stream": "data.yaml:3",
+        "views.0.sampling": "default",
+        "views.1.stream": "data.yaml:4",
+        "views.1.sampling.0": "command line",
+        "bases": "default",
+        "model": "default",
+        "model_args.a.b.0": "data.yaml:6",
+        "model_args.a.b.1": "data.yaml:6",
+    }
+    text = annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins))
+    assert "epochs: 3  # leaf.yaml:2\n" in text
+    assert load_config(files(again=text), [], Run) == loaded.config
+
+
+def test_strings_of_any_kind_can_be_annotated(files: Files) -> None:
+    values = {"list": TRICKY, "map": {text: text for text in TRICKY}, "numbers": {True: 1, 2: [], 2.5: {}}}
+    run = Run("xsub", note="long " * 100, model_args=values)
+    loaded = load(files(a=to_yaml(run)), [], Run)
+    text = annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins))
+    assert load_config(files(again=text), [], Run) == run
+    assert text.count("  # ") >= len(loaded.origins)

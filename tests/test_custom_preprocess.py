@@ -200,8 +200,8 @@ def test_clips_without_a_label_pre_train_by_the_printed_line(
     assert run(folder)[0] == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     if label:
-        command[2:5] = ["pretrain", "-c", "config/custom/pretrain.yaml"]
-    assert command[:5] == ["python", "main.py", "pretrain", "-c", "config/custom/pretrain.yaml"]
+        command[2:5] = ["pretrain", "-c", "config/custom/pretrain_aimclr.yaml"]
+    assert command[:5] == ["python", "main.py", "pretrain", "-c", "config/custom/pretrain_aimclr.yaml"]
     monkeypatch.chdir(Path(recognise.__file__).parent)
     known: list[int] = []
 
@@ -575,7 +575,7 @@ def test_the_last_line_trains_on_what_was_made(
     ]
     assert recognise.main([*command[2:], *settings]) == 0
     # The same settings fit the other configs for data of one's own.
-    for processor, name in (("recognition", "train"), ("prediction", "predict")):
+    for processor, name in (("recognition", "long_term_st_gcn"), ("prediction", "predict")):
         words = [processor, "-c", f"config/custom/{name}.yaml", *command[5:], *settings, "--overwrite"]
         assert recognise.main(words) == 0
 

@@ -47,6 +47,7 @@ TORCHLIGHT = [
     "files",
     "build",
     "schema",
+    "origins",
     "config",
     "status",
     "checkpoint",

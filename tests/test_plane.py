@@ -121,7 +121,15 @@ def test_pre_training_in_the_picture_and_fine_tuning_from_it(tmp_path, capsys, m
     words = prepared_command(tmp_path, capsys)
     settings = [word for word in words[3:] if "=" in word]
     pretrained = tmp_path / "pretrain"
-    command = ["-c", "config/custom/pretrain_2d.yaml", "-w", str(pretrained), *settings, *QUICK, *NARROW]
+    command = [
+        "-c",
+        "config/custom/pretrain_aimclr_2d.yaml",
+        "-w",
+        str(pretrained),
+        *settings,
+        *QUICK,
+        *NARROW,
+    ]
     assert stage1.main(command, processor="pretrain", config=stage1.CONFIG) == 0
     assert (
         train(words, tmp_path / "run", *NARROW, f"weights={pretrained / 'best.pt'}", "ignore_weights=[fcn]")
@@ -171,7 +179,7 @@ def test_other_networks_train_in_the_picture(settings, stream, tmp_path, capsys,
 def test_the_long_term_network_trains_in_the_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = prepared_command(tmp_path, capsys)
-    words[2] = "config/custom/train_2d.yaml"
+    words[2] = "config/custom/long_term_st_gcn_2d.yaml"
     assert train(words, tmp_path / "run", *LONG_TERM) == 0
     model = load_checkpoint(tmp_path / "run" / "best.pt")["model"]
     # Ten frames of x and y.

@@ -88,11 +88,11 @@ def test_a_data_set_with_a_recipe_of_its_own_is_trained_by_that(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = Given(Clip("a", 0, ONE), Clip("b", 1, ONE))
-    source.recipe = "config/made/{benchmark}/train.yaml"
+    source.recipe, source.recipe_settings = "config/made/st_gcn.yaml", {"data.val_by": "sequence"}
     run(source, tmp_path / "a.h5")
     command, settings = last_line(capsys)
-    assert command[2:] == ["recognition", "-c", "config/made/turns/train.yaml"]
-    assert settings == {"data.path": str(tmp_path / "a.h5")}
+    assert command[2:] == ["recognition", "-c", "config/made/st_gcn.yaml"]
+    assert settings == {"data.path": str(tmp_path / "a.h5"), "data.val_by": "sequence", "benchmark": "turns"}
 
 
 @pytest.mark.parametrize("labels", [(NO_LABEL, NO_LABEL), (0, NO_LABEL), (NO_LABEL, 1), (0,), (0, 1)])
@@ -100,7 +100,7 @@ def test_what_cannot_be_tested_pre_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[int, ...]
 ) -> None:
     run(Given(*(Clip(str(number), label, ONE) for number, label in enumerate(labels))), tmp_path / "a.h5")
-    assert last_line(capsys)[0][2:] == ["pretrain", "-c", "config/custom/pretrain.yaml"]
+    assert last_line(capsys)[0][2:] == ["pretrain", "-c", "config/custom/pretrain_aimclr.yaml"]
 
 
 def test_poses_in_the_picture_have_their_own_recipe(

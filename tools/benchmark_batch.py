@@ -17,7 +17,7 @@ from tools.contest import LAYOUT, ROOT, Row, ratio, take_turns
 
 def aimclr_views() -> list[View]:
     """Query, key and extreme view, as the config of pre-training has them."""
-    leaf = ROOT / "config" / "ntu60" / "xsub" / "pretrain_aimclr.yaml"
+    leaf = ROOT / "config" / "ntu" / "pretrain_aimclr.yaml"
     config = command.read_config(command.parse(["pretrain", "-c", str(leaf)]))
     return [View(get_skeleton(LAYOUT), num_body=2, **asdict(view)) for view in config.views]
 

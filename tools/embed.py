@@ -31,6 +31,7 @@ from processor.figures import save_figure
 from processor.fonts import legible
 from processor.io import write_text
 from processor.knn_evaluation import KnnEvaluation, encoder_of
+from processor.moved_configs import tell_move
 from torchlight.build import PACKAGES
 from torchlight.status import status_of
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
+    tell_move(args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)])
     return status_of(lambda: make_map(args))
 
 

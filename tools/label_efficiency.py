@@ -29,6 +29,7 @@ from omegaconf import MISSING
 import main as command
 from processor.figures import save_figure
 from processor.io import write_text
+from processor.moved_configs import find_moved, tell_move
 from processor.state import differences
 from torchlight.config import load_config
 from torchlight.status import status_of
@@ -58,6 +59,10 @@ class GridConfig:
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
     # runs of each cell, with other labelled clips and other random numbers
     seeds: int = 3
+    # split of the data, for every run; null: that of the configs
+    benchmark: str | None = None
+    # keys of `data` for every run, such as `path`
+    data: dict[str, Any] = field(default_factory=dict)
     # `key=value` settings of every run
     settings: list[str] = field(default_factory=list)
 
@@ -124,6 +129,8 @@ class Grid:
     def words(self, cell: Cell) -> list[str]:
         """The command of a cell, after `main.py`."""
         linear, config = cell.protocol == "linear", self.config
+        data = {"benchmark": config.benchmark} if config.benchmark is not None else {}
+        data |= {f"data.{key}": value for key, value in config.data.items()}
         return [
             "linear_evaluation" if linear else "finetune_evaluation",
             "-c",
@@ -132,6 +139,7 @@ class Grid:
             f"data.label_fraction={cell.fraction}",
             f"data.label_seed={cell.seed}",
             f"seed={cell.seed}",
+            *(f"{key}={value}" for key, value in data.items()),
             *config.settings,
             "-w",
             str(self.work_dir(cell)),
@@ -281,6 +289,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         *args.settings,
         *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
     ]
+    words = sys.argv[1:] if argv is None else argv
+    tell_move(args.config, args.settings, ["tools/label_efficiency.py", *words])
     return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite))
 
 
@@ -289,7 +299,7 @@ def measure(file: str, settings: Sequence[Any], *, overwrite: bool) -> int:
 
     Returns the exit status of a run that broke off, or 0.
     """
-    config = load_config(file, settings, GridConfig, check=check)
+    config = load_config(file, settings, GridConfig, check=check, find_moved=find_moved)
     grid = Grid(config, overwrite=overwrite)
     if status := grid.run():
         return status

@@ -7,15 +7,18 @@ has to name the file and line that set a value.
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from torchlight.build import nearest
+from torchlight.origins import origins
 from torchlight.schema import (
+    AFTER,
     BASE,
     DELETE,
     Report,
@@ -44,14 +47,50 @@ class ConfigError(ValueError):
         super().__init__("\n  ".join([f"{file}: {count}", *problems]))
 
 
+class Moved(NamedTuple):
+    """Where a config file that is gone now is, and the settings that make it what the gone one was."""
+
+    file: Path
+    settings: tuple[str, ...]
+
+
+# Whether a file that does not exist has moved, and where to.
+FindMoved = Callable[[Path], Moved | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded(Generic[Config]):
+    """A config, and where its values come from.
+
+    origins: of each value, dotted key, and "file:line", "command line" or "default".
+    inherited: by each dotted key that took its value from another, the key of that.
+    """
+
+    config: Config
+    origins: tuple[tuple[str, str], ...]
+    inherited: Mapping[str, str]
+
+
 def load_config(
     file: str | Path,
     overrides: Sequence[str | tuple[str, Any]],
     schema: type[Config],
     *,
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
-    tell: Callable[[Config, Mapping[str, str]], None] | None = None,
+    find_moved: FindMoved = lambda file: None,
 ) -> Config:
+    """The config that `load` reads."""
+    return load(file, overrides, schema, check=check, find_moved=find_moved).config
+
+
+def load(
+    file: str | Path,
+    overrides: Sequence[str | tuple[str, Any]],
+    schema: type[Config],
+    *,
+    check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
+    find_moved: FindMoved = lambda file: None,
+) -> Loaded[Config]:
     """Read a config file, its bases and the command line into an instance of `schema`.
 
     A file's `_base_` (a path or a list of them, relative to the file) is merged first, left to right, then
@@ -59,6 +98,7 @@ def load_config(
     mapping drops what it would inherit. `${…}` is resolved after that. A mapping with the indices of an
     inherited list as its keys (`views.0.stream=bone`) changes those items. A field whose metadata name another
     key under `torchlight.schema.LAID_OVER` then takes what its mapping lacks from the mapping at that key.
+    A base whose `_after_` names files changes what they set: where it is merged before one of them, that is a problem.
 
     Args:
         file: the YAML file.
@@ -70,19 +110,16 @@ def load_config(
             though values are of a wrong type: those are then at their defaults, and what it says of them, or
             of `X_args` where `X` is one of them, is dropped. It is not called where a file cannot be read or
             a required value is missing.
-        tell: called with a config in which nothing is wrong and, by each dotted key that took its value from
-            another, the key of that.
+        find_moved: tells where a file is that does not exist any more, given in `file` or in a `_base_`.
 
     Raises:
         ConfigError: anything is wrong; it lists all problems, each with file and line, dotted key, and the
             nearest valid name.
     """
     report = Report(dotted_keys(schema))
-    layers = [*_file_layers(Path(file), report, ()), *_override_layers(overrides, report)]
-    config = _built(layers, file, report, schema, check)
-    if tell is not None:
-        tell(config, report.inherited)
-    return config
+    files = _Files(report, find_moved)
+    layers = [*files.layers(Path(file), ()), *_override_layers(overrides, report, COMMAND_LINE)]
+    return _built(layers, file, report, schema, check)
 
 
 def parse_config(text: str, name: str, schema: type[Config]) -> Config:
@@ -92,7 +129,7 @@ def parse_config(text: str, name: str, schema: type[Config]) -> Config:
         ConfigError: anything is wrong with it; lists all problems.
     """
     report = Report(dotted_keys(schema))
-    return _built([_parse(text, name, report)], name, report, schema)
+    return _built([_parse(text, name, report)], name, report, schema).config
 
 
 def _built(
@@ -101,7 +138,7 @@ def _built(
     report: Report,
     schema: type[Config],
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
-) -> Config:
+) -> Loaded[Config]:
     """An instance of `schema` from layers, later ones on top; raises ConfigError, see `load_config`."""
     values = defaults(schema)
     for layer in layers:
@@ -119,7 +156,9 @@ def _built(
                 report.add(key, text)
     if report.problems:
         raise ConfigError(name, report.problems)
-    return config
+    of_inherited = {key: report.sources[of] for key, of in report.inherited.items() if of in report.sources}
+    found = origins(plain(config), values, {**report.sources, **of_inherited})
+    return Loaded(config, tuple(found), report.inherited)
 
 
 def to_yaml(config: Any) -> str:
@@ -133,35 +172,66 @@ class _Layer:
     sources: dict[str, str]  # dotted key -> "file:line"
 
 
-def _file_layers(file: Path, report: Report, chain: tuple[Path, ...]) -> Iterator[_Layer]:
-    """Layers of the bases of a file, and of the file; `chain` are the files that led to it."""
-    if file.resolve() in [other.resolve() for other in chain]:
-        cycle = " -> ".join(str(other) for other in (*chain, file))
-        report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
-        return
-    try:
-        layer = _parse(file.read_text(encoding="utf-8"), file, report)
-    except FileNotFoundError:
-        there = [other.name for other in file.parent.glob("*" + file.suffix)]
-        hint = f"; {nearest(file.name, there)}" if there else ""
-        if chain:
-            report.add_unreadable(f"{chain[-1]}: {BASE}", f"no such file: {file}{hint}")
-        else:
-            report.add_unreadable(str(file), f"no such file{hint}")
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        report.add_unreadable(str(file), f"cannot be read: {error}")
-        return
-    bases = layer.values.pop(BASE, [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if isinstance(bases, list) and all(isinstance(base, str) for base in bases):
-        for base in bases:
-            yield from _file_layers(_beside(file, base), report, (*chain, file))
-    else:
-        report.add_unreadable(
-            layer.sources[BASE], f"{BASE}: is {bases!r}; expected a path or a list of paths"
+class _Files:
+    """Reads config files and their bases, and checks the order in which they are merged."""
+
+    def __init__(self, report: Report, find_moved: FindMoved) -> None:
+        self.report, self.find_moved = report, find_moved
+        # Files so far that have an `_after_`, with the files that led to them and its patterns.
+        self.later: list[tuple[Path, tuple[Path, ...], list[str]]] = []
+
+    def layers(self, file: Path, chain: tuple[Path, ...]) -> Iterator[_Layer]:
+        """Layers of the bases of a file, and of the file; `chain` are the files that led to it."""
+        if file.resolve() in [other.resolve() for other in chain]:
+            cycle = " -> ".join(str(other) for other in (*chain, file))
+            self.report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
+            return
+        if not file.exists() and (moved := self.find_moved(file)) is not None:
+            yield from self.layers(moved.file, chain)
+            yield from _override_layers(moved.settings, self.report, str(file))
+            return
+        layer = self._read(file, chain)
+        if layer is None:
+            return
+        for base in self._paths(layer, BASE):
+            yield from self.layers(_beside(file, base), (*chain, file))
+        self._check_order(file, chain)
+        if after := self._paths(layer, AFTER):
+            self.later.append((file, chain, after))
+        yield layer
+
+    def _read(self, file: Path, chain: tuple[Path, ...]) -> _Layer | None:
+        """What a file sets; None where it cannot be read, which is reported."""
+        try:
+            return _parse(file.read_text(encoding="utf-8"), file, self.report)
+        except FileNotFoundError:
+            there = [other.name for other in file.parent.glob("*" + file.suffix)]
+            hint = f"; {nearest(file.name, there)}" if there else ""
+            if chain:
+                self.report.add_unreadable(f"{chain[-1]}: {BASE}", f"no such file: {file}{hint}")
+            else:
+                self.report.add_unreadable(str(file), f"no such file{hint}")
+        except (OSError, UnicodeDecodeError) as error:
+            self.report.add_unreadable(str(file), f"cannot be read: {error}")
+        return None
+
+    def _paths(self, layer: _Layer, key: str) -> list[str]:
+        """Take the list of paths under `key` out of a layer; one path stands for a list of it."""
+        paths = layer.values.pop(key, [])
+        paths = [paths] if isinstance(paths, str) else paths
+        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+            return paths
+        self.report.add_unreadable(
+            layer.sources[key], f"{key}: is {paths!r}; expected a path or a list of paths"
         )
-    yield layer
+        return []
+
+    def _check_order(self, file: Path, chain: tuple[Path, ...]) -> None:
+        """Report that a file is merged now, over one that was to come after it."""
+        for earlier, led, patterns in self.later:
+            if file not in led and any(fnmatch(file.name, pattern) for pattern in patterns):
+                text = f"{file.name} is merged over {earlier.name}, which changes what it sets; name {file.name} first"
+                self.report.add_unreadable(f"{chain[-1] if chain else file}: {BASE}", text)
 
 
 def _parse(text: str, file: str | Path, report: Report) -> _Layer:
@@ -228,27 +298,36 @@ def _sources(node: yaml.Node, prefix: str, file: str) -> Iterator[tuple[str, str
         yield from _sources(value, f"{prefix}{name}.", file)
 
 
-def _override_layers(overrides: Sequence[str | tuple[str, Any]], report: Report) -> Iterator[_Layer]:
+def _override_layers(
+    overrides: Sequence[str | tuple[str, Any]], report: Report, source: str
+) -> Iterator[_Layer]:
+    """A layer for each setting; `source` is where they stand, as messages show it."""
     for override in overrides:
         if isinstance(override, str):
             key, equals, text = override.partition("=")
             key = key.strip()
             if not equals or not re.fullmatch(r"\w+([.]\w+)*", key):
-                report.add_unreadable(
-                    COMMAND_LINE, f"{override!r} is no setting; write it as dotted.key=value"
-                )
+                report.add_unreadable(source, f"{override!r} is no setting; write it as dotted.key=value")
                 continue
             try:
                 value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
             except (OmegaConfBaseException, *YAML_ERRORS) as error:
-                report.add_unreadable(COMMAND_LINE, f"{override!r}: {_describe_syntax(error)}")
+                report.add_unreadable(source, f"{override!r}: {_describe_syntax(error)}")
                 continue
         else:
             key, value = override[0], plain(override[1])
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        yield _Layer(nested, {key: COMMAND_LINE})
+        yield _Layer(nested, {key: source, **{f"{key}.{inner}": source for inner in _keys_in(value)}})
+
+
+def _keys_in(value: Any) -> Iterator[str]:
+    """Dotted keys of all that is in a mapping or a list."""
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield str(name)
+            yield from (f"{name}.{inner}" for inner in _keys_in(item))
 
 
 def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: Mapping[str, str]) -> dict:
@@ -288,6 +367,8 @@ def _resolve(values: dict, report: Report) -> dict:
     OmegaConf.register_resolver("add", lambda *numbers: sum(numbers), replace=True)
     # The number of letters, for a width that follows from a text: "${count:${data.channels}}".
     OmegaConf.register_resolver("count", lambda text: len(str(text)), replace=True)
+    # The name of a file without folder and ending, for folders called after the data: "${stem:${data.path}}".
+    OmegaConf.register_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
     tree = OmegaConf.create(values)
     # Found first, taken out after: what points at a missing value is then told from what points nowhere.
     for container, name in list(_unresolved(tree, "", report)):

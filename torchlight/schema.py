@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from torchlight.build import mismatch, nearest
 
 BASE = "_base_"
+AFTER = "_after_"
 DELETE = "_delete_"
 # In the metadata of a field that is a mapping: the key of the whole config whose mapping it is laid over.
 LAID_OVER = "laid over"
@@ -112,8 +113,8 @@ def _instance(value: Any, schema: Any, key: str, report: Report) -> Any:
         raise UnusableError
     prefix = f"{key}." if key else ""
     for name in value:
-        if name == BASE:
-            report.add(prefix + BASE, "belongs at the top of a file")
+        if name in (BASE, AFTER):
+            report.add(f"{prefix}{name}", "belongs at the top of a file")
         elif "." in str(name):
             report.add(f"{prefix}{name}", "only the command line takes dotted keys; nest it here")
         elif name not in fields:

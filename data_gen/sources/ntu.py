@@ -87,6 +87,7 @@ class NtuSource(ItemSource):
     layout = "ntu-rgb+d"
     frame_rate = FRAME_RATE
     items: Sequence[Path]
+    recipe = "config/ntu/long_term_as_gcn.yaml"
 
     def __init__(
         self, data_path: Path, *, data_set: str | None, bodies: str, ignored: Path | None = None
@@ -102,7 +103,7 @@ class NtuSource(ItemSource):
         self.default_out = Path("data", f"{self.source}.h5")
         self.attrs = {"num_ignored": len(ignored_names)}
         self.official = {benchmark: split.official for benchmark, split in self.facts.splits.items()}
-        self.recipe = f"config/{self.source}/{{benchmark}}/train.yaml"
+        self.recipe_settings = {"data.num_class": len(self.class_names)}
         self.left_out = {
             "ignored": len(ignored_names),
             f"not of {self.source}": len(names) - len(self.items),

@@ -70,7 +70,8 @@ class Source(ABC):
         channels, unit: see `feeder.prepared.PreparedWriter`.
         attrs: more facts for the prepared file.
         official: benchmark -> clips of (train, val), as its authors state them.
-        recipe: a config that trains on the data, in which `{benchmark}` stands for one; None: that for own data.
+        recipe: a config that trains on the data; None: that for own data.
+        recipe_settings: what the recipe needs for this data beside its path and benchmark.
         left_out: what was passed over without being bad -> how many.
         num_item: how often `entries` gives something, for the progress bar; None: not known.
         item: what that is.
@@ -88,6 +89,7 @@ class Source(ABC):
     attrs: Mapping[str, str | int | float] = {}
     official: Mapping[str, tuple[int, int]] = {}
     recipe: str | None = None
+    recipe_settings: Mapping[str, object] = {}
     left_out: Mapping[str, int] = {}
     num_item: int | None = None
     item: str = "clip"

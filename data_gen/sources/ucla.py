@@ -92,7 +92,7 @@ class UclaSource(ItemSource):
     source = "nw_ucla"
     default_out = Path("data", "nw_ucla.h5")
     official = {"xview": (1020, 464)}
-    recipe = "config/nw_ucla/train.yaml"
+    recipe = "config/nw_ucla/long_term_st_gcn.yaml"
     items: Sequence[Path]
 
     def __init__(self, data_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Where the configs of earlier versions are, so that commands and files that name them run on.
+
+`config/ntu60/xview/train.yaml` is `config/ntu/long_term_as_gcn.yaml benchmark=xview`.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torchlight.config import Moved
+
+
+class Folder(NamedTuple):
+    """Where the configs of a folder of earlier versions are, and the settings that choose its data."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    # Earlier name of a config -> its name now, where that differs.
+    renamed: dict[str, str] = {}
+
+
+LONG_TERM = {"train": "long_term_as_gcn"}
+NTU120 = ("data.path=data/ntu120.h5", "data.num_class=120")
+PKU_PART2 = ("data.path=data/pku_part2.h5", "data.val_by=subject")
+FOLDERS = {
+    "ntu60": Folder("ntu", (), LONG_TERM),
+    "ntu120": Folder("ntu", NTU120, LONG_TERM),
+    "pku_part1": Folder("pku", (), LONG_TERM),
+    "pku_part2": Folder("pku", PKU_PART2, LONG_TERM),
+    "nw_ucla": Folder("nw_ucla", (), {"train": "long_term_st_gcn"}),
+    "demo": Folder("demo", (), {"train": "long_term_st_gcn"}),
+    "custom": Folder(
+        "custom",
+        (),
+        {
+            "train": "long_term_st_gcn",
+            "train_2d": "long_term_st_gcn_2d",
+            "pretrain": "pretrain_aimclr",
+            "pretrain_2d": "pretrain_aimclr_2d",
+        },
+    ),
+    "adaptation": Folder("adaptation", (), {"label_efficiency_frame50": "label_efficiency"}),
+}
+# Settings of a config that has become another with settings.
+SETTINGS = {
+    "adaptation/label_efficiency_frame50": (
+        "weights=work_dir/adaptation/stage1_frame50/joint/best.pt",
+        "linear=config/adaptation/linear_frame50.yaml",
+        "finetune=config/adaptation/stage2_frame50.yaml",
+        "work_dir=work_dir/adaptation/label_efficiency_frame50",
+    ),
+}
+# Bases of data sets that are another's with settings.
+BASES = {"ntu120": ("ntu60", NTU120), "pku_part2": ("pku_part1", PKU_PART2)}
+GONE = re.compile(
+    r"(?P<config>.*/config)/(?P<folder>\w+)/((?P<benchmark>xsub|xview|xset)/)?(?P<name>\w+)[.]yaml"
+)
+# Configs whose runs start from a pre-trained encoder, and whose folder is not one a stream.
+PRETRAINED = ("linear", "finetune", "knn", "label_efficiency")
+ONE_STREAM = ("predict", "predict_contrast", "label_efficiency")
+
+
+def find_moved(file: Path) -> Moved | None:
+    """Where a config of an earlier version is now; None for any other file."""
+    gone = GONE.fullmatch(file.resolve().as_posix())
+    if gone is None:
+        return None
+    folder, benchmark, name = gone["folder"], gone["benchmark"], gone["name"]
+    settings: tuple[str, ...] = SETTINGS.get(f"{folder}/{name}", ())
+    if folder == "_base_" and name in BASES:
+        name, settings = BASES[name]
+    elif folder in FOLDERS:
+        now = FOLDERS[folder]
+        if benchmark:
+            settings = (f"benchmark={benchmark}", *now.settings, *_folders(folder, benchmark, name))
+        folder, name = now.name, now.renamed.get(name, name)
+    place = Path(gone["config"], folder, f"{name}.yaml")
+    if place == file.resolve() or not place.is_file():
+        return None
+    return Moved(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place, settings)
+
+
+def _folders(folder: str, benchmark: str, name: str) -> tuple[str, ...]:
+    """Settings that keep a run's folder and weights where they were, whatever data and benchmark it is given."""
+    place = f"work_dir/{folder}/{benchmark}"
+    work_dir = f"work_dir={place}/{name}" + ("" if name in ONE_STREAM else "/${stream}")
+    if name not in PRETRAINED:
+        return (work_dir,)
+    stream = "joint" if name in ONE_STREAM else "${stream}"
+    return f"weights={place}/pretrain_aimclr/{stream}/best.pt", work_dir
+
+
+def tell_move(config: str, settings: Sequence[str], words: Sequence[str]) -> None:
+    """Say the command of today, where a command names a config of an earlier version.
+
+    Args:
+        config: the config's path as given.
+        settings: the `key=value` settings given.
+        words: the whole command, from the program's name on.
+    """
+    moved = None if Path(config).exists() else find_moved(Path(config))
+    if moved is None or os.environ.get("RANK", "0") != "0":
+        return
+    given = {setting.partition("=")[0] for setting in settings}
+    # Its own data and benchmark name the folders, unless the user chose others.
+    named = {"work_dir", "weights"} if "data.path" not in given and "benchmark" not in given else set()
+    skipped = given | (named if moved.settings[:1] and moved.settings[0].startswith("benchmark=") else set())
+    added = [setting for setting in moved.settings if setting.partition("=")[0] not in skipped]
+    (place,) = [number for number, word in enumerate(words) if word.endswith(config)][:1]
+    said = words[place].removesuffix(config) + str(moved.file)
+    command = shlex.join([*words[:place], said, *added, *words[place + 1 :]])
+    print(f"{config} has moved; the command is now: python {command}", file=sys.stderr)

@@ -1,0 +1,158 @@
+"""Configs of earlier versions: each of the 124 still gives what it gave, wherever it is now."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import main
+from processor.moved_configs import find_moved
+from processor.table import task_class
+from tools import label_efficiency
+from torchlight.build import PACKAGES
+from torchlight.config import ConfigError, load_config
+
+ROOT = Path(main.__file__).parent
+# What each config gave that is not a default, recorded before they moved: key and value, and for each path its
+# processor and the places of what it gave among these.
+RECORD = json.loads((ROOT / "tests" / "gone_configs.json").read_text())
+GRIDS = [path for path, (processor, _) in RECORD["configs"].items() if processor == "label_efficiency"]
+RUNS = [path for path in RECORD["configs"] if path not in GRIDS]
+# Settings that a config for data of one's own needs.
+OWN = ["data.layout=coco", "data.num_class=8"]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def before(path: str) -> tuple[str, dict[str, Any]]:
+    """Processor of a config, and what it gave that was not a default."""
+    processor, places = RECORD["configs"][path]
+    return processor, dict(RECORD["values"][place] for place in places)
+
+
+def changed(value: Any, key: str = "", default: Any = dataclasses.MISSING) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of all that is not at its default."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            yield from changed(getattr(value, field.name), f"{key}.{field.name}" if key else field.name, made)
+    elif isinstance(value, list) and value and dataclasses.is_dataclass(value[0]):
+        for number, item in enumerate(value):
+            yield from changed(item, f"{key}.{number}")
+    elif value != default:
+        yield key, value
+
+
+def now(path: str, settings: Sequence[str] = ()) -> Any:
+    """The config that a path of an earlier version gives."""
+    processor, _ = before(path)
+    own = OWN if path.startswith("config/custom/") else []
+    chosen = task_class(processor)
+    return load_config(
+        path,
+        [*own, *settings],
+        chosen.config_class,
+        check=lambda config: chosen.check(config, PACKAGES),
+        find_moved=find_moved,
+    )
+
+
+@pytest.mark.parametrize("path", RUNS)
+def test_a_path_gives_what_it_gave(path: str) -> None:
+    assert dict(changed(now(path))) == before(path)[1]
+
+
+@pytest.mark.parametrize("path", GRIDS)
+def test_a_grid_has_the_runs_that_it_had(path: str) -> None:
+    _, given = before(path)
+    config = load_config(path, [], label_efficiency.GridConfig, find_moved=find_moved)
+    after = dict(changed(config))
+    names = {"linear": "linear_evaluation", "finetune": "finetune_evaluation"}
+    assert {key: value for key, value in after.items() if key not in (*names, "benchmark", "data")} == {
+        key: value for key, value in given.items() if key not in names
+    }
+    for protocol in names:
+        words = label_efficiency.Grid(config, overwrite=False).words(label_efficiency.Cell(protocol, 0.5, 1))
+        run = main.read_config(main.parse(words))
+        weights = "work_dir=w", f"weights={run.weights}"
+        settings = [*weights, "data.label_fraction=0.5", "data.label_seed=1", "seed=1"]
+        assert dataclasses.replace(run, work_dir="w") == now(given[protocol], settings)
+
+
+def test_there_are_all_of_them() -> None:
+    assert len(RECORD["configs"]) == 124
+    assert sum(not Path(path).exists() for path in RECORD["configs"]) == 91
+
+
+def test_own_data_and_benchmark_leave_the_folders_of_a_run(tmp_path: Path) -> None:
+    config = now("config/ntu120/xset/linear.yaml", ["data.path=ntu_frame50/xset", "benchmark=split1"])
+    assert config.work_dir == "work_dir/ntu120/xset/linear/joint"
+    assert config.weights == "work_dir/ntu120/xset/pretrain_aimclr/joint/best.pt"
+    assert (config.benchmark, config.data.path, config.data.num_class) == ("split1", "ntu_frame50/xset", 120)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "recognition -c config/ntu60/xsub/train.yaml stream=bone",
+            "recognition -c config/ntu/long_term_as_gcn.yaml benchmark=xsub stream=bone",
+        ),
+        (
+            "knn_evaluation benchmark=xview --config=config/ntu120/xset/knn.yaml --weights w.pt",
+            "knn_evaluation benchmark=xview --config=config/ntu/knn.yaml data.path=data/ntu120.h5 data.num_class=120 "
+            "'weights=work_dir/ntu120/xset/pretrain_aimclr/${stream}/best.pt' "
+            "'work_dir=work_dir/ntu120/xset/knn/${stream}' --weights w.pt",
+        ),
+        ("recognition -c config/demo/train.yaml", "recognition -c config/demo/long_term_st_gcn.yaml"),
+        ("recognition -c config/demo/st_gcn.yaml", None),
+    ],
+)
+def test_a_command_is_told_in_one_line_and_does_the_same(
+    command: str, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([*shlex.split(command), "--print_config"]) == 0
+    printed = capsys.readouterr()
+    line = printed.err.strip()
+    assert line.partition("python ")[2] == (f"main.py {said} --print_config" if said else "")
+    if said:
+        assert main.main([*shlex.split(said), "--print_config"]) == 0
+        again = capsys.readouterr()
+        assert again.err == ""
+        assert yaml.safe_load(again.out) == yaml.safe_load(printed.out)
+
+
+def test_a_file_of_the_user_s_may_name_a_base_that_moved(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(f"_base_: {ROOT}/config/ntu120/xset/st_gcn.yaml\nbatch_size: 8\n")
+    schema = task_class("recognition").config_class
+    run = load_config(file, [], schema, find_moved=find_moved)
+    assert run == dataclasses.replace(now("config/ntu120/xset/st_gcn.yaml"), batch_size=8)
+    file.write_text(
+        f"_base_: [{ROOT}/config/_base_/ntu120.yaml, {ROOT}/config/ntu/st_gcn.yaml]\nwork_dir: my\n"
+    )
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(file, [], schema)
+    bases = [f"{ROOT}/config/_base_/{name}.yaml" for name in ("ntu120", "st_gcn", "recognition")]
+    file.write_text(f"_base_: [{', '.join(bases)}]\nwork_dir: my\nbenchmark: xset\n")
+    assert load_config(file, [], schema, find_moved=find_moved) == dataclasses.replace(
+        now("config/ntu120/xset/st_gcn.yaml"), work_dir="my"
+    )
+
+
+def test_other_files_have_not_moved(tmp_path: Path) -> None:
+    for name in ("config/ntu60/xsub/made.yaml", "config/made/xsub/st_gcn.yaml", "my/st_gcn.yaml", "a.yaml"):
+        assert find_moved(Path(name)) is None
+    assert find_moved(tmp_path / "config" / "ntu60" / "xsub" / "train.yaml") is None
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(
+            tmp_path / "config/ntu60/xsub/train.yaml", [], label_efficiency.GridConfig, find_moved=find_moved
+        )
