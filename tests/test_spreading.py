@@ -14,8 +14,10 @@ from test_resume import assert_same_run
 import main
 from net.whitening import Whitening
 from processor import spreading
+from processor.experiment import Experiment
 from processor.features import extract_features
 from processor.spreading import spread_labels
+from processor.table import task_class
 from processor.whitening import learn_whitening
 
 pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
@@ -227,16 +229,16 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
 def test_hidden_labels_change_nothing(encoder, few, tmp_path, monkeypatch, name):
     words = [name, "-c", str(few), "--weights", str(encoder), "num_epoch=2", "spread.camera_key=camera"]
     assert main.main(words) == 0
-    feeder = PROCESSORS[name].feeder
+    feeder = Experiment.feeder
 
-    def blind(processor, part, **changes):
-        found = feeder(processor, part, **changes)
+    def blind(run, part, **changes):
+        found = feeder(run, part, **changes)
         if changes:
-            known = np.isin(found.clips, feeder(processor, part).clips)
+            known = np.isin(found.clips, feeder(run, part).clips)
             found.label = np.where(known, found.label, 0)
         return found
 
-    monkeypatch.setattr(PROCESSORS[name], "feeder", blind)
+    monkeypatch.setattr(Experiment, "feeder", blind)
     assert main.main([*words, "-w", str(tmp_path / "blind")]) == 0
     seen, unseen = (
         torch.load(tmp_path / folder / "last.pt", weights_only=True)["model"] for folder in ("work", "blind")
@@ -250,12 +252,12 @@ def test_a_trial_and_a_run_taken_up_again(encoder, few, tmp_path, name):
     assert run(name, few, *words, "test_batch_size=8", "--debug") == 0
     assert run(name, few, *words) == 0
 
-    def stop(processor, epoch):
+    def stop(task, run, epoch):
         if epoch == 2:
             raise ValueError("stopped here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PROCESSORS[name], "start_epoch", stop)
+        patch.setattr(task_class(name), "start_epoch", stop)
         assert run(name, few, *words, "-w", tmp_path / "stopped") == 1
     assert run(name, few, *words, "-w", tmp_path / "stopped", "--resume") == 0
     assert_same_run(tmp_path / "work", tmp_path / "stopped")
