@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import main
+from processor.checks import problems_of
 from processor.moved_configs import find_moved
 from processor.table import task_class
 from tools import label_efficiency
@@ -60,7 +61,7 @@ def now(path: str, settings: Sequence[str] = ()) -> Any:
         path,
         [*own, *settings],
         chosen.config_class,
-        check=lambda config: chosen.check(config, PACKAGES),
+        check=lambda config: problems_of(chosen(config, PACKAGES)),
         find_moved=find_moved,
     )
 
