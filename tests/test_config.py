@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from torchlight.build import bind
 from torchlight.config import ConfigError, Moved, load, load_config, to_yaml
 from torchlight.origins import annotate
+from torchlight.schema import LAID_OVER, completed
 
 
 @dataclasses.dataclass
@@ -562,3 +563,70 @@ def test_strings_of_any_kind_can_be_annotated(files: Files) -> None:
     text = annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins))
     assert load_config(files(again=text), [], Run) == run
     assert text.count("  # ") >= len(loaded.origins)
+
+
+@dataclasses.dataclass
+class Rate:
+    lr: float = 0.1
+    warmup: int = 0
+    factors: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Part:
+    name: str = ""
+    rate: Rate | None = dataclasses.field(default=None, metadata={LAID_OVER: "rate"})
+
+
+@dataclasses.dataclass
+class Parts:
+    rate: Rate = dataclasses.field(default_factory=Rate)
+    parts: list[Part] = dataclasses.field(default_factory=list)
+
+
+def test_a_part_is_laid_over_what_its_field_names_key_by_key(files: Files) -> None:
+    file = files(
+        run="rate: {lr: 0.5, warmup: 3, factors: {a: 0.1, b: 0.2}}\n"
+        "parts: [{name: own, rate: {lr: 0.7, factors: {b: 0.9}}}, {name: none}, {name: whole, rate: {}}]\n"
+    )
+    loaded = load(file, ["rate.warmup=4"], Parts)
+    config = loaded.config
+    assert config.parts[0].rate == Rate(0.7, 4, {"a": 0.1, "b": 0.9})
+    assert config.parts[1].rate is None
+    assert config.parts[2].rate == config.rate
+    assert loaded.inherited == {
+        "parts.0.rate.warmup": "rate.warmup",
+        "parts.0.rate.factors.a": "rate.factors.a",
+        **{f"parts.2.rate.{name}": f"rate.{name}" for name in ("lr", "warmup", "factors")},
+    }
+    assert dict(loaded.origins)["parts.0.rate.warmup"] == "command line"
+    # What was resolved stands alone.
+    again = files(again=to_yaml(config))
+    loaded = load(again, ["rate.lr=9"], Parts)
+    assert loaded.config == dataclasses.replace(config, rate=dataclasses.replace(config.rate, lr=9.0))
+    assert loaded.inherited == {}
+
+
+def test_what_is_wrong_with_an_inherited_value_is_said_once(files: Files) -> None:
+    file = files(
+        run="rate: {lr: fast, warmup: -1}\nparts: [{rate: {factors: {a: 1}}}, {rate: {warmup: -2}}]\n"
+    )
+
+    def check(config: Parts) -> list[tuple[str, str]]:
+        rates = {"rate": config.rate, **{f"parts.{n}.rate": part.rate for n, part in enumerate(config.parts)}}
+        return [(f"{key}.warmup", "is too low") for key, rate in rates.items() if rate and rate.warmup < 0]
+
+    with pytest.raises(ConfigError) as error:
+        load_config(file, [], Parts, check=check)
+    keys = [re.search(r"(\S+): is ", problem)[1] for problem in error.value.problems]  # type: ignore[index]
+    assert keys == ["rate.lr", "rate.warmup", "parts.1.rate.warmup"]
+
+
+def test_a_config_of_earlier_is_completed_in_lists_too() -> None:
+    earlier = {"rate": {"lr": 0.3}, "parts": [{"name": "a", "rate": {"lr": 0.2}}, {"name": "b"}], "gone": 1}
+    rate = {"warmup": 0, "factors": {}}
+    assert completed(earlier, Parts) == {
+        "rate": {"lr": 0.3, **rate},
+        "parts": [{"name": "a", "rate": {"lr": 0.2, **rate}}, {"name": "b", "rate": None}],
+        "gone": 1,
+    }

@@ -19,6 +19,7 @@ from net.long_term import bodies_in
 from net.method import as_method
 from net.utils.layouts import get_skeleton
 from processor.checks import problems_of
+from processor.config import OptimConfig
 from processor.pretrain import Pretrain
 from processor.schedule import counting_losses
 from processor.views import view_of
@@ -118,6 +119,19 @@ def test_grid_names_configs_of_the_same_data_and_weights_that_a_leaf_makes(path)
     assert {run.weights for run in runs} == {grid.weights}
     made = [load(leaf).work_dir for leaf in RUNS if processor_of(leaf) is Pretrain]
     assert str(Path(grid.weights).parent) in made
+
+
+def test_phases_of_leaves_train_their_links_by_the_same_optimizer_whatever_the_run_has():
+    """AdamW at one rate; nothing of the regime, whose warm-up and decay are for its own epochs."""
+    links = OptimConfig(optimizer="adamw", lr=5e-4, weight_decay=0.0, schedule="constant")
+    own = [
+        phase.optim
+        for path in RUNS
+        for phase in getattr(load(path), "schedule", ())
+        if phase.optim is not None
+    ]
+    assert own
+    assert all(optim == links for optim in own)
 
 
 def test_no_two_leaves_are_alike():

@@ -94,6 +94,17 @@ def test_every_evaluation_takes_its_encoder_over(pretrained, tiny_data, folder, 
     assert (folder / processor / "result.json").exists()
 
 
+def test_layers_near_the_input_learn_slower(pretrained, tiny_data, folder):
+    settings = ["--weights", str(pretrained), "optim.layer_decay=0.5", "optim.decayed=weights", "num_epoch=1"]
+    assert run(folder, tiny_data, "finetune_evaluation", "train_view:" + VIEW, *settings, name="layers") == 0
+    groups = load_checkpoint(folder / "layers" / "last.pt")["optimizer"]["param_groups"]
+    # The embedding is five layers below the head, each block one less; norm and head learn at the full rate.
+    factors = [group.get("factor", 1.0) for group in groups if group["weight_decay"] > 0]
+    assert factors == [0.5**5, 0.5**4, 0.5**3, 0.5**2, 0.5, 1.0]
+    in_first = [len(group["params"]) for group in groups if group.get("factor") == 0.5**5]
+    assert in_first == [1, 3]  # a matrix; its bias, and places in time and in the body
+
+
 def test_it_is_trained_from_scratch_and_tested_again(tiny_data, folder):
     assert run(folder, tiny_data, "recognition", "train_view:" + VIEW) == 0
     best = str(folder / "recognition" / "best.pt")

@@ -255,6 +255,14 @@ def test_a_key_that_a_run_did_not_have_yet_meant_its_default(tiny_config):
     assert "model_args.num_class was 4, is None" in found
 
 
+def test_a_key_that_a_phase_did_not_have_yet_meant_its_default_too(tiny_config):
+    phase = "schedule=[{name: a, losses: {cross_entropy: 1}, optim: {lr: 0.3}}]"
+    config = main.read_config(main.parse(["recognition", "-c", str(tiny_config), phase]))
+    earlier = yaml.safe_load(to_yaml(config))
+    del earlier["schedule"][0]["optim"]["accumulate"], earlier["optim"]["accumulate"]
+    assert differences(yaml.safe_dump(earlier), config) == []
+
+
 def test_resume_of_a_finished_run_tests_it_again(tiny_config, work):
     assert run(tiny_config, "num_epoch=1") == 0
     first = (work / "result.json").read_text()

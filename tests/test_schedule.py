@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -343,7 +344,7 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
         ),
         (["schedule=[]", "without=[cross_entropy]"], "without: leaves no loss that counts; leave out fewer"),
         (
-            ["schedule.2.optim={schedule: step, lr: -1, momentum: 0, grad_clip: -1}"],
+            ["schedule.2.optim={optimizer: sgd, schedule: step, lr: -1, momentum: 0, grad_clip: -1}"],
             "schedule.2.optim.lr: is -1.0; it is 0 or more\n"
             "  command line: schedule.2.optim.grad_clip: is -1.0; it is above 0, or null\n"
             "  command line: schedule.2.optim.step: is empty; list the epochs after which the rate falls\n"
@@ -389,6 +390,33 @@ def test_falls_of_the_rate_are_those_of_the_last_phase_or_a_phase_s_own(config, 
     assert run(config, tmp_path / "own", *step, own) == 0
     said = "phase 'partial' has 1 epochs, so that its rate does not fall after [3]; change optim.step or num_epoch"
     assert said in (tmp_path / "own" / "log.txt").read_text()
+
+
+def test_optim_of_a_phase_is_laid_over_the_run_s_and_what_that_changes_is_said(config, tmp_path, capsys):
+    run_s = ["optim.weight_decay=0.03", "optim.betas=[0.8, 0.9]", "optim.grad_clip=1", "optim.step=[7]"]
+    shown = ["--print_config", *run_s, "schedule.0.optim={lr: 0.5}"]
+    assert run(config, tmp_path, *shown) == 0
+    said = capsys.readouterr()
+    phases = [phase["optim"] for phase in yaml.safe_load(said.out)["schedule"]]
+    own = yaml.safe_load(said.out)["optim"]
+    assert phases[0] == {**own, "lr": 0.5}
+    assert phases[1] == {**own, "optimizer": "sgd", "lr": 0.02}
+    assert phases[2] is None
+    # Keys that are without effect beside the others are left out: momentum of AdamW, betas of SGD, steps of a cosine.
+    first, second = [line for line in said.err.splitlines() if line.startswith("note: schedule.")]
+    keys = [set(re.findall(r"(\w+)=", line)) for line in (first, second)]
+    both = {"weight_decay", "warmup_epoch", "grad_clip"}
+    assert keys == [both | {"optimizer", "betas"}, both]
+    assert "schedule.0.optim" in first and "weight_decay=0.0001" in first
+    # A run's own config is whole, and an optimizer that is written out changes with nothing.
+    (tmp_path / "whole.yaml").write_text(said.out)
+    assert run(tmp_path / "whole.yaml", tmp_path, "--print_config") == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_an_empty_optim_of_a_phase_is_the_run_s(config, tmp_path):
+    processor = set_up(config, tmp_path, "schedule.0.optim={}", "data.cache=memory")
+    assert processor.schedule[0].optim == processor.config.optim
 
 
 # -- several processes -------------------------------------------------------------------------------------

@@ -166,14 +166,12 @@ def defaults(schema: Any) -> dict:
 
 def completed(values: Any, annotation: Any) -> Any:
     """A config as YAML gives it, with the default of every key that it lacks, in dataclasses in lists, too."""
-    if dataclasses.is_dataclass(annotation) and isinstance(values, Mapping):
-        hints = typing.get_type_hints(annotation)
+    part, item = _dataclass_of(annotation), _item_of(annotation)
+    if part is not None and isinstance(values, Mapping):
+        hints = typing.get_type_hints(part)
         given = {name: completed(value, hints.get(name, Any)) for name, value in values.items()}
-        return {**defaults(annotation), **given}
-    if isinstance(values, list) and (item := _item_of(annotation)) is not None:
-        return [completed(value, item) for value in values]
-    part = _dataclass_of(annotation)
-    return values if part is None else completed(values, part)
+        return {**defaults(part), **given}
+    return [completed(value, item) for value in values] if item and isinstance(values, list) else values
 
 
 def inherit(values: dict, schema: Any) -> dict[str, str]:
