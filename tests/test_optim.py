@@ -309,7 +309,7 @@ def test_accumulated_batches_are_one_step_of_their_mean_by_the_formula(config, t
     """6 batches by 4 are steps of 4 and of 2."""
     words = words_of(config, tmp_path / "work", "optim.accumulate=4", "optim.grad_clip=1.2")
     assert main.main(words) == 0
-    processor = Recognition(main.read_config(main.parse(words)), packages=("test_optim", "net"))
+    processor = main.make_processor(main.parse(words))
     processor.setup()
     network = processor.model
     parameters = list(network.parameters())
@@ -347,11 +347,11 @@ def test_stopped_within_a_step_and_resumed(config, tmp_path, monkeypatch, at):
     assert main.main(words_of(config, tmp_path / "whole", *settings)) == 0
     taken, real = [0], Recognition.step
 
-    def stopping(self, batch):
+    def stopping(self, run, batch):
         taken[0] += 1
         if taken[0] == at:
             signal.raise_signal(signal.SIGTERM)
-        return real(self, batch)
+        return real(self, run, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Recognition, "step", stopping)
