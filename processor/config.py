@@ -75,14 +75,14 @@ class OptimConfig:
     momentum: float = 0.9
     # Nesterov momentum for `sgd`
     nesterov: bool = True
-    # how much of the means of gradients and of their squares `adamw` keeps in a step
+    # share of the running means of gradients and of their squares that `adamw` keeps in a step
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    # factor on the rate from each layer of the encoder to the layer before it; the last has it once, what follows the
-    # encoder not at all
+    # share of a layer's rate at which the layer before it learns; the head has the full rate, the last layer of the
+    # encoder the share of it; below 1 only for encoders that say their layers
     layer_decay: float = 1.0
-    # factors on the rates of parts of the network that the method names, such as `links` of AS-GCN
+    # factors on the rates of parts of the network that it names, such as `links` of AS-GCN
     lr_factor: dict[str, float] = field(default_factory=dict)
-    # batches of an optimizer's step, whose gradients are averaged; at the end of an epoch those that are left
+    # batches whose gradients are averaged in a step of the optimizer; the last step of an epoch may have fewer
     accumulate: int = 1
     # how the learning rate falls: at the epochs of `step`, along a cosine, or not at all
     schedule: Literal["step", "cosine", "constant"] = "cosine"
