@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.encoder import Encoder
-from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
 from net.whitening import Whitening
 from processor import labels
@@ -67,9 +66,9 @@ class FinetuneEvaluation(Task):
         """See `Task`."""
         return [self.config.train_view] if part == "train" else super().views(part)
 
-    def build_model(self) -> nn.Module:
+    def adapt_model(self, model: nn.Module) -> nn.Module:
         """See `Task`."""
-        return labels.with_head(super().build_model(), self.config.data.num_class)
+        return labels.with_head(model, self.config.data.num_class)
 
     def load_weights(self, run: Experiment, path: str) -> None:
         """See `Task`; training takes the encoder alone, a test the whole network.
@@ -133,8 +132,7 @@ class FinetuneEvaluation(Task):
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """See `Task`."""
-        output = run.network(batch, (CROSS_ENTROPY.name,))
-        return {CROSS_ENTROPY.name: labels.cross_entropy(run, output.scores, batch)}
+        return labels.step(run, batch)
 
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
         """See `Task`."""

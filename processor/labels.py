@@ -47,6 +47,12 @@ def with_head(model: nn.Module, num_class: int) -> nn.Module:
     return model
 
 
+def step(run: "Processor", batch: Batch) -> dict[str, Tensor]:
+    """The losses of a batch where the cross-entropy alone counts."""
+    output = run.network(batch, (CROSS_ENTROPY.name,))
+    return {CROSS_ENTROPY.name: cross_entropy(run, output.scores, batch)}
+
+
 def cross_entropy(run: "Processor", scores: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
     scores, target = _checked(run, scores).float(), target_of(run, batch)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from feeder.feeder import Part
 from feeder.loader import Loader
 from net.encoder import Encoder
-from net.method import CROSS_ENTROPY, Method, as_method
+from net.method import Method, as_method
 from net.utils.clip import Batch
 from processor import labels
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
@@ -51,9 +51,8 @@ class LinearEvaluation(Task):
         """See `Task`."""
         return [self.config.train_view] if part == "train" else super().views(part)
 
-    def build_model(self) -> nn.Module:
-        """The encoder with a probe for its head."""
-        model = super().build_model()
+    def adapt_model(self, model: nn.Module) -> nn.Module:
+        """See `Task`; the encoder has a probe for its head."""
         assert isinstance(model, Encoder)
         model.replace_head(Probe(model.feature_dim, self.config.data.num_class))
         return model
@@ -94,8 +93,7 @@ class LinearEvaluation(Task):
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """See `Task`."""
-        output = run.network(batch, (CROSS_ENTROPY.name,))
-        return {CROSS_ENTROPY.name: labels.cross_entropy(run, output.scores, batch)}
+        return labels.step(run, batch)
 
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
         """See `Task`."""

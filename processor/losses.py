@@ -122,6 +122,10 @@ class LossPlan:
         count = self.num_predict
         return None if count is None else dict.fromkeys(self.views, count)
 
+    def shown_views(self) -> list[ViewConfig]:
+        """Those views that the losses which count take, and that the config has."""
+        return [view for view in list(self.views.values())[: self.num_view] if view is not None]
+
     def num_future(self) -> int | None:
         """Frames of training views that are the future: as many as the network predicts, where that counts."""
         return self.num_predict if any(FUTURE in loss.needs for loss in self.counting) else None
@@ -226,11 +230,6 @@ class LossPlan:
 def pair_of_views(config: Any) -> dict[str, ViewConfig | None]:
     """The views of a training clip of a config with `KeyViewKeys`, by key."""
     return {"train_view": config.train_view, "key_view": config.key_view}
-
-
-def shown_views(plan: LossPlan) -> list[ViewConfig]:
-    """Those views that the losses which count take, and that the config has."""
-    return [view for view in list(plan.views.values())[: plan.num_view] if view is not None]
 
 
 def judgeable_future(normalise: str, batch: Batch) -> Batch:

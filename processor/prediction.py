@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feeder.feeder import Feeder, Part
 from feeder.loader import Loader
@@ -36,10 +36,9 @@ from processor.losses import (
     judgeable,
     judgeable_future,
     pair_of_views,
-    shown_views,
 )
 from processor.processor import Processor
-from processor.schedule import Phase, counting_losses
+from processor.schedule import counting_losses
 from processor.task import Task
 from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
@@ -79,6 +78,7 @@ class Prediction(Task):
     # A test may go on for longer than the network was trained to.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")
     config: PredictionConfig
+    plan: LossPlan
 
     def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
         super().__init__(config, packages)
@@ -91,7 +91,7 @@ class Prediction(Task):
 
     def problems(self) -> list[Problem]:
         """See `Task`."""
-        config, problems = self.config, self.plan.problems()
+        config, problems = self.config, super().problems()
         if config.stream != "joint":
             problems.append(Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'"))
         if in_plane(config.data.channels):
@@ -123,30 +123,9 @@ class Prediction(Task):
             problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
         return problems
 
-    def hidden_frames(self) -> dict[str, int] | None:
-        """See `Task`."""
-        return self.plan.hidden_frames()
-
-    def phases(self) -> list[Phase]:
-        """See `Task`."""
-        return self.plan.phases()
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """See `Task`."""
-        return shown_views(self.plan) if part == "train" else super().views(part)
-
     def num_future(self, run: Experiment, part: Part) -> int | None:
         """See `Task`."""
-        return self.plan.num_future() if part == "train" else self.config.predict
-
-    def build_model(self) -> nn.Module:
-        """See `Task`; the method, where there is one."""
-        return self.plan.build(self, super().build_model())
-
-    def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; labels that a method has kept may be of other classes, and are dropped."""
-        super().load_weights(run, path)
-        self.build_method(run.model, run.phase).forget_labels()
+        return super().num_future(run, part) if part == "train" else self.config.predict
 
     def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
         """See `Task`; clips too short for the part's view are counted, and left out if they are to be."""
@@ -183,14 +162,6 @@ class Prediction(Task):
         ]
         batch = replace(judgeable_future(self.config.train_view.normalise, batch), views=views)
         return self.plan.learn(run, batch)[1]
-
-    def warnings(self, run: Processor) -> list[str]:
-        """See `Task`."""
-        return self.plan.warnings(run)
-
-    def result(self, run: Processor) -> dict[str, Any]:
-        """See `Task`."""
-        return self.plan.result()
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""

@@ -19,10 +19,10 @@ from net.utils.clip import Batch
 from processor.config import RANGES, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
 from processor.experiment import Experiment
-from processor.losses import LossPlan, MethodKeys, judgeable_future, shown_views
+from processor.losses import LossPlan, MethodKeys, judgeable_future
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
-from processor.schedule import Phase, counting_losses
+from processor.schedule import counting_losses
 from processor.task import Task
 from torchlight.build import ClassPathError, Problem
 from torchlight.checkpoint import load_weights
@@ -54,6 +54,7 @@ class Pretrain(Task):
     selected_by = "knn_top1"
     names_actions = False
     config: PretrainConfig
+    plan: LossPlan
 
     def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
         super().__init__(config, packages)
@@ -64,7 +65,7 @@ class Pretrain(Task):
 
     def problems(self) -> list[Problem]:
         """See `Task`."""
-        config, problems = self.config, self.plan.problems()
+        config, problems = self.config, super().problems()
         if config.data.label_fraction < 1:
             text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
             problems.append(Problem("data.label_fraction", text))
@@ -91,22 +92,6 @@ class Pretrain(Task):
         ]
         return problems
 
-    def hidden_frames(self) -> dict[str, int] | None:
-        """See `Task`."""
-        return self.plan.hidden_frames()
-
-    def phases(self) -> list[Phase]:
-        """See `Task`."""
-        return self.plan.phases()
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """See `Task`."""
-        return shown_views(self.plan) if part == "train" else super().views(part)
-
-    def num_future(self, run: Experiment, part: Part) -> int | None:
-        """See `Task`."""
-        return self.plan.num_future() if part == "train" else None
-
     def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
         """See `Task`; the training clips are the neighbours of the test clips.
 
@@ -128,10 +113,6 @@ class Pretrain(Task):
     def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
         """See `Task`; clips without a label train, too."""
         return super().feeder(run, part, **{"unlabelled": True, **changes})
-
-    def build_model(self) -> nn.Module:
-        """See `Task`; the method."""
-        return self.plan.build(self, super().build_model())
 
     def load_weights(self, run: Experiment, path: str) -> None:
         """See `Task`; the published names of AimCLR are known."""
@@ -167,10 +148,6 @@ class Pretrain(Task):
                 "alike to it); lower optim.lr, or change the method's temperature, momentum or weights"
             )
 
-    def warnings(self, run: Processor) -> list[str]:
-        """See `Task`."""
-        return self.plan.warnings(run)
-
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """Classes of a part's clips as their nearest training clips have them."""
         metrics, arrays = by_neighbours(
@@ -185,4 +162,4 @@ class Pretrain(Task):
 
     def result(self, run: Processor) -> dict[str, Any]:
         """See `Task`."""
-        return {**self.plan.result(), "knn_k": self.config.knn_k}
+        return {**super().result(run), "knn_k": self.config.knn_k}

@@ -7,21 +7,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from feeder.feeder import Part
 from feeder.loader import Loader
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
 from processor import io, labels
-from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
+from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys
 from processor.evaluation import Evaluation
-from processor.experiment import Experiment
 from processor.labels import SMOOTHING_RANGES, SmoothingKeys
-from processor.losses import KeyViewKeys, LossPlan, MethodKeys, judgeable_future, pair_of_views, shown_views
+from processor.losses import KeyViewKeys, LossPlan, MethodKeys, judgeable_future, pair_of_views
 from processor.processor import Processor
-from processor.schedule import Phase
 from processor.task import Task
 from torchlight import distributed
-from torchlight.build import Problem
 
 
 @dataclass
@@ -46,6 +42,7 @@ class Recognition(Task):
         ),
     )
     config: RecognitionConfig
+    plan: LossPlan
 
     def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
         super().__init__(config, packages)
@@ -57,34 +54,9 @@ class Recognition(Task):
             views=pair_of_views(config),
         )
 
-    def problems(self) -> list[Problem]:
+    def adapt_model(self, model: nn.Module) -> nn.Module:
         """See `Task`."""
-        return self.plan.problems()
-
-    def hidden_frames(self) -> dict[str, int] | None:
-        """See `Task`."""
-        return self.plan.hidden_frames()
-
-    def phases(self) -> list[Phase]:
-        """See `Task`."""
-        return self.plan.phases()
-
-    def views(self, part: Part) -> list[ViewConfig]:
-        """See `Task`."""
-        return shown_views(self.plan) if part == "train" else super().views(part)
-
-    def num_future(self, run: Experiment, part: Part) -> int | None:
-        """See `Task`."""
-        return self.plan.num_future() if part == "train" else None
-
-    def build_model(self) -> nn.Module:
-        """See `Task`; the method, where there is one."""
-        return self.plan.build(self, labels.with_head(super().build_model(), self.config.data.num_class))
-
-    def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; labels that a method has kept may be of other classes, and are dropped."""
-        super().load_weights(run, path)
-        self.build_method(run.model, run.phase).forget_labels()
+        return labels.with_head(model, self.config.data.num_class)
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
@@ -97,10 +69,6 @@ class Recognition(Task):
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
         """See `Task`."""
         labels.review(run, row)
-
-    def warnings(self, run: Processor) -> list[str]:
-        """See `Task`."""
-        return self.plan.warnings(run)
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """See `Task`."""
@@ -123,7 +91,3 @@ class Recognition(Task):
             + ", ".join(f"{100 * ratio:g} % {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
         )
         return {"anticipation": {str(ratio): value for ratio, value in zip(ratios, top1, strict=True)}}
-
-    def result(self, run: Processor) -> dict[str, Any]:
-        """See `Task`."""
-        return self.plan.result()

@@ -16,6 +16,7 @@ from net.utils.clip import Batch
 from processor import io, optim
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
+from processor.losses import LossPlan
 from processor.schedule import Phase
 from torchlight import build
 from torchlight.build import Problem
@@ -47,6 +48,9 @@ class Task:
     # what of a config should be as it was when the weights to be tested were trained
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
 
+    # the losses of a task that trains by those of a method; None for one that does not
+    plan: LossPlan | None = None
+
     def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
         self.config = config
         self.packages = packages
@@ -55,14 +59,14 @@ class Task:
 
     def problems(self) -> list[Problem]:
         """What is wrong with the config beside what `processor.checks` finds in that of any task."""
-        return []
+        return [] if self.plan is None else self.plan.problems()
 
     def hidden_frames(self) -> dict[str, int] | None:
         """Of each view that may end with frames that are not seen, by its dotted key, how many these then are.
 
         None if that cannot be told, as the config names no class that there is.
         """
-        return {}
+        return {} if self.plan is None else self.plan.hidden_frames()
 
     # -- data and network ------------------------------------------------------------------------------------
 
@@ -74,11 +78,13 @@ class Task:
 
     def views(self, part: Part) -> list[ViewConfig]:
         """The views that a batch of a part has."""
+        if part == "train" and self.plan is not None:
+            return self.plan.shown_views()
         return [self.config.test_view] * self.config.test_repeat
 
     def num_future(self, run: "Experiment", part: Part) -> int | None:
         """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
-        return None
+        return self.plan.num_future() if part == "train" and self.plan is not None else None
 
     def feeder(self, run: "Experiment", part: Part, **changes: Any) -> Feeder:
         """The clips of a part by the config's `data`, of which `changes` replace some."""
@@ -86,11 +92,18 @@ class Task:
 
     def phases(self) -> list[Phase]:
         """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
+        if self.plan is not None:
+            return self.plan.phases()
         return [Phase(0, self.config.num_epoch, self.config.optim)]
 
     def build_model(self) -> nn.Module:
-        """The network named by the config, whose weights a checkpoint holds."""
-        return self.build_from("model")
+        """The network named by the config, whose weights a checkpoint holds: the method, where there is one."""
+        model = self.adapt_model(self.build_from("model"))
+        return model if self.plan is None else self.plan.build(self, model)
+
+    def adapt_model(self, model: nn.Module) -> nn.Module:
+        """What the task makes of `model` first: it may put a head on it."""
+        return model
 
     def build_from(self, key: str, **provided: Any) -> Any:
         """The class that the config names under a key, with its arguments there and what the program provides.
@@ -108,8 +121,12 @@ class Task:
         return as_method(model)
 
     def load_weights(self, run: "Experiment", path: str) -> None:
-        """Put the weights that the config names into the network; names of other programs are known."""
+        """Put the weights that the config names into the network; names of other programs are known.
+
+        Labels that a method has kept may be of other classes, and are dropped.
+        """
         run.load_translated(path)
+        self.build_method(run.model, run.phase).forget_labels()
 
     def opened(self, run: "Experiment") -> None:
         """Called where data and network stand, before anything is trained, extracted or written."""
@@ -139,7 +156,7 @@ class Task:
 
     def warnings(self, run: "Processor") -> list[str]:
         """About settings that are probably not intended."""
-        return []
+        return [] if self.plan is None else self.plan.warnings(run)
 
     # -- figures ---------------------------------------------------------------------------------------------
 
@@ -157,4 +174,4 @@ class Task:
 
     def result(self, run: "Processor") -> dict[str, Any]:
         """What `result.json` says of the run beside its figures."""
-        return {}
+        return {} if self.plan is None else self.plan.result()
