@@ -28,6 +28,9 @@ def problems_of(task: "Task") -> list[Problem]:
     problems += optim_problems("optim", config.optim)
     problems += layout_problems("model", config.model, config.model_args, config, packages)
     problems += channel_problems("model", config.model, config.model_args, config, packages)
+    if config.select_by is not None and config.select_by not in task.figures:
+        text = f"{config.select_by!r} is no figure of this processor; {build.nearest(config.select_by, task.figures)}"
+        problems.append(Problem("select_by", text))
     if task.needs_weights and config.weights is None:
         problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
     try:

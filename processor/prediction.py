@@ -72,8 +72,7 @@ class Prediction(Task):
         ("horizon", lambda values: all(value >= 1 for value in values), "numbers of frames, 1 or more"),
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
-    selected_by = "mpjpe"
-    falling = ("mpjpe",)
+    figures = ("mpjpe",)
     names_actions = False
     # A test may go on for longer than the network was trained to.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")

@@ -51,7 +51,7 @@ class Pretrain(Task):
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
     model_class = Encoder
     ranges: ClassVar[tuple[Range, ...]] = (*RANGES, *KNN_RANGES)
-    selected_by = "knn_top1"
+    figures = ("knn_top1", "knn_top5", "knn_mean_class")
     names_actions = False
     config: PretrainConfig
     plan: LossPlan

@@ -204,11 +204,11 @@ class Processor(Experiment):
     @property
     def selected_by(self) -> str:
         """The figure that selects the epoch."""
-        return self.config.select_by or self.task.selected_by
+        return self.config.select_by or self.task.figures[0]
 
     def _sign(self) -> int:
         """1 if the larger the figure that selects, the better; else -1."""
-        return -1 if self.selected_by.startswith(self.task.falling) else 1
+        return -1 if self.selected_by in self.task.falling else 1
 
     def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""

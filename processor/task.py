@@ -40,9 +40,9 @@ class Task:
     ranges: ClassVar[tuple[Range, ...]] = RANGES
     # whether it has epochs; else a run is its test
     trains: ClassVar[bool] = True
-    # the figure that selects the epoch where the config names none, and those that the smaller, the better
-    selected_by: ClassVar[str] = "top1"
-    falling: ClassVar[tuple[str, ...]] = ("loss",)
+    # figures that can select the epoch: the first where the config names none; and those that the smaller, the better
+    figures: ClassVar[tuple[str, ...]] = ("top1", "top5", "mean_class", "loss")
+    falling: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
     # whether it gives class scores, by which recordings are answered
     names_actions: ClassVar[bool] = True
     # what of a config should be as it was when the weights to be tested were trained

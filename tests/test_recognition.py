@@ -288,6 +288,26 @@ def test_the_best_epoch_is_the_first_of_the_highest_and_nan_is_below_all(
     assert torch.load(work / "best.pt", weights_only=True)["epoch"] == kept
 
 
+@pytest.mark.parametrize(("figure", "kept"), [("mean_class", 1), ("loss", 2)])
+def test_any_figure_can_select_the_epoch(tiny_config, work, monkeypatch, figure, kept):
+    """The larger the better, but for the loss."""
+    evaluate = Recognition.evaluate
+
+    def judged(self, run, loader):
+        found = evaluate(self, run, loader)
+        return found._replace(metrics={**found.metrics, "top1": 0.5, figure: (0.4, 0.3)[min(run.epoch, 1)]})
+
+    monkeypatch.setattr(Recognition, "evaluate", judged)
+    assert run(tiny_config, "num_epoch=2", f"select_by={figure}") == 0
+    assert torch.load(work / "best.pt", weights_only=True)["epoch"] == kept
+    assert f"val_{figure}" in json.loads((work / "result.json").read_text())
+
+
+def test_a_figure_that_there_is_not_is_refused(tiny_config, capsys):
+    assert run(tiny_config, "select_by=mean_clas") == 2
+    assert "select_by: 'mean_clas' is no figure" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_non_finite_loss_stops_names_clips_and_keeps_the_checkpoint(
     tiny_config, work, capsys, monkeypatch, own
