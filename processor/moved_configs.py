@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlight.config import Moved
+from torchlight.layers import Moved
 
 
 class Folder(NamedTuple):

@@ -11,7 +11,8 @@ import pytest
 from omegaconf import MISSING
 
 from torchlight.build import bind
-from torchlight.config import ConfigError, Moved, load, load_config, to_yaml
+from torchlight.config import ConfigError, load, load_config, to_yaml
+from torchlight.layers import Moved
 from torchlight.origins import annotate
 
 
