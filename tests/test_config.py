@@ -135,6 +135,8 @@ def test_a_file_that_moved_is_read_where_it_is_with_its_settings(files: Files) -
     assert load_config("gone.yaml", ["epochs=5"], Run, find_moved=lambda file: moved.get(file.name)) == Run(
         "xsub", 5, "xsub"
     )
+    loaded = load("gone.yaml", [], Run, find_moved=lambda file: moved.get(file.name))
+    assert dict(loaded.origins)["epochs"] == "gone.yaml, now new.yaml"
     # A file that is there is read.
     assert read(gone="benchmark: xview") == Run("xview")
 

@@ -58,7 +58,8 @@ class Files:
             return
         if not file.exists() and (moved := self.find_moved(file)) is not None:
             yield from self.layers(moved.file, chain)
-            yield from override_layers(moved.settings, self.report, str(file))
+            source = f"{file}, now {moved.file}"
+            yield from override_layers(moved.settings, self.report, source)
             return
         layer = self._read(file, chain)
         if layer is None:
