@@ -131,15 +131,15 @@ def test_no_two_leaves_share_a_work_dir():
 
 
 def orders() -> Iterator[tuple[Path, list[str]]]:
-    """Each list of bases with one base before another that it stands behind; a leaf whose bases these are."""
-    seen = set()
+    """Lists of bases with one base before all that it stands behind, until every pair was exchanged; and their leaf."""
+    seen: set[tuple[str, str]] = set()
     for path in RUNS:
         bases = yaml.safe_load(path.read_text())["_base_"]
         for later in range(1, len(bases)):
-            order = [bases[later], *bases[:later], *bases[later + 1 :]]
-            if tuple(order) not in seen:
-                seen.add(tuple(order))
-                yield path, order
+            pairs = {(bases[later], base) for base in bases[:later]}
+            if not pairs <= seen:
+                seen |= pairs
+                yield path, [bases[later], *bases[:later], *bases[later + 1 :]]
 
 
 def test_the_order_of_bases_makes_no_difference_or_is_checked(tmp_path):
