@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlight.config import Moved
+from torchlight.layers import Moved
 
 
 class Folder(NamedTuple):
@@ -75,8 +75,9 @@ def find_moved(file: Path) -> Moved | None:
         name, settings = BASES[name]
     elif folder in FOLDERS:
         now = FOLDERS[folder]
+        settings = (*now.settings, *settings)
         if benchmark:
-            settings = (f"benchmark={benchmark}", *now.settings, *_folders(folder, benchmark, name))
+            settings = (f"benchmark={benchmark}", *settings, *_folders(folder, benchmark, name))
         folder, name = now.name, now.renamed.get(name, name)
     place = Path(gone["config"], folder, f"{name}.yaml")
     if place == file.resolve() or not place.is_file():

@@ -17,6 +17,7 @@ from net.utils.layouts import get_skeleton, remembered
 from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
 from processor.experiment import Experiment, set_precision
+from processor.moved_configs import find_moved
 from processor.table import PROCESSORS, task_class
 from torchlight import build
 from torchlight.checkpoint import CheckpointError, load_checkpoint
@@ -222,7 +223,7 @@ def _read_config(
         schema = task_class(name).config_class
         try:
             if file is not None:
-                return name, load_config(file, [], schema)
+                return name, load_config(file, [], schema, find_moved=find_moved)
             return name, parse_config(text or "", f"config in {path}", schema)
         except ConfigError as error:
             errors.append(error)
@@ -234,7 +235,7 @@ def _is_pretraining(text: str | None, file: str | Path | None) -> bool:
     schema = task_class("pretrain").config_class
     try:
         if file is not None:
-            load_config(file, [], schema)
+            load_config(file, [], schema, find_moved=find_moved)
         else:
             parse_config(text or "", "", schema)
     except ConfigError:

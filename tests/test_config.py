@@ -11,7 +11,8 @@ import pytest
 from omegaconf import MISSING
 
 from torchlight.build import bind
-from torchlight.config import ConfigError, Moved, load, load_config, to_yaml
+from torchlight.config import ConfigError, load, load_config, to_yaml
+from torchlight.layers import Moved
 from torchlight.origins import annotate
 from torchlight.schema import LAID_OVER, completed
 
@@ -135,6 +136,8 @@ def test_a_file_that_moved_is_read_where_it_is_with_its_settings(files: Files) -
     assert load_config("gone.yaml", ["epochs=5"], Run, find_moved=lambda file: moved.get(file.name)) == Run(
         "xsub", 5, "xsub"
     )
+    loaded = load("gone.yaml", [], Run, find_moved=lambda file: moved.get(file.name))
+    assert dict(loaded.origins)["epochs"] == "gone.yaml, now new.yaml"
     # A file that is there is read.
     assert read(gone="benchmark: xview") == Run("xview")
 

@@ -48,6 +48,7 @@ TORCHLIGHT = [
     "build",
     "schema",
     "origins",
+    "layers",
     "config",
     "status",
     "checkpoint",

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import main
+from processor import trained
 from processor.checks import problems_of
 from processor.moved_configs import find_moved
 from processor.table import task_class
@@ -147,6 +148,17 @@ def test_a_file_of_the_user_s_may_name_a_base_that_moved(tmp_path: Path) -> None
     assert load_config(file, [], schema, find_moved=find_moved) == dataclasses.replace(
         now("config/ntu120/xset/st_gcn.yaml"), work_dir="my"
     )
+
+
+def test_weights_without_a_config_may_be_given_one_that_moved() -> None:
+    read = trained._read_config({}, "w.pt", "config/ntu120/xset/st_gcn.yaml")
+    assert read == ("recognition", now("config/ntu120/xset/st_gcn.yaml"))
+
+
+def test_a_folder_of_an_earlier_version_names_its_data_without_a_benchmark_too() -> None:
+    schema = processor_class("recognition").config_class
+    run = load_config("config/ntu120/st_gcn.yaml", ["benchmark=xset"], schema, find_moved=find_moved)
+    assert run == now("config/ntu120/xset/st_gcn.yaml")
 
 
 def test_other_files_have_not_moved(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,6 +131,11 @@ def test_the_data_set_can_be_told(raw: Path, tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "a.h5"
     assert run(raw, out, "--dataset", "ntu120") == 0
     assert set(open_prepared(out).splits) == {"xsub", "xset"}
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[3:] == [
+        *("-c", "config/ntu/long_term_as_gcn.yaml"),
+        *(f"data.path={out}", "data.num_class=120", "benchmark=xsub"),
+    ]
     make_raw(raw, ("S018C001P001R001A061",))
     assert run(raw, out, "--dataset", "ntu60", "--overwrite") == 0
     assert len(open_prepared(out)) == 4

@@ -121,7 +121,12 @@ def test_prepares_part_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write(root / "cross_subject_v2.txt", split_text("A01N13-R", "A10N08-L"))
     write(root / "cross_view_v2.txt", split_text("A10N08-L", "A01N13-R"))
     monkeypatch.chdir(tmp_path)
-    subprocess.run([sys.executable, SCRIPT, "--data_path", "v2"], check=True, capture_output=True)
+    command = [sys.executable, SCRIPT, "--data_path", "v2"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said.splitlines()[-1].split()[3:] == [
+        *("-c", "config/pku/long_term_as_gcn.yaml"),
+        *("data.path=data/pku_part2.h5", "data.val_by=subject", "benchmark=xsub"),
+    ]
     prepared = open_prepared(tmp_path / "data" / "pku_part2.h5")
     assert prepared.name.tolist() == ["A01N13-R_001", "A10N08-L_001"]
     assert {key: values.tolist() for key, values in prepared.keys.items()} == {

@@ -85,9 +85,9 @@ def training_step(
     optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=1e-4)
 
     def run() -> dict[str, Tensor]:
-        views = make()
-        with autocast(views[0].device, dtype):
-            losses = losses_of(views)
+        given = make()
+        with autocast(trained[0].device, dtype):
+            losses = losses_of(given)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

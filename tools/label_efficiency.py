@@ -130,7 +130,7 @@ class Grid:
         """The command of a cell, after `main.py`."""
         linear, config = cell.protocol == "linear", self.config
         data = {"benchmark": config.benchmark} if config.benchmark is not None else {}
-        data |= {f"data.{key}": value for key, value in config.data.items()}
+        data |= {f"data.{key}": json.dumps(value) for key, value in config.data.items()}
         return [
             "linear_evaluation" if linear else "finetune_evaluation",
             "-c",

@@ -1,41 +1,22 @@
 """A run's config: YAML files over `_base_` files, then the command line, into the dataclass of its processor.
 
-OmegaConf reads the YAML (in which `1e-4` is a number) and resolves `${…}`; merging is here, because an error
-has to name the file and line that set a value.
+OmegaConf resolves `${…}`; merging is here, because an error has to name the file and line that set a value.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import GrammarParseError, InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from torchlight.build import nearest
+from torchlight.layers import COMMAND_LINE, Files, FindMoved, Layer, first_line, override_layers, parse_text
 from torchlight.origins import origins
-from torchlight.schema import (
-    AFTER,
-    BASE,
-    DELETE,
-    Report,
-    UnusableError,
-    defaults,
-    dotted_keys,
-    inherit,
-    plain,
-    typed,
-)
+from torchlight.schema import DELETE, Report, UnusableError, defaults, dotted_keys, inherit, plain, typed
 
 Config = TypeVar("Config")
-
-COMMAND_LINE = "command line"
-# Of a value that a tag says to be of another type (`!!timestamp x`), and of brackets a thousand deep, readers of YAML
-# raise errors of their own.
-YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
 
 
 class ConfigError(ValueError):
@@ -45,17 +26,6 @@ class ConfigError(ValueError):
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n  ".join([f"{file}: {count}", *problems]))
-
-
-class Moved(NamedTuple):
-    """Where a config file that is gone now is, and the settings that make it what the gone one was."""
-
-    file: Path
-    settings: tuple[str, ...]
-
-
-# Whether a file that does not exist has moved, and where to.
-FindMoved = Callable[[Path], Moved | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +87,8 @@ def load(
             nearest valid name.
     """
     report = Report(dotted_keys(schema))
-    files = _Files(report, find_moved)
-    layers = [*files.layers(Path(file), ()), *_override_layers(overrides, report, COMMAND_LINE)]
+    files = Files(report, find_moved)
+    layers = [*files.layers(Path(file), ()), *override_layers(overrides, report, COMMAND_LINE)]
     return _built(layers, file, report, schema, check)
 
 
@@ -129,11 +99,11 @@ def parse_config(text: str, name: str, schema: type[Config]) -> Config:
         ConfigError: anything is wrong with it; lists all problems.
     """
     report = Report(dotted_keys(schema))
-    return _built([_parse(text, name, report)], name, report, schema).config
+    return _built([parse_text(text, name, report)], name, report, schema).config
 
 
 def _built(
-    layers: "Iterable[_Layer]",
+    layers: "Iterable[Layer]",
     name: str | Path,
     report: Report,
     schema: type[Config],
@@ -164,170 +134,6 @@ def _built(
 def to_yaml(config: Any) -> str:
     """YAML of a config dataclass that `load_config` reads back, with no base, to an equal config."""
     return OmegaConf.to_yaml(_escape(plain(config)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layer:
-    values: dict
-    sources: dict[str, str]  # dotted key -> "file:line"
-
-
-class _Files:
-    """Reads config files and their bases, and checks the order in which they are merged."""
-
-    def __init__(self, report: Report, find_moved: FindMoved) -> None:
-        self.report, self.find_moved = report, find_moved
-        # Files so far that have an `_after_`, with the files that led to them and its patterns.
-        self.later: list[tuple[Path, tuple[Path, ...], list[str]]] = []
-
-    def layers(self, file: Path, chain: tuple[Path, ...]) -> Iterator[_Layer]:
-        """Layers of the bases of a file, and of the file; `chain` are the files that led to it."""
-        if file.resolve() in [other.resolve() for other in chain]:
-            cycle = " -> ".join(str(other) for other in (*chain, file))
-            self.report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
-            return
-        if not file.exists() and (moved := self.find_moved(file)) is not None:
-            yield from self.layers(moved.file, chain)
-            yield from _override_layers(moved.settings, self.report, str(file))
-            return
-        layer = self._read(file, chain)
-        if layer is None:
-            return
-        for base in self._paths(layer, BASE):
-            yield from self.layers(_beside(file, base), (*chain, file))
-        self._check_order(file, chain)
-        if after := self._paths(layer, AFTER):
-            self.later.append((file, chain, after))
-        yield layer
-
-    def _read(self, file: Path, chain: tuple[Path, ...]) -> _Layer | None:
-        """What a file sets; None where it cannot be read, which is reported."""
-        try:
-            return _parse(file.read_text(encoding="utf-8"), file, self.report)
-        except FileNotFoundError:
-            there = [other.name for other in file.parent.glob("*" + file.suffix)]
-            hint = f"; {nearest(file.name, there)}" if there else ""
-            if chain:
-                self.report.add_unreadable(f"{chain[-1]}: {BASE}", f"no such file: {file}{hint}")
-            else:
-                self.report.add_unreadable(str(file), f"no such file{hint}")
-        except (OSError, UnicodeDecodeError) as error:
-            self.report.add_unreadable(str(file), f"cannot be read: {error}")
-        return None
-
-    def _paths(self, layer: _Layer, key: str) -> list[str]:
-        """Take the list of paths under `key` out of a layer; one path stands for a list of it."""
-        paths = layer.values.pop(key, [])
-        paths = [paths] if isinstance(paths, str) else paths
-        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
-            return paths
-        self.report.add_unreadable(
-            layer.sources[key], f"{key}: is {paths!r}; expected a path or a list of paths"
-        )
-        return []
-
-    def _check_order(self, file: Path, chain: tuple[Path, ...]) -> None:
-        """Report that a file is merged now, over one that was to come after it."""
-        for earlier, led, patterns in self.later:
-            if file not in led and any(fnmatch(file.name, pattern) for pattern in patterns):
-                text = f"{file.name} is merged over {earlier.name}, which changes what it sets; name {file.name} first"
-                self.report.add_unreadable(f"{chain[-1] if chain else file}: {BASE}", text)
-
-
-def _parse(text: str, file: str | Path, report: Report) -> _Layer:
-    """What the text of a file sets; nothing where it is not what OmegaConf takes, which is reported."""
-    values: Any = {}
-    refused = None
-    try:
-        # Python's own reader, which is the same everywhere; OmegaConf takes a faster one that admits more.
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None and not isinstance(node, yaml.MappingNode):
-            where = f"{file}:{node.start_mark.line + 1}"
-            report.add_unreadable(
-                where, "holds no mapping; write keys with their values, as in num_epoch: 80"
-            )
-            return _Layer({}, {})
-        values = OmegaConf.to_container(OmegaConf.create(text))
-    except OmegaConfBaseException as error:
-        refused = error
-    except YAML_ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        report.add_unreadable(f"{file}:{mark.line + 1}" if mark else str(file), _describe_syntax(error))
-        return _Layer({}, {})
-    if node is None:
-        return _Layer({}, {})
-    # OmegaConf has refused aliases that would make this search endless.
-    sources = dict(_sources(node, "", str(file)))
-    if refused:
-        key = refused.full_key or ""
-        said = ": ".join(part for part in (key, _describe_syntax(refused)) if part)
-        report.add_unreadable(sources.get(key, str(file)), said)
-        return _Layer({}, sources)
-    return _Layer(values, sources)
-
-
-def _beside(file: Path, base: str) -> Path:
-    """Path of a base, kept relative and free of `..` where that can be, as messages show it."""
-    path = (file.parent / base).resolve()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _describe_syntax(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        hint = "; use spaces for tabs" if "\\t" in str(error.problem) else ""
-        return f"bad YAML: {error.problem}{hint}"
-    kind = "" if isinstance(error, OmegaConfBaseException) else f"bad YAML: {type(error).__name__}: "
-    kind = "bad interpolation: " if isinstance(error, GrammarParseError) else kind
-    return kind + _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-def _sources(node: yaml.Node, prefix: str, file: str) -> Iterator[tuple[str, str]]:
-    """Dotted key and "file:line" of everything in a YAML document."""
-    if isinstance(node, yaml.MappingNode):
-        children = [(str(key.value), key, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(str(index), value, value) for index, value in enumerate(node.value)]
-    else:
-        return
-    for name, place, value in children:
-        yield prefix + name, f"{file}:{place.start_mark.line + 1}"
-        yield from _sources(value, f"{prefix}{name}.", file)
-
-
-def _override_layers(
-    overrides: Sequence[str | tuple[str, Any]], report: Report, source: str
-) -> Iterator[_Layer]:
-    """A layer for each setting; `source` is where they stand, as messages show it."""
-    for override in overrides:
-        if isinstance(override, str):
-            key, equals, text = override.partition("=")
-            key = key.strip()
-            if not equals or not re.fullmatch(r"\w+([.]\w+)*", key):
-                report.add_unreadable(source, f"{override!r} is no setting; write it as dotted.key=value")
-                continue
-            try:
-                value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
-            except (OmegaConfBaseException, *YAML_ERRORS) as error:
-                report.add_unreadable(source, f"{override!r}: {_describe_syntax(error)}")
-                continue
-        else:
-            key, value = override[0], plain(override[1])
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        yield _Layer(nested, {key: source, **{f"{key}.{inner}": source for inner in _keys_in(value)}})
-
-
-def _keys_in(value: Any) -> Iterator[str]:
-    """Dotted keys of all that is in a mapping or a list."""
-    if isinstance(value, (dict, list)):
-        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield str(name)
-            yield from (f"{name}.{inner}" for inner in _keys_in(item))
 
 
 def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: Mapping[str, str]) -> dict:
@@ -393,7 +199,7 @@ def _unresolved(tree: DictConfig | ListConfig, prefix: str, report: Report) -> I
             except OmegaConfBaseException as error:
                 report.unusable.add(key)
                 if not isinstance(error, InterpolationToMissingValueError):
-                    report.add(key, _first_line(error))
+                    report.add(key, first_line(error))
                 yield tree, name
         elif isinstance(tree[name], (DictConfig, ListConfig)):
             yield from _unresolved(tree[name], f"{key}.", report)

@@ -43,9 +43,8 @@ def annotate(text: str, origins: Iterable[str]) -> str:
     assert node is not None
     parts, done = [], 0
     for end, origin in zip(_ends(node), origins, strict=True):
-        line_end = text.index("\n", end)
-        parts += [text[done:line_end], f"  # {origin}"]
-        done = line_end
+        parts += [text[done:end], f"  # {origin}"]
+        done = end
     return "".join([*parts, text[done:]])
 
 
