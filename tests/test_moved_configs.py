@@ -156,7 +156,7 @@ def test_weights_without_a_config_may_be_given_one_that_moved() -> None:
 
 
 def test_a_folder_of_an_earlier_version_names_its_data_without_a_benchmark_too() -> None:
-    schema = processor_class("recognition").config_class
+    schema = task_class("recognition").config_class
     run = load_config("config/ntu120/st_gcn.yaml", ["benchmark=xset"], schema, find_moved=find_moved)
     assert run == now("config/ntu120/xset/st_gcn.yaml")
 
