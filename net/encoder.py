@@ -94,7 +94,7 @@ class Encoder(nn.Module):
     HEAD: ClassVar[str] = "fc"
     # losses of its own, beside those of what its features are used for
     LOSSES: ClassVar[tuple["Loss", ...]] = ()
-    # the method that trains it where a config names none; None for class scores alone
+    # the method that trains it where a config names none, which has no weights of its own; None for class scores alone
     METHOD: ClassVar["type[Method] | None"] = None
     in_channels: int
     feature_dim: int
@@ -238,7 +238,7 @@ def at_bodies(present: Tensor, there: Tensor | None) -> Tensor:
 
 
 def rows_of(present: Tensor) -> Tensor:
-    """Where, among all N * M bodies, those are that are `present` (N, M): (B,) int64. A device is waited for."""
+    """Where, among all N * M bodies, those are that are `present` (N, M): (B,) int64. Synchronises with the device."""
     return present.flatten().nonzero()[:, 0]
 
 

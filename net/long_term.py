@@ -270,7 +270,7 @@ class Bodies(NamedTuple):
 
 
 def bodies_in(clip: Clip) -> Bodies:
-    """The bodies that are there in some frame of clips. A device is waited for."""
+    """The bodies that are there in some frame of clips. Synchronises with the device."""
     x, present = clip
     rows = rows_of(present.any(2))
     there = _at_rows(present, rows)

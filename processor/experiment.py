@@ -14,7 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Loader
+from net.method import Supervised, as_method
 from net.utils.clip import Batch
+from net.whitening import Whitening
 from processor.config import ViewConfig
 from processor.encoder import load_translated
 from processor.optim import rate_factors
@@ -65,7 +67,7 @@ class Experiment:
         return [phase for phase in self.schedule if phase.start <= epoch][-1]
 
     def setup(self, phase: str = "train") -> None:
-        """Open the data and build the network: everything that can fail for want of something fails here.
+        """Open the data and build the network. What a task then extracts or learns first, it does in `prepare`.
 
         Args:
             phase: "train" or "test".
@@ -94,17 +96,22 @@ class Experiment:
         }
         # Probabilities of classes (n, num_class) that training clips are to have, where these are not their labels.
         self.targets: Tensor | None = None
+        # What is done to features before they are compared, where a task has learnt that.
+        self.whitening: Whitening | None = None
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
             task.load_weights(self, config.weights)
         self.finish_network()
         for each in self.schedule if phase == "train" else ():
             rate_factors(self.method, each.optim)
-        if self.method.varies_batch:
+        if self.method.varies_batch or as_method(self.model).varies_batch:
             # cuDNN would time its algorithms anew in every step.
             torch.backends.cudnn.benchmark = False
         if config.compile:
             self.model.compile()
+            # Of another method `forward` is its own, and does not call the model's.
+            if self.method is not self.model and not isinstance(self.method, Supervised):
+                self.method.compile()
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             # Buffers are queues of keys, of many megabytes and alike in all ranks, which draw them by one seed, and
@@ -115,10 +122,14 @@ class Experiment:
                 self.network = DistributedDataParallel(
                     self.method,
                     device_ids=ids,
-                    find_unused_parameters=self.method.leaves_out,
+                    find_unused_parameters=self.method.leaves_out or self._losses_change(),
                     broadcast_buffers=False,
                 )
         task.opened(self)
+
+    def _losses_change(self) -> bool:
+        """Whether phases count other losses than one another, so that parts of a network may have no gradient."""
+        return len({frozenset(phase.losses) for phase in self.schedule}) > 1
 
     def part_loader(self, feeder: Feeder) -> Loader:
         """Batches of a part's clips, as its training or evaluation wants them."""

@@ -1,20 +1,16 @@
 """Fine-tuning: a pre-trained encoder and a new head learn from few labels."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from feeder.feeder import Part
-from feeder.loader import Loader
 from net.encoder import Encoder
-from net.utils.clip import Batch
 from net.whitening import Whitening
 from processor import labels
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, TrainViewKeys, ViewConfig
 from processor.encoder import has_head_for, load_encoder, load_head
-from processor.evaluation import Evaluation
 from processor.experiment import Experiment
 from processor.features import extract_features, refuse_collapse
 from processor.labels import SMOOTHING_RANGES, SmoothingKeys
@@ -130,23 +126,11 @@ class FinetuneEvaluation(Task):
         assert isinstance(run.model, Encoder)
         run.model.head.train()
 
-    def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
-        """See `Task`."""
-        return labels.step(run, batch)
-
-    def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """See `Task`."""
-        labels.review(run, row)
-
     def warnings(self, run: Processor) -> list[str]:
         """See `Task`."""
         return run.unlearnt(
             "begin with --weights of a recognition run that counts them, or choose another model"
         )
-
-    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
-        """See `Task`."""
-        return labels.evaluate(run, loader)
 
     def result(self, run: Processor) -> dict[str, Any]:
         """See `Task`."""

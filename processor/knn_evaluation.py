@@ -52,9 +52,14 @@ class KnnEvaluation(Task):
         """See `Task`."""
         load_encoder(encoder_of(run), path, ignore=self.config.ignore_weights)
 
+    def prepare(self, run: Processor) -> None:
+        """See `Task`; the whitening."""
+        run.whitening = self.whitening(run)
+
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """See `Task`."""
-        encoder, whitening = encoder_of(run), self.whitening(run)
+        encoder, whitening = encoder_of(run), run.whitening
+        assert whitening is not None
 
         def change(features: Tensor) -> Tensor:
             refuse_collapse(features, self.config.weights)

@@ -55,7 +55,7 @@ def step(run: "Processor", batch: Batch) -> dict[str, Tensor]:
 
 def cross_entropy(run: "Processor", scores: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
-    scores, target = _checked(run, scores).float(), target_of(run, batch)
+    scores, target = _checked(run, scores, len(batch.label)).float(), target_of(run, batch)
     # Of probabilities that tie, the first class stands for the clip.
     own = target if target.dim() == 1 else target.argmax(1)
     hit = predicted_class(scores, own) == own
@@ -131,18 +131,18 @@ def score(run: "Experiment", loader: Loader) -> tuple[np.ndarray, Tensor]:
     for batch in run.watch(loader):
         index.append(batch.index)
         with run.autocast():
-            views = [_checked(run, run.method.scores(clip)) for clip in batch.views]
+            views = [_checked(run, run.method.scores(clip), len(batch.label)) for clip in batch.views]
         scores.append(torch.stack(views).float().mean(0))
     # Ranks hold disjoint shares of the clips.
     order = distributed.all_gather_ragged(torch.cat(index)).cpu().numpy()
     return order, distributed.all_gather_ragged(torch.cat(scores)).cpu()
 
 
-def _checked(run: "Experiment", scores: Tensor) -> Tensor:
-    """Class scores (N, num_class); raises ValueError where the network gives another number of classes."""
-    if scores.shape[1:] != (run.config.data.num_class,):
+def _checked(run: "Experiment", scores: Tensor, num_clip: int) -> Tensor:
+    """Class scores (N, num_class); raises ValueError where the network gives another shape."""
+    if scores.shape != (num_clip, run.config.data.num_class):
         raise ValueError(
-            f"{run.config.model} gives scores of shape {tuple(scores.shape)} for "
+            f"{run.config.model} gives {tuple(scores.shape)} for {num_clip} clips of "
             f"{run.config.data.num_class} classes; set model_args.num_class to data.num_class"
         )
     return scores

@@ -1,20 +1,15 @@
 """Linear evaluation: how well one linear layer tells actions apart by the features of a frozen encoder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from feeder.feeder import Part
-from feeder.loader import Loader
 from net.encoder import Encoder
 from net.method import Method, as_method
-from net.utils.clip import Batch
-from processor import labels
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
 from processor.encoder import Probe, load_encoder
-from processor.evaluation import Evaluation
 from processor.experiment import Experiment
 from processor.features import extract_features, refuse_collapse
 from processor.labels import SMOOTHING_RANGES, SmoothingKeys
@@ -90,18 +85,6 @@ class LinearEvaluation(Task):
                 whitening.standardise(features.flatten(0, 1))
             if part == "train" and spreading is not None:
                 spreading.spread(whitening(features.mean(1)))
-
-    def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
-        """See `Task`."""
-        return labels.step(run, batch)
-
-    def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """See `Task`."""
-        labels.review(run, row)
-
-    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
-        """See `Task`."""
-        return labels.evaluate(run, loader)
 
     def result(self, run: Processor) -> dict[str, Any]:
         """See `Task`."""

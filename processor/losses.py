@@ -114,6 +114,8 @@ class LossPlan:
             network = build.import_class(path, self.packages)
         except build.ClassPathError:
             return None
+        if not any(FUTURE in loss.needs for loss in method_class(network).LOSSES):
+            return 0
         count = build.argument(network, args, "num_predict", method_class(network).num_predict)
         return count if isinstance(count, int) else None  # what is none is said elsewhere
 
@@ -193,8 +195,18 @@ class LossPlan:
         if posing and config.stream in MOVING and self.needed not in posing:
             text = f"is {config.stream!r}, in which there is no pose for {' and '.join(posing)} to go on from; choose "
             problems.append(Problem("stream", text + f"another, or set without='[{', '.join(posing)}]'"))
+        given = [key for key, view in self.views.items() if view is not None]
+        if self.num_view > len(given) and not problems:
+            missing = list(self.views)[len(given)] if len(given) < len(self.views) else "views"
+            names = ", ".join(loss.name for loss in self.counting if loss.num_view > len(given))
+            text = f"is null; losses {names} take {self.num_view} views of a clip: give more"
+            problems.append(Problem(missing, text))
         hidden = self.num_future()
-        if hidden is not None:
+        if hidden == 0:
+            names = ", ".join(loss.name for loss in self.counting if FUTURE in loss.needs)
+            key = "model_args" if config.method is None else "method_args"
+            problems.append(Problem(f"{key}.num_predict", f"is 0, but {names} counts; give 1 frame or more"))
+        elif hidden is not None:
             for key in list(self.views)[: self.num_view]:
                 problems += hidden_problems(key, self.views[key], config, hidden)
         return problems

@@ -111,7 +111,9 @@ def tell_move(config: str, settings: Sequence[str], words: Sequence[str]) -> Non
     named = {"work_dir", "weights"} if "data.path" not in given and "benchmark" not in given else set()
     skipped = given | (named if moved.settings[:1] and moved.settings[0].startswith("benchmark=") else set())
     added = [setting for setting in moved.settings if setting.partition("=")[0] not in skipped]
-    (place,) = [number for number, word in enumerate(words) if word.endswith(config)][:1]
+    place = next((number for number, word in enumerate(words) if word.endswith(config)), None)
+    if place is None:  # a program's own default
+        return
     said = words[place].removesuffix(config) + str(moved.file)
     command = shlex.join([*words[:place], said, *added, *words[place + 1 :]])
     print(f"{config} has moved; the command is now: python {command}", file=sys.stderr)

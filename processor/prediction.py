@@ -44,7 +44,7 @@ from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
 
 FUTURE = "future"
-# What is less than this share apart is the same.
+# Relative tolerance for ties.
 ROUNDING = 1e-6
 
 
@@ -125,6 +125,9 @@ class Prediction(Task):
     def num_future(self, run: Experiment, part: Part) -> int | None:
         """See `Task`."""
         return super().num_future(run, part) if part == "train" else self.config.predict
+
+    def review(self, run: Processor, row: Mapping[str, float]) -> None:
+        """See `Task`; no class scores are learnt."""
 
     def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
         """See `Task`; clips too short for the part's view are counted, and left out if they are to be."""

@@ -72,13 +72,12 @@ class Pretrain(Task):
         if config.data.balanced:
             text = "is true; pre-training uses no labels, so it cannot draw by class: leave it at false"
             problems.append(Problem("data.balanced", text))
+        if any(problem.key in ("model", "method") for problem in problems):
+            return problems
         try:
-            wanted, counting = self.plan.num_view, self.plan.counting
+            counting = self.plan.counting
         except ClassPathError:  # said elsewhere
             return problems
-        if len(config.views) < wanted:
-            text = f"are {len(config.views)}; {config.method} takes {wanted} views of a clip"
-            problems.append(Problem("views", text))
         if not config.schedule and not counting:
             text = f"is empty; name the losses of {config.method} that are to count"
             problems.append(Problem("schedule", text))

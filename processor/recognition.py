@@ -1,13 +1,12 @@
 """Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from feeder.loader import Loader
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
 from processor import io, labels
@@ -65,14 +64,6 @@ class Recognition(Task):
             weight = run.phase_of(run.epoch).losses[CROSS_ENTROPY.name]
             losses[CROSS_ENTROPY.name] = weight * labels.cross_entropy(run, output.scores, batch)
         return losses
-
-    def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """See `Task`."""
-        labels.review(run, row)
-
-    def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
-        """See `Task`."""
-        return labels.evaluate(run, loader)
 
     def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
         """See `Task`; top-1 after each share of `observe_ratio`."""

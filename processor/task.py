@@ -13,7 +13,7 @@ from feeder.loader import Loader
 from feeder.prepared import Prepared
 from net.method import Method, as_method
 from net.utils.clip import Batch
-from processor import io, optim
+from processor import io, labels, optim
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
 from processor.losses import LossPlan
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Task:
     """A network, the views that it is shown, what a batch's losses are, and how the network is judged.
 
-    A subclass gives `config_class`, `step` and `evaluate`, and may replace the rest. It holds nothing of a run but its
-    config: the run is handed to whatever needs it.
+    A subclass gives `config_class`, and replaces what differs from class scores that are learnt from labels. The run is
+    handed to whatever needs it.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
@@ -137,8 +137,8 @@ class Task:
     # -- training --------------------------------------------------------------------------------------------
 
     def step(self, run: "Processor", batch: Batch) -> dict[str, Tensor]:
-        """Named losses of one batch; their sum is minimised."""
-        raise NotImplementedError
+        """Named losses of one batch; their sum is minimised. Here the cross-entropy alone."""
+        return labels.step(run, batch)
 
     def parameter_groups(self, run: "Processor", settings: OptimConfig) -> list[optim.Group]:
         """What the optimizer changes, and how fast."""
@@ -152,7 +152,8 @@ class Task:
         """Called before an epoch, counted from 0."""
 
     def review(self, run: "Processor", row: Mapping[str, float]) -> None:
-        """Called with the figures of each epoch, to warn of what they show."""
+        """Called with the figures of each epoch, to warn of what they show: here that nothing is learnt."""
+        labels.review(run, row)
 
     def warnings(self, run: "Processor") -> list[str]:
         """About settings that are probably not intended."""
@@ -161,8 +162,8 @@ class Task:
     # -- figures ---------------------------------------------------------------------------------------------
 
     def evaluate(self, run: "Processor", loader: Loader) -> Evaluation:
-        """Figures and arrays over all clips of a part."""
-        raise NotImplementedError
+        """Figures and arrays over all clips of a part; here those of class scores."""
+        return labels.evaluate(run, loader)
 
     def save_evaluation(self, run: "Processor", work_dir: Path, evaluation: Evaluation) -> None:
         """Write the test part's arrays, tables and figures; here those of class scores."""

@@ -256,6 +256,27 @@ def test_linear_evaluation_trains_one_layer_on_features_made_once(encoder, label
     )
 
 
+def test_what_fails_before_neighbours_are_compared_leaves_earlier_results(
+    encoder, tiny_config, tmp_path, monkeypatch, capsys
+):
+    config = {
+        key: value for key, value in yaml.safe_load(tiny_config.read_text()).items() if key != "train_view"
+    }
+    tiny_config.write_text(yaml.safe_dump(config))
+    words = ["--weights", str(encoder / "best.pt")]
+    assert run("knn_evaluation", tiny_config, *words) == 0
+    before = result_of(tmp_path / "work")
+
+    def fail(*args):
+        raise ValueError("views of a clip do not differ")
+
+    monkeypatch.setattr("processor.knn_evaluation.learn_whitening", fail)
+    view = "whiten_view={sampling: [{Resize: {num_frame: 16}}]}"
+    assert run("knn_evaluation", tiny_config, *words, view, "--overwrite") == 1
+    assert "views of a clip do not differ" in capsys.readouterr().err
+    assert result_of(tmp_path / "work") == before
+
+
 def test_the_clips_whose_labels_are_used_are_written_down(encoder, labelled, tmp_path):
     work = tmp_path / "work"
     chosen = {}
@@ -565,7 +586,7 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
             ["schedule=[{name: a, losses: {future: 1.0}}]"],
             "schedule.0.losses.future: the network has no such loss",
         ),
-        (["views=[]"], "views: are 0; net.skeletonclr.SkeletonCLR takes 2 views of a clip"),
+        (["views=[]"], "views.0: is null; losses info_nce take 2 views of a clip"),
         (["views.1.sampling=[Nothing]"], "views.1.sampling.0: 'Nothing' is unknown"),
         (["stream=bones"], "stream: is 'bones', which is not one of"),
     ],

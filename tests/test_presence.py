@@ -282,6 +282,7 @@ def test_a_plain_network_is_given_clips_alone(tiny_config, tmp_path, monkeypatch
         ("net.multi_task", "MultiTask", "net.method.Method"),
         ("net.contrast", "SelfSupervised", "net.method.Method"),
         ("net.utils.backbone", "Backbone", "net.encoder.Encoder"),
+        ("net.multi_task", "CROSS_ENTROPY", "net.method.Method"),
     ],
 )
 def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(

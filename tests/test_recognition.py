@@ -466,7 +466,7 @@ def test_scores_of_another_number_of_classes_are_refused(tiny_config, monkeypatc
     # A model that takes no num_class.
     monkeypatch.setattr("net.st_gcn.Model.forward", lambda self, x, present: x.mean((2, 4)).flatten(1))
     assert run(tiny_config) == 1
-    assert "gives scores of shape (16, 75) for 4 classes" in capsys.readouterr().err
+    assert "gives (16, 75) for 16 clips of 4 classes" in capsys.readouterr().err
 
 
 def test_a_run_on_arrays_with_labels_from_1_needs_to_be_told(tiny_data, tiny_config, tmp_path, capsys):

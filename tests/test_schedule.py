@@ -506,6 +506,26 @@ def test_compiled_is_what_a_step_calls(config, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compiled.append(network))
     processor = set_up(config, tmp_path, "compile=true")
     assert compiled == [processor.network] == [processor.model]
+    compiled.clear()
+    plain = ["method=null", "method_args={}", "schedule=[]", "key_view=null", "model=net.as_gcn.Model"]
+    small = "{_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8}"
+    processor = set_up(config, tmp_path, "compile=true", *plain, f"model_args={small}")
+    # A step calls the method's own `forward`, a test the network's.
+    assert compiled == [processor.model, processor.method]
+
+
+def test_poses_that_count_must_be_predicted(config, tmp_path, capsys):
+    plain = [
+        "method=null",
+        "method_args={}",
+        "key_view=null",
+        "model=net.as_gcn.Model",
+        "data.path=nowhere.h5",
+    ]
+    args = "model_args={_delete_: true, num_class: 4, num_predict: 0}"
+    schedule = "schedule=[{name: a, losses: {future: 1.0, cross_entropy: 1.0}}]"
+    assert run(config, tmp_path, *plain, args, schedule) == 2
+    assert "model_args.num_predict: is 0, but future counts" in capsys.readouterr().err
 
 
 # -- losses that are left out ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""No more: plug-ins of earlier versions are told what stands in its place."""
+"""Refuses what was here in earlier versions, and says what replaces it."""
 
 from net.utils.moved import refuse
 

@@ -1,4 +1,4 @@
-"""What plug-ins of earlier versions are told that ask for a class that is no more."""
+"""Refuses names of earlier versions that a plug-in asks for, and says what replaces them."""
 
 PAGE = "docs/extending.md, 'Plug-ins of earlier versions'"
 # By the name of each module that had a contract of its own.
@@ -8,21 +8,12 @@ MOVED = {
     "net.utils.backbone": "net.encoder.Encoder",
     "net.utils.presence": "net.utils.clip.Clip",
 }
-NAMES = {
-    "Backbone",
-    "BodyMaps",
-    "Informed",
-    "Learnt",
-    "Lesson",
-    "MultiTask",
-    "SelfSupervised",
-    "Taught",
-    "presence",
-}
+# Of the one module that is still there.
+GONE = {"net.contrast": ("Learnt", "SelfSupervised", "encoder_of")}
 
 
 def refuse(module: str, name: str) -> None:
     """Raise ImportError that says what stands in the place of a name, and AttributeError for what never was one."""
-    if name not in NAMES:
+    if name.startswith("_") or name not in GONE.get(module, (name,)):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     raise ImportError(f"{module}.{name} is no more: use {MOVED[module]}; {PAGE} shows the change")
