@@ -141,6 +141,7 @@ def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
     if args.print_config:
         loaded = load_run(args)
+        tell_changes(loaded)
         print(annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins)), end="")
         return
     processor = make_processor(args)

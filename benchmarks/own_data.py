@@ -195,7 +195,9 @@ def nearest_neighbour(words: Sequence[str], root: Path) -> float:
             seed=0,
         )
         batches = list(loader.iterate())
-        found.append([torch.cat([getattr(each, name) for each in batches]) for name in ("data", "label")])
+        found.append(
+            [torch.cat([each.views[0].x for each in batches]), torch.cat([each.label for each in batches])]
+        )
     (train, label), (test, expected) = found
     nearest = torch.cdist(test.flatten(1), train.flatten(1)).argmin(1)
     return float((label[nearest] == expected).float().mean())

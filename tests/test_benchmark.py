@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from batches import Given
+from batches import Given, names_of
 
 from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
@@ -173,9 +173,16 @@ def test_training_steps_have_the_same_losses():
     # In float32 rounding would grow from step to step.
     ours, usual = ours.double(), usual.double()
     views = [torch.randn(4, 3, 16, 25, 2, dtype=torch.float64) for _ in range(3)]
+    given = Given(views).batch()
+
+    def our_losses(batch):
+        return ours(batch, names_of(ours.LOSSES)).losses
+
     steps = [
-        benchmark_pretrain.training_step(method, losses_of, lambda: views, torch.float32)
-        for method, losses_of in ((ours, lambda views: ours(views, [None] * 3).losses), (usual, usual))
+        benchmark_pretrain.training_step(
+            ours, lambda batch: ours(batch, names_of(ours.LOSSES)).losses, lambda: given, torch.float32
+        ),
+        benchmark_pretrain.training_step(usual, usual, lambda: views, torch.float32),
     ]
     seen, before = [], ours.encoder_q.data_bn.weight.clone()
     for _ in range(3):
@@ -273,19 +280,19 @@ def test_a_step_learns_or_infers_as_its_contestant_says():
     """The loss, whether gradients are kept, and the mode are those of the step."""
     seen = []
 
-    def learn(model, lesson):
-        seen.append((model.training, torch.is_grad_enabled(), lesson.future.shape))
-        return model(lesson.views[0]).square().sum()
+    def learn(model, batch):
+        seen.append((model.training, torch.is_grad_enabled(), batch.future.x.shape))
+        return model(batch.views[0].x).square().sum()
 
     def infer(model, x):
         seen.append((model.training, torch.is_grad_enabled(), x.shape))
 
     model = torch.nn.Linear(1, 1)
-    lesson = benchmark_network._lesson((2, 3, 4, 5, 1), CPU)
+    batch = benchmark_network._batch((2, 3, 4, 5, 1), CPU)
     contestant = benchmark_network.Contestant(lambda: model, learn, infer)
-    benchmark_network._step(contestant, model, lesson, torch.float32, True)()
+    benchmark_network._step(contestant, model, batch, torch.float32, True)()
     assert model.weight.grad is not None
-    benchmark_network._step(contestant, model, lesson, torch.float32, False)()
+    benchmark_network._step(contestant, model, batch, torch.float32, False)()
     assert seen == [(True, True, (2, 3, 10, 5, 1)), (False, False, (2, 3, 4, 5, 1))]
 
 
@@ -407,10 +414,11 @@ def test_made_up_clips_have_lengths_bodies_and_classes(tmp_path):
 def test_our_step_mines_and_skips_where_it_is_told_to():
     clips, kind = benchmark_batch.ragged([1, 2], CPU), torch.float32
     views = [view(clips, torch.Generator()) for view in benchmark_batch.aimclr_views()]
+    given = Given(views).batch()
 
     def losses(**changes):
         torch.manual_seed(0)
-        run = benchmark_pretrain.our_step(lambda: views, CPU, kind, queue_size=8, **changes)
+        run = benchmark_pretrain.our_step(lambda: given, CPU, kind, queue_size=8, **changes)
         return [loss.item() for loss in run().values()]
 
     plain, mined = losses(), losses(mines=True)

@@ -20,7 +20,7 @@ from feeder.prepared import NO_LABEL, Prepared, PreparedWriter, open_prepared
 from feeder.recordings.array import read_tracks
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
-from processor import knn_evaluation
+from processor import neighbours
 from processor.metrics import knn_scores
 
 SCRIPT = Path(custom_gen_preprocess.__file__)
@@ -209,7 +209,7 @@ def test_clips_without_a_label_pre_train_by_the_printed_line(
         known.extend(label.tolist())
         return knn_scores(features, label, *args, **kwargs)
 
-    monkeypatch.setattr(knn_evaluation, "knn_scores", watched)
+    monkeypatch.setattr(neighbours, "knn_scores", watched)
     work = folder / "work"
     small = ["num_epoch=1", "optim.warmup_epoch=0", "model_args.hidden_channels=8", "model_args.hidden_dim=8"]
     assert recognise.main([*command[2:], *small, "-w", str(work)]) == 0

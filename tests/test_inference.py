@@ -25,6 +25,7 @@ from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
+from net.utils.clip import Clip
 from net.utils.joint_maps import joint_map, map_joints
 from net.utils.layouts import get_skeleton
 from processor.inference import Recogniser
@@ -380,7 +381,7 @@ def test_predicted_poses_are_those_of_the_run_in_the_recording_s_coordinates(
     poses, matrix = NORMALISE[normalise].apply(batch, batch.tracks(2), positions, NTU)
     poses = poses if matrix is None else torch.einsum("btij,btvj->btvi", matrix.expand(-1, 14, -1, -1), poses)
     seen, came = poses.split([8, 6], 1)
-    expected = predictor.trained.model.forecast(seen.permute(3, 1, 2, 0)[None])
+    expected = predictor.trained.method.forecast(Clip.of(seen.permute(3, 1, 2, 0)[None]))
     np.testing.assert_allclose(came[:, :4], expected[0].permute(3, 1, 2, 0).detach(), atol=1e-4)
     assert predictor(clip.tracks, frame_rate=30.0).shape == future.shape
     for wrong in (clip.tracks[:, :7], np.concatenate((clip.tracks, 0 * clip.tracks), 1)):
