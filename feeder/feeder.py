@@ -40,8 +40,8 @@ class Feeder:
             keeps a training clip.
         val_seed: draws the validation part.
         label_fraction: of the clips of each class, as many are kept, rounded, and one at the least, in `train` and
-            in `val`, whose labels choose the epoch and are as dear. With one seed, the clips of a smaller
-            fraction are among those of a larger one.
+            in `val`: validation labels count too, since they select the epoch. With one seed, the clips of a
+            smaller fraction are among those of a larger one.
         label_seed: draws the labelled part.
         label_map: a YAML or CSV file that gives clips other classes; see `read_label_map`.
         unlabelled: the part `train` has the clips without a label, too, but for those of groups that are held out.

@@ -135,11 +135,11 @@ class Pretrain(Task):
         return losses
 
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """Warn of an epoch that taught nothing, or of a collapse; before the first, an encoder spreads little, too."""
+        """Warn of an epoch whose losses were all 0, and of a collapse; at first an encoder spreads little, too."""
         if row.get("train_loss") == 0:
             run.log.info(
                 "warning: all losses were 0: the encoder has learnt nothing; clips in which nobody stays throughout "
-                "teach none of the temporal signals"
+                "give none of the temporal signals"
             )
         if run.epoch > 0 and row.get("train_spread", 1.0) < COLLAPSED:
             run.log.info(
