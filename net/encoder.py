@@ -5,7 +5,7 @@ the feature.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -50,12 +50,8 @@ class Features:
         """Features of other maps (B, D, T', V') of the same bodies."""
         return Features.of_maps(maps, self.num_clip, self.bodies)
 
-    def with_tokens(self, tokens: Tensor) -> "Features":
-        """Other tokens (B, S, D) of the same bodies and the same places."""
-        return replace(self, tokens=tokens)
-
     def pool(self) -> Tensor:
-        """The mean over tokens and over the bodies that are there, (N, D); 0 for a clip of which no body was seen."""
+        """The mean over tokens and present bodies, (N, D). A clip without bodies has the feature 0."""
         mean = self.tokens.mean(1) if self.grid is None else self._by_frame().mean((1, 2))
         pooled = place_bodies(mean, self.num_clip, self.bodies)  # (N, M, D)
         if self.bodies is None:
@@ -184,14 +180,7 @@ class Encoder(nn.Module):
 
 
 class TokenEncoder(Encoder):
-    """An encoder of tokens, which can be shown some of them alone, as masked methods do.
-
-    A subclass also gives `num_token`.
-    """
-
-    def num_token(self, num_frame: int) -> int:
-        """S of a body that is seen in so many frames."""
-        raise NotImplementedError
+    """An encoder of tokens, which can be shown some of them alone, as masked methods do."""
 
     def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
         """Features of N clips.

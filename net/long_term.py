@@ -236,7 +236,7 @@ class LongTerm(Method):
     def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor) -> Tensor:
         """Predicted poses (B, P, V, C) are drawn to those of the same action (B,), in the batch and in the queue.
 
-        A body without a label (-1) is drawn to the slow copy's prediction `other` (B, P, V, C) for itself alone.
+        A body without a label (-1) has one positive: the slow copy's prediction for it, in `other` (B, P, V, C).
         """
         predicted, other = (poses[..., : self.num_coordinate] for poses in (predicted, other))
         query = _embed_poses(self.pose_projector, predicted)

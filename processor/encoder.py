@@ -59,7 +59,7 @@ def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     if not isinstance(model, Encoder):
         return encoder_of(state, model)
-    # Parts of a backbone that are a file of their own may be named as a method names its encoder.
+    # AS-GCN's published links are a file of their own, and begin with `encoder.`, as a method's encoder does.
     state = model.translate(encoder_of(model.translate(state), model))
     if not model.has_head or isinstance(model.head, Probe):
         return state

@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from feeder.arrays import open_source
 from feeder.feeder import Feeder, Part
 from feeder.loader import Loader
+from net.encoder import Encoder
 from net.method import Supervised, as_method
 from net.utils.clip import Batch
-from net.whitening import Whitening
 from processor.config import ViewConfig
 from processor.encoder import load_translated
 from processor.optim import rate_factors
@@ -39,7 +39,7 @@ class Experiment:
     """
 
     def __init__(self, task: Task) -> None:
-        self.task, self.config, self.packages = task, task.config, task.packages
+        self.task, self.config = task, task.config
         self.device = distributed.device(self.config.device)
         # What the network computes in: a CPU without instructions for bf16 takes five times as long with it.
         self.precision = self.config.precision
@@ -56,6 +56,12 @@ class Experiment:
     def load_translated(self, path: str) -> None:
         """Load weights by the names that the network, or another program, has for them."""
         load_translated(self.model, path, ignore=self.config.ignore_weights)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network, of a task whose `model_class` is `Encoder`."""
+        assert isinstance(self.model, Encoder)
+        return self.model
 
     def finish_network(self) -> None:
         """Make what trains the network, and gives its answers."""
@@ -96,8 +102,6 @@ class Experiment:
         }
         # Probabilities of classes (n, num_class) that training clips are to have, where these are not their labels.
         self.targets: Tensor | None = None
-        # What is done to features before they are compared, where a task has learnt that.
-        self.whitening: Whitening | None = None
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
             task.load_weights(self, config.weights)
@@ -185,11 +189,11 @@ class Experiment:
         return loader.with_views(made, batch_size=self.config.test_batch_size)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
-        """The clips of a part as the task has them, by the config's `data`, of which `changes` replace some."""
+        """The clips that the task takes of a part. `changes` replace keys of the config's `data`."""
         return self.task.feeder(self, part, **changes)
 
     def open_feeder(self, part: Part, **changes: Any) -> Feeder:
-        """The clips of a part by the config's `data`, of which `changes` replace some."""
+        """All clips of a part. `changes` replace keys of the config's `data`."""
         data = {**asdict(self.config.data), **changes}
         for key in ("path", "first_label", "cache", "num_worker", "balanced"):
             del data[key]

@@ -72,8 +72,7 @@ class FinetuneEvaluation(Task):
         From a linear evaluation of the same classes training takes the head, too: what the encoder has learnt is
         then not lost while a new head is still at random (Kumar et al., ICLR 2022).
         """
-        config, test, model = self.config, run.phase == "test", run.model
-        assert isinstance(model, Encoder)
+        config, test, model = self.config, run.phase == "test", run.encoder
         if config.head_weights is not None and not test:
             raise ValueError(
                 f"head_weights is {config.head_weights}, which goes with --phase test; training begins with a new "
@@ -90,8 +89,7 @@ class FinetuneEvaluation(Task):
 
     def prepare(self, run: Processor) -> None:
         """See `Task`: labels spread to unlabelled clips, by the encoder that training starts from."""
-        config, model = self.config, run.model
-        assert isinstance(model, Encoder)
+        config, model = self.config, run.encoder
         if config.weights is None:
             return
         spreading = start_spreading(run, config.spread)
@@ -111,8 +109,7 @@ class FinetuneEvaluation(Task):
 
     def parameter_groups(self, run: Processor, settings: OptimConfig) -> list[Group]:
         """See `Task`: encoder and head apart."""
-        head_lr, encoder_lr, model = settings.lr, self.config.encoder_lr, run.model
-        assert isinstance(model, Encoder)
+        head_lr, encoder_lr, model = settings.lr, self.config.encoder_lr, run.encoder
         if self.config.weights is None or encoder_lr is None:
             encoder_lr = head_lr
         return [
@@ -123,8 +120,7 @@ class FinetuneEvaluation(Task):
     def train_mode(self, run: Processor) -> None:
         """See `Task`; a frozen encoder stays in eval mode."""
         run.network.train(not self.config.freeze)
-        assert isinstance(run.model, Encoder)
-        run.model.head.train()
+        run.encoder.head.train()
 
     def warnings(self, run: Processor) -> list[str]:
         """See `Task`."""

@@ -43,6 +43,8 @@ class KnnEvaluation(Task):
     # the classes of the encoder's training do not matter
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
+    # of features; learnt in `prepare`
+    whitening: Whitening | None = None
 
     def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
         """See `Task`."""
@@ -50,15 +52,15 @@ class KnnEvaluation(Task):
 
     def load_weights(self, run: Experiment, path: str) -> None:
         """See `Task`."""
-        load_encoder(encoder_of(run), path, ignore=self.config.ignore_weights)
+        load_encoder(run.encoder, path, ignore=self.config.ignore_weights)
 
     def prepare(self, run: Processor) -> None:
         """See `Task`; the whitening."""
-        run.whitening = self.whitening(run)
+        self.whitening = whitening_of(run, self.config)
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """See `Task`."""
-        encoder, whitening = encoder_of(run), run.whitening
+        whitening = self.whitening
         assert whitening is not None
 
         def change(features: Tensor) -> Tensor:
@@ -66,14 +68,7 @@ class KnnEvaluation(Task):
             return whitening(features)
 
         train, k = run.loaders["train"], self.config.knn_k
-        return by_neighbours(run, encoder, train, loader, k=k, change=change)
-
-    def whitening(self, run: Experiment) -> Whitening:
-        """What the config does to features: learnt from training clips, or the identity."""
-        whitening = Whitening(encoder_of(run).feature_dim).to(run.device)
-        if self.config.whiten_view is not None:
-            learn_whitening(run, self.config, whitening, encoder_of(run))
-        return whitening
+        return by_neighbours(run, run.encoder, train, loader, k=k, change=change)
 
     def result(self, run: Processor) -> dict[str, Any]:
         """See `Task`."""
@@ -81,7 +76,9 @@ class KnnEvaluation(Task):
         return {"protocol": "knn", "knn_k": self.config.knn_k, "whitened": whitened}
 
 
-def encoder_of(run: Experiment) -> Encoder:
-    """The network of a run that is one."""
-    assert isinstance(run.model, Encoder)
-    return run.model
+def whitening_of(run: Experiment, config: KnnConfig) -> Whitening:
+    """What the config does to features: learnt from training clips, or the identity."""
+    whitening = Whitening(run.encoder.feature_dim).to(run.device)
+    if config.whiten_view is not None:
+        learn_whitening(run, config, whitening, run.encoder)
+    return whitening

@@ -62,14 +62,12 @@ class LinearEvaluation(Task):
         if run.phase == "test":
             super().load_weights(run, path)
         else:
-            assert isinstance(run.model, Encoder)
-            load_encoder(run.model, path, ignore=self.config.ignore_weights)
-            run.model.encoder_requires_grad_(False)
+            load_encoder(run.encoder, path, ignore=self.config.ignore_weights)
+            run.encoder.encoder_requires_grad_(False)
 
     def prepare(self, run: Processor) -> None:
         """See `Task`: features of all clips, and labels spread by those of training clips."""
-        encoder = run.model
-        assert isinstance(encoder, Encoder)
+        encoder = run.encoder
         assert isinstance(encoder.head, Probe)
         whitening = encoder.head.whitening
         spreading = start_spreading(run, self.config.spread)

@@ -40,8 +40,9 @@ class Task:
     ranges: ClassVar[tuple[Range, ...]] = RANGES
     # whether it has epochs; else a run is its test
     trains: ClassVar[bool] = True
-    # figures that can select the epoch: the first where the config names none; and those that the smaller, the better
+    # figures that can select the epoch; the first one where the config names none
     figures: ClassVar[tuple[str, ...]] = ("top1", "top5", "mean_class", "loss")
+    # figures that are better where they are smaller
     falling: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
     # whether it gives class scores, by which recordings are answered
     names_actions: ClassVar[bool] = True
@@ -87,7 +88,7 @@ class Task:
         return self.plan.num_future() if part == "train" and self.plan is not None else None
 
     def feeder(self, run: "Experiment", part: Part, **changes: Any) -> Feeder:
-        """The clips of a part by the config's `data`, of which `changes` replace some."""
+        """The clips that the task takes of a part. `changes` replace keys of the config's `data`."""
         return run.open_feeder(part, **changes)
 
     def phases(self) -> list[Phase]:

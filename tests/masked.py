@@ -69,10 +69,6 @@ class Transformer(TokenEncoder):
         first = [*self.embed.parameters(), *self.places.parameters()]
         return [first, *(list(block.parameters()) for block in self.blocks.layers)]
 
-    def num_token(self, num_frame: int) -> int:
-        """See `TokenEncoder`."""
-        return num_frame // self.patch * self.num_joint
-
     def pieces(self, bodies: Tensor) -> Tensor:
         """Bodies (B, T, V, C) in pieces (B, S, P * C)."""
         cut = bodies[:, : bodies.shape[1] // self.patch * self.patch].unflatten(1, (-1, self.patch))

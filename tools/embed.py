@@ -30,7 +30,7 @@ from processor.features import extract_features
 from processor.figures import save_figure
 from processor.fonts import legible
 from processor.io import write_text
-from processor.knn_evaluation import KnnEvaluation, encoder_of
+from processor.knn_evaluation import KnnEvaluation, whitening_of
 from processor.moved_configs import tell_move
 from torchlight.build import PACKAGES
 from torchlight.status import status_of
@@ -91,13 +91,12 @@ def make_map(args: argparse.Namespace) -> None:
         raise FileExistsError(f"{args.out} holds an earlier map; replace it with --overwrite")
     words = ["knn_evaluation", "-c", args.config, *args.settings, "--weights", args.weights]
     config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
-    task = KnnEvaluation(config, PACKAGES)
-    run = Experiment(task)
+    run = Experiment(KnnEvaluation(config, PACKAGES))
     run.setup("test")
     loader = run.loaders[args.part]
     loader = loader.with_views(run.loaders["test"].views, batch_size=config.test_batch_size)
-    features = extract_features(encoder_of(run), loader, loader.iterate(), run.autocast())
-    features = task.whitening(run)(features).mean(1)
+    features = extract_features(run.encoder, loader, loader.iterate(), run.autocast())
+    features = whitening_of(run, config)(features).mean(1)
     places = embed(features.cpu().numpy(), perplexity=args.perplexity, seed=config.seed)
     names = np.asarray(loader.feeder.class_names)[loader.feeder.label]
     table = pd.DataFrame({"name": loader.feeder.name, "class": names, "x": places[:, 0], "y": places[:, 1]})

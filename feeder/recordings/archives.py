@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-import scipy  # loads `io` where it is asked for, which takes half a second
+import scipy  # `scipy.io` is imported at its first use: it takes half a second
 
 from feeder.recordings.recording import RecordingError
 

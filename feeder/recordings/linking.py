@@ -6,7 +6,7 @@ M bodies in a frame, K open tracks, V joints, C channels, D coordinates among th
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # loads `optimize` where it is asked for, which takes half a second
+import scipy  # `scipy.optimize` is imported at its first use: it takes half a second
 
 from feeder.recordings.recording import box
 from net.utils.channels import joints_there

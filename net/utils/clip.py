@@ -43,7 +43,7 @@ class Batch:
 
     views: one per view asked for: the frames that are seen. Of features (N, D) in place of poses, `present` has one
         frame for the whole clip.
-    future: the P frames that follow those of the first view; None where nobody asked for them.
+    future: the P frames after those of the first view; None where no loss needs them.
     label, index, num_body: (N,) int64; `label` is -1 for a clip without one, `index` the place in the feeder,
         `num_body` how many bodies are there.
     """
