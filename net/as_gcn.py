@@ -293,6 +293,10 @@ class Model(Encoder):
         of_links = re.compile(r"(encoder\.(mlp\d|fc_out)|decoder\.(msg_fc\d|hidden_\w|input_\w|out_fc\d))\.")
         return {f"links.{key}" if of_links.match(key) else key: value for key, value in state.items()}
 
+    def left_out(self) -> tuple[str, ...]:
+        """See `Encoder`; the head that predicts poses."""
+        return () if self.num_predict else ("recon_layer_*", "edge_importance_recon.*")
+
 
 class ActionalStructural(Method):
     """AS-GCN's own training: class scores, the poses to come, and the links.

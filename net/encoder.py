@@ -178,6 +178,10 @@ class Encoder(nn.Module):
         """Weights as other programs name them, under this network's names; other keys pass through."""
         return state
 
+    def left_out(self) -> Sequence[str]:
+        """Patterns of weights' names that belong to optional parts which this network was built without."""
+        return ()
+
 
 class TokenEncoder(Encoder):
     """An encoder of tokens, which can be shown some of them alone, as masked methods do."""

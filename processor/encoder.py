@@ -1,7 +1,7 @@
 """Taking over an encoder: of a self-supervised method, of a recognition run, of other programs."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -82,12 +82,31 @@ def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Ten
     return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
 
 
+def left_out(model: nn.Module, keys: Iterable[str]) -> list[str]:
+    """Those keys of weights that belong to parts which the encoders in `model` were built without."""
+    patterns = [
+        f"{name}.{pattern}" if name else pattern
+        for name, part in model.named_modules()
+        if isinstance(part, Encoder)
+        for pattern in part.left_out()
+    ]
+    return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
 def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) -> None:
     """Load weights under whatever names other programs, or a self-supervised method, gave them.
 
+    Those of parts that the network was built without are not used.
+
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
-    load_weights(model, path, ignore=ignore, translate=partial(translate, model))
+
+    def fit(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = translate(model, state)
+        unused = set(left_out(model, state))
+        return {key: value for key, value in state.items() if key not in unused}
+
+    load_weights(model, path, ignore=ignore, translate=fit)
 
 
 def load_encoder(model: Encoder, path: str, *, ignore: Sequence[str] = ()) -> None:

@@ -22,6 +22,7 @@ from torch import nn
 from feeder.feeder import Part
 from processor import io, optim
 from processor.config import OptimConfig
+from processor.encoder import left_out, translate
 from processor.evaluation import Evaluation
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
@@ -30,7 +31,14 @@ from processor.state import changes, check_same_run
 from processor.table import task_name
 from processor.task import Task
 from torchlight import distributed
-from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
+from torchlight.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+    state_dict_of,
+)
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
@@ -89,7 +97,7 @@ class Processor(Experiment):
             self._describe()
             if config.weights is not None:
                 # Classes may be others: the head is, too.
-                self._warn_of_other_input(("stream ", "test_view.normalise ", "data.num_body "))
+                self._warn_of_weights(("stream ", "test_view.normalise ", "data.num_body "))
             with StopSignal() as stop:
                 for epoch in range(self.epoch, self.num_epoch):
                     if optimizer is None or self._between_phases():
@@ -254,7 +262,7 @@ class Processor(Experiment):
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
-            self._warn_of_other_input(self.task.input_keys)
+            self._warn_of_weights(self.task.input_keys)
             self._write_labelled()
             return self._finish(work_dir, {"weights": self.config.weights})
 
@@ -262,10 +270,17 @@ class Processor(Experiment):
         if distributed.is_main() and self.labelled and self.config.data.label_fraction < 1:
             io.save_labelled(Path(self.config.work_dir), self.labelled)
 
-    def _warn_of_other_input(self, keys: tuple[str, ...]) -> None:
-        """Say where the clips are shown to the network otherwise than they were when it was trained."""
-        assert self.config.weights is not None
-        trained = load_checkpoint(self.config.weights).get("config")
+    def _warn_of_weights(self, keys: tuple[str, ...]) -> None:
+        """Say what of the weights is not used, and where clips are shown otherwise than in their training."""
+        path = self.config.weights
+        assert path is not None
+        content = load_checkpoint(path)
+        if unused := left_out(self.model, translate(self.model, state_dict_of(content, path))):
+            self.log.info(
+                f"{len(unused)} weights of {path} are not used, {unused[0]!r} for one: they are of parts that this "
+                "network was built without"
+            )
+        trained = content.get("config")
         try:
             changed = changes(trained, self.config) if isinstance(trained, str) else []
         except yaml.YAMLError:  # another program's

@@ -15,7 +15,9 @@ from net.loss import similarity, supervised_contrast
 from net.method import CROSS_ENTROPY as OF_ACTIONS
 from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
 from net.utils.clip import Clip
+from processor.encoder import left_out, load_translated
 from torchlight import distributed
+from torchlight.checkpoint import WeightsError
 
 CROSS_ENTROPY = OF_ACTIONS.name
 
@@ -595,6 +597,27 @@ def test_any_backbone_serves_and_adds_losses_of_its_own(skip):
     taught = learn(network, lesson(), (*EVERY, "nll", "kl"))
     assert set(taught.losses) == {*EVERY, "nll", "kl"} - {CROSS_ENTROPY}
     assert taught.scores.shape == (4, 5)
+
+
+def test_weights_with_a_head_that_is_no_longer_built_give_what_they_gave(tmp_path):
+    def network(num_predict):
+        arguments = {"hidden_channels": 4, "link_hidden": 4, "num_link_frame": 6, "dropout": 0.0}
+        return small(as_gcn.Model(3, 5, num_predict=num_predict, **arguments)).eval()
+
+    before, now = network(10), network(0)
+    torch.save(before.state_dict(), tmp_path / "best.pt")
+    load_translated(now, str(tmp_path / "best.pt"))
+    unused = left_out(now, before.state_dict())
+    assert {key.rsplit("encoder.", 1)[0] for key in unused} == {"", "slow."}
+    assert now.state_dict().keys() == before.state_dict().keys() - set(unused)
+    named = sorted({*EVERY, "kl"} - {"order"})  # which is of orders drawn anew
+    first, second = (learn(each, lesson(), named) for each in (before, now))
+    assert torch.equal(first.scores, second.scores)
+    assert first.losses == second.losses
+    # Nothing else may be more than there should be.
+    torch.save(before.state_dict() | {"encoder.recon": torch.zeros(1)}, tmp_path / "more.pt")
+    with pytest.raises(WeightsError, match=r"encoder\.recon \(1,\)"):
+        load_translated(now, str(tmp_path / "more.pt"))
 
 
 def test_gradients_in_bfloat16():

@@ -37,7 +37,11 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def before(path: str) -> tuple[str, dict[str, Any]]:
     """Processor of a config, and what it gave that was not a default."""
     processor, places = RECORD["configs"][path]
-    return processor, dict(RECORD["values"][place] for place in places)
+    given = dict(RECORD["values"][place] for place in places)
+    if given.get("model") == "net.as_gcn.Model" and given.get("method") == "net.long_term.LongTerm":
+        # The one change since: AS-GCN's own head for the poses to come, which nothing called, is not built.
+        given["model_args"] = {**given["model_args"], "num_predict": 0}
+    return processor, given
 
 
 def changed(value: Any, key: str = "", default: Any = dataclasses.MISSING) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ import main
 from conftest import TINY_CONFIG
 from data_gen.export_numpy import ARRAYS, export_arrays
 from feeder.prepared import PreparedWriter, open_prepared
+from net import as_gcn
 from net.utils.clip import Clip
 from processor import io, labels
 from processor.metrics import top_k_accuracy
@@ -132,6 +133,15 @@ def test_weights_scored_on_another_input_say_so(finished, tmp_path, capsys):
     assert f"{said}stream was 'joint', is 'bone'" in capsys.readouterr().out
     assert run(config, *test, "model_args.padding_mode=replicate", "--overwrite") == 0
     assert f"{said}model_args.padding_mode was None, is 'replicate'" in capsys.readouterr().out
+
+
+def test_weights_of_a_part_that_is_not_built_say_so(tiny_config, tmp_path, capsys):
+    arguments = {"num_class": 4, "hidden_channels": 4, "link_hidden": 4, "num_link_frame": 4}
+    torch.save(as_gcn.Model(**arguments).state_dict(), tmp_path / "as_gcn.pt")
+    changed = yaml.safe_dump({"_delete_": True, **arguments, "num_predict": 0}, default_flow_style=True)
+    settings = ["model=net.as_gcn.Model", f"model_args={changed}", "-w", str(tmp_path / "test")]
+    assert run(tiny_config, "--phase", "test", "--weights", str(tmp_path / "as_gcn.pt"), *settings) == 0
+    assert "'recon_layer_0.gcn" in capsys.readouterr().out
 
 
 def files_of(folder) -> dict[str, bytes]:
