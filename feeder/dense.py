@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.augment import DirectStep, LinearStep, UnitBox, with_confidence
-from feeder.normalise import Frames, first_seen
+from feeder.normalise import Frames, first_seen, last_seen
 from feeder.views import View
 from net.utils.channels import joints_there, num_coordinate
 
@@ -43,7 +43,9 @@ class DenseClips:
 
     def first_body(self, frame: Frames, joint: int) -> Tensor:
         """See `Clips`."""
-        return self.of_tracks(self.coordinates[:, 0, frame, joint])
+        place = self.coordinates[:, 0, :, joint]
+        held = place.gather(1, last_seen(place)[..., None].expand_as(place))
+        return self.of_tracks(held[:, frame])
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""

@@ -39,7 +39,10 @@ class Clips(Protocol):
         """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints, too."""
 
     def first_body(self, frame: Frames, joint: int) -> Tensor:
-        """Where a joint of the first body of each track's clip is in whole frames: (B, T, D)."""
+        """Where a joint of the first body of each track's clip is in whole frames: (B, T, D).
+
+        While it is not seen, where it was last; before it comes, where it comes; 0 if it never does.
+        """
 
     def first_pose(self, joint: int) -> Tensor:
         """First body's pose in its first frame where a joint is there, or in frame 0: (N, V, D)."""
@@ -109,16 +112,26 @@ class RaggedClips:
     def first_body(self, frame: Frames, joint: int) -> Tensor:
         """See `Clips`."""
         assert isinstance(frame, Tensor)
-        first = Tracks(self.tracks.clip, torch.zeros_like(self.tracks.body))
-        return self.batch.pick(self.batch.row(first, frame), self._coordinates(joint))
+        place = self._places(joint)
+        held = place.gather(1, last_seen(place)[..., None].expand_as(place)).flatten(0, 1)
+        index = self.batch.send(self.tracks.clip[:, None] * place.shape[1] + frame)
+        return held.index_select(0, index.flatten()).view(*frame.shape, -1)
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""
+        first = first_seen(self._places(joint))
+        row = self._rows_of_first().gather(1, first[:, None])[:, 0]
+        return self.batch.rows[row][..., : num_coordinate(self.channels)]
+
+    def _rows_of_first(self) -> Tensor:
+        """Rows of the first body in all frames of its clip, the last one again where others are longer: (N, F)."""
         batch = self.batch
         frame = torch.arange(int(batch.num_frame.max())).minimum(batch.num_frame[:, None] - 1)
-        row = batch.send(batch.start[:, None] + frame)
-        first = first_seen(batch.pick(row, self._coordinates(joint)))
-        return batch.rows[row.gather(1, first[:, None])[:, 0]][..., : num_coordinate(self.channels)]
+        return batch.send(batch.start[:, None] + frame)
+
+    def _places(self, joint: int) -> Tensor:
+        """Where a joint of the first body is in those, (N, F, D)."""
+        return self.batch.pick(self._rows_of_first(), self._coordinates(joint))
 
     def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
         """See `Clips`."""
@@ -147,7 +160,8 @@ def center_first_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
 def center_per_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
     """Relative to the spine joint of the first body in every frame; bodies keep their places to each other.
 
-    Where the first body is empty, the others stay as they are (as in AS-GCN's code).
+    Where that joint is not seen, they are relative to where it was last, so that nobody jumps when the first body
+    leaves. In AS-GCN's code they jump to where they are in the camera's space.
     """
     return clips.poses(lambda frame: clips.first_body(frame, skeleton.spine)), None
 
@@ -197,6 +211,23 @@ def first_seen(joint: Tensor) -> Tensor:
     """The first frame in which a joint (N, T, C) is there, 0 if there is none: (N,) int64."""
     # argmax gives the first of equals.
     return joints_there(joint).byte().argmax(1)
+
+
+def last_seen(joint: Tensor) -> Tensor:
+    """The latest frame so far in which a joint (N, T, C) is there, else the first in which it will be: (N, T) int64."""
+    there = joints_there(joint)
+    frame = torch.arange(joint.shape[1], device=joint.device)
+    latest = _running_max(torch.where(there, frame, -1))
+    return torch.where(latest < 0, first_seen(joint)[:, None], latest)
+
+
+def _running_max(values: Tensor) -> Tensor:
+    """The largest of values (N, T) so far: (N, T)."""
+    if not torch.compiler.is_compiling():
+        return values.cummax(1).values
+    # ONNX has no such operation.
+    later = torch.ones(values.shape[1], values.shape[1], dtype=torch.bool, device=values.device).triu(1)
+    return values[:, None].expand(-1, values.shape[1], -1).masked_fill(later, -1).amax(2)
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:

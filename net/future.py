@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from net.loss import at_least_float32
 from net.utils.channels import num_predictable
-from net.utils.clip import Clip, seen_joints
+from net.utils.clip import seen_joints
 from net.utils.gcn import Neighbours, SpatialGraphConv, SpatialTemporalBlock
 from net.utils.graph import Graph
 from net.utils.tracing import is_empty
@@ -37,22 +37,6 @@ def scored_joints(target: Tensor, last: Tensor, present: Tensor, last_present: T
         last_present: (...) bool, whether it is there in `last`.
     """
     return seen_joints(target, present) & seen_joints(last, last_present)[..., None, :]
-
-
-def beside_first(clip: Clip, last: Tensor) -> Clip:
-    """Clips without the bodies that lie elsewhere than in the last frame seen.
-
-    Where poses are relative to the first body of each frame, the others' are that only while it is there. The others
-    are left out, that is 0, in frames without it, and throughout where it is not there in the last frame seen.
-
-    last: (N,) bool, whether the first body is there in the last frame seen.
-    """
-    x, present = clip
-    if x.shape[-1] == 1:
-        return clip
-    first = torch.arange(x.shape[-1], device=x.device) == 0
-    kept = (present[:, 0] & last[:, None])[:, None] | first[:, None]  # (N, M, T)
-    return Clip(x * kept.transpose(1, 2)[:, None, :, None], present & kept)
 
 
 def go_on(last: Tensor, moved: Tensor, last_present: Tensor) -> Tensor:

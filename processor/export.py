@@ -19,7 +19,6 @@ from feeder.views import View
 from net.method import Method
 from net.utils.clip import Clip, presence
 from processor.forecast import as_recorded, roll_out
-from processor.losses import judgeable
 from processor.prediction import PredictionConfig
 from processor.trained import Trained
 from processor.views import view_of
@@ -79,26 +78,23 @@ class PoseForecast(nn.Module):
 
     forecast: of the network.
     view: what normalises; it has no step in space, and the stream of joints.
-    normalise: the name of how.
     """
 
-    def __init__(self, forecast: NetworkForecast, view: DenseView, *, normalise: str) -> None:
+    def __init__(self, forecast: NetworkForecast, view: DenseView) -> None:
         super().__init__()
-        self.forecast, self.view, self.normalise = forecast, view, normalise
+        self.forecast, self.view = forecast, view
 
     def forward(self, poses: Tensor) -> Tensor:
         """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); 0 for what is not in the last frame."""
         bodies = poses.permute(0, 4, 1, 2, 3)
         normalised, matrix = self.view.normalise(bodies)
-        present = recorded_presence(poses)
-        clip = judgeable(self.normalise, Clip(normalised.permute(0, 4, 2, 3, 1), present), present[:, 0, -1])
-        goes_on = clip.present[:, :, -1]  # (N, M)
-        moved = self.forecast(*clip).permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
+        moved = self.forecast(normalised.permute(0, 4, 2, 3, 1), recorded_presence(poses))
+        moved = moved.permute(0, 4, 2, 3, 1)  # (N, M, P, V, C)
         future = as_recorded(
             moved.flatten(0, 1),
             normalised[:, :, -1].flatten(0, 1),
             None if matrix is None else matrix[:, -1],
-            (bodies[:, :, -1] * goes_on[..., None, None]).flatten(0, 1),
+            bodies[:, :, -1].flatten(0, 1),
         )
         return future.unflatten(0, bodies.shape[:2]).permute(0, 2, 3, 4, 1)
 
@@ -141,7 +137,7 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
         raise ValueError(
             f"test_view.normalise is {normalise!r}, in which frames depend on later ones: poses cannot be predicted"
         )
-    whole = PoseForecast(forecast, view, normalise=normalise)
+    whole = PoseForecast(forecast, view)
     return Exported(whole.eval(), "poses", "future")
 
 

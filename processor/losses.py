@@ -1,7 +1,7 @@
 """Which losses of a network count in a run, and what they need: methods, phases, second views, future frames."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from feeder.streams import MOVING
 from net.encoder import Encoder
-from net.future import beside_first
 from net.method import FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, losses_of, method_class
-from net.utils.clip import Batch, Clip
+from net.utils.clip import Batch
 from net.utils.layouts import get_skeleton
 from processor.checks import channel_problems, layout_problems
 from processor.config import ProcessorConfig, ViewConfig
@@ -23,9 +22,6 @@ from torchlight.build import Problem
 if TYPE_CHECKING:
     from processor.processor import Processor
     from processor.task import Task
-
-# Normalisations whose origin is where the first body is in each frame: without it the others are somewhere else.
-MOVING_ORIGIN = ("center_per_frame", "align_torso")
 
 
 @dataclass
@@ -244,16 +240,6 @@ def pair_of_views(config: Any) -> dict[str, ViewConfig | None]:
     return {"train_view": config.train_view, "key_view": config.key_view}
 
 
-def judgeable_future(normalise: str, batch: Batch) -> Batch:
-    """A batch whose future has those bodies alone that lie where those in the last frame seen do.
-
-    normalise: of the first view.
-    """
-    if batch.future is None:
-        return batch
-    return replace(batch, future=judgeable(normalise, batch.future, batch.views[0].present[:, 0, -1]))
-
-
 def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) -> list[Problem]:
     """What is wrong with the second view, if losses of these `names` compare it with the first."""
     if not names:
@@ -289,12 +275,3 @@ def hidden_problems(
         )
         return [Problem(f"{key}.sampling", text + "take more")]
     return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
-
-
-def judgeable(normalise: str, clip: Clip, last: Tensor) -> Clip:
-    """Clips without bodies whose origin is not the last frame's.
-
-    normalise: of the view.
-    last: (N,) bool, whether the first body is there in the last frame seen; see `net.future.beside_first`.
-    """
-    return beside_first(clip, last) if normalise in MOVING_ORIGIN else clip

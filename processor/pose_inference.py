@@ -18,7 +18,6 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.clip import Clip
 from processor.forecast import as_recorded, roll_out
-from processor.losses import judgeable
 from processor.prediction import PredictionConfig
 from processor.trained import Trained, as_array, load_trained
 
@@ -105,9 +104,8 @@ class PosePredictor:
             place(each, bodies, num_clip=1, num_body=len(tracks))
             for each in (seen, batch.present(bodies, positions))
         )
-        clip = judgeable(self._view.normalise, Clip(x.permute(0, 4, 2, 3, 1), present), present[:, 0, -1])
+        clip = Clip(x.permute(0, 4, 2, 3, 1), present)
         future = roll_out(self.trained.method.forecast, clip, self.predict if count is None else count)
         moved = future[0].permute(3, 1, 2, 0)  # (M, P, V, C)
         turn = None if matrix is None else matrix[:, -1]
-        goes_on = clip.present[0, :, -1, None, None]
-        return as_recorded(moved, seen[:, -1], turn, last.to(device) * goes_on).cpu().numpy()
+        return as_recorded(moved, seen[:, -1], turn, last.to(device)).cpu().numpy()

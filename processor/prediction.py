@@ -1,7 +1,7 @@
 """Prediction: the poses that follow those seen, judged by how far each joint is off, in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -33,8 +33,6 @@ from processor.losses import (
     LossPlan,
     MethodKeys,
     hidden_problems,
-    judgeable,
-    judgeable_future,
     pair_of_views,
 )
 from processor.processor import Processor
@@ -153,26 +151,16 @@ class Prediction(Task):
         return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
-        """The losses that count in this phase, times their weights.
-
-        Of what is seen and of the future those bodies alone count that lie where those in the last frame seen do, as
-        in a test.
-        """
-        views = [
-            judgeable(view.normalise, clip, clip.present[:, 0, -1])
-            for clip, view in zip(batch.views, self.views("train"), strict=True)
-        ]
-        batch = replace(judgeable_future(self.config.train_view.normalise, batch), views=views)
+        """The losses that count in this phase, times their weights."""
         return self.plan.learn(run, batch)[1]
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
         """Predictions for all clips of a part in the order of its feeder, and their errors."""
         found: dict[str, list[Tensor]] = {}
-        count, normalise = self.config.predict, self.config.test_view.normalise
+        count = self.config.predict
         for batch in run.watch(loader):
             assert batch.future is not None
-            first_last = batch.views[0].present[:, 0, -1]
-            clip, ahead = (judgeable(normalise, each, first_last) for each in (batch.views[0], batch.future))
+            clip, ahead = batch.views[0], batch.future
             with run.autocast():
                 predicted = roll_out(run.method.forecast, clip, count)
             # (N, M, T, V, C)

@@ -19,7 +19,7 @@ from net.utils.clip import Batch
 from processor.config import RANGES, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
 from processor.experiment import Experiment
-from processor.losses import LossPlan, MethodKeys, judgeable_future
+from processor.losses import LossPlan, MethodKeys
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
 from processor.schedule import counting_losses
@@ -129,7 +129,7 @@ class Pretrain(Task):
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The method's losses, without labels."""
         unlabelled = replace(batch, label=torch.full_like(batch.label, NO_LABEL))
-        output, losses = self.plan.learn(run, judgeable_future(self.config.views[0].normalise, unlabelled))
+        output, losses = self.plan.learn(run, unlabelled)
         if output.embedding is not None:
             run.meter.add("train_spread", spread(output.embedding), len(batch.label))
         return losses

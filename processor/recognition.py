@@ -13,7 +13,7 @@ from processor import io, labels
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys
 from processor.evaluation import Evaluation
 from processor.labels import SMOOTHING_RANGES, SmoothingKeys
-from processor.losses import KeyViewKeys, LossPlan, MethodKeys, judgeable_future, pair_of_views
+from processor.losses import KeyViewKeys, LossPlan, MethodKeys, pair_of_views
 from processor.processor import Processor
 from processor.task import Task
 from torchlight import distributed
@@ -59,7 +59,7 @@ class Recognition(Task):
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The losses that count in this phase, times their weights."""
-        output, losses = self.plan.learn(run, judgeable_future(self.config.train_view.normalise, batch))
+        output, losses = self.plan.learn(run, batch)
         if output.scores is not None:
             weight = run.phase_of(run.epoch).losses[CROSS_ENTROPY.name]
             losses[CROSS_ENTROPY.name] = weight * labels.cross_entropy(run, output.scores, batch)

@@ -129,13 +129,11 @@ def test_each_body_is_filled_by_itself(data: Path, tmp_path: Path) -> None:
     filled = np.stack([first, second])
     present = filled.any((2, 3))
     np.testing.assert_array_equal(made["gaps"].any((0, 2)).T, present)
-    # A turn keeps distances; where the first body is missing, nothing is centred.
+    # A turn keeps distances; where the first body is missing, the origin stays where it was last.
+    latest = np.maximum.accumulate(np.where(present[0], np.arange(300), 0))
+    origin = filled[0][latest, 1:2]
     for body in (0, 1):
-        centred = np.linalg.norm(filled[body] - filled[0][:, 1:2], axis=-1)
-        expected = (
-            np.where(present[0][:, None], centred, np.linalg.norm(filled[body], axis=-1))
-            * present[body][:, None]
-        )
+        expected = np.linalg.norm(filled[body] - origin, axis=-1) * present[body][:, None]
         np.testing.assert_allclose(np.linalg.norm(made["gaps"][..., body], axis=0), expected, atol=1e-4)
     one = np.linalg.norm(CLIPS["one"][0] - CLIPS["one"][0][:, 1:2], axis=-1)
     np.testing.assert_allclose(

@@ -42,6 +42,12 @@ def spine_of_first_frame(clip):
     return clip[0, 0, NTU.spine]
 
 
+def where_first_is(clip, frame, joint=NTU.spine):
+    """Where a joint of the first body is, or was last, or will come, or the origin."""
+    seen = [each for each in range(clip.shape[1]) if clip[0, each, joint].any()]
+    return clip[0, max((each for each in seen if each <= frame), default=min(seen, default=0)), joint]
+
+
 def slow_centre(clip, centre_of):
     """Minus `centre_of(t)`, but where a joint is absent."""
     out = np.zeros_like(clip)
@@ -68,7 +74,7 @@ def slow_turn(line, axis):
 
 
 def slow_align_torso(clip):
-    out = slow_centre(clip, lambda frame: clip[0, frame, 1]).astype(float)
+    out = slow_centre(clip, lambda frame: where_first_is(clip, frame)).astype(float)
     first = next((pose for pose in clip[0] if pose.any()), clip[0, 0]).astype(float)
     for axis, upper, lower in ((np.array([0, 0, 1]), 1, 0), (np.array([1, 0, 0]), 8, 4)):
         turn = slow_turn(first[upper] - first[lower], axis)
@@ -85,7 +91,7 @@ def slow_align_shoulders(clip, num_frame):
 SLOW = {
     "none": lambda clip, size: clip,
     "center_first_frame": lambda clip, size: slow_centre(clip, lambda frame: spine_of_first_frame(clip)),
-    "center_per_frame": lambda clip, size: slow_centre(clip, lambda frame: clip[0, frame, 1]),
+    "center_per_frame": lambda clip, size: slow_centre(clip, lambda frame: where_first_is(clip, frame)),
     "align_torso": lambda clip, size: slow_align_torso(clip),
 }
 
@@ -98,6 +104,18 @@ def test_centres_and_turns_raw_frames_then_resizes(name, clips):
         for body, track in enumerate(SLOW[name](clip, 16)):
             np.testing.assert_allclose(made[body], resized(track.astype(float), 16), atol=2e-5)
         assert not made[len(clip) :].any()
+
+
+@pytest.mark.parametrize("name", ["center_per_frame", "align_torso"])
+def test_nobody_jumps_when_the_first_body_leaves_or_comes_late(name):
+    (clip,) = make_clips([12], [2])
+    clip[:] = clip[:, :1] + [1.5, 0.2, 3.0]  # nobody moves, some metres from the camera
+    whole, gaps = clip.copy(), clip.copy()
+    gaps[0, :2] = gaps[0, 5:8] = gaps[0, 10:] = 0
+    gaps[0, 3, NTU.spine] = 0
+    made = [normalised([each], name, sampling=[{"Resize": {"num_frame": 12}}])[0] for each in (whole, gaps)]
+    np.testing.assert_allclose(made[1][1], made[0][1], atol=1e-6)
+    assert np.abs(np.diff(made[1][1], axis=0)).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", SLOW)

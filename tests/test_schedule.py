@@ -14,7 +14,6 @@ import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
 from net.temporal_signals import TemporalSignals
-from processor import losses
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems
@@ -267,25 +266,6 @@ def test_frames_ahead_are_never_seen_whatever_counts(config, tmp_path, monkeypat
     assert run(config, tmp_path / "ahead", *args) == 0
     assert len(seen) == 4 * STEPS
     assert all(frames == {12} for frames in seen)
-
-
-@pytest.mark.parametrize(
-    ("normalise", "left_out"), [("center_per_frame", True), ("center_first_frame", False)]
-)
-def test_bodies_ahead_whose_origin_is_gone_are_not_learnt(config, tmp_path, monkeypatch, normalise, left_out):
-    future = []
-    learn = LongTerm.forward
-
-    def spy(self, batch, wanted):
-        future.append(bool(batch.future.x.any()))
-        return learn(self, batch, wanted)
-
-    monkeypatch.setattr(LongTerm, "forward", spy)
-    monkeypatch.setattr(losses, "beside_first", lambda clip, last: clip._replace(x=0 * clip.x))
-    args = [AHEAD, "key_view=null", f"train_view.normalise={normalise}", "--debug"]
-    args += ["without=[inter_frame, intra_frame, segment, pose_contrast]"]
-    assert run(config, tmp_path, *args) == 0
-    assert future == [not left_out] * 6
 
 
 def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(config, tmp_path, capsys):
