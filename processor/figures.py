@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.fonts import legible
 from torchlight.files import atomic_write
@@ -191,7 +192,7 @@ def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, pat
         shown = {"true": last} | ({"predicted": predicted[:, horizon - 1]} if horizon else {})
         for name, bodies in shown.items():
             for body in bodies:
-                ends = seen_bones(body[:, plane], (body != 0).any(1), skeleton)
+                ends = seen_bones(body[:, plane], joints_there(body), skeleton)
                 axes.add_collection(LineCollection(list(ends), colors=POSE_COLOURS[name], linewidths=1.4))
         axes.autoscale_view()
         axes.set_aspect("equal")

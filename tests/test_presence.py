@@ -1,5 +1,9 @@
 """Who is there is data: made where poses are gathered, handed on to networks, and never read off the zeros again."""
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -295,3 +299,81 @@ def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(
     assert command.main(words) == 2
     said = capsys.readouterr().err
     assert f"{module}.{name} is no more: use {instead}" in said and "docs/extending.md" in said
+
+
+# -- nobody guesses ----------------------------------------------------------------------------------------
+
+ROOT = Path(command.__file__).parent
+# The functions that look for zeros in poses, and what for.
+READ_ZEROS = {
+    # which bodies are there, of clips from outside: a file's rows, an array, a network called by itself
+    "feeder/ragged.py": {"rows_with_body"},
+    "feeder/arrays.py": {"_scan"},
+    "net/utils/clip.py": {"presence"},
+    "net/utils/channels.py": {"bodies_there", "joints_there"},
+    # which joints of a body that is there were not seen, as `joints_there` does: for what must not move
+    "feeder/normalise.py": {"_subtract"},
+    "feeder/augment.py": {"_absent", "_present"},
+}
+# Who asks which bodies are there: where clips come from outside, and the readers of recordings.
+ASK_FOR_BODIES = {
+    "net/utils/clip.py": {"of"},
+    "processor/export.py": {"recorded_presence"},
+    "processor/stream.py": {"push"},
+}
+
+
+def functions(*rooms: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for room in rooms:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef):
+                    yield path.relative_to(ROOT).as_posix(), node
+
+
+def compares_with_zero(node: ast.AST) -> bool:
+    """Whether an expression holds `x != 0` or `x == 0`."""
+    return any(
+        isinstance(each, ast.Compare)
+        and isinstance(each.ops[0], ast.Eq | ast.NotEq)
+        and isinstance(each.comparators[0], ast.Constant)
+        and each.comparators[0].value == 0
+        for each in ast.walk(node)
+    )
+
+
+def reads_zeros(function: ast.FunctionDef) -> bool:
+    """Whether a function asks if any, or all, of some numbers are 0, or if a length is."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("any", "all") and any(
+                map(compares_with_zero, (node.func.value, *node.args))
+            ):
+                return True
+        elif isinstance(node, ast.Compare) and compares_with_zero(node) and "norm(" in ast.unparse(node.left):
+            return True
+    return False
+
+
+def by_file(found: Iterator[tuple[str, ast.FunctionDef]]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = {}
+    for file, function in found:
+        names.setdefault(file, set()).add(function.name)
+    return names
+
+
+def test_zeros_are_read_as_absence_in_these_places_alone() -> None:
+    rooms = functions("net", "feeder", "processor")
+    assert by_file((file, each) for file, each in rooms if reads_zeros(each)) == READ_ZEROS
+
+
+def test_which_bodies_are_there_is_asked_where_clips_come_in_alone() -> None:
+    asks = {"presence", "bodies_there"}
+    found = by_file(
+        (file, function)
+        for file, function in functions("net", "feeder", "processor")
+        if not file.startswith("feeder/recordings/")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in asks
+    )
+    assert found == ASK_FOR_BODIES
