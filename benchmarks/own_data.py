@@ -49,6 +49,7 @@ from feeder.prepared import open_prepared
 from net.utils.layouts import get_skeleton
 from processor.io import load_scores
 from processor.views import view_of
+from torchlight.build import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = "people"
@@ -183,7 +184,7 @@ def nearest_neighbour(words: Sequence[str], root: Path) -> float:
             num_body=config.data.num_body,
             val_fraction=0,
         )
-        view = view_of(config.test_view, config, get_skeleton(config.data.layout))
+        view = view_of(config.test_view, config, get_skeleton(config.data.layout), PACKAGES)
         loader = Loader(
             feeder,
             [view],

@@ -131,7 +131,7 @@ def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
         help="processes (default one per core)",
     )
     add_output_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.num_worker < 1:
         parser.error(f"--num_worker {args.num_worker}: give 1 or more")
     return args

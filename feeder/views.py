@@ -5,14 +5,14 @@ Shapes: N clips, C channels, T frames, V joints, M bodies.
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from inspect import signature
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from feeder.augment import AUGMENT, DirectStep, augment, transform
+from feeder.augment import AUGMENT, AugmentStep, DirectStep, augment, transform
 from feeder.normalise import NORMALISE, Normalisation, Normalised
 from feeder.ragged import RaggedBatch, place, take
 from feeder.sampling import SAMPLING, SamplingStep, fixed_part, sample
@@ -20,10 +20,7 @@ from feeder.streams import STREAMS
 from net.utils.channels import CHANNELS, in_plane
 from net.utils.clip import Clip
 from net.utils.skeleton import Skeleton
-from torchlight.build import Problem, bind, nearest
-
-Step = TypeVar("Step")
-Item = str | Mapping[str, Mapping[str, Any] | None]
+from torchlight.build import PACKAGES, Item, Problem, build_listed, nearest
 
 
 class ViewError(ValueError):
@@ -87,14 +84,15 @@ class View:
     Args:
         skeleton: of the clips.
         num_body: M; clips with more bodies lose the last ones.
-        sampling: steps in time, each `Name` or `{Name: {argument: value}}` of `sampling.SAMPLING`; the first
-            must take `num_frame`.
+        sampling: steps in time, each `Name` or `{Name: {argument: value}}` of `sampling.SAMPLING`, or with a class
+            path for the name; the first must take `num_frame`.
         normalise: a name of `normalise.NORMALISE`.
         augment: steps in space, written likewise, of `augment.AUGMENT`.
         stream: a name of `streams.STREAMS`.
         channels: what the numbers of a joint are; see `net.utils.channels`.
         same_frames: among several views of a batch, to take the frames that the first one takes, whose sampling
             must be the same.
+        packages: that class paths of steps may start with.
 
     Raises:
         ViewError: something above does not hold; every problem is listed, with the nearest valid name.
@@ -111,11 +109,16 @@ class View:
         stream: str = "joint",
         channels: str = "xyz",
         same_frames: bool = False,
+        packages: Sequence[str] = PACKAGES,
     ) -> None:
         self.skeleton, self.num_body, self.same_frames = skeleton, num_body, same_frames
         problems: list[Problem] = []
-        self.sampling = _build_steps("sampling", sampling, SAMPLING, problems)
-        self.augment = _build_steps("augment", augment, AUGMENT, problems)
+        self.sampling: list[SamplingStep] = build_listed(
+            "sampling", sampling, SAMPLING, packages=packages, base=SamplingStep, problems=problems
+        )
+        self.augment: list[AugmentStep] = build_listed(
+            "augment", augment, AUGMENT, packages=packages, base=AugmentStep, problems=problems
+        )
         self.num_frame = _num_frame(self.sampling, problems)
         # Frames at its end that come after those that are seen.
         self.num_ahead = self.sampling[-1].num_ahead if self.sampling else 0
@@ -275,34 +278,3 @@ def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:
             problems.append(Problem("sampling", text))
         return 0
     return [length for length in lengths if length is not None][-1]
-
-
-def _build_steps(
-    key: str, items: Sequence[Item], table: Mapping[str, type[Step]], problems: list[Problem]
-) -> list[Step]:
-    """The steps of a list; what is wrong with it is added to `problems`."""
-    if isinstance(items, (str, Mapping)):
-        problems.append(Problem(key, f"is {items!r}; give a list of steps"))
-        return []
-    steps = []
-    for number, item in enumerate(items):
-        where = f"{key}.{number}"
-        named = {item: None} if isinstance(item, str) else item
-        if not isinstance(named, Mapping) or len(named) != 1:
-            problems.append(Problem(where, f"is {item!r}; write Name or {{Name: {{argument: value}}}}"))
-            continue
-        ((name, args),) = named.items()
-        if name not in table:
-            problems.append(Problem(where, f"{name!r} is unknown; {nearest(str(name), table)}"))
-            continue
-        if not isinstance(args, Mapping) and args is not None:
-            problems.append(Problem(f"{where}.{name}", f"is {args!r}; give {{argument: value}}"))
-            continue
-        wrong = bind(table[name], args or {})
-        problems += [Problem(f"{where}.{name}.{problem.key}", problem.text) for problem in wrong]
-        if not wrong:
-            try:
-                steps.append(table[name](**(args or {})))
-            except ValueError as error:
-                problems.append(Problem(f"{where}.{name}", str(error)))
-    return steps

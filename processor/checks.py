@@ -12,6 +12,7 @@ from net.utils.channels import has_confidence
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.config import OptimConfig, ProcessorConfig, Range
+from processor.evaluation import build_evaluators
 from processor.views import view_of, views_of
 from torchlight import build
 from torchlight.build import Problem
@@ -28,9 +29,7 @@ def problems_of(task: "Task") -> list[Problem]:
     problems += optim_problems("optim", config.optim)
     problems += layout_problems("model", config.model, config.model_args, config, packages)
     problems += channel_problems("model", config.model, config.model_args, config, packages)
-    if config.select_by is not None and config.select_by not in task.figures:
-        text = f"{config.select_by!r} is no figure of this processor; {build.nearest(config.select_by, task.figures)}"
-        problems.append(Problem("select_by", text))
+    problems += _figure_problems(task)
     if task.needs_weights and config.weights is None:
         problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
     try:
@@ -42,6 +41,23 @@ def problems_of(task: "Task") -> list[Problem]:
     return list(dict.fromkeys([*problems, *task.problems()]))
 
 
+def _figure_problems(task: "Task") -> list[Problem]:
+    """What is wrong with the evaluators of a config, and with the figure that selects the epoch."""
+    problems: list[Problem] = []
+    figures = list(task.figures)
+    for evaluator in build_evaluators(task.config.evaluators, task.packages, problems):
+        if twice := sorted(set(evaluator.figures) & set(figures)):
+            text = f"{type(evaluator).__name__} gives {', '.join(twice)}, which there is already"
+            problems.append(Problem("evaluators", text))
+        figures += evaluator.figures
+    name = task.config.select_by
+    # What an evaluator that cannot be built would give is not known.
+    if name is not None and name not in figures and not problems:
+        text = f"{name!r} is no figure of this processor; {build.nearest(name, figures)}"
+        problems.append(Problem("select_by", text))
+    return problems
+
+
 # -- views ---------------------------------------------------------------------------------------------------
 
 
@@ -51,7 +67,7 @@ def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
     hidden, longest = task.hidden_frames(), _longest_clip(config, task.packages)
     for key, described in views_of(config).items():
         try:
-            view = view_of(described, config, skeleton)
+            view = view_of(described, config, skeleton, task.packages)
         except ViewError as error:
             for problem in error.problems:
                 # Bodies and stream are one setting for all views.

@@ -138,6 +138,8 @@ class ProcessorConfig:
     select: Literal["val", "last", "test"] = "val"
     # figure of that part which selects, such as `mean_class` or `loss`; null: the processor's own
     select_by: str | None = None
+    # further figures of the validation and the test part: class paths of evaluators, or `{path: {argument: value}}`
+    evaluators: list[Any] = field(default_factory=list)
     # epochs between two evaluations of the validation part
     eval_interval: int = 1
     # seed of weights, batches and views

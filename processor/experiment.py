@@ -168,7 +168,7 @@ class Experiment:
         data = self.config.data
         return Loader(
             feeder,
-            [view_of(view, self.config, feeder.skeleton) for view in views],
+            [view_of(view, self.config, feeder.skeleton, self.task.packages) for view in views],
             batch_size=batch_size,
             device=self.device,
             cache=data.cache,
@@ -185,7 +185,7 @@ class Experiment:
 
     def shown(self, loader: Loader, views: Sequence[ViewConfig]) -> Loader:
         """A loader's clips, once each and in order, in other views."""
-        made = [view_of(view, self.config, loader.feeder.skeleton) for view in views]
+        made = [view_of(view, self.config, loader.feeder.skeleton, self.task.packages) for view in views]
         return loader.with_views(made, batch_size=self.config.test_batch_size)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from feeder.dense import DenseView
-from feeder.views import View
 from net.method import Method
 from net.utils.clip import Clip, presence
 from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
 from processor.trained import Trained
-from processor.views import view_of
 
 # Those of the extra `export` in setup.py.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -143,13 +141,13 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
 
 def dense_view(trained: Trained) -> DenseView:
     """What the view of a run's test does to poses (N, T, V, C, M) that have its frames."""
-    return DenseView(_view(trained))
+    return DenseView(trained.test_view())
 
 
 def window_of(trained: Trained) -> int:
     """T, frames that the network sees."""
     config = trained.config
-    return config.observe if isinstance(config, PredictionConfig) else _view(trained).num_frame
+    return config.observe if isinstance(config, PredictionConfig) else trained.test_view().num_frame
 
 
 def metadata_of(trained: Trained) -> dict[str, str]:
@@ -213,10 +211,6 @@ def to_onnx(
     onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
-
-
-def _view(trained: Trained) -> View:
-    return view_of(trained.config.test_view, trained.config, trained.skeleton)
 
 
 @contextmanager

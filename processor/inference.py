@@ -27,7 +27,6 @@ from processor.labels import score
 from processor.stream import Ranking, Stream, refuse_numbers
 from processor.timeline import Timeline, frame_probabilities, usual_stride, window_begins, window_ends
 from processor.trained import Trained, as_array, load_trained
-from processor.views import view_of
 from torchlight.seed import derive_seed
 
 # Windows that are made into views at a time.
@@ -66,7 +65,7 @@ class Recogniser:
                     )
         self.members = tuple(members)
         self.class_names, self.skeleton, self.frame_rate = first.class_names, first.skeleton, first.frame_rate
-        self._views = [view_of(m.config.test_view, m.config, m.skeleton) for m in members]
+        self._views = [member.test_view() for member in members]
         self._fixed = [view.deterministic() for view in self._views]
         self.num_frame = max(view.num_frame for view in self._views)
 

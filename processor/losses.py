@@ -204,7 +204,7 @@ class LossPlan:
             problems.append(Problem(f"{key}.num_predict", f"is 0, but {names} counts; give 1 frame or more"))
         elif hidden is not None:
             for key in list(self.views)[: self.num_view]:
-                problems += hidden_problems(key, self.views[key], config, hidden)
+                problems += hidden_problems(key, self.views[key], config, self.packages, hidden)
         return problems
 
     def warnings(self, run: "Processor") -> list[str]:
@@ -260,13 +260,13 @@ def _key_problems(names: Sequence[str], views: Mapping[str, ViewConfig | None]) 
 
 
 def hidden_problems(
-    key: str, described: ViewConfig | None, config: ProcessorConfig, hidden: int
+    key: str, described: ViewConfig | None, config: ProcessorConfig, packages: Sequence[str], hidden: int
 ) -> list[Problem]:
     """What is wrong with a view whose last `hidden` frames are to be predicted; nothing if it cannot be made."""
     if described is None:
         return []
     try:
-        view = view_of(described, config, get_skeleton(config.data.layout))
+        view = view_of(described, config, get_skeleton(config.data.layout), packages)
     except (ValueError, OSError):  # said elsewhere
         return []
     if view.num_frame <= hidden:

@@ -102,8 +102,8 @@ class Prediction(Task):
             problems.append(Problem("horizon", text))
         problems += _view_problems("train_view", config) + _view_problems("test_view", config)
         ahead = max(0, frames_of(config.train_view) - config.observe)
-        problems += hidden_problems("train_view", config.train_view, config, ahead)
-        problems += hidden_problems("test_view", config.test_view, config, config.predict)
+        problems += hidden_problems("train_view", config.train_view, config, self.packages, ahead)
+        problems += hidden_problems("test_view", config.test_view, config, self.packages, config.predict)
         for number, phase in enumerate(config.schedule):
             if CROSS_ENTROPY.name in counting_losses([phase], without=config.without):
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"

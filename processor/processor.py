@@ -23,7 +23,7 @@ from feeder.feeder import Part
 from processor import io, optim
 from processor.config import OptimConfig
 from processor.encoder import left_out, translate
-from processor.evaluation import Evaluation
+from processor.evaluation import Evaluation, Evaluator, build_evaluators
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
 from processor.schedule import Phase, counting_losses
@@ -209,6 +209,11 @@ class Processor(Experiment):
             return []
         return [part for part in self.loaders if part == "val" or part == self.config.select]
 
+    @cached_property
+    def evaluators(self) -> list[Evaluator]:
+        """Those of the config, in which nothing is wrong: that is checked before there is a run."""
+        return build_evaluators(self.config.evaluators, self.task.packages, [])
+
     @property
     def selected_by(self) -> str:
         """The figure that selects the epoch."""
@@ -216,7 +221,8 @@ class Processor(Experiment):
 
     def _sign(self) -> int:
         """1 if the larger the figure that selects, the better; else -1."""
-        return -1 if self.selected_by in self.task.falling else 1
+        falling = [*self.task.falling, *(name for each in self.evaluators for name in each.falling)]
+        return -1 if self.selected_by in falling else 1
 
     def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
         """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
@@ -241,7 +247,11 @@ class Processor(Experiment):
         # Statistics of batch norms are each rank's own; those that are saved are the first one's.
         distributed.broadcast_buffers(self.model)
         self.network.eval()
-        return self.task.evaluate(self, self.loaders[part])
+        loader = self.loaders[part]
+        evaluation = self.task.evaluate(self, loader)
+        for evaluator in self.evaluators:
+            evaluation.metrics.update(evaluator.evaluate(self, loader, evaluation))
+        return evaluation
 
     # -- testing -------------------------------------------------------------------------------------------
 

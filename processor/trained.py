@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
+from feeder.views import View
 from net.method import Method
 from net.utils.layouts import get_skeleton, remembered
 from net.utils.skeleton import Skeleton
@@ -19,6 +20,7 @@ from processor.config import ProcessorConfig
 from processor.experiment import Experiment, set_precision
 from processor.moved_configs import find_moved
 from processor.table import PROCESSORS, task_class
+from processor.views import view_of
 from torchlight import build
 from torchlight.checkpoint import CheckpointError, load_checkpoint
 from torchlight.config import ConfigError, load_config, parse_config
@@ -82,6 +84,10 @@ class Trained:
         """The config of its run."""
         return self.experiment.config
 
+    def test_view(self) -> View:
+        """The view of a test clip."""
+        return view_of(self.config.test_view, self.config, self.skeleton, self.experiment.task.packages)
+
     def refuse_other_joints(self, recorded: Recorded) -> None:
         """Raise RecordingError if a recording has other joints or channels than the network takes."""
         found = recorded.skeleton
@@ -129,6 +135,7 @@ def load_trained(
     # The files of the run, and workers for its data, are not there; nor is what else was made smaller for a trial.
     settings.device, settings.debug = device, False
     settings.data.cache, settings.data.num_worker = "memory", 0
+    settings.evaluators = []
     # Configs before `data.channels` said nothing, and their checkpoints said it.
     settings.data.channels = known.get("channels", settings.data.channels)
     # A config that is named says which joints there are.

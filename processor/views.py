@@ -1,5 +1,6 @@
 """The views that a config describes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 from feeder.views import View
@@ -7,11 +8,16 @@ from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig, ViewConfig
 
 
-def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton) -> View:
-    """A view as the config describes it. Raises `feeder.views.ViewError`."""
+def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton, packages: Sequence[str]) -> View:
+    """A view as the config describes it, with steps of `packages`. Raises `feeder.views.ViewError`."""
     data = config.data
     return View(
-        skeleton, num_body=data.num_body, stream=config.stream, channels=data.channels, **asdict(view)
+        skeleton,
+        num_body=data.num_body,
+        stream=config.stream,
+        channels=data.channels,
+        packages=packages,
+        **asdict(view),
     )
 
 

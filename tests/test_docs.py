@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import main
+from data_gen import source_gen_preprocess
 from processor.config import ProcessorConfig
 from processor.table import PROCESSORS, task_class
+from processor.trained import load_trained
 from tools import document_configs, label_efficiency
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,24 +201,23 @@ def test_the_example_of_extending_runs(tmp_path: Path, monkeypatch: pytest.Monke
     record(tmp_path / "recordings")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = dict(document_configs.AUGMENT)
     try:
-        prepare, *runs = given
+        (program, *words), *runs = (command.split() for command in given)
+        assert program == "data_gen/source_gen_preprocess.py"
+        assert source_gen_preprocess.main(words) == 0
         environment = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-        subprocess.run([sys.executable, *prepare.split()], check=True, env=environment)
         tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mypackage"]
         subprocess.run(tests, check=True, env=environment)
-        for run in runs:
-            program, *words = run.split()
+        for program, *words in runs:
             assert program == "main.py"
-            assert main.main([*words, "device=cpu", "tensorboard=false"]) == 0, run
+            assert main.main([*words, "device=cpu", "tensorboard=false"]) == 0, words
     finally:
-        document_configs.AUGMENT.clear()
-        document_configs.AUGMENT.update(before)
         for module in [name for name in sys.modules if name.split(".")[0] == "mypackage"]:
             del sys.modules[module]
     result = json.loads(Path("work_dir/my/recognition/result.json").read_text())
     assert result["top1"] > 0.8
+    assert load_trained("work_dir/my/recognition/best.pt", plugins=["mypackage"]).test_view().num_frame == 16
+    assert 0 < result["worst_class"] <= result["mean_class"]
     pretrained = json.loads(Path("work_dir/my/pretrain/result.json").read_text())
     assert pretrained["method"] == "mypackage.simsiam.SimSiam"
     assert json.loads(Path("work_dir/my/finetune/result.json").read_text())["protocol"] == "finetune"

@@ -78,7 +78,7 @@ def test_what_a_cell_runs(study):
     config = label_efficiency.load_config(
         study / "grid.yaml", ["settings=[precision=bf16]"], label_efficiency.GridConfig
     )
-    grid = label_efficiency.Grid(config, overwrite=False)
+    grid = label_efficiency.Grid(config, overwrite=False, plugins=["net"])
     for protocol, processor, weights in (
         ("linear", "linear_evaluation", config.weights),
         ("finetune", "finetune_evaluation", str(Path(config.work_dir, "linear", "0.25", "seed3", "best.pt"))),
@@ -86,7 +86,9 @@ def test_what_a_cell_runs(study):
     ):
         words = grid.words(label_efficiency.Cell(protocol, 0.25, 3))
         assert words[0] == processor
-        run_config = main.read_config(main.parse(words))
+        args = main.parse(words)
+        assert args.plugin == ["net"]
+        run_config = main.read_config(args)
         assert run_config.weights == weights
         assert (run_config.data.label_fraction, run_config.data.label_seed, run_config.seed) == (0.25, 3, 3)
         assert run_config.precision == "bf16"

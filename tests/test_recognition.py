@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from feeder.prepared import PreparedWriter, open_prepared
 from net import as_gcn
 from net.utils.clip import Clip
 from processor import io, labels
+from processor.evaluation import Evaluator
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
 from processor.state import differences
+from processor.trained import load_trained
 from tools import ensemble, report
 from torchlight.config import to_yaml
 
@@ -316,6 +319,69 @@ def test_any_figure_can_select_the_epoch(tiny_config, work, monkeypatch, figure,
 def test_a_figure_that_there_is_not_is_refused(tiny_config, capsys):
     assert run(tiny_config, "select_by=mean_clas") == 2
     assert "select_by: 'mean_clas' is no figure" in capsys.readouterr().err
+
+
+class Confidence(Evaluator):
+    """The mean of the likeliest class's probability, plus something."""
+
+    figures = ("confidence",)
+
+    def __init__(self, more: float = 0.0) -> None:
+        self.more = more
+
+    def evaluate(self, run, loader, evaluation):
+        probability = torch.from_numpy(evaluation.arrays["scores"]).softmax(1)
+        assert len(probability) == len(loader.feeder) and not run.method.training
+        return {"confidence": float(probability.amax(1).mean()) + self.more}
+
+
+class Doubt(Confidence):
+    """The same, the less the better."""
+
+    figures = falling = ("doubt",)
+
+    def evaluate(self, run, loader, evaluation):
+        return {"doubt": (0.4, 0.3)[min(run.epoch, 1)]}
+
+
+class TopOne(Confidence):
+    figures = ("top1",)
+
+
+HERE = Path(__file__).stem
+
+
+def test_figures_of_a_package_are_written_and_select(tiny_config, work):
+    listed = f"[{{{HERE}.Confidence: {{more: 3}}}}, {HERE}.Doubt]"
+    settings = [f"evaluators={listed}", "select_by=doubt", "--plugin", HERE, "num_epoch=2"]
+    assert run(tiny_config, *settings) == 0
+    result = json.loads((work / "result.json").read_text())
+    scores = torch.from_numpy(io.load_scores(work / "scores.npz")["scores"])
+    assert result["confidence"] == pytest.approx(float(scores.softmax(1).amax(1).mean()) + 3, abs=1e-5)
+    assert (result["epoch"], result["val_doubt"]) == (2, 0.3)
+    assert {"val_confidence", "val_doubt"} <= set(next(csv.DictReader((work / "metrics.csv").open())))
+    # Recordings are answered without them.
+    assert load_trained(work / "best.pt").config.num_epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ([f"evaluators=[{HERE}.Confidence]"], "evaluators.0"),
+        ([f"evaluators=[{HERE}.Confidense]", "--plugin", HERE], "evaluators.0"),
+        (["evaluators=[net.st_gcn.Model]"], "evaluators.0"),
+        (
+            [f"evaluators=[{{{HERE}.Confidence: {{mor: 1}}}}]", "--plugin", HERE],
+            f"evaluators.0.{HERE}.Confidence.mor",
+        ),
+        ([f"evaluators=[{HERE}.TopOne]", "--plugin", HERE], "evaluators"),
+        ([f"evaluators=[{HERE}.Confidence]", "--plugin", HERE, "select_by=doubt"], "select_by"),
+    ],
+)
+def test_evaluators_that_cannot_be_are_refused_before_training(tiny_config, work, capsys, settings, key):
+    assert run(tiny_config, *settings) == 2
+    assert re.search(rf"(^|\s|:){re.escape(key)}: ", capsys.readouterr().err)
+    assert not work.exists()
 
 
 @pytest.mark.parametrize("own", [False, True])

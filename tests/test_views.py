@@ -6,10 +6,10 @@ import torch
 from ragged_clips import at, generator, make_clips, to_batch
 from test_normalise import clips_with_gaps, slow_align_shoulders
 
-from feeder.augment import AUGMENT
+from feeder.augment import AUGMENT, DirectStep
 from feeder.normalise import NORMALISE
 from feeder.ragged import RaggedBatch, place
-from feeder.sampling import SAMPLING, sample
+from feeder.sampling import SAMPLING, SamplingStep, sample
 from feeder.streams import STREAMS
 from feeder.views import Base, View, ViewError, make_views
 from net.utils.layouts import get_skeleton
@@ -421,3 +421,43 @@ def test_steps_without_arguments_may_be_written_as_yaml_does():
 def test_clips_of_another_layout_are_refused():
     with pytest.raises(ValueError, match="clips have 20 joints, layout 'ntu-rgb\\+d' has 25"):
         view()(to_batch(make_clips([5], [1], num_joint=20)), generator())
+
+
+# -- steps of a package ------------------------------------------------------------------------------------
+
+
+class Last(SamplingStep):
+    """The last frame, again and again."""
+
+    def __init__(self, num_frame: int) -> None:
+        self.num_frame = num_frame
+
+    def __call__(self, length, generator):
+        return (length.double() - 1)[:, None].expand(-1, self.num_frame)
+
+
+class Taller(DirectStep):
+    """One metre more of y."""
+
+    draws = False
+
+    def apply(self, poses, clip, num_clip, generator, channels):
+        poses[..., 1] += 1
+        return poses
+
+
+HERE = __name__
+
+
+def test_steps_of_a_package_are_named_by_their_paths():
+    batch = to_batch(make_clips(LENGTHS, BODIES), gap=2)
+    described = {"sampling": [{f"{HERE}.Last": {"num_frame": 4}}], "augment": [f"{HERE}.Taller"]}
+    found = view(**described, packages=(HERE,))(batch, generator())
+    table = torch.stack([torch.from_numpy(each[0, -1]) for each in make_clips(LENGTHS, BODIES)])
+    expected = (table + torch.tensor([0.0, 1, 0])).permute(0, 2, 1)[:, :, None].expand(-1, -1, 4, -1)
+    torch.testing.assert_close(found[..., 0], expected)
+    for key, before in (("sampling", RESIZE), ("augment", [])):
+        for step in (described[key][0], "net.st_gcn.Model"):  # not admitted, and no step
+            with pytest.raises(ViewError) as refused:
+                view(**{key: [*before, step]})
+            assert [problem.key for problem in refused.value.problems] == [f"{key}.{len(before)}"]

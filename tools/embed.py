@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--part", choices=("test", "train"), default="test", help="whose clips (default: test)")
     add("--overwrite", action="store_true", help="replace what --out holds")
     add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
+    add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
     tell_move(args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)])
@@ -90,8 +91,9 @@ def make_map(args: argparse.Namespace) -> None:
     if (args.out / "embed.csv").exists() and not args.overwrite:
         raise FileExistsError(f"{args.out} holds an earlier map; replace it with --overwrite")
     words = ["knn_evaluation", "-c", args.config, *args.settings, "--weights", args.weights]
-    config = command.read_config(command.parse([*words, "--device", args.device, "-w", str(args.out)]))
-    run = Experiment(KnnEvaluation(config, PACKAGES))
+    words += ["--device", args.device, "-w", str(args.out), *(f"--plugin={each}" for each in args.plugin)]
+    config = command.read_config(command.parse(words))
+    run = Experiment(KnnEvaluation(config, (*PACKAGES, *args.plugin)))
     run.setup("test")
     loader = run.loaders[args.part]
     loader = loader.with_views(run.loaders["test"].views, batch_size=config.test_batch_size)

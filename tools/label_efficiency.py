@@ -101,8 +101,8 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
 class Grid:
     """Runs the cells of a grid that are not finished, and says what all of them show."""
 
-    def __init__(self, config: GridConfig, *, overwrite: bool) -> None:
-        self.config, self.overwrite = config, overwrite
+    def __init__(self, config: GridConfig, *, overwrite: bool, plugins: Sequence[str] = ()) -> None:
+        self.config, self.overwrite, self.plugins = config, overwrite, plugins
         self.folder = Path(config.work_dir)
         self.cells = [
             Cell(protocol, fraction, seed)
@@ -143,6 +143,7 @@ class Grid:
             *config.settings,
             "-w",
             str(self.work_dir(cell)),
+            *(f"--plugin={package}" for package in self.plugins),
         ]
 
     def is_finished(self, cell: Cell) -> bool:
@@ -283,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=int, metavar="N", help="runs of each cell")
     add("--protocols", nargs="+", choices=PROTOCOLS, help="default: all")
     add("--overwrite", action="store_true", help="run finished cells again")
+    add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
     args = parser.parse_intermixed_args(argv)
     named = ("work_dir", "weights", "fractions", "seeds", "protocols")
     settings = [
@@ -291,16 +293,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     words = sys.argv[1:] if argv is None else argv
     tell_move(args.config, args.settings, ["tools/label_efficiency.py", *words])
-    return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite))
+    return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite, plugins=args.plugin))
 
 
-def measure(file: str, settings: Sequence[Any], *, overwrite: bool) -> int:
+def measure(file: str, settings: Sequence[Any], *, overwrite: bool, plugins: Sequence[str]) -> int:
     """Run the grid of a config, and write its table and curve.
 
     Returns the exit status of a run that broke off, or 0.
     """
     config = load_config(file, settings, GridConfig, check=check, find_moved=find_moved)
-    grid = Grid(config, overwrite=overwrite)
+    grid = Grid(config, overwrite=overwrite, plugins=plugins)
     if status := grid.run():
         return status
     table = grid.table()

@@ -10,9 +10,13 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeGuard, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, Union, get_args, get_origin
 
 PACKAGES = ("net", "feeder", "processor")
+
+T = TypeVar("T")
+# An object in a list of a config: its class, or its class and its arguments.
+Item = str | Mapping[str, Mapping[str, Any] | None]
 
 
 class Problem(NamedTuple):
@@ -200,7 +204,71 @@ def build(
         raise ValueError(
             f"{cls.__module__}.{cls.__qualname__} cannot be built with these arguments:\n{listed}"
         )
-    return cls(**args, **provided)
+    return cls(**_with_paths(cls, args), **provided)
+
+
+def _with_paths(cls: Callable, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments from a config, in which paths are text."""
+    hints = _type_hints(cls)
+    return {key: Path(value) if hints.get(key) is Path else value for key, value in args.items()}
+
+
+def build_listed(
+    key: str,
+    items: Sequence[Item],
+    table: Mapping[str, type[T]],
+    *,
+    packages: Sequence[str],
+    base: Any,
+    problems: list[Problem],
+) -> list[T]:
+    """The objects of a list in a config, each `Name` or `{Name: {argument: value}}`.
+
+    Args:
+        key: of the list, for messages.
+        items: the list.
+        table: classes by their short names. Any other is named by its class path, such as `mypackage.steps.Tremble`.
+        packages: see `import_class`.
+        base: what the class of a path must be: a class, or a union of some.
+        problems: what is wrong is added to it, and left out of what is returned.
+    """
+    if isinstance(items, (str, Mapping)):
+        problems.append(Problem(key, f"is {items!r}; give a list"))
+        return []
+    made = []
+    for number, item in enumerate(items):
+        where = f"{key}.{number}"
+        named = {item: None} if isinstance(item, str) else item
+        if not isinstance(named, Mapping) or len(named) != 1:
+            problems.append(Problem(where, f"is {item!r}; write Name or {{Name: {{argument: value}}}}"))
+            continue
+        ((name, args),) = named.items()
+        try:
+            cls = table[name] if name in table else _class_of(name, table, packages, base)
+        except ClassPathError as error:
+            problems.append(Problem(where, str(error)))
+            continue
+        if not isinstance(args, Mapping) and args is not None:
+            problems.append(Problem(f"{where}.{name}", f"is {args!r}; give {{argument: value}}"))
+            continue
+        wrong = bind(cls, args or {})
+        problems += [Problem(f"{where}.{name}.{problem.key}", problem.text) for problem in wrong]
+        if not wrong:
+            try:
+                made.append(cls(**_with_paths(cls, args or {})))
+            except ValueError as error:
+                problems.append(Problem(f"{where}.{name}", str(error)))
+    return made
+
+
+def _class_of(name: object, table: Collection[str], packages: Sequence[str], base: Any) -> type:
+    """The class at a path, which is none of the table's names. Raises ClassPathError."""
+    if table and (not isinstance(name, str) or "." not in name):
+        raise ClassPathError(f"{name!r} is unknown; {nearest(str(name), table)}")
+    cls = import_class(name, packages)  # type: ignore[arg-type]
+    if not issubclass(cls, base):
+        raise ClassPathError(f"{name} is no {_describe(base)}")
+    return cls
 
 
 def mismatch(value: object, annotation: Any) -> str | None:
