@@ -54,8 +54,26 @@ SETTINGS = {
         "work_dir=work_dir/adaptation/label_efficiency_frame50",
     ),
 }
-# Bases of data sets that are another's with settings.
-BASES = {"ntu120": ("ntu60", NTU120), "pku_part2": ("pku_part1", PKU_PART2)}
+AS_GCN16 = (
+    "model_args.hidden_channels=16",
+    "model_args.dropout=0.0",
+    "model_args.num_link_frame=32",
+    "model_args.link_hidden=32",
+)
+# Bases that have another name, or are another's with settings.
+BASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ntu120": ("ntu60", NTU120),
+    "pku_part2": ("pku_part1", PKU_PART2),
+    "as_gcn16": ("as_gcn", AS_GCN16),
+    "as_gcn_phases": ("as_gcn_two_phases", ()),
+    "long_term_phases_as_gcn": ("long_term_as_gcn", ()),
+    "long_term_pretext_small": ("pretrain_long_term_small", ()),
+    **{
+        f"{method}{size}": (f"pretrain_{method}{size}", ())
+        for method in ("aimclr", "skeletonclr", "vicreg")
+        for size in ("", "_small")
+    },
+}
 GONE = re.compile(
     r"(?P<config>.*/config)/(?P<folder>\w+)/((?P<benchmark>xsub|xview|xset)/)?(?P<name>\w+)[.]yaml"
 )

@@ -147,11 +147,35 @@ def test_a_file_of_the_user_s_may_name_a_base_that_moved(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigError, match="no such file"):
         load_config(file, [], schema)
-    bases = [f"{ROOT}/config/_base_/{name}.yaml" for name in ("ntu120", "st_gcn", "recognition")]
-    file.write_text(f"_base_: [{', '.join(bases)}]\nwork_dir: my\nbenchmark: xset\n")
-    assert load_config(file, [], schema, find_moved=find_moved) == dataclasses.replace(
-        now("config/ntu120/xset/st_gcn.yaml"), work_dir="my"
-    )
+
+
+# Bases of earlier versions, of one config each.
+OLD_BASES = {
+    "config/nw_ucla/pretrain_vicreg.yaml": ("nw_ucla", "st_gcn16", "pretrain_small", "vicreg_small"),
+    "config/ntu120/xset/pretrain_aimclr.yaml": ("ntu120", "st_gcn16", "pretrain", "aimclr"),
+    "config/nw_ucla/pretrain_skeletonclr.yaml": (
+        "nw_ucla",
+        "st_gcn16",
+        "pretrain_small",
+        "skeletonclr_small",
+    ),
+    "config/nw_ucla/pretrain_long_term.yaml": (
+        *("nw_ucla", "st_gcn16", "pretrain_small", "long_term_pretext_small"),
+    ),
+    "config/ntu60/xsub/as_gcn.yaml": ("ntu60", "as_gcn", "recognition", "as_gcn_phases"),
+    "config/ntu120/xset/train.yaml": ("ntu120", "as_gcn", "recognition", "long_term_phases_as_gcn"),
+    "config/ntu120/xset/st_gcn.yaml": ("ntu120", "st_gcn", "recognition"),
+}
+
+
+@pytest.mark.parametrize("path", OLD_BASES)
+def test_bases_of_earlier_versions_give_what_they_gave(tmp_path: Path, path: str) -> None:
+    bases = [f"{ROOT}/config/_base_/{name}.yaml" for name in OLD_BASES[path]]
+    run = now(path)
+    file = tmp_path / "my.yaml"
+    settings = {"_base_": bases, "work_dir": run.work_dir, "benchmark": run.benchmark}
+    file.write_text(yaml.safe_dump(settings))
+    assert load_config(file, [], type(run), find_moved=find_moved) == run
 
 
 def test_weights_without_a_config_may_be_given_one_that_moved() -> None:
