@@ -1,4 +1,4 @@
-"""The pictures that poses in space are turned into, by hand and by what is lost."""
+"""Projection to the picture: a place by hand, noise, lost joints, and what a file keeps."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ def test_a_place_by_hand():
     np.testing.assert_allclose(project_2d.project(tracks)[0, 0], expected)
 
 
-def test_what_is_lost_and_how_far_places_are_off():
+def test_lost_joints_and_noise():
     skeleton = get_skeleton("kinect-v1")
     tracks = np.random.default_rng(0).normal([0, 0, 3], 0.3, (1, 50, 20, 3))
     random = np.random.default_rng(1)
-    made = np.stack([project_2d.watch(tracks, skeleton, random) for _ in range(400)])
+    made = np.stack([project_2d.estimate(tracks, skeleton, random) for _ in range(400)])
     lost = (made == 0).all(-1)
     assert ((made[..., 2] == 0) == lost).all() and made[..., 2].max() <= 1
     assert lost.mean() == pytest.approx(0.1 + 0.2 * 0.9 * (10 / 50) * (4 / 20), abs=0.003)
@@ -41,7 +41,7 @@ def test_short_gaps_are_filled_as_in_every_preparation():
     straight = np.linspace(1, 2, 30)[None, :, None, None] + np.zeros((1, 30, 20, 3))
     lost = straight.copy()
     lost[:, 10:15, 3], lost[:, 10:25, 4] = 0, 0
-    filled = project_2d.fill(lost.astype(np.float32))
+    filled = project_2d.fill_short_gaps(lost.astype(np.float32))
     np.testing.assert_allclose(filled[0, 10:15, 3, :2], straight[0, 10:15, 3, :2], rtol=1e-6)
     assert (filled[0, 10:15, 3, 2] == 0).all() and (filled[0, 10:25, 4] == 0).all()
 

@@ -31,14 +31,8 @@ def test_clips_are_joined_end_to_end(tiny_data) -> None:
 @pytest.mark.usefixtures("few_blocks", "blank")
 def test_the_command_measures_frames(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["recognition", "-c", str(tiny_config), "num_epoch=1", "optim.warmup_epoch=0"]) == 0
-    words = [
-        "--weights",
-        str(tiny_config.parent / "work" / "best.pt"),
-        "--num_recording",
-        "2",
-        "--num_clip",
-        "3",
-    ]
-    assert timeline.main([*words, "--device", "cpu"]) == 0
+    weights = tiny_config.parent / "work" / "best.pt"
+    words = ["--weights", str(weights), "--num_recording", "2", "--num_clip", "3", "--device", "cpu"]
+    assert timeline.main(words) == 0
     said = capsys.readouterr().out
     assert "seed  1:" in said and "mean" in said and "difference" in said

@@ -29,10 +29,10 @@ ST_GCN_NAMES = {
 }
 
 
-def copy_weights(ours, usual):
+def copy_weights(ours, textbook):
     """Give the textbook's ST-GCN the weights of ours."""
     state = ours.state_dict()
-    for name, value in usual.state_dict().items():
+    for name, value in textbook.state_dict().items():
         for pattern, replacement in ST_GCN_NAMES.items():
             name = re.sub(pattern, replacement, name)
         # A residual that is the identity has no weights, so every name must be found.
@@ -42,18 +42,18 @@ def copy_weights(ours, usual):
 def test_st_gcn_is_the_same_function():
     torch.manual_seed(0)
     ours = st_gcn.Model(3, 7, layout=LAYOUT, hidden_channels=8, dropout=0.0)
-    usual = STGCN(adjacency("spatial"), 7, hidden_channels=8)
-    copy_weights(ours, usual)
+    textbook = STGCN(adjacency("spatial"), 7, hidden_channels=8)
+    copy_weights(ours, textbook)
     x = torch.randn(2, 3, 24, 25, 2)
-    torch.testing.assert_close(usual(x), ours(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(textbook(x), ours(x), rtol=1e-4, atol=1e-5)
 
 
 def test_ctr_gcn_does_the_same_work():
     ours = ctr_gcn.Model(3, 7, layout=LAYOUT, num_body=2, base_channels=16)
-    usual = CTRGCN(adjacency("digraph"), 7, base_channels=16)
-    count = [sum(p.numel() for p in model.parameters()) for model in (ours, usual)]
+    textbook = CTRGCN(adjacency("digraph"), 7, base_channels=16)
+    count = [sum(p.numel() for p in model.parameters()) for model in (ours, textbook)]
     assert count[0] == count[1]
-    assert usual(torch.randn(2, 3, 24, 25, 2)).shape == (2, 7)
+    assert textbook(torch.randn(2, 3, 24, 25, 2)).shape == (2, 7)
 
 
 def one_clip():
@@ -146,14 +146,14 @@ def test_training_steps_have_the_same_losses():
     torch.manual_seed(0)
     encoder = st_gcn.Model(layout=LAYOUT, hidden_channels=4, hidden_dim=16, dropout=0.0)
     ours = aimclr.AimCLR(encoder, queue_size=8, feature_dim=8)
-    usual = textbook_aimclr.AimCLR(
+    textbook = textbook_aimclr.AimCLR(
         STGCN(adjacency("spatial"), 60, hidden_channels=4, hidden_dim=16), 8, feature_dim=8
     )
-    copy_weights(ours.encoder_q, usual.encoder_q)
-    copy_weights(ours.encoder_k, usual.encoder_k)
-    usual.queue.copy_(ours.queue)
+    copy_weights(ours.encoder_q, textbook.encoder_q)
+    copy_weights(ours.encoder_k, textbook.encoder_k)
+    textbook.queue.copy_(ours.queue)
     # In float32 rounding would grow from step to step.
-    ours, usual = ours.double(), usual.double()
+    ours, textbook = ours.double(), textbook.double()
     clips = [torch.randn(4, 3, 16, 25, 2, dtype=torch.float64) for _ in range(3)]
     given = Given(clips).batch()
 
@@ -162,7 +162,7 @@ def test_training_steps_have_the_same_losses():
 
     steps = [
         sgd_step(ours, lambda batch: ours(batch, names_of(ours.LOSSES)).losses, lambda: given, torch.float32),
-        sgd_step(usual, usual, lambda: clips, torch.float32),
+        sgd_step(textbook, textbook, lambda: clips, torch.float32),
     ]
     seen, before = [], ours.encoder_q.data_bn.weight.clone()
     for _ in range(3):
@@ -170,7 +170,7 @@ def test_training_steps_have_the_same_losses():
         assert losses.keys() == expected.keys()
         for name, loss in losses.items():
             assert loss.item() == pytest.approx(expected[name].item(), rel=1e-4)
-        torch.testing.assert_close(ours.queue, usual.queue, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.queue, textbook.queue, atol=1e-4, rtol=1e-4)
         seen.append(losses["info_nce"].item())
     assert len(set(seen)) == 3
     assert not torch.equal(ours.encoder_q.data_bn.weight, before)
