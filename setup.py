@@ -9,6 +9,7 @@ setup(
     author="LongSkel contributors",
     license="MIT",
     python_requires=">=3.10",
+    # Not `benchmarks`: they measure a clone of the repository.
     packages=find_packages(include=["torchlight*", "net*", "feeder*", "processor*", "data_gen*", "tools*"]),
     py_modules=["main"],
     install_requires=[

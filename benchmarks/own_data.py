@@ -4,8 +4,8 @@
     python benchmarks/own_data.py -w work_dir/own_data --kind nw_ucla --size 1 3 10 --nw_ucla all_sqe
 
 For each set it writes a file per clip and a table, prepares them, trains with the command printed last, and
-compares the test accuracy with that of the nearest training clip. A set that has been measured is not measured
-again. The table is printed and written into RESULT.md in the work folder.
+compares the test accuracy with that of the nearest training clip. Sets that `measured.json` is there for are not
+measured again. The table is printed and written into RESULT.md in the work folder.
 
 Kinds of sets:
 
@@ -14,8 +14,8 @@ Kinds of sets:
     uneven    two actions of the easy kind, one with a clip for every eleven of the other
     nw_ucla   clips of views 1 and 2 of NW-UCLA, --size of each class; view 3 is tested
 
-Of made-up people some are held out, as the preparation does without a column of splits. These and 200 clips of
-other people are tested, because a few clips measure an accuracy to a few points only.
+The first three kinds are simulated. Some of their people are held out, as the preparation does without a column of
+splits. 200 clips of other people are tested, too, because a few clips measure an accuracy to a few points only.
 """
 
 import argparse
@@ -68,11 +68,11 @@ class Clip(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Made-up sets.
+    """Simulated sets.
 
-    actions: numbers of `data_gen.actions.ACTIONS`; a number that stands twice has twice as many clips.
-    cameras: degrees aside.
-    turn: degrees by which people turn away from the middle camera, at most.
+    actions: numbers of `data_gen.actions.ACTIONS`; a number that is listed twice has twice as many clips.
+    cameras: angles in degrees from the middle camera.
+    turn: largest angle in degrees by which people turn away from the middle camera.
     noise: standard deviation of each coordinate, metres.
     """
 
@@ -82,7 +82,7 @@ class Kind(NamedTuple):
     noise: float
 
     def clips(self, num_clip: int, seed: int) -> Iterator[Clip]:
-        """The clips of a set: `num_clip` that a user has, then those by which it is judged."""
+        """The clips of a set: `num_clip` that a user would have, then `NUM_TEST_CLIP` of other people."""
         generator = np.random.default_rng([seed, num_clip])
         num_person = max(4, round(num_clip**0.5))
         subject = np.arange(num_clip) // len(self.actions) % num_person
@@ -98,7 +98,7 @@ class Kind(NamedTuple):
     def _film(
         self, action: int, people: tuple[int, int], seed: int, generator: np.random.Generator
     ) -> np.ndarray:
-        """One performance as one camera sees it, (M, T, V, 3)."""
+        """One performance in the coordinates of one camera, (M, T, V, 3)."""
         first, second = (draw_subject(number, seed) for number in people)
         bodies = perform(action, (first, second), generator)
         # A single person faces the camera; of two, each shows a side.
@@ -118,7 +118,7 @@ KINDS = {
 
 
 def nw_ucla_clips(folder: Path, per_class: int, seed: int) -> Iterator[Clip]:
-    """So many clips of each class of views 1 and 2, and all clips of view 3."""
+    """`per_class` clips of each class of views 1 and 2, and all clips of view 3."""
     files = np.random.default_rng(seed).permutation(sorted(folder.glob("*.json")))
     drawn: dict[str, int] = {}
     for path in map(Path, files):
@@ -145,7 +145,10 @@ def write_set(folder: Path, clips: Iterator[Clip]) -> None:
 
 
 def run(words: Sequence[str], root: Path, log: Path) -> None:
-    """A command in `root`, by this interpreter; its output goes to a file, too."""
+    """Run Python with these words in `root`; the output is written to `log`.
+
+    Raises RuntimeError, with the end of the output, if the command fails.
+    """
     done = subprocess.run(
         [sys.executable, *words], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -164,9 +167,9 @@ def prepare(folder: Path, layout: str, root: Path) -> list[str]:
 
 
 def nearest_neighbour(words: Sequence[str], root: Path) -> float:
-    """Top-1 of the nearest training clip by Euclidean distance, in the test view without what it draws.
+    """Top-1 of the nearest training clip by Euclidean distance.
 
-    Each clip is seen whole, and is not turned.
+    The view is the test view, without turns, and of whole clips in 32 frames.
     """
     args = command.parse(words[1:])
     args.config = str(root / args.config)

@@ -1,10 +1,10 @@
-"""Measures how well frames of long recordings are named: test clips of a data set, end to end.
+"""Measures the accuracy of frames of long recordings, which are test clips of a data set, end to end.
 
     python benchmarks/timeline.py --weights work_dir/nw_ucla/st_gcn/joint/best.pt [--num_recording 20] [--num_clip 8]
 
-Each recording is made of test clips that its seed draws, counted from 0. Its frames are named by the windows of the
-whole recording, and by the answers of a stream that saw its frames one by one; the two must agree. Frames where one
-clip follows another count like all others.
+Recording 0, 1, ... has the test clips that seed 0, 1, ... draws. Its frames are labelled by the windows of the whole
+recording. A stream is given the same frames one by one, and must give the same probabilities. Windows across two clips
+count like all others.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from processor.timeline import Timeline, frame_labels
 
 
 def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks (M, T, V, C) of clips at some places of a feeder, end to end, and the label of each frame (T,)."""
+    """Tracks (M, T, V, C) of some clips of a feeder, end to end, and the label of each frame (T,)."""
     parts, labels = [], []
     for place in places:
         bodies = tracks_of(feeder.source, feeder.clips[place])[: feeder.num_body]
@@ -43,7 +43,7 @@ def join_clips(feeder: Feeder, places: Sequence[int]) -> tuple[np.ndarray, np.nd
 
 
 def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray) -> dict[int, np.ndarray]:
-    """By frame, the probabilities (K,) that a stream of the frames of tracks (M, T, V, C) gives there."""
+    """Frame to probabilities (K,) of each answer of a stream that is given tracks (M, T, V, C) frame by frame."""
     stream = recogniser.stream()
     found: dict[int, np.ndarray] = {}
     answers = [stream.push(bodies) for bodies in tracks.swapaxes(0, 1)]
@@ -52,8 +52,8 @@ def stream_probabilities(recogniser: Recogniser, tracks: np.ndarray) -> dict[int
     return found
 
 
-def apart(of_stream: Mapping[int, np.ndarray], timeline: Timeline) -> float:
-    """Largest difference between a stream and the windows of its file, at frames where both answer."""
+def largest_difference(of_stream: Mapping[int, np.ndarray], timeline: Timeline) -> float:
+    """Largest difference between a stream's probabilities and the timeline's, at frames where both answer."""
     both = [number for number, end in enumerate(timeline.ends) if end in of_stream]
     found = np.stack([of_stream[timeline.ends[number]] for number in both])
     return float(np.abs(found - timeline.of_windows[both]).max())
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = recogniser.timeline(recorded, stride=args.stride)
         accuracies.append(float((frame_labels(found.of_frames) == label).mean()))
         if args.stride is None:
-            differences.append(apart(stream_probabilities(recogniser, tracks), found))
+            differences.append(largest_difference(stream_probabilities(recogniser, tracks), found))
         print(f"seed {seed:2}: {len(label):4} frames, {100 * accuracies[-1]:.1f} % right", flush=True)
     print(
         f"mean {100 * np.mean(accuracies):.1f} %, deviation {100 * np.std(accuracies):.1f}, windows of {window} frames"

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from batches import Given, forecast, learn
 from torch import nn
 
+from benchmarks.textbook import as_gcn as textbook_as_gcn
 from conftest import assert_close_to_published, weights_by_formula
 from net.actional_links import Links
 from net.as_gcn import FUTURE_BLOCKS, Model
@@ -14,7 +15,6 @@ from net.long_term import LongTerm
 from net.utils.dropout import Dropout
 from net.utils.gcn import add_bias, bias_of_joints, graph_conv_by_body
 from processor.encoder import load_translated, translate
-from tools import textbook_as_gcn
 
 # Inputs are stored in float16. Rounding them moves the outputs by as much, in float64, too.
 OF_ROUNDED_INPUT = 5e-4

@@ -1,9 +1,11 @@
 """The measurement of long recordings: what it joins, and that streams and windows agree in it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from test_inference import runs  # noqa: F401 - a fixture
 
+import main
 from benchmarks import timeline
 from feeder.feeder import Feeder
 from feeder.prepared import open_prepared
@@ -26,8 +28,11 @@ def test_clips_are_joined_end_to_end(tiny_data) -> None:
     assert tracks.shape[1] == len(label) == first
 
 
-def test_the_command_measures_frames(runs, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    words = ["--weights", str(runs["joint"] / "best.pt"), "--num_recording", "2", "--num_clip", "3"]
-    assert timeline.main([*words, "--device", "cpu"]) == 0
+@pytest.mark.usefixtures("few_blocks", "blank")
+def test_the_command_measures_frames(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["recognition", "-c", str(tiny_config), "num_epoch=1", "optim.warmup_epoch=0"]) == 0
+    weights = tiny_config.parent / "work" / "best.pt"
+    words = ["--weights", str(weights), "--num_recording", "2", "--num_clip", "3", "--device", "cpu"]
+    assert timeline.main(words) == 0
     said = capsys.readouterr().out
     assert "seed  1:" in said and "mean" in said and "difference" in said

@@ -7,11 +7,11 @@ import pytest
 import torch
 from ragged_clips import generator, make_clips, resized, to_batch
 
+from benchmarks.textbook.views import align_shoulders
 from feeder.normalise import NORMALISE
 from feeder.sampling import RandomResizedCrop, sample
 from feeder.views import View, ViewError
 from net.utils.layouts import get_skeleton
-from tools import textbook
 
 NTU = get_skeleton("ntu-rgb+d")
 LENGTHS, BODIES = [1, 5, 12, 30, 6], [1, 2, 2, 1, 2]
@@ -84,7 +84,7 @@ def slow_align_torso(clip):
 
 def slow_align_shoulders(clip, num_frame):
     made = np.stack([resized(track.astype(float), num_frame) for track in clip])
-    aligned = textbook.align_shoulders(made.transpose(3, 1, 2, 0))
+    aligned = align_shoulders(made.transpose(3, 1, 2, 0))
     return aligned.transpose(3, 1, 2, 0)
 
 

@@ -1,4 +1,4 @@
-"""The measurement of the recipe for own data: made-up sets, and one small set from files to table."""
+"""The measurement of the recipe for own data: simulated sets, and one small set from files to table."""
 
 import json
 from collections import Counter

@@ -18,7 +18,7 @@ SCRIPT = """
 import importlib, pkgutil, sys
 from pathlib import Path
 
-for package in ("torchlight", "net", "feeder", "processor", "data_gen", "tools"):
+for package in ("torchlight", "net", "feeder", "processor", "data_gen", "benchmarks", "tools"):
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
         importlib.import_module(module.name)
 import main, stage1, stage2

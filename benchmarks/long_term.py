@@ -1,26 +1,30 @@
 """Benchmark: what each loss of the long-term network costs in a step, and an epoch at the size of NTU RGB+D 60."""
 
 import statistics
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.clips import endless_batches
+from benchmarks.ntu import LAYOUT, NUM_CLASS, NUM_CLIP
+from benchmarks.report import Row
+from benchmarks.steps import PRECISIONS, backward_step
+from benchmarks.timing import duration, time_interleaved
 from feeder.views import View
 from net import as_gcn, st_gcn
 from net.long_term import LongTerm
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch, Clip
 from net.utils.layouts import get_skeleton
-from tools.benchmark_pretrain import NUM_CLASS, NUM_CLIP, device_loader, endless, made_up_clips
-from tools.contest import LAYOUT, PRECISIONS, Row, autocast, duration, take_turns
+
+# All losses of the network.
+ALL = tuple(loss.name for loss in LongTerm.LOSSES)
 
 
 def long_term(rounds: int, device: torch.device) -> Iterator[Row]:
-    """Steps with all losses, and with all but one: the difference is what that one costs; and a GPU's epoch."""
+    """Steps with all losses and with one left out, whose difference is what that loss costs; on a GPU an epoch, too."""
     for precision, dtype in PRECISIONS.items():
         yield from costs(rounds, device, dtype, precision)
     if device.type == "cuda":
@@ -38,21 +42,18 @@ def costs(
     hidden_channels: int = 64,
     queue_size: int = 32_768,
 ) -> Iterator[Row]:
-    """Rows of one precision: all losses, each left out, and the action alone."""
+    """Rows of one precision: all losses, each of them left out, and the action alone."""
     torch.manual_seed(0)
     backbone = st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=hidden_channels)
     network = LongTerm(backbone, queue_size=queue_size).to(device).train()
-    batch = made_up_batch(num_clip, num_frame, network.num_predict, device)
-    every = tuple(loss.name for loss in LongTerm.LOSSES)
-    sets = {"all losses": every}
-    sets |= {
-        f"without {name}": tuple(n for n in every if n != name)
-        for name in every
-        if name != CROSS_ENTROPY.name
-    }
-    sets["the action alone"] = (CROSS_ENTROPY.name,)
-    work = {name: step(network, batch, wanted, dtype) for name, wanted in sets.items()}
-    seconds = take_turns(work, rounds)
+    batch = random_batch(num_clip, num_frame, network.num_predict, device)
+    wanted = {"all losses": ALL}
+    for left_out in ALL:
+        if left_out != CROSS_ENTROPY.name:
+            wanted[f"without {left_out}"] = tuple(name for name in ALL if name != left_out)
+    wanted["the action alone"] = (CROSS_ENTROPY.name,)
+    work = {name: step(network, lambda: batch, losses, dtype) for name, losses in wanted.items()}
+    seconds = time_interleaved(work, rounds)
     what = f"long-term step, ST-GCN {hidden_channels} channels, {num_frame} frames, {precision}"
     for name, each in seconds.items():
         share = statistics.median(1 - t / whole for t, whole in zip(each, seconds["all losses"], strict=True))
@@ -71,39 +72,30 @@ def epoch(
     queue_size: int = 32_768,
 ) -> Iterator[Row]:
     """The joint phase around AS-GCN with all clips in the device's memory, and how long an epoch takes at that rate."""
-    with tempfile.TemporaryDirectory() as folder:
-        feeder = made_up_clips(Path(folder, "clips.h5"), num_clip, (64, 105))
-        crop = {"RandomResizedCrop": {"num_frame": 64, "min_ratio": 0.5, "max_ratio": 1.0, "num_ahead": 10}}
-        views = [
-            View(get_skeleton(LAYOUT), num_body=2, sampling=[crop], augment=["Rotate"], same_frames=again)
-            for again in (False, True)
-        ]
-        loader = device_loader(feeder, views, device, batch_size=batch_size, shuffle=True)
-    batches = endless(loader)
-    every = tuple(loss.name for loss in LongTerm.LOSSES)
+    crop = {"RandomResizedCrop": {"num_frame": 64, "min_ratio": 0.5, "max_ratio": 1.0, "num_ahead": 10}}
+    views = [
+        View(get_skeleton(LAYOUT), num_body=2, sampling=[crop], augment=["Rotate"], same_frames=again)
+        for again in (False, True)
+    ]
+    batches = endless_batches(num_clip, views, device, batch_size=batch_size)
 
     def steps(dtype: torch.dtype) -> Callable[[], object]:
         backbone = as_gcn.Model(
             3, NUM_CLASS, layout=LAYOUT, hidden_channels=hidden_channels, skip_empty_bodies=True
         )
         network = LongTerm(backbone, queue_size=queue_size).to(device).train()
-
-        def run() -> None:
-            for _ in range(num_step):
-                batch = next(batches)
-                step(network, batch, every, dtype)()
-
-        return run
+        run = step(network, lambda: next(batches), ALL, dtype)
+        return lambda: [run() for _ in range(num_step)]
 
     work = {name: steps(dtype) for name, dtype in PRECISIONS.items()}
-    for name, each in take_turns(work, rounds).items():
+    for name, each in time_interleaved(work, rounds).items():
         rate = num_step * batch_size / statistics.median(each)
         what = f"long-term epoch, AS-GCN {hidden_channels} channels, {num_clip:,} clips on the device, {name}"
         yield Row(what, f"{rate:,.0f}", time=duration(num_clip / rate))
 
 
-def made_up_batch(num_clip: int, num_frame: int, num_predict: int, device: torch.device) -> Batch:
-    """Noise of two bodies in the form of a batch."""
+def random_batch(num_clip: int, num_frame: int, num_predict: int, device: torch.device) -> Batch:
+    """Random clips of two bodies in two views of `num_frame` frames, and the `num_predict` frames after them."""
     generator = torch.Generator().manual_seed(0)
     shape = (2, num_clip, 2, num_frame + num_predict, 25, 3)
     views = torch.randn(shape, generator=generator).to(device).permute(0, 1, 5, 3, 4, 2)
@@ -119,17 +111,18 @@ def made_up_batch(num_clip: int, num_frame: int, num_predict: int, device: torch
 
 
 def step(
-    network: LongTerm, batch: Batch, wanted: tuple[str, ...], dtype: torch.dtype
+    network: LongTerm, make_batch: Callable[[], Batch], wanted: Collection[str], dtype: torch.dtype
 ) -> Callable[[], Tensor]:
     """A forward and backward pass with the losses that are wanted; it returns their sum."""
 
     def run() -> Tensor:
-        with autocast(batch.label.device, dtype):
+        batch = make_batch()
+
+        def loss() -> Tensor:
             output = network(batch, wanted)
-        losses = [*output.losses.values(), F.cross_entropy(output.scores.float(), batch.label)]
-        network.zero_grad(set_to_none=True)
-        total = torch.stack(losses).sum()
-        total.backward()
-        return total.detach()
+            action = F.cross_entropy(output.scores.float(), batch.label)
+            return torch.stack([*output.losses.values(), action]).sum()
+
+        return backward_step(network, loss, dtype)
 
     return run

@@ -1,12 +1,13 @@
-r"""Makes a prepared file of poses in the picture, with confidence, of one in space: what each recording's camera saw.
+r"""Projects a prepared file of poses in space to the picture of each recording's camera, with confidence.
 
-    python benchmarks/plane.py --data data/nw_ucla.h5 --out data/nw_ucla_2d.h5
+    python benchmarks/project_2d.py --data data/nw_ucla.h5 --out data/nw_ucla_2d.h5
     python main.py recognition -c config/custom/st_gcn_2d.yaml data.path=data/nw_ucla_2d.h5 data.layout=kinect-v1 \
         data.num_class=10 data.num_body=1 benchmark=xview
 
-The camera is a Kinect's: 640 x 480 pixels, focal length 525 pixels. As of a pose estimator, places are off by `NOISE`
-pixels, single joints are lost at random, and in some clips a limb is for some frames. Confidence says only whether a
-joint was seen: it is drawn, and knows nothing of how far off a place is. Short gaps are filled, as by a preparation.
+The camera is a Kinect's: 640 x 480 pixels, focal length 525 pixels. Errors are like those of a pose estimator: places
+have noise of `NOISE` pixels, single joints are lost at random, and some clips lose a limb for some frames. Confidence
+says only whether a joint was seen: its value is random, and does not depend on the noise. Short gaps are filled, as a
+preparation does.
 """
 
 import argparse
@@ -32,16 +33,17 @@ from torchlight.seed import derive_seed
 FOCAL, HEIGHT = 525.0, 480.0  # pixels
 NOISE = 4.0  # standard deviation, pixels
 SHARE_LOST = 0.1  # of all joints
-SHARE_HIDDEN = 0.2  # of all clips, in which a limb is lost
-NUM_HIDDEN = 10  # frames that it is
-LIMB = 4  # joints of it
-NEAREST = 0.1  # metres; what is nearer to the camera is not seen
+SHARE_HIDDEN = 0.2  # of all clips: a limb is lost in them
+NUM_HIDDEN = 10  # frames without the limb
+LIMB = 4  # joints of a limb
+NEAREST = 0.1  # metres; nearer joints are not seen
 
 
 def project(tracks: np.ndarray) -> np.ndarray:
-    """Places in the picture (M, T, V, 2) of tracks (M, T, V, 3): heights from its middle, x to the right, y down.
+    """Places (M, T, V, 2) in the picture of tracks (M, T, V, 3) in metres; x to the right, y down.
 
-    Zero for joints that are absent, or not before the camera.
+    Places are measured from the picture's middle, in heights of the picture. They are zero for joints that are
+    absent, or nearer than `NEAREST`.
     """
     depth = tracks[..., 2:]
     seen = depth > NEAREST
@@ -49,7 +51,7 @@ def project(tracks: np.ndarray) -> np.ndarray:
 
 
 def limbs(skeleton: Skeleton) -> list[list[int]]:
-    """The joints of each limb: an end of the skeleton, and those that it hangs on, `LIMB` in all."""
+    """The `LIMB` joints of each limb: an end of the skeleton, its parent, and so on."""
     parents = skeleton.parents
     ends = [joint for joint in range(skeleton.num_joint) if joint not in parents]
     found = []
@@ -61,8 +63,8 @@ def limbs(skeleton: Skeleton) -> list[list[int]]:
     return found
 
 
-def watch(tracks: np.ndarray, skeleton: Skeleton, random: np.random.Generator) -> np.ndarray:
-    """What a pose estimator makes of tracks (M, T, V, 3): places and confidence (M, T, V, 3), zero where not seen."""
+def estimate(tracks: np.ndarray, skeleton: Skeleton, random: np.random.Generator) -> np.ndarray:
+    """Noisy places and confidence (M, T, V, 3) of tracks (M, T, V, 3), zero where a joint is not seen."""
     places = project(tracks)
     seen = places.any(-1)
     seen &= random.uniform(size=seen.shape) >= SHARE_LOST
@@ -75,8 +77,8 @@ def watch(tracks: np.ndarray, skeleton: Skeleton, random: np.random.Generator) -
     return (np.concatenate([places, confidence], -1) * seen[..., None]).astype(np.float32)
 
 
-def fill(tracks: np.ndarray) -> np.ndarray:
-    """Tracks (M, T, V, 3) with confidence, whose joints are interpolated over short gaps."""
+def fill_short_gaps(tracks: np.ndarray) -> np.ndarray:
+    """Tracks (M, T, V, 3) with confidence, joints interpolated over short gaps."""
     recording = Recording.of_tracks(tracks, channels="xyc")
     (filled, _) = fill_gaps(recording, recording.joints[..., 2] > 0, MAX_GAP)
     return filled.by_slot()
@@ -84,7 +86,9 @@ def fill(tracks: np.ndarray) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="plane.py", description="Poses in the picture, of poses in space.")
+    parser = argparse.ArgumentParser(
+        prog="project_2d.py", description="Poses in the picture, of poses in space."
+    )
     parser.add_argument("--data", required=True, type=Path, help="prepared file in space")
     parser.add_argument("--out", required=True, type=Path, help="the file to make")
     parser.add_argument("--seed", type=int, default=0, help="of noise and losses (default %(default)s)")
@@ -110,7 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             name = str(source.name[clip])
             random = np.random.default_rng(derive_seed("plane", args.seed, name))
             keys = {key: int(values[clip]) for key, values in source.keys.items()}
-            writer.append(name, int(source.label[clip]), fill(watch(tracks, source.skeleton, random)), **keys)
+            writer.append(
+                name,
+                int(source.label[clip]),
+                fill_short_gaps(estimate(tracks, source.skeleton, random)),
+                **keys,
+            )
         writer.finish(source.splits, {})
     print(f"{args.out}: {len(source)} clips in the picture")
     return 0
