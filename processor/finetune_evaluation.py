@@ -8,7 +8,7 @@ from torch import nn
 from feeder.feeder import Part
 from net.encoder import Encoder
 from net.whitening import Whitening
-from processor import labels
+from processor import labels, notes
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, TrainViewKeys, ViewConfig
 from processor.encoder import has_head_for, load_encoder, load_head
 from processor.experiment import Experiment
@@ -124,8 +124,8 @@ class FinetuneEvaluation(Task):
 
     def warnings(self, run: Processor) -> list[str]:
         """See `Task`."""
-        return run.unlearnt(
-            "begin with --weights of a recognition run that counts them, or choose another model"
+        return notes.unlearnt(
+            run, "begin with --weights of a recognition run that counts them, or choose another model"
         )
 
     def result(self, run: Processor) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from net.encoder import Encoder
 from net.method import FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, losses_of, method_class
 from net.utils.clip import Batch
 from net.utils.layouts import get_skeleton
+from processor import notes
 from processor.checks import channel_problems, layout_problems
 from processor.config import ProcessorConfig, ViewConfig
 from processor.schedule import Phase, PhaseConfig, counting_losses, phases_of, schedule_problems
@@ -215,11 +216,12 @@ class LossPlan:
                 f"method is null, so method_args ({', '.join(config.method_args)}) are given to nothing; "
                 f"{config.model} takes model_args"
             )
-        found += run.unlearnt(
+        found += notes.unlearnt(
+            run,
             "give them weights in a phase whose optim is their own (adamw, lr 5e-4; another rate soon makes nll "
             "infinite), as config/_base_/*as_gcn*.yaml does"
             if run.method.ENCODER_LOSSES or config.method is None
-            else f"choose another model, or a method that counts them, as {config.method} does not"
+            else f"choose another model, or a method that counts them, as {config.method} does not",
         )
         labels = {loss.name for loss in self.losses if loss.label}
         unlabelled = [phase.name for phase in run.schedule if phase.losses and not labels & set(phase.losses)]

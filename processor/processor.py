@@ -7,7 +7,7 @@ weights as if it had not been, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -16,29 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from feeder.feeder import Part
-from processor import io, optim
+from processor import io, notes, optim
 from processor.config import OptimConfig
-from processor.encoder import left_out, translate
 from processor.evaluation import Evaluation, Evaluator, build_evaluators
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
-from processor.schedule import Phase, counting_losses
-from processor.state import changes, check_same_run
+from processor.schedule import Phase
+from processor.state import check_same_run
 from processor.table import task_name
 from processor.task import Task
 from torchlight import distributed
-from torchlight.checkpoint import (
-    load_checkpoint,
-    load_weights,
-    rng_state,
-    save_checkpoint,
-    set_rng_state,
-    state_dict_of,
-)
+from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from torchlight.config import to_yaml
 from torchlight.interrupt import StopSignal
 from torchlight.log import RunLog, progress, work_dir_lock
@@ -94,16 +85,20 @@ class Processor(Experiment):
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
             self._write_labelled()
-            self._describe()
+            self._say(notes.about_run(self))
             if config.weights is not None:
                 # Classes may be others: the head is, too.
-                self._warn_of_weights(("stream ", "test_view.normalise ", "data.num_body "))
+                self._say(notes.about_weights(self, ("stream ", "test_view.normalise ", "data.num_body ")))
             with StopSignal() as stop:
                 for epoch in range(self.epoch, self.num_epoch):
                     if optimizer is None or self._between_phases():
                         optimizer = self._build_optimizer(self.phase_of(epoch).optim)
                     self._train_epoch(epoch, optimizer, stop)
             return self._test_best(work_dir)
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.log.info(line)
 
     def _between_phases(self) -> bool:
         return self.epoch == self.phase_of(self.epoch).start and not self.batch_done
@@ -272,33 +267,13 @@ class Processor(Experiment):
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
-            self._warn_of_weights(self.task.input_keys)
+            self._say(notes.about_weights(self, self.task.input_keys))
             self._write_labelled()
             return self._finish(work_dir, {"weights": self.config.weights})
 
     def _write_labelled(self) -> None:
         if distributed.is_main() and self.labelled and self.config.data.label_fraction < 1:
             io.save_labelled(Path(self.config.work_dir), self.labelled)
-
-    def _warn_of_weights(self, keys: tuple[str, ...]) -> None:
-        """Say what of the weights is not used, and where clips are shown otherwise than in their training."""
-        path = self.config.weights
-        assert path is not None
-        content = load_checkpoint(path)
-        if unused := left_out(self.model, translate(self.model, state_dict_of(content, path))):
-            self.log.info(
-                f"{len(unused)} weights of {path} are not used, {unused[0]!r} for one: they are of parts that this "
-                "network was built without"
-            )
-        trained = content.get("config")
-        try:
-            changed = changes(trained, self.config) if isinstance(trained, str) else []
-        except yaml.YAMLError:  # another program's
-            return
-        for change in changed:
-            # The mode has no weights of its own, by which it would be known.
-            if change.startswith((*keys, "model_args.padding_mode ")):
-                self.log.info(f"warning: these weights were trained with another input: {change}")
 
     def _test_best(self, work_dir: Path) -> dict[str, Any]:
         distributed.barrier()
@@ -332,7 +307,7 @@ class Processor(Experiment):
             "benchmark": self.config.benchmark,
             "seed": self.config.seed,
             "precision": self.precision,
-            "device": _device_name(self.device),
+            "device": notes.device_name(self.device),
         }
         if distributed.is_main():
             if tested:
@@ -395,46 +370,3 @@ class Processor(Experiment):
         self.best, self.seconds = state["best"], state["seconds"]
         set_rng_state(state["rng"])
         return optimizer
-
-    def _describe(self) -> None:
-        parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in self.loaders.items())
-        count = sum(p.numel() for p in self.model.parameters())
-        if self.epoch == self.num_epoch:
-            self.log.info(f"all {self.epoch} epochs are done; the test is made again")
-        elif self.epoch or self.batch_done:
-            self.log.info(f"resumed in epoch {self.epoch + 1} after step {self.batch_done}")
-        self.log.info(
-            f"{self.config.model}, {count:,} parameters, on {_device_name(self.device)}; {parts} clips"
-        )
-        if self.precision != self.config.precision:
-            self.log.info(
-                f"this CPU has no instructions for {self.config.precision}: {self.precision} is used"
-            )
-        for text in [*self._late_falls(), *self.task.warnings(self)]:
-            self.log.info(f"warning: {text}")
-
-    def _late_falls(self) -> list[str]:
-        """Warnings about rates that never fall."""
-        found = []
-        for phase in () if self.config.debug else self.schedule:
-            # The run's own falls are those of its last phase; shorter ones before it do without.
-            meant = phase.optim.step != self.config.optim.step or phase is self.schedule[-1]
-            if meant and (late := phase.late_steps()):
-                which = f"phase {phase.name!r}" if phase.name else "the run"
-                found.append(
-                    f"{which} has {phase.num_epoch} epochs, so that its rate does not fall after {late}; "
-                    "change optim.step or num_epoch"
-                )
-        return found
-
-    def unlearnt(self, remedy: str) -> list[str]:
-        """The warning, if it is due, that parts of an encoder learn from losses alone which no phase counts."""
-        own = self.method.unlearnt(counting_losses(self.schedule))
-        if not own or self.config.weights is not None:  # weights may bring what was learnt before
-            return []
-        text = f"no phase counts {' or '.join(own)}, from which parts of {self.config.model} alone learn"
-        return [f"{text}: they stay as they were drawn; {remedy}"]
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
