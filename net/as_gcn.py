@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from net.actional_conv import ActionalGraphConv, PoseBlock
 from net.actional_links import ActionalLinks, Links
 from net.encoder import (
     Encoder,
@@ -27,20 +28,7 @@ from net.method import CROSS_ENTROPY, FUTURE, POSES, Loss, Method, Output, no_lo
 from net.st_gcn import PointwiseHead
 from net.utils.channels import num_predictable
 from net.utils.clip import Batch, Clip
-from net.utils.dropout import Dropout
-from net.utils.gcn import (
-    GraphConv,
-    Neighbours,
-    PaddingMode,
-    SpatialTemporalBlock,
-    add_bias,
-    bias_of_joints,
-    by_subset,
-    graph_conv,
-    graph_conv_by_body,
-    initialise,
-    normalise_rows,
-)
+from net.utils.gcn import Neighbours, PaddingMode, SpatialTemporalBlock, initialise, normalise_rows
 from net.utils.graph import Graph
 from net.utils.tracing import is_empty
 
@@ -150,7 +138,7 @@ class Model(Encoder):
 
     def _add_future(
         self,
-        conv: Callable[[int, int], "ActionalGraphConv"],
+        conv: Callable[[int, int], ActionalGraphConv],
         neighbours: Neighbours,
         hidden_channels: int,
         dropout: float,
@@ -350,62 +338,3 @@ class ActionalStructural(Method):
 
 
 Model.METHOD = ActionalStructural
-
-
-class ActionalGraphConv(GraphConv):
-    """Graph convolution over structural subsets, the same for all, and actional ones, each body's own (eq. 8).
-
-    num_link: L; the rest as in `net.utils.gcn.SpatialGraphConv`.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.conv = nn.Conv2d(in_channels, out_channels * (neighbours.num_subset + num_link), 1)
-        self.neighbours = neighbours
-
-    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
-        """From x (B, C, T, V), A (K, V, V) and links (B, L, V, V) to (B, C', T, V)."""
-        weight, bias = by_subset(self.conv, len(A) + links.shape[1])
-        return _over_both(x, A, links, weight, bias, self.neighbours)
-
-
-class PoseBlock(nn.Module):
-    """The last block of the future head: a graph convolution and a 1x1 one, both written as transposed.
-
-    With a kernel of one frame these differ from convolutions in the order of the weights' axes alone.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.num_subset = neighbours.num_subset + num_link
-        deconv = nn.ConvTranspose2d(in_channels, out_channels * self.num_subset, 1)
-        self.gcn_recon = nn.ModuleDict({"deconv": deconv})
-        self.tcn_recon = nn.Sequential(
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(out_channels, out_channels, 1),
-            nn.BatchNorm2d(out_channels),
-            Dropout(dropout),
-        )
-        self.neighbours = neighbours
-
-    def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
-        """From x (B, C, 1, V), A (K, V, V) and links (B, L, V, V) to (B, C', 1, V)."""
-        deconv = self.gcn_recon["deconv"]
-        assert isinstance(deconv, nn.ConvTranspose2d)
-        assert deconv.bias is not None
-        weight = deconv.weight[..., 0, 0].T.unflatten(0, (self.num_subset, -1))
-        bias = deconv.bias.unflatten(0, (self.num_subset, -1))
-        return self.tcn_recon(_over_both(x, A, links, weight, bias, self.neighbours))
-
-
-def _over_both(
-    x: Tensor, A: Tensor, links: Tensor, weight: Tensor, bias: Tensor, neighbours: Neighbours
-) -> Tensor:
-    """Graph convolution with weight (K + L, C', C) and bias (K + L, C'), those of structural subsets first."""
-    num = len(A)
-    y = graph_conv(x, A, weight[:num], neighbours) + graph_conv_by_body(x, links, weight[num:])
-    return add_bias(y, bias_of_joints(A, bias[:num]) + bias_of_joints(links, bias[num:])[:, None])
