@@ -4,6 +4,7 @@ V joints, K adjacency subsets.
 """
 
 import numpy as np
+from scipy.sparse.csgraph import shortest_path
 
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -39,14 +40,10 @@ class Graph:
 def _hops(skeleton: Skeleton, max_hop: int) -> np.ndarray:
     """(V, V) bones between two joints; infinite past max_hop."""
     joint, parent = np.array(skeleton.bones, dtype=int).reshape(-1, 2).T
-    step = np.eye(skeleton.num_joint, dtype=bool)
-    step[joint, parent] = step[parent, joint] = True
-    hops = np.full(step.shape, np.inf)
-    within = np.eye(skeleton.num_joint, dtype=bool)
-    for hop in range(max_hop + 1):
-        hops[within & np.isinf(hops)] = hop
-        within = within @ step
-    return hops
+    linked = np.zeros((skeleton.num_joint, skeleton.num_joint))
+    linked[joint, parent] = 1
+    hops = shortest_path(linked, directed=False, unweighted=True)
+    return np.where(hops <= max_hop, hops, np.inf)
 
 
 def _normalise_columns(adjacency: np.ndarray) -> np.ndarray:
