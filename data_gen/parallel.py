@@ -1,7 +1,7 @@
 """A map over processes whose memory does not grow with the number of items.
 
-Executors of `concurrent.futures` do not do: before Python 3.14 their `map` takes all items at once, and results that are
-not yet taken wait in memory. Their workers outlive a parent that is killed.
+Executors of `concurrent.futures` do not do: before Python 3.14 their `map` takes all items at once, and results
+that are not yet taken wait in memory. Their workers outlive a parent that is killed.
 """
 
 import multiprocessing
