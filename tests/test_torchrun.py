@@ -54,6 +54,7 @@ def worker(launcher: subprocess.Popen, rank: int) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, tmp_path):
     status, error = finish(torchrun(tiny_config, "num_epoch=2", "batch_size=8"))
     assert status == 0, error
@@ -140,6 +141,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
     assert (result["num_train_clip"], result["num_label"], result["spread"]) == (48, 32, True)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config, tmp_path, capsys):
     launcher, work = (
         torchrun(tiny_config, "num_epoch=300", "batch_size=8", "eval_interval=300"),
