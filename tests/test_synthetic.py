@@ -257,9 +257,9 @@ def test_pictures_and_orientations_agree_with_the_positions() -> None:
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, np.ndarray]:
-    """Name -> tracks (M, T, 25, 3) of the demo's data set."""
+    """Name -> tracks (M, T, 25, 3) of half the performers of the demo's data set."""
     files: dict[str, str] = {}
-    for take in takes(20, 1):
+    for take in takes(10, 1):
         files |= film(take, 0)
     return {name.split(".")[0]: first(parse_skeleton(text.encode())) for name, text in files.items()}
 
