@@ -69,8 +69,9 @@ tour: $(VENV)/installed data/tour.h5
 	  min_epoch_clip=2000
 	@echo "Look into $(TOUR)"
 
+# A file stays with one worker, so that a run that several of its tests read is made once.
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal -m slow
