@@ -1,8 +1,9 @@
-# make demo   a first run from nothing: environment, synthetic data, training, few labels, prediction, an answer
-# make tour   the rest, on more data: larger networks, streams, the long-term network; half an hour or more
-# make test   all tests
-# make lint   style and types
-# make clean  removes what these made: data, runs, the environment
+# make demo       a first run from nothing: environment, synthetic data, training, few labels, prediction, an answer
+# make tour       the rest, on more data: larger networks, streams, the long-term network; half an hour or more
+# make test       the tests, but for the slow ones
+# make test-slow  the slow ones
+# make lint       style and types
+# make clean      removes what these made: data, runs, the environment
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ DEMO := work_dir/demo/make
 TOUR := work_dir/demo/tour
 LARGE := data.path=data/tour.h5 model_args.hidden_channels=16 model_args.hidden_dim=256
 
-.PHONY: demo tour test lint clean
+.PHONY: demo tour test test-slow lint clean
 
 $(VENV)/installed: requirements.txt setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -68,8 +69,12 @@ tour: $(VENV)/installed data/tour.h5
 	  min_epoch_clip=2000
 	@echo "Look into $(TOUR)"
 
+# A file stays with one worker, so that a run that several of its tests read is made once.
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(RUN) -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

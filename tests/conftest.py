@@ -182,13 +182,18 @@ def few_blocks() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def blank(monkeypatch) -> None:
-    """Pictures of a run are empty files, since they take a third of a small run; those of fixtures are drawn."""
+def leave_pictures_empty(patch: pytest.MonkeyPatch) -> None:
+    """Have pictures of a run be empty files, since they take a third of a small run."""
     from processor import io
 
     for name in ("save_curves", "save_confusion", "draw_poses", "draw_errors"):
-        monkeypatch.setattr(io, name, lambda *arguments: arguments[-1].touch())
+        patch.setattr(io, name, lambda *arguments: arguments[-1].touch())
+
+
+@pytest.fixture
+def blank(monkeypatch) -> None:
+    """Empty pictures; those of fixtures are drawn."""
+    leave_pictures_empty(monkeypatch)
 
 
 @pytest.fixture

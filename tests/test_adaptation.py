@@ -180,6 +180,7 @@ def test_a_batch_may_exceed_the_queue_or_not_divide_it(tiny_data, tmp_path, queu
     torch.testing.assert_close(model["queue"].norm(dim=0), torch.ones(queue))
 
 
+@pytest.mark.slow
 def test_a_pretraining_run_that_is_killed_and_resumed_equals_one_that_was_not(tiny_data, tmp_path):
     config = tmp_path / "aimclr.yaml"
     config.write_text(pretrain_config(tiny_data, tmp_path, "net.aimclr.AimCLR"))

@@ -225,6 +225,7 @@ def test_whoever_stays_teaches_the_signals_of_the_pretext_in_every_stream(name, 
         *("ntu/pretrain_long_term.yaml", "ntu/predict_contrast.yaml"),
     ],
 )
+@pytest.mark.slow
 def test_phases_train_at_their_full_rates(name, tiny_data, tmp_path):
     """Losses of very different sizes share a phase's rate; a run that came to one too high would stop there."""
     path = CONFIG / name

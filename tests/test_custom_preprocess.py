@@ -544,16 +544,8 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     assert open_prepared(out).attrs["num_bad"] == 1
 
 
-@pytest.mark.parametrize(("count", "rare", "balanced"), [(24, 7, False), (24, 4, True), (8, 4, False)])
-def test_the_last_line_trains_on_what_was_made(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    count: int,
-    rare: int,
-    balanced: bool,
-) -> None:
-    """Of four people three train, with three quarters of each class."""
+def last_line(folder: Path, capsys: pytest.CaptureFixture[str], count: int, rare: int) -> list[str]:
+    """What the command says last of so many clips by four people, `rare` of them of one class: words."""
     lines = []
     for number in range(count):
         name = f"{number} of 24.npy"
@@ -561,23 +553,42 @@ def test_the_last_line_trains_on_what_was_made(
         lines.append(f"{name},{'jump' if number < rare else 'wave'},subject {number % 4}")
     write_table(folder, "file,label,subject", *lines)
     assert run(folder)[0] == 0
-    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    return shlex.split(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture
+def small_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words that keep a run small, to be added in the repository's root."""
+    monkeypatch.chdir(Path(recognise.__file__).parent)
+    small = ["model_args.hidden_channels=8", "model_args.hidden_dim=8"]
+    return [*small, "--debug", "-w", str(folder / "work")]
+
+
+@pytest.mark.parametrize(("count", "rare", "balanced"), [(24, 7, False), (24, 4, True), (8, 4, False)])
+def test_the_last_line_trains_on_what_was_made(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    small_run: list[str],
+    count: int,
+    rare: int,
+    balanced: bool,
+) -> None:
+    """Of four people three train, with three quarters of each class."""
+    command = last_line(folder, capsys, count, rare)
     assert command[:5] == ["python", "main.py", "recognition", "-c", "config/custom/st_gcn.yaml"]
     assert ("data.balanced=true" in command) == balanced
     assert not any(word.startswith(("data.val_", "optim", "select")) for word in command)
-    monkeypatch.chdir(Path(recognise.__file__).parent)
-    settings = [
-        "model_args.hidden_channels=8",
-        "model_args.hidden_dim=8",
-        "--debug",
-        "-w",
-        str(folder / "work"),
-    ]
-    assert recognise.main([*command[2:], *settings]) == 0
-    # The same settings fit the other configs for data of one's own.
-    for processor, name in (("recognition", "long_term_st_gcn"), ("prediction", "predict")):
-        words = [processor, "-c", f"config/custom/{name}.yaml", *command[5:], *settings, "--overwrite"]
-        assert recognise.main(words) == 0
+    assert recognise.main([*command[2:], *small_run]) == 0
+
+
+@pytest.mark.parametrize(
+    ("processor", "name"), [("recognition", "long_term_st_gcn"), ("prediction", "predict")]
+)
+def test_the_last_line_s_settings_fit_other_configs_for_own_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], small_run: list[str], processor: str, name: str
+) -> None:
+    settings = last_line(folder, capsys, 24, 4)[5:]
+    assert recognise.main([processor, "-c", f"config/custom/{name}.yaml", *settings, *small_run]) == 0
 
 
 def test_no_clip_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,7 @@ class AllViews(torch.nn.Module):
         return torch.stack([each(poses) for each in self.views], 1)
 
 
+@pytest.mark.slow
 def test_dense_views_can_be_recorded():
     poses = dense(clips_with_gaps())
     views = AllViews()

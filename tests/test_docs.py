@@ -196,6 +196,7 @@ def record(folder: Path) -> None:
                 np.savetxt(folder / f"{name}_{subject}_{take}.txt", poses.reshape(len(poses), -1))
 
 
+@pytest.mark.slow
 def test_the_example_of_extending_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = write_example(tmp_path)
     record(tmp_path / "recordings")

@@ -125,7 +125,13 @@ def views(count=7, num_channel=3):
     return x
 
 
-@pytest.mark.parametrize("name", TABLE)
+# What `make test` exports of networks; each of the others takes several times as long.
+QUICK = {"ST-GCN, xy"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+)
 def test_a_recorded_network_gives_what_the_network_does(name):
     make, gain = TABLE[name]
     graph = make()
@@ -246,6 +252,7 @@ def test_the_command_writes_a_file_that_answers_as_the_run_does(weights, tmp_pat
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_next_poses_are_in_the_recording_s_coordinates(weights, tmp_path):
     trained = load_trained(weights["prediction"], device="cpu")
     out = tmp_path / "model.onnx"

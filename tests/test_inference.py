@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from test_adaptation import pretrain_config
 from test_prediction import CONFIG as PREDICTION
 
 import main as train
-from conftest import TINY_CONFIG
+from conftest import TINY_CONFIG, leave_pictures_empty
 from feeder.normalise import NORMALISE
 from feeder.prepared import open_prepared
 from feeder.ragged import RaggedBatch
@@ -49,9 +50,14 @@ def run(processor: str, config: Path, *settings: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data, tmp_path_factory) -> dict[str, Path]:
+def runs(tiny_data, tmp_path_factory) -> Iterator[dict[str, Path]]:
     """Work folders of small runs: joint and bone by drawn views, one by a view that draws nothing, a probe, …"""
-    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        leave_pictures_empty(patch)
+        yield make_runs(tiny_data, tmp_path_factory.mktemp("runs"))
+
+
+def make_runs(tiny_data: Path, folder: Path) -> dict[str, Path]:
     config = folder / "config.yaml"
     config.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
     runs = {name: folder / name for name in ("joint", "bone", "fixed", "encoder", "probe", "predict")}
@@ -64,7 +70,7 @@ def runs(tiny_data, tmp_path_factory) -> dict[str, Path]:
         "data.val_fraction=0",
         "eval_interval=20",
     ]
-    run("recognition", config, *DRAWN, *learns, "-w", str(runs["joint"]))
+    run("recognition", config, *DRAWN, *learns, "-w", str(runs["joint"]), "num_epoch=6")
     run("recognition", config, *DRAWN, *learns, "-w", str(runs["bone"]), "stream=bone", "num_epoch=4")
     run("recognition", config, *learns, "-w", str(runs["fixed"]))
     (folder / "encoder.yaml").write_text(
@@ -147,10 +153,9 @@ def long_recording(clips: dict[str, Recorded]) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-@pytest.mark.parametrize("repeat", [1, 3])
-@pytest.mark.parametrize("rate", [None, 30.0, 20.0, 60.0])
+@pytest.mark.parametrize(("rate", "repeat"), [(None, 1), (30.0, 1), (20.0, 1), (60.0, 1), (20.0, 3)])
 def test_a_stream_answers_as_windows_do(
-    runs: dict[str, Path], clips: dict[str, Recorded], repeat: int, rate: float | None
+    runs: dict[str, Path], clips: dict[str, Recorded], rate: float | None, repeat: int
 ) -> None:
     recogniser = Recogniser.load(runs["joint"] / "best.pt", device="cpu")
     tracks = long_recording(clips)
@@ -438,7 +443,7 @@ def test_the_command_answers_a_folder(
 def test_a_long_recording_has_a_timeline_and_a_moving_picture(
     runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tracks = long_recording(clips)
+    tracks = long_recording(clips)[:, :90]
     np.save(tmp_path / "day.npy", tracks)
     weights, out = runs["joint"] / "best.pt", tmp_path / "out"
     assert command(tmp_path / "day.npy", "--weights", weights, "--out", out, "--animate") == 0
@@ -450,7 +455,7 @@ def test_a_long_recording_has_a_timeline_and_a_moving_picture(
     for part in answer["segments"]:
         assert {row["answer"] for row in table[part["first"] : part["last"] + 1]} == {part["answer"]}
     with Image.open(out / "day.gif") as film, Image.open(out / "day.timeline.png") as picture:
-        assert 80 < film.n_frames <= -(-num_frame // 2)  # 15 a second; equal ones are one
+        assert 30 < film.n_frames <= -(-num_frame // 2)  # 15 a second; equal ones are one
         shown = 0
         for picture_number in range(film.n_frames):
             film.seek(picture_number)

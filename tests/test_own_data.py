@@ -50,6 +50,7 @@ def test_the_rare_class_has_a_clip_for_every_eleven() -> None:
     assert sorted(count.values()) == [4, 44]
 
 
+@pytest.mark.slow
 def test_measures_what_the_preparation_prints_and_keeps_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -333,6 +333,7 @@ def click(thing: str) -> str:
     return f"document.querySelector({thing!r}).click()"
 
 
+@pytest.mark.slow
 def test_a_browser_plays_and_turns_clips(plotly: None, tmp_path: Path) -> None:
     probability = np.random.default_rng(0).dirichlet([1, 1, 1], 90)
     tracks = people(2, 90)

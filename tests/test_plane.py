@@ -210,6 +210,7 @@ def test_all_that_needs_depth_is_refused_at_once(tmp_path, capsys, monkeypatch):
     assert "model_args.in_channels" in said and "Flip" not in said
 
 
+@pytest.mark.slow
 def test_what_is_exported_answers_as_the_run_does(tmp_path, capsys, monkeypatch):
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")

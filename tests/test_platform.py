@@ -52,6 +52,7 @@ def run(code: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_everything_imports_trains_and_makes_data(tiny_config: Path, tmp_path: Path) -> None:
     rows = ["file,label,subject"]
     for clip in range(20):  # more than one worker takes

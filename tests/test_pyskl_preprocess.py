@@ -237,6 +237,7 @@ def test_a_damaged_pickle_leaves_what_was_made(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's peak is read as on Linux")
+@pytest.mark.slow
 def test_memory_stays_under_one_and_a_half_times_the_file(tmp_path: Path) -> None:
     clips = [annotation(f"clip {n}", keypoint=pose(2, 400, 25, 3, seed=n)) for n in range(600)]
     # Protocol 2 writes bytes as text, which the unpickler keeps, too.

@@ -55,11 +55,11 @@ def work(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tiny_data, tmp_path_factory):
-    """A run of 20 epochs: (config file, work_dir)."""
+    """A run of 12 epochs: (config file, work_dir)."""
     folder = tmp_path_factory.mktemp("finished")
     config = folder / "config.yaml"
     config.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
-    assert run(config, "num_epoch=20", "batch_size=8", "tensorboard=true") == 0
+    assert run(config, "num_epoch=12", "batch_size=8", "tensorboard=true") == 0
     return config, folder / "work"
 
 
@@ -94,7 +94,7 @@ def test_learns_and_leaves_the_files_of_a_run(finished):
     assert not others & present
     assert any(name.startswith("events.out.tfevents") for name in present)
     rows = list(csv.DictReader((work / "metrics.csv").open()))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     best = max(float(row["val_top1"]) for row in rows)
     assert float(rows[result["epoch"] - 1]["val_top1"]) == best == pytest.approx(result["val_top1"])
@@ -196,7 +196,7 @@ def test_a_run_without_its_checkpoints_is_not_resumed(finished, tmp_path, capsys
     shutil.copytree(trained, work)
     (work / missing).unlink()
     before = files_of(work)
-    settings = ["num_epoch=20", "batch_size=8", "tensorboard=true"]
+    settings = ["num_epoch=12", "batch_size=8", "tensorboard=true"]
     assert run(config, *settings, "-w", str(work), "--resume") == 1
     assert missing in capsys.readouterr().err
     assert files_of(work) == before
@@ -655,7 +655,7 @@ def test_bf16_sgd_clipping_and_smoothing_train(tiny_config, work, monkeypatch):
     settings = ["precision=bf16", "optim.optimizer=sgd", "optim.lr=0.05", "optim.grad_clip=1.0"]
     # Alignment multiplies by matrices, which must stay in float32 in training and in evaluation.
     settings += ["train_view.normalise=align_torso", "test_view.normalise=align_torso"]
-    assert run(tiny_config, *settings, "label_smoothing=0.1", "num_epoch=6", "batch_size=8") == 0
+    assert run(tiny_config, *settings, "label_smoothing=0.1", "num_epoch=3", "batch_size=8") == 0
     rows = list(csv.DictReader((work / "metrics.csv").open()))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 

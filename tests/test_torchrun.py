@@ -54,6 +54,7 @@ def worker(launcher: subprocess.Popen, rank: int) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, tmp_path):
     status, error = finish(torchrun(tiny_config, "num_epoch=2", "batch_size=8"))
     assert status == 0, error
@@ -71,6 +72,7 @@ def test_two_processes_train_one_network_and_score_every_clip_once(tiny_config, 
     assert abs(alone["scores"] - saved["scores"]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_two_processes_pretrain_with_one_queue_and_evaluate(tiny_data, tmp_path):
     for method in ("net.aimclr.AimCLR", "net.vicreg.VICReg"):
         work = tmp_path / method
@@ -115,6 +117,7 @@ def test_two_processes_go_through_the_phases_of_the_long_term_network(tiny_data,
         )
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, tmp_path):
     first = ["num_epoch=1", "-w", str(tmp_path / "first")]
     assert main.main(["recognition", "-c", str(tiny_config), *first]) == 0
@@ -140,6 +143,7 @@ def test_two_processes_train_a_layer_on_features_and_go_on_from_it(tiny_config, 
     assert (result["num_train_clip"], result["num_label"], result["spread"]) == (48, 32, True)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config, tmp_path, capsys):
     launcher, work = (
         torchrun(tiny_config, "num_epoch=300", "batch_size=8", "eval_interval=300"),
