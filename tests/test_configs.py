@@ -215,7 +215,7 @@ def test_whoever_stays_teaches_the_signals_of_the_pretext_in_every_stream(name, 
     lengths = [40, 60, 90] * 10
     clips = to_batch(make_clips(lengths, [1] * len(lengths), num_joint=skeleton.num_joint))
     seen = view_of(config.views[0], config, skeleton, PACKAGES).show(clips, generator())
-    assert len(bodies_in(seen).throughout) == len(lengths)
+    assert len(bodies_in(seen).in_all_frames) == len(lengths)
 
 
 @pytest.mark.parametrize(

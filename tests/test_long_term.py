@@ -552,7 +552,7 @@ def test_slow_copy_follows_in_steps_that_compare_nothing():
             parameter += 1
     before = [parameter.clone() for parameter in network.slow.parameters()]
     learn(network, lesson(), ("future",))
-    fast = [parameter for part in network._followed().values() for parameter in part.parameters()]
+    fast = [parameter for part in network._fast_modules().values() for parameter in part.parameters()]
     assert len(fast) == len(before)
     for old, own, new in zip(before, fast, network.slow.parameters(), strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * own)

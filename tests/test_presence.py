@@ -234,7 +234,7 @@ def test_bodies_stay_as_long_as_is_said():
     found = bodies_in(Clip(rubbish, present))
     assert found.rows.tolist() == [0, 1, 2]
     assert torch.equal(found.poses, x.permute(0, 4, 2, 3, 1).flatten(0, 1)[:3])
-    assert (found.throughout.tolist(), found.stay.tolist()) == ([1, 2], [0, 2])
+    assert (found.in_all_frames.tolist(), found.in_last_frame.tolist()) == ([1, 2], [0, 2])
 
 
 # -- processors --------------------------------------------------------------------------------------------
