@@ -298,7 +298,7 @@ def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(
     words = ["recognition", "-c", str(tiny_config), "--plugin", plugin, f"model={plugin}.Model"]
     assert command.main(words) == 2
     said = capsys.readouterr().err
-    assert f"{module}.{name} is no more: use {instead}" in said and "docs/extending.md" in said
+    assert f"{module}.{name} " in said and f" {instead}; docs/extending.md" in said
 
 
 # -- nobody guesses ----------------------------------------------------------------------------------------
