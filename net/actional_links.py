@@ -58,7 +58,8 @@ class ActionalLinks(nn.Module):
         with links would be tested without any. (The adjacency is normalised after the mean, which is not exactly the
         mean of normalised draws. On NW-UCLA the exact mean gives no better scores.)
 
-    Raises ValueError for fewer than two frames, other sizes below 1, or a temperature that is not above 0.
+    Raises ValueError for fewer than two frames, other sizes below 1, a temperature that is not above 0, or `channels`
+    that do not match in_channels.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ActionalLinks(nn.Module):
     def forward(self, poses: Tensor) -> Links:
         """Links of bodies (B, T, V, C).
 
-        Training mode draws them at random. Eval mode gives the mean of the draws, or with `likeliest` the likeliest.
+        Training mode draws them at random. Eval mode gives the mean of the draws, or the most probable (`likeliest`).
         """
         logits = at_least_float32(self.encoder(poses.transpose(1, 2).flatten(2)))
         if self.training:

@@ -98,7 +98,7 @@ class FutureDecoder(nn.Module):
     num_recent: R, number of the last frames whose poses are a second input, relative to the last pose. A joint that is
         not seen in both poses is 0 there.
 
-    Raises ValueError for sizes below 1.
+    Raises ValueError for sizes below 1, or `channels` that do not match in_channels.
     """
 
     A: Tensor

@@ -46,7 +46,7 @@ class LongTerm(Method):
     unit (metres, unless a step such as `UnitBox` scales the poses); `pose_contrast`, see `_pose_contrast`; and those of
     the encoder, if it has any.
 
-    Raises ValueError for sizes, a momentum or a temperature out of range.
+    Raises ValueError for sizes, a momentum or a temperature out of range, or `channels` that do not match in_channels.
     """
 
     LOSSES = (

@@ -61,7 +61,10 @@ def cross_entropy_of_distributions(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def variance_loss(embedding: Tensor, *, goal: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """VICReg's variance loss (eq. 1) of embeddings (N, D): the mean over channels of max(0, goal - std), ()."""
+    """VICReg's variance loss (eq. 1) of embeddings (N, D): the mean over channels of max(0, goal - std), ().
+
+    std is sqrt(variance + eps) of a channel.
+    """
     std = (at_least_float32(embedding).var(0) + eps).sqrt()
     return F.relu(goal - std).mean()
 

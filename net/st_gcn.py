@@ -106,10 +106,10 @@ class Model(Encoder):
 
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
-        bodies, there = split_bodies(
+        bodies, mask = split_bodies(
             clip, self.A.shape[1], self.in_channels, skip_empty=self.skip_empty_bodies
         )
-        return Features.of_maps(self._encode(bodies), clip.x.shape[0], there)
+        return Features.of_maps(self._encode(bodies), clip.x.shape[0], mask)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """See `Encoder`: the batch norm of the input, then the blocks."""
