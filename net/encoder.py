@@ -111,11 +111,11 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def learn(self, clip: Clip, wanted: Collection[str]) -> tuple[Features, dict[str, Tensor]]:
-        """The features that `encode` gives, and the wanted ones of the encoder's own losses, each ()."""
+        """The features that `encode` gives, and the encoder's own losses that are wanted, each ()."""
         return self.encode(clip), {}
 
     def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
-        """The wanted ones of the encoder's own losses, each (). A subclass may override it to skip the features."""
+        """The encoder's own losses that are wanted, each (). A subclass may override it to skip the features."""
         return self.learn(clip, wanted)[1]
 
     @property

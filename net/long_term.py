@@ -215,7 +215,7 @@ class LongTerm(Method):
         slow_maps: Tensor | None,
         bodies: "Bodies",
     ) -> dict[str, Tensor]:
-        """The wanted ones of `future` and `pose_contrast`.
+        """The losses `future` and `pose_contrast`, as far as they are wanted.
 
         maps: (B, D, T', V), of the first view.
         slow_maps: (B, D, T', V), of the second view by the slow copy; None if no loss needs them.
