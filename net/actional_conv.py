@@ -1,6 +1,6 @@
 """AS-GCN's convolutions over structural and actional links (Li et al., CVPR 2019).
 
-B bodies in all, C channels, T frames, V joints, K structural and L actional adjacency subsets.
+B bodies, C channels, T frames, V joints, K structural and L actional adjacency subsets.
 """
 
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from net.utils.gcn import (
 
 
 class ActionalGraphConv(GraphConv):
-    """Graph convolution over structural subsets, the same for all, and actional ones, each body's own (eq. 8).
+    """Graph convolution over structural and actional subsets (eq. 8).
 
-    num_link: L; the rest as in `net.utils.gcn.SpatialGraphConv`.
+    All bodies share the structural adjacency; each body has its own actional one.
+
+    num_link: L. Other arguments: see `net.utils.gcn.SpatialGraphConv`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, neighbours: Neighbours, num_link: int) -> None:
@@ -36,9 +38,10 @@ class ActionalGraphConv(GraphConv):
 
 
 class PoseBlock(nn.Module):
-    """The last block of the future head: a graph convolution and a 1x1 one, both written as transposed.
+    """The last block of the future head: a graph convolution, then a 1x1 convolution.
 
-    With a kernel of one frame these differ from convolutions in the order of the weights' axes alone.
+    As in the published weights, both are transposed convolutions. With a kernel of one frame, a transposed convolution
+    differs from an ordinary one only in the order of the weight's axes.
     """
 
     def __init__(
@@ -70,7 +73,10 @@ class PoseBlock(nn.Module):
 def _over_both(
     x: Tensor, A: Tensor, links: Tensor, weight: Tensor, bias: Tensor, neighbours: Neighbours
 ) -> Tensor:
-    """Graph convolution with weight (K + L, C', C) and bias (K + L, C'), those of structural subsets first."""
+    """Graph convolution of x (B, C, T, V) over A (K, V, V) and links (B, L, V, V): (B, C', T, V).
+
+    weight: (K + L, C', C). bias: (K + L, C'). In both, the structural subsets come first.
+    """
     num = len(A)
     y = graph_conv(x, A, weight[:num], neighbours) + graph_conv_by_body(x, links, weight[num:])
     return add_bias(y, bias_of_joints(A, bias[:num]) + bias_of_joints(links, bias[num:])[:, None])

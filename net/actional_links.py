@@ -1,10 +1,10 @@
-"""Actional links: which joints of a body act on which, inferred from how they move (AS-GCN, Li et al., CVPR 2019).
+"""Actional links: which joint of a body acts on which, inferred from motion (AS-GCN, Li et al., CVPR 2019).
 
 B bodies, T frames, C coordinates, V joints, P = V (V - 1) ordered pairs of different joints, H hidden units,
-L link types beside "no link". Pair p is (sender, receiver), in the order of the senders, then the receivers.
+L link types without the type "no link". Pair p is (sender, receiver); pairs are sorted by sender, then by receiver.
 
-Names of parameters are those of the published weights. A linear layer on a pair of joints is the sum of one on the
-sender and one on the receiver, which are applied to V joints and not to P pairs.
+The parameters have the names of the published weights. A linear layer on a pair of joints is the sum of one layer on
+the sender and one on the receiver. These two run on V joints instead of P pairs.
 """
 
 import math
@@ -19,9 +19,9 @@ from net.utils.channels import num_predictable
 from net.utils.clip import seen_joints
 from net.utils.dropout import Dropout
 
-# Share of pairs that have no link, by which the links are held back (section 3.2); the rest is divided evenly.
+# Prior probability of "no link", which keeps links few (section 3.2). The L link types share the rest equally.
 NO_LINK = 0.95
-# How much of a pose the links of all types may carry over (the published code's decay).
+# Column sum of an actional adjacency (the published code's decay).
 LINK_SCALE = 0.1
 
 
@@ -29,35 +29,37 @@ class Links(NamedTuple):
     """Links of B bodies.
 
     logits: (B, P, 1 + L) of each pair's type, "no link" first.
-    edges: (B, P, 1 + L), 1 at the type that was drawn, with the softmax's gradients; or each type's share.
+    edges: (B, P, 1 + L), one-hot at the type that was drawn, with the gradients of the softmax; or the probabilities.
     """
 
     logits: Tensor
     edges: Tensor
 
     def adjacency(self) -> Tensor:
-        """(B, L, V, V): what joint v gives to joint w, itself included; columns sum to `LINK_SCALE`."""
+        """(B, L, V, V): the weight from joint v to joint w, with self-loops. Columns sum to `LINK_SCALE`."""
         grid = _linked(self.edges)
         grid = grid + torch.eye(grid.shape[3], dtype=grid.dtype, device=grid.device)
         return grid / grid.sum(2, keepdim=True) * LINK_SCALE
 
 
 class ActionalLinks(nn.Module):
-    """Infers links, and learns to by predicting each next frame from the links alone.
+    """Infers links. It is trained to predict each next frame from the previous frame and the links.
 
     in_channels: C.
-    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
+    channels: names of the C, see `net.utils.channels`; None if all are coordinates. Confidence is not predicted.
     num_frame: T, frames that links are inferred from.
     hidden: H.
     num_link: L.
     dropout: probability inside the MLPs and the decoder.
     temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
-    likeliest: whether in eval mode each pair has its likeliest type, as with the published code's noise at 0, and not
-        each type by its probability, the mean of what training draws. By the prior "no link" soon is the likeliest of
-        all pairs, though links are drawn for a sixth of them: what was trained with links would be tested with none.
-        (Normalised, the mean is not quite that of normalised draws: on NW-UCLA, scores by the exact one are no better.)
+    likeliest: in eval mode, give each pair its most probable type, as the published code does without noise. If False,
+        use the probabilities, which are the mean of the draws in training. Because of the prior, "no link" soon is the
+        most probable type of every pair, although training draws links for a sixth of the pairs: a network trained
+        with links would be tested without any. (The adjacency is normalised after the mean, which is not exactly the
+        mean of normalised draws. On NW-UCLA the exact mean gives no better scores.)
 
-    Raises ValueError for fewer than two frames, other sizes below 1, or a temperature that is not above 0.
+    Raises ValueError for fewer than two frames, other sizes below 1, a temperature that is not above 0, or `channels`
+    that do not match in_channels.
     """
 
     def __init__(
@@ -86,7 +88,10 @@ class ActionalLinks(nn.Module):
         self.decoder = InteractionDecoder(in_channels, hidden, 1 + num_link, dropout)
 
     def forward(self, poses: Tensor) -> Links:
-        """Links of bodies (B, T, V, C): drawn at random in training, their mean in eval mode, or the likeliest."""
+        """Links of bodies (B, T, V, C).
+
+        Training mode draws them at random. Eval mode gives the mean of the draws, or the most probable (`likeliest`).
+        """
         logits = at_least_float32(self.encoder(poses.transpose(1, 2).flatten(2)))
         if self.training:
             return Links(logits, F.gumbel_softmax(logits, self.temperature, hard=True))
@@ -97,29 +102,29 @@ class ActionalLinks(nn.Module):
         return Links(logits, hard - soft.detach() + soft)
 
     def nll(self, poses: Tensor, links: Links, present: Tensor, *, variance: float = 5e-4) -> Tensor:
-        """Negative log-likelihood of each next frame of bodies (B, T, V, C), (), by which the links are learnt.
+        """Negative log-likelihood of each next frame of bodies (B, T, V, C), (): it trains the links.
 
-        present: (B, T) bool, in which frames the bodies are there.
+        present: (B, T) bool, in which frames the bodies are present.
 
         Section 3.2, eq. 7: a Gaussian of `variance` (the view's unit, squared) around each predicted coordinate,
-        without its constant, summed over time and coordinates; means over bodies and joints that are there. A joint
-        that comes or leaves has not moved: only what is there in both frames counts.
+        without its constant. The loss is summed over time and coordinates, and averaged over present bodies and joints.
+        A joint counts only if it is present in both frames, because appearing or disappearing is not motion.
         """
         predicted = at_least_float32(self.decoder(poses, links.edges))
         squared = (predicted - at_least_float32(poses[:, 1:])).square()[..., : self.num_coordinate]
-        there = seen_joints(poses, present)
-        counts = there[:, 1:] & there[:, :-1]
-        of_joint = (squared.sum(3) * counts).sum(1)
-        return of_joint.sum() / counts.any(1).sum().clamp(min=1) / (2 * variance)
+        seen = seen_joints(poses, present)
+        scored = seen[:, 1:] & seen[:, :-1]
+        of_joint = (squared.sum(3) * scored).sum(1)
+        return of_joint.sum() / scored.any(1).sum().clamp(min=1) / (2 * variance)
 
     def kl(self, poses: Tensor, links: Links, present: Tensor) -> Tensor:
-        """Divergence of the links of bodies (B, T, V, C) from the prior that links are few, (); see eq. 7 and `nll`."""
-        share = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
-        share[0] = NO_LINK
+        """KL divergence of the links of bodies (B, T, V, C) from the prior `NO_LINK`, (); see eq. 7 and `nll`."""
+        prior = torch.full_like(links.logits[0, 0], (1 - NO_LINK) / self.num_link)
+        prior[0] = NO_LINK
         log_p = links.logits.log_softmax(-1)
-        of_body = (log_p.exp() * (log_p - share.log())).sum((1, 2)) / poses.shape[2]
-        counts = present.any(1)
-        return (of_body * counts).sum() / counts.sum().clamp(min=1)
+        of_body = (log_p.exp() * (log_p - prior.log())).sum((1, 2)) / poses.shape[2]
+        is_present = present.any(1)
+        return (of_body * is_present).sum() / is_present.sum().clamp(min=1)
 
 
 class InteractionEncoder(nn.Module):
@@ -139,15 +144,15 @@ class InteractionEncoder(nn.Module):
         joint = self.mlp1(x)
         pair = self.mlp2.of_pairs(joint)  # (B, P, H)
         num_joint = joint.shape[1]
-        # As published, the sum over what a joint receives is divided by the number of all joints.
+        # As published, the sum over senders is divided by the number of all joints, V, and not by V - 1.
         joint = self.mlp3(_received(pair, num_joint) / num_joint)
         return self.fc_out(self.mlp4.of_pairs(joint, pair))
 
 
 class InteractionDecoder(nn.Module):
-    """Predicts each next frame from the one before and what came over the links (section 3.2, eq. 5 and 6).
+    """Predicts each next frame from the frame before it and the messages over links (section 3.2, eq. 5 and 6).
 
-    Pairs without a link send nothing; the parameters for them are there for the published weights' sake.
+    Pairs without a link send no message. Their parameters exist only because the published weights have them.
     """
 
     def __init__(self, in_channels: int, hidden: int, num_type: int, dropout: float) -> None:
@@ -166,7 +171,7 @@ class InteractionDecoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, poses: Tensor, edges: Tensor) -> Tensor:
-        """Frames 1 to T - 1, each from the true one before it.
+        """Frames 1 to T - 1, each predicted from the true frame before it.
 
         From poses (B, T, V, C) and edges (B, P, types) to (B, T - 1, V, C).
         """
@@ -191,11 +196,12 @@ class InteractionDecoder(nn.Module):
 
 
 class Messages:
-    """What joints send each other over links of L types, each with two layers of its own.
+    """Messages between joints over links of L types. Each type has two linear layers.
 
-    first: L linear layers on (receiver, sender), from 2 H to H; second: L linear layers from H to H.
+    first: L linear layers on (receiver, sender), from 2 H to H.
+    second: L linear layers from H to H.
 
-    All types are one batched product, on all V x V pairs: leaving out the V that a joint makes with itself would
+    One batched product computes all types on all V x V pairs. Leaving out the V pairs of a joint with itself would
     cost more than computing them.
     """
 
@@ -207,7 +213,10 @@ class Messages:
         self.second, self.second_bias = _stacked(second)
 
     def __call__(self, state: Tensor, share: Tensor) -> Tensor:
-        """Sums over senders: states (B, V, H), share (L, B, V, V) that a receiver has of each sender -> (B, V, H)."""
+        """The sum of each joint's messages, weighted by `share`: (B, V, H).
+
+        state: (B, V, H). share: (L, B, V, V), at [l, b, receiver, sender].
+        """
         of_joint = torch.matmul(state.flatten(0, 1), self.first).unflatten(0, (-1, 2))  # (L, 2, B * V, H)
         receiver = (of_joint[:, 0] + self.first_bias.to(of_joint.dtype)).unflatten(1, state.shape[:2])
         sender = of_joint[:, 1].unflatten(1, state.shape[:2])
@@ -240,7 +249,7 @@ class MLP(nn.Module):
         return self._rest(self.fc1(x))
 
     def of_pairs(self, joint: Tensor, pair: Tensor | None = None) -> Tensor:
-        """Of receiver, sender, and what is known of the pair: (B, V, H) and (B, P, H) -> (B, P, H)."""
+        """The MLP on (receiver, sender, pair): joints (B, V, H) and pairs (B, P, H) -> (B, P, H)."""
         return self._rest(_linear_of_pairs(self.fc1, joint, pair))
 
     def _rest(self, x: Tensor) -> Tensor:
@@ -255,7 +264,7 @@ def _linear_of_pairs(layer: nn.Linear, joint: Tensor, pair: Tensor | None = None
     sender = F.linear(joint, layer.weight[:, width : 2 * width])
     grid = sender[:, :, None] + receiver[:, None]  # (B, V, V, H')
     batch, num_joint = joint.shape[:2]
-    # Without the diagonal: behind its first entry V rows of V entries and the next of the diagonal follow.
+    # Remove the diagonal. After its first entry, the flat grid repeats: V other entries, then one of the diagonal.
     rows = grid.flatten(1, 2)[:, 1:].unflatten(1, (num_joint - 1, num_joint + 1))[:, :, :-1]
     y = rows.reshape(batch, -1, grid.shape[3])
     return y if pair is None else y + F.linear(pair, layer.weight[:, 2 * width :])
@@ -269,11 +278,11 @@ def _received(pair: Tensor, num_joint: int) -> Tensor:
 
 
 def _linked(edges: Tensor) -> Tensor:
-    """Edges (B, P, 1 + L) of all types but "no link", from sender v to receiver w: (B, L, V, V), 0 from v to v."""
+    """Edges (B, P, 1 + L) without "no link" as matrices (B, L, V, V), from sender v to receiver w; 0 from v to v."""
     batch, num_pair, num_type = edges.shape
     num_joint = round((1 + math.sqrt(1 + 4 * num_pair)) / 2)
     linked = edges[..., 1:].transpose(1, 2)  # (B, L, P)
-    # Off the diagonal in rows of V: V + 1 places from one entry of the diagonal to the next.
+    # Insert zeros for the diagonal: in the flat grid, its entries are V + 1 places apart.
     grid = F.pad(linked.reshape(batch, num_type - 1, num_joint - 1, num_joint), (0, 1))
     return F.pad(grid.flatten(2), (1, 0)).unflatten(2, (num_joint, num_joint))
 

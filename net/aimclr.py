@@ -16,19 +16,19 @@ from net.utils.clip import Batch, Clip
 
 
 class AimCLR(MomentumContrast):
-    """Momentum contrast, and the same similarities to be found again in an extreme view.
+    """Momentum contrast with two more losses on an extreme view.
 
-    The query is contrasted with the key. An extreme view, and the same with the features dropped that stand
-    out most, are drawn to the query's similarities. From an epoch on, the keys in the queue nearest
-    to any of the three count as positives, too.
+    The query is contrasted with the key. The extreme view is projected twice: as it is, and with its most salient
+    features dropped. Both projections are trained towards the query's similarities to its key and the queue. From
+    `mining_epoch` on, the keys in the queue that are nearest to any of the three projections are positives, too.
 
     base_encoder: see `MomentumContrast`.
-    mining_epoch: from which epoch on, counted from 0, neighbours are positives.
-    mining_topk: how many neighbours of each of the three.
+    mining_epoch: the first epoch, counted from 0, in which neighbours are positives.
+    mining_topk: number of neighbours of each of the three projections.
     drop_threshold: see `attention_drop`.
-    more: see `MomentumContrast`.
+    Other arguments: see `MomentumContrast`.
 
-    Raises ValueError for a mining_topk that is not in the queue, and for what `MomentumContrast` refuses.
+    Raises ValueError for a mining_topk outside 1 to queue_size, and for what `MomentumContrast` refuses.
     """
 
     LOSSES = (
@@ -69,7 +69,7 @@ class AimCLR(MomentumContrast):
         self.mines = epoch >= self.mining_epoch
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
-        """See `Method`; the views are query, key, and an extreme one where losses of it are wanted."""
+        """See `Method`. The views are query, key and, where a loss needs it, an extreme view."""
         view, key_view, *extreme_view = batch.views
         query = self.encoder_q(*view)
         extreme = [each for clip in extreme_view for each in self._project_extreme(clip)]
@@ -85,13 +85,16 @@ class AimCLR(MomentumContrast):
         return Output(losses, embedding=query)
 
     def _project_extreme(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Projections (N, D) of an extreme view, and of the same with the features dropped that stand out most."""
+        """Projections (N, D) of an extreme view: as it is, and after `attention_drop`."""
         features = self.encoder_q.encode(clip)
         dropped = features.with_maps(attention_drop(features.maps(), self.drop_threshold))
         return self.encoder_q.apply_head(features.pool()), self.encoder_q.apply_head(dropped.pool())
 
     def mine(self, logits: list[Tensor]) -> Tensor:
-        """Positives (N, 1 + K), 1 or 0: the own key, and the nearest in the queue by each of some logits."""
+        """Positives (N, 1 + K), 1 or 0: the clip's own key, and for each of `logits` its nearest keys in the queue.
+
+        logits: each (N, 1 + K).
+        """
         positive = torch.zeros_like(logits[0])
         positive[:, 0] = 1
         for each in logits:
@@ -101,19 +104,18 @@ class AimCLR(MomentumContrast):
 
 
 def attention_drop(maps: Tensor, threshold: float = 0.7, *, eps: float = 1e-4) -> Tensor:
-    """Zero what stands out of feature maps (B, D, T, V), and scale the rest to the same number of units.
+    """Feature maps (B, D, T, V) with the most salient entries set to 0, and the rest scaled up as in dropout.
 
-    How much an entry stands out is SimAM's inverse energy (Yang et al., ICML 2021, eq. 5): its squared distance
-    from the mean of its T x V map, over four times the variance plus `eps`, plus a half; of which the
-    logistic function is taken. Joints of a body whose mean over channels and frames reaches `threshold` are
-    dropped, and all single entries that do. As published, the factors are of the whole batch: one for the
-    joints, one for the entries.
+    An entry's attention is the sigmoid of SimAM's inverse energy (Yang et al., ICML 2021, eq. 5),
+    (x - mean)^2 / (4 (variance + eps)) + 1/2, with mean and variance of its T x V map. A joint of a body is dropped if
+    its attention, averaged over channels and frames, reaches `threshold`. After that, each entry is dropped whose own
+    attention reaches it. As published, each of the two steps scales the whole batch by one factor.
     """
     exact = at_least_float32(maps)
     squared = (exact - exact.mean((2, 3), keepdim=True)).square()
     variance = squared.sum((2, 3), keepdim=True) / (maps.shape[2] * maps.shape[3] - 1)
-    standing_out = torch.sigmoid(squared / (4 * (variance + eps)) + 0.5)
-    for attention in (standing_out.mean((1, 2), keepdim=True), standing_out):
-        kept = attention < threshold
+    attention = torch.sigmoid(squared / (4 * (variance + eps)) + 0.5)
+    for each in (attention.mean((1, 2), keepdim=True), attention):
+        kept = each < threshold
         maps = maps * kept * (kept.numel() / kept.sum().clamp(min=1)).to(maps.dtype)
     return maps

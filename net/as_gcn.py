@@ -1,7 +1,7 @@
 """AS-GCN: actional-structural graph convolutional networks (Li et al., CVPR 2019).
 
-N clips, C channels, T frames, V joints, M bodies, B bodies in all, K structural and L actional adjacency subsets,
-P future frames, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
+N clips, C channels, T frames, V joints, M bodies of a clip, B bodies of all clips, K structural and L actional
+adjacency subsets, P future frames, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
 """
 
 import re
@@ -23,7 +23,7 @@ from net.encoder import (
     rows_of,
     split_bodies,
 )
-from net.future import body_poses, go_on, mean_squared_error, scored_joints
+from net.future import add_displacement, body_poses, mean_squared_error, scored_joints
 from net.method import CROSS_ENTROPY, FUTURE, POSES, Loss, Method, Output, no_loss
 from net.st_gcn import PointwiseHead
 from net.utils.channels import num_predictable
@@ -32,35 +32,36 @@ from net.utils.gcn import Neighbours, PaddingMode, SpatialTemporalBlock, initial
 from net.utils.graph import Graph
 from net.utils.tracing import is_empty
 
-# Width in units of hidden_channels, and stride, of the nine blocks of the encoder.
+# Channels (in units of hidden_channels) and stride of the nine blocks of the encoder.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
-# Temporal kernel and stride of the six blocks that bring the feature down to one frame, 2 hidden_channels wide.
+# Temporal kernel and stride of the six blocks that reduce the feature to one frame. Each has 2 * hidden_channels.
 FUTURE_BLOCKS = ((9, 1), (9, 2), (9, 2), (9, 2), (3, 2), (5, 1))
 
 
 class Model(Encoder):
-    """Nine blocks over structural and actional links, mean, a linear head; and a head for the poses to come.
+    """Nine blocks over structural and actional links, the mean, a linear head, and a head that predicts poses.
 
-    Names and shapes of the parameters are those of the published weights; links have the prefix `links.`. In the
-    published code a future coordinate is added to the last pose's coordinates in another order
-    (x y z x y z ... to x x x ... y y y ...); here each is added to its own.
+    The parameters have the names and shapes of the published weights; those of the links have the prefix `links.`. In
+    the published code, predicted coordinates and those of the last pose are in different orders when they are added
+    (x y z x y z ... and x x x ... y y y ...). Here each is added to its own coordinate.
 
     in_channels: C.
-    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
+    channels: names of the C, see `net.utils.channels`; None if all are coordinates. Confidence is not predicted.
     num_class: scores to give.
     layout, strategy, max_hop: of the structural links, see `net.utils.graph.Graph`.
-    hidden_channels: width of the first blocks, doubled at the fourth and seventh.
+    hidden_channels: channels of the first blocks, doubled at the fourth and seventh.
     num_predict: P; 0 for a network without the head that predicts poses.
     padding_mode: of the encoder's blocks, see `net.st_gcn.Model`.
     dropout: probability in all blocks.
     num_link_frame, link_hidden, num_link, link_dropout, likeliest_links: see `net.actional_links.ActionalLinks`.
-    link_weight: of what actional links bring, beside the structural ones.
-    link_gradient: whether class scores and future poses change the links, too. As published they do not: links
-        learn from `nll` and `kl` alone.
+    link_weight: factor of the actional adjacency; that of the structural adjacency is 1.
+    link_gradient: train the links by class scores and future poses, too. As published, only `nll` and `kl` train them.
     skip_empty_bodies: see `net.st_gcn.Model`.
 
-    Losses: `nll` and `kl` (see `ActionalLinks`); `ActionalStructural`, which trains it where a config names no method,
-    has more.
+    Losses: `nll` and `kl`, see `ActionalLinks`. If a config names no method, `ActionalStructural` trains this network.
+    It has further losses.
+
+    Raises ValueError for a negative num_predict, and for what `Graph` and `ActionalLinks` refuse.
     """
 
     HEAD = "fcn"
@@ -101,25 +102,25 @@ class Model(Encoder):
         self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
         neighbours = Neighbours(A != 0)
 
-        def conv(width_in: int, width: int) -> ActionalGraphConv:
-            return ActionalGraphConv(width_in, width, neighbours=neighbours, num_link=num_link)
+        def conv(in_dim: int, out_dim: int) -> ActionalGraphConv:
+            return ActionalGraphConv(in_dim, out_dim, neighbours=neighbours, num_link=num_link)
 
-        width_in = in_channels
+        in_dim = in_channels
         for index, (factor, stride) in enumerate(BLOCKS):
-            width = factor * hidden_channels
+            out_dim = factor * hidden_channels
             block = SpatialTemporalBlock(
-                conv(width_in, width),
+                conv(in_dim, out_dim),
                 stride=stride,
                 padding_mode=padding_mode,
                 dropout=dropout,
                 residual=index > 0,
             )
             self.add_module(f"class_layer_{index}", block)
-            width_in = width
-        self.feature_dim = width_in
+            in_dim = out_dim
+        self.feature_dim = in_dim
         if num_predict:
             self._add_future(conv, neighbours, hidden_channels, dropout)
-        # Two more than there are blocks, as in the published weights.
+        # Nine of each, as in the published weights, although the future head uses only seven.
         self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(A)) for _ in range(9))
         self.edge_importance_recon = nn.ParameterList(
             nn.Parameter(torch.ones_like(A)) for _ in range(9 if num_predict else 0)
@@ -143,12 +144,12 @@ class Model(Encoder):
         hidden_channels: int,
         dropout: float,
     ) -> None:
-        """The blocks of the head that predicts poses."""
-        width_in, width = self.feature_dim, 2 * hidden_channels
+        """Add the blocks of the head that predicts poses."""
+        in_dim, out_dim = self.feature_dim, 2 * hidden_channels
         for index, (kernel, stride) in enumerate(FUTURE_BLOCKS):
             last = index + 1 == len(FUTURE_BLOCKS)
             block = SpatialTemporalBlock(
-                conv(width_in, width),
+                conv(in_dim, out_dim),
                 kernel_size=kernel,
                 stride=stride,
                 padding=0 if last else None,
@@ -156,9 +157,9 @@ class Model(Encoder):
                 residual=not last,
             )
             self.add_module(f"recon_layer_{index}", block)
-            width_in = width
+            in_dim = out_dim
         self.recon_layer_6 = PoseBlock(
-            width + self.in_channels,
+            out_dim + self.in_channels,
             self.num_predict * self.num_coordinate,
             neighbours=neighbours,
             num_link=self.num_link,
@@ -167,7 +168,7 @@ class Model(Encoder):
 
     @property
     def needs_own_losses(self) -> bool:
-        """See `Encoder`; the links."""
+        """See `Encoder`; the parts are the links."""
         return not self.link_gradient
 
     @property
@@ -176,7 +177,7 @@ class Model(Encoder):
         return self.skip_empty_bodies
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """See `Encoder`; the input's norm, then the blocks. The links are beside them."""
+        """See `Encoder`: the batch norm of the input, then the blocks. The links are in no layer."""
         blocks = [
             [*self.get_submodule(f"class_layer_{index}").parameters(), self.edge_importance[index]]
             for index in range(len(BLOCKS))
@@ -184,24 +185,24 @@ class Model(Encoder):
         return [list(self.data_bn.parameters()), *blocks]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See `Encoder`; the `links`."""
+        """See `Encoder`; the only group is `links`."""
         return {"links": list(self.links.parameters())}
 
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
-        bodies, there = self.split(clip)
-        return Features.of_maps(self.maps(bodies, self.infer(bodies)), clip.x.shape[0], there)
+        bodies, mask = self.split(clip)
+        return Features.of_maps(self.maps(bodies, self.infer(bodies)), clip.x.shape[0], mask)
 
     def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
         """See `Encoder`."""
-        bodies, there = self.split(clip)
-        return self.learn_links(bodies, at_bodies(clip.present, there), wanted)[1]
+        bodies, mask = self.split(clip)
+        return self.learn_links(bodies, at_bodies(clip.present, mask), wanted)[1]
 
     def learn(self, clip: Clip, wanted: Collection[str]) -> tuple[Features, dict[str, Tensor]]:
         """See `Encoder`."""
-        bodies, there = self.split(clip)
-        links, losses = self.learn_links(bodies, at_bodies(clip.present, there), wanted)
-        return Features.of_maps(self.maps(bodies, links), clip.x.shape[0], there), losses
+        bodies, mask = self.split(clip)
+        links, losses = self.learn_links(bodies, at_bodies(clip.present, mask), wanted)
+        return Features.of_maps(self.maps(bodies, links), clip.x.shape[0], mask), losses
 
     def split(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
         """See `net.encoder.split_bodies`."""
@@ -210,23 +211,26 @@ class Model(Encoder):
     def learn_links(
         self, bodies: Tensor, present: Tensor, wanted: Collection[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actional links (B, L, V, V) of bodies (B, T, V, C), `present` (B, T), and their losses that are wanted."""
+        """Actional links (B, L, V, V) of bodies (B, T, V, C), `present` (B, T), and the wanted losses of the links."""
         names = [loss.name for loss in self.LOSSES if loss.name in wanted]
         if is_empty(bodies):
             return self.infer(bodies), dict.fromkeys(names, no_loss(self.links))
         seen, present = self.link_frames(bodies), self.link_frames(present)
         links = self.links(seen)
-        return self._usable(links), {name: getattr(self.links, name)(seen, links, present) for name in names}
+        return self._adjacency(links), {
+            name: getattr(self.links, name)(seen, links, present) for name in names
+        }
 
-    def _usable(self, links: Links) -> Tensor:
-        """The adjacency (B, L, V, V) that blocks are given of links."""
+    def _adjacency(self, links: Links) -> Tensor:
+        """The actional adjacency (B, L, V, V) for the blocks, with a gradient only if `link_gradient`."""
         adjacency = links.adjacency()
         return adjacency if self.link_gradient else adjacency.detach()
 
     def link_frames(self, bodies: Tensor) -> Tensor:
-        """The frames that links are inferred from, evenly over the clip: bodies (B, T, ...) -> (B, T', ...).
+        """The frames that links are inferred from: bodies (B, T, ...) -> (B, T', ...).
 
-        Those in the middle of equal parts. The published feeder begins at random; here crops are drawn by the views.
+        They are the middle frames of T' equal parts of the clip. The published feeder starts at a random frame; here
+        the views draw random crops.
         """
         count, num_frame = self.links.num_frame, bodies.shape[1]
         middle = (torch.arange(count, device=bodies.device) + 0.5) * num_frame / count
@@ -237,7 +241,7 @@ class Model(Encoder):
         if is_empty(bodies):
             num_joint = bodies.shape[2]
             return bodies.new_zeros(0, self.links.num_link, num_joint, num_joint)
-        return self._usable(self.links(self.link_frames(bodies)))
+        return self._adjacency(self.links(self.link_frames(bodies)))
 
     def maps(self, bodies: Tensor, links: Tensor) -> Tensor:
         """Feature maps of bodies (B, T, V, C) with actional links (B, L, V, V): (B, D, ceil(T / 4), V)."""
@@ -251,11 +255,12 @@ class Model(Encoder):
         return y
 
     def predict(self, maps: Tensor, links: Tensor, last: Tensor, last_present: Tensor) -> Tensor:
-        """The next P poses, from maps (B, D, T', V), links, and the last pose (B, V, C): (B, P, V, C).
+        """The next P poses (B, P, V, C), from maps (B, D, T', V), links (B, L, V, V), and the last pose (B, V, C).
 
-        last_present: (B,) bool, whether the bodies are there in that.
+        last_present: (B,) bool, whether the body is present in the last pose.
 
-        290 frames shrink to one on the way. Shorter clips are filled up with zeros; of longer ones the mean is taken.
+        The blocks reduce 290 frames of a clip to one. Maps of shorter clips are padded with zeros. Longer clips leave
+        several frames, which are averaged.
         """
         if is_empty(maps):
             return maps.new_zeros(0, self.num_predict, *last.shape[1:])
@@ -267,17 +272,17 @@ class Model(Encoder):
             block = self.get_submodule(f"recon_layer_{index}")
             y = block(y, self.A * self.edge_importance_recon[index], weighted)
         y = torch.cat((y.mean(2, keepdim=True), last.transpose(1, 2)[:, :, None]), 1)
-        moved = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
+        displacement = self.recon_layer_6(y, self.A * self.edge_importance_recon[6], weighted)[:, :, 0]
         # Channels are all frames of x, then of y, then of z.
-        moved = moved.unflatten(1, (self.num_coordinate, -1)).permute(0, 2, 3, 1)
-        return go_on(last, moved, last_present)
+        displacement = displacement.unflatten(1, (self.num_coordinate, -1)).permute(0, 2, 3, 1)
+        return add_displacement(last, displacement, last_present)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         check_graph(state_dict.get(f"{prefix}A"), self.A)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Published weights of the links, which are a file of their own, under this network's names."""
+        """Published weights under this network's names. Weights of the links, a file of their own, get a prefix."""
         of_links = re.compile(r"(encoder\.(mlp\d|fc_out)|decoder\.(msg_fc\d|hidden_\w|input_\w|out_fc\d))\.")
         return {f"links.{key}" if of_links.match(key) else key: value for key, value in state.items()}
 
@@ -287,11 +292,11 @@ class Model(Encoder):
 
 
 class ActionalStructural(Method):
-    """AS-GCN's own training: class scores, the poses to come, and the links.
+    """AS-GCN's own training, by class labels, future poses and links.
 
-    base_encoder: the network, whose names its weights keep.
+    base_encoder: the network. Its weights keep their names.
 
-    Losses: `future`, the mean squared error of the P frames of all bodies that are there; and those of the network.
+    Losses: `future`, the mean squared error of the P future frames of all present bodies; and those of the network.
     """
 
     LOSSES = (CROSS_ENTROPY, Loss("future", needs=(FUTURE, POSES)))
@@ -307,8 +312,8 @@ class ActionalStructural(Method):
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`."""
         clip, model = batch.views[0], self.encoder
-        bodies, there = model.split(clip)
-        present = at_bodies(clip.present, there)
+        bodies, mask = model.split(clip)
+        present = at_bodies(clip.present, mask)
         links, losses = model.learn_links(bodies, present, wanted)
         if not {CROSS_ENTROPY.name, "future"} & set(wanted):
             return Output(losses)
@@ -316,25 +321,25 @@ class ActionalStructural(Method):
         if "future" in wanted:
             assert batch.future is not None
             target, last = (
-                body_poses(batch.future.x, None if there is None else rows_of(there)),
+                body_poses(batch.future.x, None if mask is None else rows_of(mask)),
                 bodies[:, -1],
             )
             predicted = model.predict(maps, links, last, present[:, -1])
-            scored = scored_joints(target, last, at_bodies(batch.future.present, there), present[:, -1])
+            scored = scored_joints(target, last, at_bodies(batch.future.present, mask), present[:, -1])
             predicted, target = (poses[..., : model.num_coordinate] for poses in (predicted, target))
             losses["future"] = (
                 mean_squared_error(predicted, target, scored) if len(bodies) else no_loss(model)
             )
-        pooled = Features.of_maps(maps, clip.x.shape[0], there).pool()
+        pooled = Features.of_maps(maps, clip.x.shape[0], mask).pool()
         return Output(losses, model.apply_head(pooled) if CROSS_ENTROPY.name in wanted else None)
 
     def forecast(self, clip: Clip) -> Tensor:
         """See `Method`."""
         model = self.encoder
-        bodies, there = model.split(clip)
-        links, last_present = model.infer(bodies), at_bodies(clip.present, there)[:, -1]
+        bodies, mask = model.split(clip)
+        links, last_present = model.infer(bodies), at_bodies(clip.present, mask)[:, -1]
         predicted = model.predict(model.maps(bodies, links), links, bodies[:, -1], last_present)
-        return place_bodies(predicted, clip.x.shape[0], there).permute(0, 4, 2, 3, 1)
+        return place_bodies(predicted, clip.x.shape[0], mask).permute(0, 4, 2, 3, 1)
 
 
 Model.METHOD = ActionalStructural

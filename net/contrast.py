@@ -1,4 +1,4 @@
-"""What self-supervised methods share: an encoder with a projector, its slow copy, a queue of keys.
+"""Parts that self-supervised methods share: a projector, a momentum encoder, a queue of keys.
 
 N clips, D channels of a projection, K keys in a queue, W ranks.
 """
@@ -19,9 +19,9 @@ from torchlight import distributed
 
 
 def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bool = False) -> nn.Sequential:
-    """An MLP of `num_layer` linear layers on features (N, width) -> (N, out), with ReLU between.
+    """An MLP of `num_layer` linear layers with ReLU between them: (N, width) -> (N, out).
 
-    norm: a batch norm before each ReLU.
+    norm: put a batch norm before each ReLU.
     """
     widths = [width, *[hidden] * (num_layer - 1), out]
     layers: list[nn.Module] = []
@@ -32,30 +32,30 @@ def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bo
     return nn.Sequential(*layers)
 
 
-def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
-    """Move the parameters of a slow copy a step towards those of the module it is a copy of."""
+def update_momentum(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Set the parameters of a slow copy to momentum * slow + (1 - momentum) * fast (MoCo, He et al. 2020, eq. 2)."""
     if parameters := list(slow.parameters()):
         get_ema_multi_avg_fn(momentum)(parameters, list(fast.parameters()), 0)
 
 
 def next_places(pointer: Tensor, count: int, size: int) -> Tensor:
-    """The next `count` places (count,) of a ring of `size` from `pointer` (1,) on, which is moved past them."""
+    """The next `count` places (count,) of a ring of `size`, from `pointer` (1,) on. Moves `pointer` past them."""
     places = (pointer + torch.arange(count, device=pointer.device)) % size
     pointer.copy_((pointer + count) % size)
     return places
 
 
 class MomentumContrast(Method):
-    """An encoder, a copy of it that follows slowly, and a queue of the copy's projections (MoCo, He et al. 2020).
+    """An encoder, a momentum copy of it, and a queue of the copy's projections (MoCo, He et al. 2020).
 
-    Names of parameters and buffers are those of SkeletonCLR's and AimCLR's published weights.
+    Parameters and buffers have the names of SkeletonCLR's and AimCLR's published weights.
 
     base_encoder: its head is replaced by the projector.
     feature_dim: D of the projections, which are normalised to length 1.
-    queue_size: K. A batch of more clips than that leaves its last K in the queue.
-    momentum: how much of itself the copy keeps in a step.
-    temperature: by which similarities are divided.
-    mlp: whether the projector is an MLP of two layers, or one linear layer.
+    queue_size: K. Of a larger batch, only the last K clips stay in the queue.
+    momentum: weight of the copy's own parameters in an update; see `update_momentum`.
+    temperature: divides similarities.
+    mlp: the projector is an MLP of two layers; if False, one linear layer.
 
     Raises ValueError for sizes below 1, or a momentum or temperature out of range.
     """
@@ -97,13 +97,16 @@ class MomentumContrast(Method):
 
     @torch.no_grad()
     def key(self, view: Clip) -> Tensor:
-        """Projections (N, D) of a view by the slow copy, which first moves a step towards the encoder."""
-        follow(self.encoder_k, self.encoder_q, self.momentum)
+        """Projections (N, D) of a view by the slow copy, after one momentum update of the copy."""
+        update_momentum(self.encoder_k, self.encoder_q, self.momentum)
         return F.normalize(at_least_float32(self.encoder_k(*view)), dim=1)
 
     def logits(self, key: Tensor, *queries: Tensor) -> list[Tensor]:
-        """Similarities over temperature of projections (N, D) to their keys (N, D) and the queue: (N, 1 + K) each."""
-        # As it is now: gradients are taken after the queue has moved on.
+        """Similarities of projections to their keys and to the queue, over temperature: (N, 1 + K) for each query.
+
+        key: (N, D), of length 1. queries: each (N, D).
+        """
+        # A copy, because the backward pass runs after the queue has changed.
         queue = self.queue.clone()
         units = [F.normalize(at_least_float32(query), dim=1) for query in queries]
         return [
@@ -113,7 +116,7 @@ class MomentumContrast(Method):
 
     @torch.no_grad()
     def enqueue(self, key: Tensor) -> None:
-        """Put the keys (N, D) of all ranks in the place of the oldest; the ring wraps."""
+        """Replace the oldest keys in the queue by the keys (N, D) of all ranks."""
         key = distributed.all_gather_equal(key)[-self.queue.shape[1] :]
         self.queue.index_copy_(1, next_places(self.queue_ptr, len(key), self.queue.shape[1]), key.T)
 

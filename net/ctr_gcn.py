@@ -1,7 +1,8 @@
 """CTR-GCN: channel-wise topology refinement graph convolution (Chen et al., ICCV 2021).
 
-N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, R channels
-that joints are compared in, D channels of the feature. Feature maps (B, C, T, V) are in channels-last memory.
+N clips, C channels, T frames, V joints, M bodies of a clip, B = N * M bodies of all clips, K adjacency subsets,
+R channels in which joints are compared, D channels of the feature. Feature maps (B, C, T, V) are in channels-last
+memory.
 """
 
 import math
@@ -18,7 +19,7 @@ from net.utils.gcn import StridedPointwiseConv, normalise_rows
 from net.utils.graph import Graph
 from net.utils.tracing import is_traced
 
-# Width in units of base_channels, and stride, of the ten blocks.
+# Channels (in units of base_channels) and stride of the ten blocks.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 TEMPORAL_KERNEL = 5
 DILATIONS = (1, 2)
@@ -26,19 +27,19 @@ NUM_BRANCH = len(DILATIONS) + 2
 
 
 class Model(Encoder):
-    """Ten blocks, each a refined graph convolution and a multi-scale temporal one, mean, and a linear head.
+    """Ten blocks of refined graph convolution and multi-scale temporal convolution, the mean, and a linear head.
 
-    Names and shapes of the parameters are those of the published weights.
+    The parameters have the names and shapes of the published weights.
 
     in_channels: coordinates of a joint.
     num_class: scores to give.
     layout: see `net.utils.layouts.get_skeleton`; the graph is its `digraph`.
-    num_body: M; the input is normalised for each body apart.
-    base_channels: width of the first blocks, doubled at the fifth and eighth; 64 as published.
+    num_body: M; the batch norm of the input has separate statistics for each body.
+    base_channels: channels of the first blocks, doubled at the fifth and eighth; 64 as published.
     dropout: probability before the head.
-    adaptive: whether every block learns its own adjacency, from the graph on, or keeps the graph's.
+    adaptive: every block learns its own adjacency, initialised with the graph's. If False, all keep the graph's.
 
-    Raises ValueError for base_channels that the temporal branches cannot share, and for what `Graph` refuses.
+    Raises ValueError for base_channels that the temporal branches cannot share equally, and for what `Graph` refuses.
     """
 
     HEAD = "fc"
@@ -56,20 +57,21 @@ class Model(Encoder):
     ) -> None:
         super().__init__()
         if base_channels < 8 or base_channels % NUM_BRANCH:
-            raise ValueError(f"base_channels is {base_channels}; give a multiple of {NUM_BRANCH} from 8 on")
+            raise ValueError(
+                f"base_channels is {base_channels}; give a multiple of {NUM_BRANCH} that is at least 8"
+            )
         A = torch.tensor(Graph(layout, "digraph").A, dtype=torch.float32)
         self.in_channels, self.num_joint, self.num_body = in_channels, A.shape[1], num_body
         self.data_bn = nn.BatchNorm1d(num_body * in_channels * self.num_joint)
-        width = in_channels
+        in_dim = in_channels
         for number, (factor, stride) in enumerate(BLOCKS, start=1):
-            block = Block(
-                width, factor * base_channels, A, stride=stride, adaptive=adaptive, residual=number > 1
-            )
+            out_dim = factor * base_channels
+            block = Block(in_dim, out_dim, A, stride=stride, adaptive=adaptive, residual=number > 1)
             self.add_module(f"l{number}", block)
-            width = factor * base_channels
+            in_dim = out_dim
         self.drop_out = nn.Dropout(dropout)
-        self.feature_dim = width
-        self.fc = nn.Linear(width, num_class)
+        self.feature_dim = in_dim
+        self.fc = nn.Linear(in_dim, num_class)
         nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / num_class))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -78,16 +80,20 @@ class Model(Encoder):
                 nn.init.zeros_(module.bias)
 
     def apply_head(self, features: Tensor) -> Tensor:
-        """See `Encoder`; dropout."""
+        """See `Encoder`; dropout comes first."""
         return super().apply_head(self.drop_out(features))
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """See `Encoder`; the input's norm, then the blocks."""
+        """See `Encoder`: the batch norm of the input, then the blocks."""
         blocks = [self.get_submodule(f"l{number}") for number in range(1, len(BLOCKS) + 1)]
         return [list(module.parameters()) for module in (self.data_bn, *blocks)]
 
     def encode(self, clip: Clip) -> Features:
-        """Maps (B, D, ceil(T / 4), V) of all bodies, absent ones too; see `Encoder`."""
+        """Maps (B, D, ceil(T / 4), V) of all bodies, including absent ones; see `Encoder`.
+
+        Raises:
+            ValueError: the clips have another shape.
+        """
         x = clip.x
         expected = (self.in_channels, self.num_joint, self.num_body)
         if x.dim() != 5 or (x.shape[1], x.shape[3], x.shape[4]) != expected:
@@ -127,12 +133,12 @@ class Block(nn.Module):
 
 
 class RefinedGraphConv(nn.Module):
-    """Graph convolution whose adjacency differs between clips and between channels.
+    """Graph convolution with a separate adjacency for each body and channel, batch norm, and a residual connection.
 
-    A'_k[u, v] = A_k[u, v] + alpha conv4_k(tanh(conv1_k(m)[u] - conv2_k(m)[v])), m the mean of x over frames;
-    y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v] (paper, eq. 2-6); then batch norm and a residual connection.
+    A'_k[u, v] = A_k[u, v] + alpha conv4_k(tanh(conv1_k(m)[u] - conv2_k(m)[v])), where m is the mean of x over frames;
+    y[u] = sum_k sum_v A'_k[u, v] conv3_k(x)[v] (paper, eq. 2-6).
 
-    A: (K, V, V), the adjacency, initial value of `PA` where adaptive.
+    A: (K, V, V), the adjacency; the initial value of the parameter `PA` if adaptive.
     """
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, *, adaptive: bool) -> None:
@@ -163,7 +169,7 @@ class RefinedGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From x (B, C, T, V) to (B, C', T, V)."""
         weight, bias = self._stacked("conv3")  # (K, C', C, 1, 1), (K, C')
-        # The sum over joints is a matrix product for each channel: here frames are the innermost dimension.
+        # Frames become the innermost dimension, so that the sum over joints is one matrix product per channel.
         z = F.conv2d(x.transpose(2, 3).contiguous(), weight.transpose(0, 1).flatten(0, 1), bias.T.flatten())
         z = z.unflatten(1, (-1, len(weight))).flatten(2, 3)  # (B, C', K * V, T)
         y = torch.matmul(self.topology(x), z)  # (B, C', V, T)
@@ -172,7 +178,7 @@ class RefinedGraphConv(nn.Module):
         return F.relu_(y)
 
     def topology(self, x: Tensor) -> Tensor:
-        """The refined adjacency, at [u, k * V + v] from joint v to u: x (B, C, T, V) -> (B, C', V, K * V)."""
+        """The refined adjacency: x (B, C, T, V) -> (B, C', V, K * V). Entry [u, k * V + v] is from joint v to u."""
         mean = x.permute(0, 2, 3, 1).mean(1)  # (B, V, C); 1x1 convolutions commute with it
         query, key = (
             F.linear(mean, weight.flatten(0, 1).flatten(1), bias.flatten())
@@ -181,7 +187,7 @@ class RefinedGraphConv(nn.Module):
             for weight, bias in (self._stacked("conv1"), self._stacked("conv2"))
         )  # (B, K, R, V)
         relation = torch.tanh(query[..., None] - key[..., None, :]).flatten(3)  # (B, K, R, V * V)
-        # One product gives alpha (W r + b) + PA: PA and a row of ones are two more channels to combine.
+        # One product computes alpha (W r + b) + PA, with PA and a row of ones as two more channels of r.
         weight, bias = self._stacked("conv4")  # (K, C', R, 1, 1), (K, C')
         shared = self.PA.flatten(1)[:, None].expand(x.shape[0], -1, -1, -1)
         rows = torch.cat([relation, shared, torch.ones_like(shared)], 2)  # (B, K, R + 2, V * V)
@@ -199,7 +205,10 @@ class RefinedGraphConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Four branches of a quarter of the channels: two dilated convolutions over frames, a maximum, neither."""
+    """Four branches, each of a quarter of the channels, concatenated.
+
+    Two are dilated convolutions over frames, one is max pooling over frames, one is a 1x1 convolution alone.
+    """
 
     def __init__(self, channels: int, *, stride: int) -> None:
         super().__init__()
@@ -233,41 +242,41 @@ class MultiScaleTemporalConv(nn.Module):
 
 def _split(x: Tensor, count: int) -> Sequence[Tensor]:
     """Equal parts of the channels."""
-    # A trace would hold a call of Python, which no other program can make.
+    # A traced graph cannot contain `_Split`: other programs cannot run a Python function.
     return x.chunk(count, 1) if is_traced() else _Split.apply(x, count)
 
 
 def _concatenate(parts: Iterable[Tensor]) -> Tensor:
-    """Parts of equal channels end to end."""
+    """Parts with equally many channels, concatenated along the channels."""
     return torch.cat(tuple(parts), 1) if is_traced() else _Concatenate.apply(*parts)
 
 
 class _Split(torch.autograd.Function):
-    """Equal parts of the channels, and gradients, in channels-last memory: batch norm is slow on slices."""
+    """Equal parts of the channels, in channels-last memory, because batch norm is slow on slices."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, count: int) -> tuple[Tensor, ...]:
-        """From x (B, C, T, V) to count times (B, C / count, T, V)."""
+        """From x (B, C, T, V) to `count` parts (B, C / count, T, V)."""
         return tuple(part.contiguous(memory_format=torch.channels_last) for part in x.chunk(count, 1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """Inverse of forward."""
+        """From the gradients of the parts to that of x."""
         return torch.cat(grads, 1), None
 
 
 class _Concatenate(torch.autograd.Function):
-    """Parts of equal channels end to end; inverse of `_Split`."""
+    """Inverse of `_Split`; its gradients, too, are in channels-last memory."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
-        """From count times (B, C / count, T, V) to (B, C, T, V)."""
+        """From parts (B, C / count, T, V) to (B, C, T, V)."""
         ctx.count = len(parts)
         return torch.cat(parts, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """Inverse of forward."""
+        """From the gradient of the output to those of the parts."""
         return tuple(part.contiguous(memory_format=torch.channels_last) for part in grad.chunk(ctx.count, 1))
 
 

@@ -1,7 +1,7 @@
-"""What all encoders share: features of the bodies of a clip, one feature of the clip, a place for a head.
+"""The interface of encoders: features of the bodies of a clip, one feature of the clip, a replaceable head.
 
-N clips, C channels, T frames, V joints, M bodies, B bodies that a network ran on, S tokens of a body, D channels of
-the feature.
+N clips, C channels, T frames, V joints, M bodies of a clip, B bodies that a network ran on, S tokens of a body,
+D channels of the feature.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,8 +24,8 @@ class Features:
 
     tokens: (B, S, D).
     num_clip: N.
-    grid: (T', V') where the S tokens are those of T' frames of V' joints, frame by frame; None where they are not.
-    bodies: (N, M) bool, which B bodies the tokens are of, in order; None for all N * M.
+    grid: (T', V') if the S tokens are a grid of T' frames by V' joints, sorted by frame; else None.
+    bodies: (N, M) bool, true for the B bodies of `tokens`, which are in this order; None for all N * M.
     """
 
     tokens: Tensor
@@ -35,14 +35,14 @@ class Features:
 
     @classmethod
     def of_maps(cls, maps: Tensor, num_clip: int, bodies: Tensor | None = None) -> "Features":
-        """Features of maps (B, D, T', V'); in channels-last memory they are not copied."""
+        """Features of maps (B, D, T', V'). Maps in channels-last memory are not copied."""
         return cls(maps.permute(0, 2, 3, 1).flatten(1, 2), num_clip, (maps.shape[2], maps.shape[3]), bodies)
 
     def maps(self) -> Tensor:
         """The features as maps (B, D, T', V') in channels-last memory.
 
         Raises:
-            ValueError: the tokens are of no grid.
+            ValueError: the tokens are no grid.
         """
         return self._by_frame().permute(0, 3, 1, 2)
 
@@ -59,7 +59,7 @@ class Features:
         return pooled.sum(1) / self.bodies.sum(1, keepdim=True).clamp(min=1)
 
     def of(self, rows: Tensor) -> Tensor:
-        """Maps (B', D, T', V') of some bodies, whose `rows` (B',) among all N * M are given; 0 if skipped."""
+        """Maps (B', D, T', V') of the bodies at `rows` (B',) among all N * M; 0 for a body that was skipped."""
         by_row = place_bodies(self._by_frame(), self.num_clip, self.bodies).flatten(0, 1)
         return by_row.index_select(0, rows).permute(0, 3, 1, 2)
 
@@ -68,41 +68,42 @@ class Features:
         return place_bodies(self.maps(), self.num_clip, self.bodies)
 
     def _by_frame(self) -> Tensor:
-        """(B, T', V', D): whatever is made of it has gradients in channels-last memory."""
+        """The tokens as (B, T', V', D). Gradients of what follows are then in channels-last memory."""
         if self.grid is None:
             raise ValueError(
-                f"the {self.tokens.shape[1]} tokens of a body are of no grid of frames and joints; "
+                f"the {self.tokens.shape[1]} tokens of a body are no grid of frames and joints; "
                 "use a method that takes tokens, or an encoder that gives maps"
             )
         return self.tokens.unflatten(1, self.grid)
 
 
 class Encoder(nn.Module):
-    """A network that turns a clip into features, with a place for a head on the feature of the clip.
+    """A network that turns a clip into features, with a replaceable head on the feature of the clip.
 
-    A subclass gives `encode`, `in_channels` (C) and `feature_dim` (D). Its head is the module under the name `HEAD`:
-    layers that give class scores, or the projector of a contrast. It may have none; whoever needs one puts it there.
+    A subclass gives `encode`, `in_channels` (C) and `feature_dim` (D). Its head is the module with the name `HEAD`:
+    layers that give class scores, or the projector of a contrast. An encoder may have no head; the processor or method
+    that needs one adds it.
 
-    An encoder that knows places in time up to a longest clip takes that as the argument `max_frame` of its constructor;
-    a config whose views are longer is refused.
+    An encoder with a position embedding for a limited number of frames takes that number as the argument `max_frame`
+    of its constructor. A config with longer views is refused.
     """
 
     HEAD: ClassVar[str] = "fc"
-    # losses of its own, beside those of what its features are used for
+    # The encoder's own losses. The method that uses its features may have others.
     LOSSES: ClassVar[tuple["Loss", ...]] = ()
-    # the method that trains it where a config names none, which has no weights of its own; None for class scores alone
+    # The method that trains the encoder if a config names none. It must have no weights of its own. None: `Supervised`.
     METHOD: ClassVar["type[Method] | None"] = None
     in_channels: int
     feature_dim: int
 
     @property
     def needs_own_losses(self) -> bool:
-        """Whether parts of it learn from its own `LOSSES` alone."""
+        """Whether some parts of the encoder are trained only by its own `LOSSES`."""
         return False
 
     @property
     def varies_batch(self) -> bool:
-        """Whether the convolutions see another batch size at every call."""
+        """Whether the batch size of the convolutions changes from call to call."""
         return False
 
     def encode(self, clip: Clip) -> Features:
@@ -110,16 +111,16 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def learn(self, clip: Clip, wanted: Collection[str]) -> tuple[Features, dict[str, Tensor]]:
-        """`encode`, and those of its own losses that are wanted, each ()."""
+        """The features that `encode` gives, and the encoder's own losses that are wanted, each ()."""
         return self.encode(clip), {}
 
     def own_losses(self, clip: Clip, wanted: Collection[str]) -> dict[str, Tensor]:
-        """Those of its own losses that are wanted, each (), without the features where these take time."""
+        """The encoder's own losses that are wanted, each (). A subclass may override it to skip the features."""
         return self.learn(clip, wanted)[1]
 
     @property
     def head(self) -> nn.Module:
-        """What turns features (N, D) into the network's output. Raises AttributeError where there is none."""
+        """The module that turns features (N, D) into the network's output. Raises AttributeError if there is none."""
         return self.get_submodule(self.HEAD)
 
     @property
@@ -128,17 +129,17 @@ class Encoder(nn.Module):
         return self.HEAD in dict(self.named_children())
 
     def replace_head(self, head: nn.Module) -> None:
-        """Put another module on the features (N, D): an MLP for a contrast, say."""
+        """Make another module the head on features (N, D), such as an MLP for a contrast."""
         setattr(self, self.HEAD, head)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """The head's output for clips x (N, C, T, V, M), in which bodies are `present`: see `Clip.of`."""
+        """The head's output for clips x (N, C, T, V, M) with bodies `present` (N, M, T); see `Clip.of`."""
         return self.apply_head(self.encode(Clip.of(x, present)).pool())
 
     def apply_head(self, features: Tensor) -> Tensor:
-        """The head's output for features (N, D), by way of what stands before the head in training.
+        """The head's output for features (N, D). A subclass may add layers before the head, such as dropout.
 
-        Under autocast, too, it is made in float32: bfloat16 has so few digits that scores of classes tie.
+        The head runs in float32 even under autocast: bfloat16 has so few digits that scores of classes tie.
         """
         if not torch.is_autocast_enabled(features.device.type):
             return self.head(features)
@@ -159,39 +160,39 @@ class Encoder(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in of_head]
 
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
-        """Parameters of each layer, from input to output, for rates that fall towards the input; () if it says none.
+        """Parameters of each layer, from input to output, for `optim.layer_decay`; () if the encoder lists none.
 
-        What is in no layer, a norm at the end say, learns at the full rate, as the head does.
+        Parameters that are in no layer, such as a final norm, have the full learning rate, like the head.
         """
         return ()
 
     def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """Parts by name, to which a config can give rates of their own by `optim.lr_factor`."""
+        """Parts of the encoder by name. A config gives them learning rates of their own by `optim.lr_factor`."""
         return {}
 
     def encoder_requires_grad_(self, requires_grad: bool) -> None:
-        """Let all but the head learn, or not."""
+        """Freeze or unfreeze all parameters but those of the head."""
         for parameter in self.encoder_parameters():
             parameter.requires_grad_(requires_grad)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights as other programs name them, under this network's names; other keys pass through."""
+        """Weights of other programs under this network's names. Keys that need no translation stay."""
         return state
 
     def left_out(self) -> Sequence[str]:
-        """Patterns of weights' names that belong to optional parts which this network was built without."""
+        """Patterns of the keys that weights have for optional parts which this network was built without."""
         return ()
 
 
 class TokenEncoder(Encoder):
-    """An encoder of tokens, which can be shown some of them alone, as masked methods do."""
+    """An encoder of tokens that can encode a part of them, as masked methods need."""
 
     def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
         """Features of N clips.
 
         Args:
             clip: the clips.
-            keep: (B, K) int64, which of its S tokens are seen of each body; None for all.
+            keep: (B, K) int64, indices of the K tokens of each body that are encoded; None for all S.
         """
         raise NotImplementedError
 
@@ -199,15 +200,15 @@ class TokenEncoder(Encoder):
 def split_bodies(
     clip: Clip, num_joint: int, in_channels: int, *, skip_empty: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The bodies to run on, (B, T, V, C), and where they are, (N, M) bool, or None for everywhere.
+    """The bodies to run on, (B, T, V, C), and their mask (N, M) bool, or None for all N * M.
 
-    In a recorded graph these are all bodies, since no shape in it can depend on who is there.
+    A recorded graph runs on all bodies, because its shapes cannot depend on which bodies are present.
 
     Args:
         clip: N clips.
         num_joint: V that the network takes.
-        in_channels: C that it takes.
-        skip_empty: leave out bodies that are there in no frame.
+        in_channels: C that the network takes.
+        skip_empty: leave out bodies that are present in no frame.
 
     Raises:
         ValueError: the clips have another shape.
@@ -221,25 +222,22 @@ def split_bodies(
     bodies = x.permute(0, 4, 2, 3, 1)
     if not skip_empty:
         return bodies.flatten(0, 1), None
-    there = clip.present.any(2)
-    return bodies.flatten(0, 1) if is_traced() else bodies[there], there
+    mask = clip.present.any(2)
+    return bodies.flatten(0, 1) if is_traced() else bodies[mask], mask
 
 
-def at_bodies(present: Tensor, there: Tensor | None) -> Tensor:
-    """Presence (B, T) of the bodies that `split_bodies` gives with `there`, from that of all, (N, M, T)."""
-    return present.flatten(0, 1) if there is None or is_traced() else present[there]
+def at_bodies(present: Tensor, mask: Tensor | None) -> Tensor:
+    """Presence (B, T) of the bodies that `split_bodies` gives with `mask`, from `present` (N, M, T) of all bodies."""
+    return present.flatten(0, 1) if mask is None or is_traced() else present[mask]
 
 
 def rows_of(present: Tensor) -> Tensor:
-    """Where, among all N * M bodies, those are that are `present` (N, M): (B,) int64. Synchronises with the device."""
+    """Indices (B,) int64, among all N * M bodies, of those `present` (N, M). Synchronises with the device."""
     return present.flatten().nonzero()[:, 0]
 
 
 def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tensor:
-    """Values (B, ...) of bodies in their places (N, M, ...), 0 for those that are not `present` (N, M).
-
-    The values are of the bodies that `split_bodies` gives.
-    """
+    """Values (B, ...) of the bodies of `split_bodies`, as (N, M, ...), 0 for bodies that are not `present` (N, M)."""
     if present is None:
         return values.reshape(num_clip, -1, *values.shape[1:])
     if is_traced():
@@ -251,9 +249,9 @@ def place_bodies(values: Tensor, num_clip: int, present: Tensor | None) -> Tenso
 
 
 def check_graph(trained: Tensor | None, A: Tensor) -> None:
-    """Raise ValueError for weights that were trained with an adjacency of the same shape (K, V, V) but other values."""
+    """Raise ValueError if the adjacency of the weights, `trained`, has the shape (K, V, V) of A but other values."""
     if trained is not None and trained.shape == A.shape and not torch.allclose(trained.to(A), A, atol=1e-4):
         raise ValueError(
             "these weights were trained on another graph (their A differs from this network's); "
-            "set layout, strategy and max_hop to theirs"
+            "set layout, strategy and max_hop to those of that training"
         )

@@ -1,7 +1,7 @@
-"""The poses to come: which of them can be judged, how far off a prediction is, and a decoder that predicts them.
+"""Future poses: which joints can be scored, the error of a prediction, and a decoder that predicts poses.
 
-N clips, M bodies, B bodies in all, C coordinates, T frames seen, P frames to come, V joints, D channels of the
-feature. Where poses have a confidence, too, it stays what it was in the last frame seen.
+N clips, M bodies of a clip, B bodies of all clips, C channels of a joint, T frames seen, P future frames, V joints,
+D channels of the feature. A confidence is not predicted: it keeps its value in the last frame seen.
 """
 
 from itertools import pairwise
@@ -25,36 +25,37 @@ def body_poses(clips: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def scored_joints(target: Tensor, last: Tensor, present: Tensor, last_present: Tensor) -> Tensor:
-    """Where a prediction can be judged: joints that are there, then and in the last frame seen, (..., P, V) bool.
+    """Which joints of a prediction can be scored, (..., P, V) bool: those seen in the target and in the last frame.
 
-    A body that is absent, has left, or is about to come is not judged. Nor is a joint at 0: it was not seen, or poses
-    are centred on it, so that there is nothing to predict.
+    A joint at 0 is not scored: either it was not seen, or the poses are centred on it and there is nothing to predict.
 
     Args:
         target: (..., P, V, C).
-        last: (..., V, C).
-        present: (..., P) bool, whether the body is there in the target.
-        last_present: (...) bool, whether it is there in `last`.
+        last: (..., V, C), the last frame seen.
+        present: (..., P) bool, whether the body is present in the target.
+        last_present: (...) bool, whether the body is present in `last`.
     """
     return seen_joints(target, present) & seen_joints(last, last_present)[..., None, :]
 
 
-def go_on(last: Tensor, moved: Tensor, last_present: Tensor) -> Tensor:
-    """Poses (B, P, V, C) that have `moved` from the last one seen, (B, V, C), of bodies there in it, (B,).
+def add_displacement(last: Tensor, displacement: Tensor, last_present: Tensor) -> Tensor:
+    """The last poses plus displacements, (B, P, V, C).
 
-    A joint that is not there in it, or that poses are centred on, stays where it is, at 0: it is never judged, so
-    whatever was predicted for it would be free to serve other losses, and would be seen when the network goes on.
+    A joint that is 0 in the last pose stays 0: it was not seen, or poses are centred on it. Such a joint is never
+    scored. Without this, its prediction would be free to lower other losses, and would enter further predictions.
 
-    moved: of the coordinates alone, which may be one less; the confidence behind them then stays.
+    last: (B, V, C), the last frame seen.
+    displacement: (B, P, V, D), of the D coordinates. A confidence behind them stays as in `last`.
+    last_present: (B,) bool, whether the body is present in `last`.
     """
-    moved = F.pad(moved, (0, last.shape[-1] - moved.shape[-1]))
-    return (last[:, None] + moved) * seen_joints(last, last_present)[:, None, :, None]
+    displacement = F.pad(displacement, (0, last.shape[-1] - displacement.shape[-1]))
+    return (last[:, None] + displacement) * seen_joints(last, last_present)[:, None, :, None]
 
 
 def unit_poses(poses: Tensor) -> Tensor:
-    """Poses (B, P, V, C) centred and scaled to length 1, as rows (B, P * V * C): where and how large is not told.
+    """Poses (B, P, V, C) without place and size, as rows (B, P * V * C): centred and scaled to length 1.
 
-    Below a millimetre in all they are none, and stay short: to scale them up would make their gradient without bound.
+    A row that is shorter than 1e-3 (a millimetre) is divided by 1e-3 instead, which bounds the gradient.
     """
     centred = at_least_float32(poses)
     centred = centred - centred.mean((1, 2), keepdim=True)
@@ -62,14 +63,17 @@ def unit_poses(poses: Tensor) -> Tensor:
 
 
 def mean_squared_error(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    """Mean over the coordinates (B, P, V, C) of the joints `scored` (B, P, V), in the poses' unit, squared: ()."""
+    """Mean squared error of poses (B, P, V, C) over the coordinates of the joints `scored` (B, P, V): ().
+
+    Its unit is that of the poses, squared.
+    """
     squared = (at_least_float32(predicted) - at_least_float32(target)).square().mean(-1)
     return _masked_mean(squared, scored)
 
 
 def mean_distance(predicted: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    """Mean distance of the joints (B, P, V, C) that are `scored` (B, P, V), in the poses' unit: MPJPE, ()."""
-    # The norm has no derivative at 0.
+    """MPJPE: mean distance of poses (B, P, V, C) over the joints `scored` (B, P, V), in the poses' unit, ()."""
+    # 1e-12 is added because the norm has no derivative at 0.
     squared = (at_least_float32(predicted) - at_least_float32(target)).square().sum(-1)
     return _masked_mean((squared + 1e-12).sqrt(), scored)
 
@@ -79,21 +83,22 @@ def _masked_mean(value: Tensor, scored: Tensor) -> Tensor:
 
 
 class FutureDecoder(nn.Module):
-    """Predicts the next poses of a body from its feature maps and from how it moved last.
+    """Predicts the next poses of a body from its feature maps and its recent motion.
 
-    What comes out is added to the last pose. The last layer begins at zero, that is with bodies that stand still.
+    The output is a displacement from the last pose. The last layer is initialised with 0, so an untrained decoder
+    predicts bodies that stand still.
 
     feature_dim: D of the maps.
     in_channels: C.
-    channels: what the C are, see `net.utils.channels`; None if all of them are coordinates.
+    channels: names of the C, see `net.utils.channels`; None if all of them are coordinates.
     num_predict: P.
     layout: see `net.utils.graph.Graph`.
-    decoder_hidden: width of the blocks.
-    decoder_block: graph convolutions with a residual connection.
-    num_recent: frames seen last whose poses, relative to the last one, go in beside the maps; 0 for a joint that is not
-        there in both.
+    decoder_hidden: channels of the blocks.
+    decoder_block: number of graph convolutions, each with a residual connection.
+    num_recent: R, number of the last frames whose poses are a second input, relative to the last pose. A joint that is
+        not seen in both poses is 0 there.
 
-    Raises ValueError for sizes below 1.
+    Raises ValueError for sizes below 1, or `channels` that do not match in_channels.
     """
 
     A: Tensor
@@ -127,37 +132,38 @@ class FutureDecoder(nn.Module):
         self.from_maps = nn.Conv2d(2 * feature_dim, decoder_hidden, 1)
         self.recent_bn = nn.BatchNorm2d(num_recent * in_channels)
         neighbours = Neighbours(A != 0)
-        widths = [decoder_hidden + num_recent * in_channels] + [decoder_hidden] * decoder_block
+        dims = [decoder_hidden + num_recent * in_channels] + [decoder_hidden] * decoder_block
         self.blocks = nn.ModuleList(
-            SpatialTemporalBlock(SpatialGraphConv(width_in, width, neighbours=neighbours), kernel_size=1)
-            for width_in, width in pairwise(widths)
+            SpatialTemporalBlock(SpatialGraphConv(in_dim, out_dim, neighbours=neighbours), kernel_size=1)
+            for in_dim, out_dim in pairwise(dims)
         )
         self.out = nn.Conv2d(decoder_hidden, num_predict * self.num_coordinate, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor, bodies: Tensor, present: Tensor) -> Tensor:
-        """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen (B, T, V, C).
+        """The next P poses (B, P, V, C), from maps (B, D, T', V) and the poses seen, `bodies` (B, T, V, C).
 
-        present: (B, T) bool, in which frames seen the bodies are there.
+        present: (B, T) bool, in which frames the bodies are present.
         """
         last = bodies[:, -1]
         if is_empty(bodies):
             return bodies.new_zeros(0, self.num_predict, *bodies.shape[2:])
-        # Of a clip with fewer frames the first stands for those before it.
+        # A clip with fewer frames repeats its first.
         frame = torch.arange(-self.num_recent, 0, device=bodies.device).add(bodies.shape[1]).clamp(min=0)
         recent = bodies.index_select(1, frame)
-        # What was not there in both did not move; the whole pose for a movement would outweigh all others' in the norm.
-        known = seen_joints(recent, present.index_select(1, frame))
-        known = known & seen_joints(last, present[:, -1])[:, None]
-        recent = (recent - last[:, None]) * known[..., None]
+        # Joints not seen in both poses have motion 0: a whole pose instead would dominate the batch norm's statistics.
+        seen = (
+            seen_joints(recent, present.index_select(1, frame)) & seen_joints(last, present[:, -1])[:, None]
+        )
+        recent = (recent - last[:, None]) * seen[..., None]
         recent = recent.transpose(2, 3).flatten(1, 2)[:, :, None]  # (B, R * C, 1, V)
-        # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
+        # By way of (B, T', V, D), so that the gradient is in channels-last memory.
         of_frames = maps.permute(0, 2, 3, 1)
         summary = torch.cat((of_frames[:, -1:], of_frames.mean(1, keepdim=True)), 3)
-        seen = self.from_maps(summary.permute(0, 3, 1, 2))
-        y = torch.cat((seen, self.recent_bn(recent).to(seen.dtype)), 1)
+        y = self.from_maps(summary.permute(0, 3, 1, 2))
+        y = torch.cat((y, self.recent_bn(recent).to(y.dtype)), 1)
         for block in self.blocks:
             y = block(y, self.A)
-        moved = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.num_coordinate))
-        return go_on(last, moved.transpose(2, 3), present[:, -1])
+        displacement = self.out(y)[:, :, 0].unflatten(1, (self.num_predict, self.num_coordinate))
+        return add_displacement(last, displacement.transpose(2, 3), present[:, -1])

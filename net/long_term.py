@@ -1,11 +1,11 @@
-"""The long-term contrastive encoder-decoder (IJCNN 2022, system S1): one network that names an action and foresees it.
+"""The long-term contrastive encoder-decoder (IJCNN 2022, system S1): one network for recognition and prediction.
 
-N clips, M bodies, B bodies that are there, C channels of a joint, T frames seen, P frames to come, V joints, D
-channels of the feature, E of an embedding.
+N clips, M bodies of a clip, B present bodies, C channels of a joint, T frames seen, P future frames, V joints,
+D channels of the feature, E channels of an embedding.
 
-As published, the contrasts take unlike poses for alike, no label enters the contrast of predicted poses, and only
-the first body is predicted. Here contrasts are InfoNCE between embeddings of length 1, predicted poses of one action
-are drawn together, and all bodies that are there are predicted.
+Differences from the published method: its contrasts treat different poses as alike, its contrast of predicted poses
+uses no labels, and it predicts only the first body. Here all contrasts are InfoNCE between embeddings of length 1, the
+predicted poses of one action are positives of each other, and all present bodies are predicted.
 """
 
 import copy
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.contrast import follow, projector
+from net.contrast import projector, update_momentum
 from net.encoder import Encoder, Features, place_bodies, rows_of
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, similarity, supervised_contrast
@@ -29,23 +29,24 @@ from net.utils.tracing import is_traced
 class LongTerm(Method):
     """A long-term encoder with an action head and a decoder of future skeletons.
 
-    base_encoder: its head names the action.
+    base_encoder: its head gives the class scores.
     layout: of the skeleton.
     num_predict: P that the decoder gives at once.
-    channels: what the C are, see `net.utils.channels`: confidence is not predicted; None if all are coordinates.
+    channels: names of the C, see `net.utils.channels`; None if all are coordinates. Confidence is not predicted.
     decoder_hidden, decoder_block, num_recent: see `net.future.FutureDecoder`.
     embedding: E.
-    project_poses: whether the contrast of poses compares embeddings of predicted poses, or these themselves, which then
-        have to come near each other: an embedding can be alike where poses are not.
-    queue_size: keys kept of each contrast.
+    project_poses: compare embeddings of predicted poses in the contrast of poses. If False, compare the poses, which
+        must then become alike themselves: embeddings can be alike although the poses differ.
+    queue_size: number of keys kept for each contrast.
     num_segment: see `net.temporal_signals.TemporalSignals`.
-    temperature: by which similarities are divided.
-    momentum: how much of itself the slow copy, which makes the keys, keeps in a step.
+    temperature: divides similarities.
+    momentum: of the slow copy, which makes the keys; see `net.contrast.update_momentum`.
 
-    Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints, in metres where
-    the view leaves them so (`UnitBox` does not); `pose_contrast`, see there; and those of the encoder, if it has any.
+    Losses: those of `TemporalSignals`; `future`, the mean distance between predicted and true joints, in the view's
+    unit (metres, unless a step such as `UnitBox` scales the poses); `pose_contrast`, see `_pose_contrast`; and those of
+    the encoder, if it has any.
 
-    Raises ValueError for sizes, a momentum or a temperature out of range.
+    Raises ValueError for sizes, a momentum or a temperature out of range, or `channels` that do not match in_channels.
     """
 
     LOSSES = (
@@ -77,17 +78,17 @@ class LongTerm(Method):
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}; give 0 to 1")
         self.momentum, self.temperature, self.num_predict = momentum, temperature, num_predict
-        width = base_encoder.feature_dim
+        feature_dim = base_encoder.feature_dim
         self.encoder = base_encoder
         self.signals = TemporalSignals(
-            width,
+            feature_dim,
             embedding=embedding,
             queue_size=queue_size,
             num_segment=num_segment,
             temperature=temperature,
         )
         self.decoder = FutureDecoder(
-            width,
+            feature_dim,
             base_encoder.in_channels,
             num_predict=num_predict,
             layout=layout,
@@ -97,15 +98,15 @@ class LongTerm(Method):
             channels=channels,
         )
         self.num_coordinate = self.decoder.num_coordinate
-        of_poses = num_predict * self.decoder.A.shape[1] * self.num_coordinate
+        pose_dim = num_predict * self.decoder.A.shape[1] * self.num_coordinate
         self.pose_projector = (
-            projector(of_poses, hidden=width, out=embedding) if project_poses else nn.Identity()
+            projector(pose_dim, hidden=feature_dim, out=embedding) if project_poses else nn.Identity()
         )
-        self.pose_queue = MemoryQueue(embedding if project_poses else of_poses, queue_size)
-        self.slow = nn.ModuleDict(copy.deepcopy(self._followed())).requires_grad_(False)
+        self.pose_queue = MemoryQueue(embedding if project_poses else pose_dim, queue_size)
+        self.slow = nn.ModuleDict(copy.deepcopy(self._fast_modules())).requires_grad_(False)
 
-    def _followed(self) -> dict[str, nn.Module]:
-        """What the slow copy is a copy of; the encoder whole, though keys are made of its maps alone."""
+    def _fast_modules(self) -> dict[str, nn.Module]:
+        """The modules that have a slow copy. The encoder is copied with its head, although keys use only its maps."""
         return {
             "encoder": self.encoder,
             "projectors": self.signals.projectors,
@@ -121,7 +122,7 @@ class LongTerm(Method):
 
     @property
     def varies_batch(self) -> bool:
-        """See `Method`; decoder and projectors run on the bodies that are there."""
+        """See `Method`; decoder and projectors run on the present bodies only."""
         return True
 
     @property
@@ -138,19 +139,19 @@ class LongTerm(Method):
     def forecast(self, clip: Clip) -> Tensor:
         """See `Method`."""
         x, present = clip
-        features, there = self.encoder.encode(clip), present.any(2)
-        if is_traced():  # all bodies; those that are absent stay where they are, at 0
+        features, mask = self.encoder.encode(clip), present.any(2)
+        if is_traced():  # all bodies; absent ones stay 0
             predicted = self.decoder(features.maps(), body_poses(x, None), present.flatten(0, 1))
         else:
-            rows = rows_of(there)
+            rows = rows_of(mask)
             predicted = self.decoder(_maps_at(features, rows), body_poses(x, rows), _at_rows(present, rows))
-        return place_bodies(predicted, x.shape[0], there).permute(0, 4, 2, 3, 1)
+        return place_bodies(predicted, x.shape[0], mask).permute(0, 4, 2, 3, 1)
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`; the second view must show the frames of the first."""
         wanted = set(wanted)
-        # In every step: a copy that stood still while nobody compares would know nothing once somebody does.
-        self._follow()
+        # In every step, even without a contrast: otherwise the copy would be untrained when a phase adds one.
+        self._update_slow()
         clip = batch.views[0]
         if wanted <= {loss.name for loss in self.encoder.LOSSES}:
             return Output(self.encoder.own_losses(clip, wanted))
@@ -162,49 +163,51 @@ class LongTerm(Method):
         if bodies is None:
             return Output(losses, scores)
         if not len(bodies.rows):
-            self._gather_nothing(own)
+            self._enqueue_nothing(own)
             return Output(losses | dict.fromkeys(own, no_loss(self)), scores)
         of_body, slow_maps, embedding = _maps_at(features, bodies.rows), None, None
         if any(SAME_FRAMES in loss.needs for loss in self.LOSSES if loss.name in own):
             with torch.no_grad():
                 slow_maps = self.slow_encoder().encode(batch.views[1]).of(bodies.rows)
         if own & {loss.name for loss in TemporalSignals.LOSSES}:
-            of_signals, embedding = self._signals(of_body, slow_maps, bodies.throughout, own)
+            of_signals, embedding = self._signals(of_body, slow_maps, bodies.in_all_frames, own)
             losses |= of_signals
         if own & {"future", "pose_contrast"}:
-            losses |= self._foresee(batch, own, of_body, slow_maps, bodies)
+            losses |= self._pose_losses(batch, own, of_body, slow_maps, bodies)
         return Output(losses, scores, embedding)
 
-    def _follow(self) -> None:
-        for name, fast in self._followed().items():
-            follow(self.slow[name], fast, self.momentum)
+    def _update_slow(self) -> None:
+        for name, fast in self._fast_modules().items():
+            update_momentum(self.slow[name], fast, self.momentum)
 
-    def _gather_nothing(self, wanted: Collection[str]) -> None:
-        """For a batch without bodies: take part in what other ranks put into the queues."""
+    def _enqueue_nothing(self, wanted: Collection[str]) -> None:
+        """Put no keys into the queues of the wanted losses, but take part in the collective call of all ranks."""
         for name, queue in (*self.signals.queues.items(), ("pose_contrast", self.pose_queue)):
             if name in wanted:
                 assert isinstance(queue, MemoryQueue)
                 queue.put(queue.keys[:0])
 
     def _signals(
-        self, maps: Tensor, slow_maps: Tensor | None, throughout: Tensor, wanted: set[str]
+        self, maps: Tensor, slow_maps: Tensor | None, in_all_frames: Tensor, wanted: set[str]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """See `TemporalSignals`, from maps (B, D, T', V) of the first view and the slow copy's of the other.
+        """The losses and embeddings of `TemporalSignals`.
 
-        throughout: which of the B bodies are there in all frames, (b,): empty frames are identical.
+        maps: (B, D, T', V), of the first view.
+        slow_maps: (B, D, T', V), of the second view by the slow copy; None if no loss needs them.
+        in_all_frames: see `Bodies`. Other bodies are left out, because empty frames are identical.
         """
-        if not len(throughout):
+        if not len(in_all_frames):
             of_signals = wanted & {loss.name for loss in TemporalSignals.LOSSES}
-            self._gather_nothing(of_signals)
+            self._enqueue_nothing(of_signals)
             return dict.fromkeys(of_signals, no_loss(self)), None
         key = {}
         if slow_maps is not None:
             with torch.no_grad():
-                slow_frames = frames_of(slow_maps).index_select(0, throughout)
+                slow_frames = frames_of(slow_maps).index_select(0, in_all_frames)
                 key = embed(self.slow["projectors"], slow_frames, wanted)  # type: ignore[arg-type]
-        return self.signals(frames_of(maps).index_select(0, throughout), key, wanted)
+        return self.signals(frames_of(maps).index_select(0, in_all_frames), key, wanted)
 
-    def _foresee(
+    def _pose_losses(
         self,
         batch: Batch,
         wanted: Collection[str],
@@ -212,7 +215,12 @@ class LongTerm(Method):
         slow_maps: Tensor | None,
         bodies: "Bodies",
     ) -> dict[str, Tensor]:
-        """The losses of poses predicted from maps (B, D, T', V), and the slow copy's, of bodies."""
+        """The losses `future` and `pose_contrast`, as far as they are wanted.
+
+        maps: (B, D, T', V), of the first view.
+        slow_maps: (B, D, T', V), of the second view by the slow copy; None if no loss needs them.
+        bodies: of the first view.
+        """
         losses, rows, last = {}, bodies.rows, bodies.poses[:, -1]
         predicted = self.decoder(maps, bodies.poses, bodies.present)
         if "future" in wanted:
@@ -227,23 +235,28 @@ class LongTerm(Method):
             with torch.no_grad():
                 present = _at_rows(batch.views[1].present, rows)
                 other = self.slow["decoder"](slow_maps, body_poses(batch.views[1].x, rows), present)
-            # Bodies that are not there in the last frame seen have no pose to go on from: they are left out.
-            predicted, other, rows = (each.index_select(0, bodies.stay) for each in (predicted, other, rows))
+            # Leave out bodies that are absent in the last frame seen: a prediction starts from that pose.
+            predicted, other, rows = (
+                each.index_select(0, bodies.in_last_frame) for each in (predicted, other, rows)
+            )
             label = batch.label[rows // batch.views[0].x.shape[4]]
             losses["pose_contrast"] = self._pose_contrast(predicted, other, label)
         return losses
 
     def _pose_contrast(self, predicted: Tensor, other: Tensor, label: Tensor) -> Tensor:
-        """Predicted poses (B, P, V, C) are drawn to those of the same action (B,), in the batch and in the queue.
+        """Supervised contrast of predicted poses, (): positives are the poses of the same action in batch and queue.
 
-        A body without a label (-1) has one positive: the slow copy's prediction for it, in `other` (B, P, V, C).
+        A body without a label has one positive: the slow copy's prediction for the same body.
+
+        predicted, other: (B, P, V, C), by the decoder and by its slow copy.
+        label: (B,) int64, -1 for none.
         """
         predicted, other = (poses[..., : self.num_coordinate] for poses in (predicted, other))
         query = _embed_poses(self.pose_projector, predicted)
         with torch.no_grad():
             key = _embed_poses(self.slow["pose_projector"], other)
         queue = self.pose_queue
-        # As it is now: gradients are taken after the queue has moved on.
+        # A copy, because the backward pass runs after the queue has changed.
         keys, labels = torch.cat((key, queue.keys)), torch.cat((label, queue.label))
         same = (label[:, None] == labels) & (label >= 0)[:, None]
         positive = same | torch.eye(len(key), len(keys), dtype=torch.bool, device=key.device)
@@ -252,50 +265,55 @@ class LongTerm(Method):
 
 
 class Bodies(NamedTuple):
-    """The bodies that are there in some frame of a batch.
+    """The bodies of a batch that are present in some frame.
 
-    rows: where they are among all N * M, (B,) int64.
+    rows: (B,) int64, their indices among all N * M bodies.
     poses: (B, T, V, C).
-    present: in which frames they are there, (B, T) bool.
-    throughout: which of the B are there in all frames but the last, (b,) int64. In streams of movements nothing
-        moves on from that one, so that it is not asked of any.
-    stay: which of the B are there in the last frame, (b',) int64.
+    present: (B, T) bool, in which frames they are present.
+    in_all_frames: (b,) int64, which of the B are present in all frames. The last frame does not count, because it is
+        empty in motion streams.
+    in_last_frame: (b',) int64, which of the B are present in the last frame.
     """
 
     rows: Tensor
     poses: Tensor
     present: Tensor
-    throughout: Tensor
-    stay: Tensor
+    in_all_frames: Tensor
+    in_last_frame: Tensor
 
 
 def bodies_in(clip: Clip) -> Bodies:
-    """The bodies that are there in some frame of clips. Synchronises with the device."""
+    """The bodies of clips that are present in some frame. Synchronises with the device."""
     x, present = clip
     rows = rows_of(present.any(2))
-    there = _at_rows(present, rows)
-    throughout, stay = (each.nonzero()[:, 0] for each in (there[:, :-1].all(1), there[:, -1]))
-    return Bodies(rows, body_poses(x, rows), there, throughout, stay)
+    of_bodies = _at_rows(present, rows)
+    in_all_frames, in_last_frame = (
+        each.nonzero()[:, 0] for each in (of_bodies[:, :-1].all(1), of_bodies[:, -1])
+    )
+    return Bodies(rows, body_poses(x, rows), of_bodies, in_all_frames, in_last_frame)
 
 
 def _at_rows(present: Tensor, rows: Tensor) -> Tensor:
-    """Presence (B, T) of the bodies at `rows` (B,) among all N * M, from that of all, (N, M, T)."""
+    """Presence (B, T) of the bodies at `rows` (B,) among all N * M, from `present` (N, M, T) of all bodies."""
     return present.flatten(0, 1).index_select(0, rows)
 
 
 def _embed_poses(projector: nn.Module, poses: Tensor) -> Tensor:
     """Embeddings (B, E) of poses (B, P, V, C), of length 1."""
     unit = unit_poses(poses)
-    # With entries of size 1: beside smaller ones the projector's biases make all poses alike, and little is learnt.
+    # Scaled to entries of about 1. With smaller entries, the projector's biases would make all embeddings alike.
     return F.normalize(at_least_float32(projector(unit * unit.shape[1] ** 0.5)), dim=1)
 
 
 def _maps_at(features: Features, rows: Tensor) -> Tensor:
-    """Maps (B, D, T', V) of the bodies that are there, at `rows` (B,); a network that skips the others has no more."""
+    """Maps (B, D, T', V) of the present bodies, which are at `rows` (B,) among all N * M.
+
+    If the network skipped absent bodies, its features already are those of the present ones.
+    """
     return features.of(rows) if features.bodies is None else features.maps()
 
 
 def frames_of(maps: Tensor) -> Tensor:
     """One feature of each frame, the mean over the joints of maps (B, D, T', V): (B, T', D)."""
-    # By way of (B, T', V, D), so that the gradient comes back in channels-last memory.
+    # By way of (B, T', V, D), so that the gradient is in channels-last memory.
     return maps.permute(0, 2, 3, 1).mean(2)

@@ -1,4 +1,4 @@
-"""Losses of self-supervised methods: pure functions, in float32 at the least.
+"""Losses of self-supervised methods: pure functions, computed in float32 or float64.
 
 N clips, D channels of an embedding, K embeddings in a queue.
 """
@@ -9,27 +9,27 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision made float32; float64 stays."""
+    """X in float32 if it has half precision; float32 and float64 stay. Any shape."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def similarity(left: Tensor, right: Tensor) -> Tensor:
-    """Products of embeddings (..., n, D) and (..., m, D): (..., n, m).
+    """Dot products of embeddings (..., n, D) and (..., m, D): (..., n, m).
 
-    Under autocast they would be rounded to three digits before they are divided by a temperature.
+    Autocast is off, because it would round the products to three digits before a temperature divides them.
     """
     with torch.autocast(left.device.type, enabled=False):
         return left @ right.transpose(-2, -1)
 
 
 def info_nce(logits: Tensor, positive: Tensor | None = None) -> Tensor:
-    """Mean over clips of -log p(positives): InfoNCE (van den Oord et al. 2018, eq. 4), () from logits.
+    """InfoNCE (van den Oord et al. 2018, eq. 4): the mean over clips of -log p(positive), ().
 
-    With several positives of a clip, the mean over them, as AimCLR takes it when it mines neighbours.
+    If a clip has several positives, the mean over them, as in AimCLR's neighbour mining.
 
     Args:
         logits: (N, 1 + K) similarities over temperature, the key of the same clip first.
-        positive: (N, 1 + K), 1 where an entry is a positive, else 0; None for the first alone.
+        positive: (N, 1 + K), 1 for a positive, else 0; None if only the first entry of each row is one.
     """
     log_p = F.log_softmax(at_least_float32(logits), dim=1)
     if positive is None:
@@ -38,11 +38,11 @@ def info_nce(logits: Tensor, positive: Tensor | None = None) -> Tensor:
 
 
 def supervised_contrast(logits: Tensor, positive: Tensor) -> Tensor:
-    """Mean over rows of the mean over positives of -log p: SupCon (Khosla et al. 2020, eq. 2, "out"), ().
+    """SupCon (Khosla et al. 2020, eq. 2, "out"): the mean over rows of the mean over positives of -log p, ().
 
     Args:
         logits: (N, K) similarities over temperature.
-        positive: (N, K) bool; rows without any positive do not count.
+        positive: (N, K) bool. Rows without a positive are left out.
     """
     log_p = F.log_softmax(at_least_float32(logits), dim=1)
     count = positive.sum(1)
@@ -51,23 +51,29 @@ def supervised_contrast(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def cross_entropy_of_distributions(logits: Tensor, target: Tensor) -> Tensor:
-    """-sum of p(target) log p(logits), mean over rows: AimCLR's distributional divergence (eq. 5), ().
+    """AimCLR's distributional divergence (eq. 5): the mean over rows of -sum of p(target) log p(logits), ().
 
     Args:
         logits: (N, 1 + K).
-        target: (N, 1 + K) logits of the distribution to come near to; no gradient goes into them.
+        target: (N, 1 + K), logits of the target distribution, without gradient.
     """
     return F.cross_entropy(at_least_float32(logits), at_least_float32(target.detach()).softmax(1))
 
 
 def variance_loss(embedding: Tensor, *, goal: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """How far the deviation of each channel of (N, D) falls short of `goal`, mean: VICReg's eq. 1, ()."""
-    deviation = (at_least_float32(embedding).var(0) + eps).sqrt()
-    return F.relu(goal - deviation).mean()
+    """VICReg's variance loss (eq. 1) of embeddings (N, D): the mean over channels of max(0, goal - std), ().
+
+    std is sqrt(variance + eps) of a channel.
+    """
+    std = (at_least_float32(embedding).var(0) + eps).sqrt()
+    return F.relu(goal - std).mean()
 
 
 def covariance_loss(embedding: Tensor) -> Tensor:
-    """Sum of the squared covariances between different channels of (N, D), over D: VICReg's eq. 4, ()."""
+    """VICReg's covariance loss (eq. 4) of embeddings (N, D), ().
+
+    It is the sum of the squared covariances between different channels, divided by D.
+    """
     num_clip, num_channel = embedding.shape
     embedding = at_least_float32(embedding)
     centred = embedding - embedding.mean(0)
@@ -76,10 +82,10 @@ def covariance_loss(embedding: Tensor) -> Tensor:
 
 
 def spread(embedding: Tensor) -> Tensor:
-    """How evenly embeddings (N, D) cover the sphere: 1 for directions at random, 0 if all are one point, ().
+    """How evenly embeddings (N, D) cover the sphere: 1 for random directions, 0 if all are one point, ().
 
-    The deviation of each channel of the normalised embeddings, mean over channels, times sqrt(D)
-    (SimSiam, Chen and He 2021, section 4.1).
+    It is the standard deviation of each channel of the embeddings normalised to length 1, averaged over channels,
+    times sqrt(D) (SimSiam, Chen and He 2021, section 4.1).
     """
     unit = F.normalize(at_least_float32(embedding.detach()), dim=1)
     return unit.std(0, correction=0).mean() * embedding.shape[1] ** 0.5

@@ -1,4 +1,4 @@
-"""What a network learns from: one contract for class labels, self-supervision, and several losses at once.
+"""The interface of methods: how an encoder is trained, by class labels, self-supervision, or several losses.
 
 N clips, C channels, T frames, P future frames, V joints, M bodies.
 """
@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from net.encoder import Encoder
 from net.utils.clip import Batch, Clip
 
-# What a loss can need of the data: the frames that follow those seen; poses, so that no stream of movements will do;
-# and that all views show the same frames.
+# What a loss can need of the data: future frames; poses, not a motion stream; the same frames in all views.
 FUTURE, POSES, SAME_FRAMES = "future", "poses", "same_frames"
 
 
 class Loss(NamedTuple):
-    """A loss as a method declares it; all checks of configs follow from that.
+    """A loss that a method declares. The checks of configs follow from these declarations.
 
-    name: as a schedule has it.
-    num_view: views of a clip that it takes.
-    needs: of `FUTURE`, `POSES` and `SAME_FRAMES`.
-    label: whether labels change it.
-    weight: in pre-training whose config has no schedule; 0: it then does not count.
+    name: the name in a schedule.
+    num_view: number of views of a clip that it takes.
+    needs: some of `FUTURE`, `POSES` and `SAME_FRAMES`.
+    label: whether labels change its value.
+    weight: in pre-training without a schedule; 0 if the loss is then not used.
     """
 
     name: str
@@ -34,16 +33,16 @@ class Loss(NamedTuple):
     weight: float = 0.0
 
 
-# It is made of the scores, by whoever knows what these are to be.
+# A method gives only the scores for this loss. The processor, which knows the targets, computes it.
 CROSS_ENTROPY = Loss("cross_entropy", label=True)
 
 
 class Output(NamedTuple):
-    """What a method makes of a batch.
+    """The result of a method for a batch.
 
     losses: by name, each ().
-    scores: (N, num_class), where the cross-entropy is wanted.
-    embedding: (n, E) of clips or bodies, in whose spread a collapse shows; where there is such.
+    scores: (N, num_class), if the cross-entropy is wanted.
+    embedding: (n, E) of clips or bodies, if the method has one. Its spread shows a collapse; see `net.loss.spread`.
     """
 
     losses: dict[str, Tensor]
@@ -54,35 +53,38 @@ class Output(NamedTuple):
 class Method(nn.Module):
     """A way to train an encoder.
 
-    A subclass gives `LOSSES`, `forward`, and its encoder under the name `encoder`. Its constructor takes the encoder as
+    A subclass gives `LOSSES`, `forward` and the attribute `encoder`. Its constructor takes the encoder as
     `base_encoder`.
     """
 
     LOSSES: ClassVar[tuple[Loss, ...]] = ()
-    # what it can be built around, and whether it gives the losses of that, too
+    # The class of encoders that the method accepts, and whether the method also gives the encoder's own losses.
     ENCODER: ClassVar[type[Encoder]] = Encoder
     ENCODER_LOSSES: ClassVar[bool] = False
     encoder: Encoder
-    # P, frames that `forecast` gives; 0 for a method that predicts no poses
+    # P, the number of frames that `forecast` gives; 0 for a method that predicts no poses.
     num_predict: int = 0
 
     @property
     def varies_batch(self) -> bool:
-        """Whether convolutions see another batch size at every call."""
+        """Whether the batch size of the convolutions changes from call to call."""
         return self.encoder.varies_batch
 
     @property
     def leaves_out(self) -> bool:
-        """Whether parts of the network have no gradient in some steps."""
+        """Whether some parameters have no gradient in some steps."""
         return bool(self.encoder.LOSSES)
 
     def unlearnt(self, counting: Collection[str]) -> tuple[str, ...]:
-        """Names of the losses from which alone parts of the encoder learn, if none of them is `counting`."""
+        """Names of the losses without which parts of the encoder stay untrained; () if one of them is in `counting`.
+
+        counting: names of the losses that have weight.
+        """
         own = tuple(loss.name for loss in self.encoder.LOSSES) if self.encoder.needs_own_losses else ()
         return () if set(own) & set(counting) else own
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
-        """The losses that are wanted, no others; and class scores if the cross-entropy is."""
+        """The wanted losses, no others, and class scores if the cross-entropy is wanted."""
         raise NotImplementedError
 
     def scores(self, clip: Clip) -> Tensor:
@@ -90,26 +92,26 @@ class Method(nn.Module):
         return self.encoder(*clip)
 
     def forecast(self, clip: Clip) -> Tensor:
-        """The next P frames (N, C, P, V, M); bodies that are not there in the last frame stay zero."""
+        """The next P frames (N, C, P, V, M). Bodies that are absent in the last frame of `clip` stay 0."""
         raise NotImplementedError
 
     def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """Parts of the network by name, to which a config can give rates of their own by `optim.lr_factor`."""
+        """Parts of the network by name. A config gives them learning rates of their own by `optim.lr_factor`."""
         return self.encoder.parameter_groups()
 
     def encoder_layers(self) -> Sequence[Sequence[nn.Parameter]]:
-        """Parameters of each layer of the encoder, as far as it says them; see `Encoder.layers`."""
+        """Parameters of each layer of the encoder; see `Encoder.layers`."""
         return self.encoder.layers()
 
     def start_epoch(self, epoch: int) -> None:
-        """Called before each epoch, counted from 0, for methods whose losses change on the way."""
+        """Called before each epoch, counted from 0, for methods whose losses depend on the epoch."""
 
     def forget_labels(self) -> None:
-        """Called where weights of another run are taken over: its classes may be others."""
+        """Called after weights of another run are loaded, because that run may have had other classes."""
 
 
 class Supervised(Method):
-    """Class scores of any network, learnt from labels alone.
+    """Trains any network on labels alone.
 
     network: an encoder with a head, or any module with `forward(x (N, C, T, V, M)) -> scores (N, num_class)`.
     """
@@ -122,9 +124,9 @@ class Supervised(Method):
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
-        """The network. Raises TypeError if it is no encoder."""
+        """The network. Raises TypeError if it is not an `Encoder`."""
         if not isinstance(self.network, Encoder):
-            raise TypeError(f"{type(self.network).__qualname__} is no net.encoder.Encoder")
+            raise TypeError(f"{type(self.network).__qualname__} is not a net.encoder.Encoder")
         return self.network
 
     @property
@@ -150,33 +152,33 @@ class Supervised(Method):
         return super().encoder_layers() if isinstance(self.network, Encoder) else ()
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
-        """See `Method`; scores alone."""
+        """See `Method`; gives only scores."""
         return Output({}, self.scores(batch.views[0]))
 
     def scores(self, clip: Clip) -> Tensor:
-        """See `Method`. Other networks than encoders are given the clips alone."""
+        """See `Method`. A network that is not an `Encoder` gets only `clip.x`."""
         return self.network(*clip) if isinstance(self.network, Encoder) else self.network(clip.x)
 
 
 def method_class(network: type) -> type[Method]:
-    """The method that trains a class which a config names: itself, what it says, or `Supervised`."""
+    """The method that trains networks of a class: the class if it is a method, else its `METHOD`, else `Supervised`."""
     if issubclass(network, Method):
         return network
     return (issubclass(network, Encoder) and network.METHOD) or Supervised
 
 
 def as_method(network: nn.Module) -> Method:
-    """The method that trains a network, which may be one."""
+    """The method that trains a network: the network if it is a method, else a new one around it."""
     return network if isinstance(network, Method) else method_class(type(network))(network)
 
 
 def losses_of(network: type, model: type) -> tuple[Loss, ...]:
-    """The losses that a schedule can give a network, whose encoder is a `model`."""
+    """The losses that a schedule can name for a `network` class with an encoder of the class `model`."""
     method = method_class(network)
     own = model.LOSSES if method.ENCODER_LOSSES and issubclass(model, Encoder) else ()
     return (*method.LOSSES, *own)
 
 
 def no_loss(network: nn.Module) -> Tensor:
-    """Zero loss, (), for a batch without bodies; its gradient is 0 for all that learns."""
+    """Zero loss, (), for a batch without bodies. It gives every trainable parameter the gradient 0."""
     return 0 * torch.stack([p.sum() for p in network.parameters() if p.requires_grad]).sum()

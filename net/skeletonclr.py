@@ -9,9 +9,9 @@ from net.utils.clip import Batch
 
 
 class SkeletonCLR(MomentumContrast):
-    """The projection of one view is to be nearer to the slow copy's of another than to other clips'.
+    """InfoNCE between two views of a clip: a query by the encoder and a key by its slow copy.
 
-    Arguments: see `MomentumContrast`.
+    The keys of other clips in the queue are the negatives. Arguments: see `MomentumContrast`.
     """
 
     LOSSES = (Loss("info_nce", num_view=2, weight=1.0),)

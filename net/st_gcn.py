@@ -1,7 +1,7 @@
 """ST-GCN: spatial temporal graph convolutional networks (Yan, Xiong and Lin, AAAI 2018).
 
-N clips, C channels, T frames, V joints, M bodies, B = N * M bodies in all, K adjacency subsets, D channels
-of the feature.
+N clips, C channels, T frames, V joints, M bodies of a clip, B bodies of all clips, K adjacency subsets, D channels of
+the feature.
 """
 
 import re
@@ -24,28 +24,28 @@ from net.utils.gcn import (
 from net.utils.graph import Graph
 from net.utils.tracing import is_empty
 
-# Width in units of hidden_channels, and stride, of all blocks but the last, which has hidden_dim channels.
+# Channels (in units of hidden_channels) and stride of all blocks but the last, which has hidden_dim channels.
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1))
 
 
 class Model(Encoder):
     """Ten spatial-temporal blocks, the mean over frames, joints and bodies, and a linear head.
 
-    Names and shapes of the parameters are those of the published weights.
+    The parameters have the names and shapes of the published weights.
 
     in_channels: coordinates of a joint.
     num_class: scores to give.
     layout, strategy, max_hop: see `net.utils.graph.Graph`.
-    hidden_channels: width of the first blocks, doubled at the fifth and eighth; 64 in ST-GCN, 16 in AimCLR.
-    hidden_dim: D, width of the last block.
-    edge_importance_weighting: whether every block learns a factor for each entry of the adjacency.
-    temporal_kernel_size: frames a block sees at once; odd.
-    padding_mode: what a block sees before the first frame and after the last: "zeros", as published, or "replicate"
-        for these frames themselves, see `net.utils.gcn.SpatialTemporalBlock`.
-    dropout: probability in all blocks but the first; ST-GCN trained with 0.5.
-    skip_empty_bodies: run the network on the bodies that are there in some frame and average over
-        those; a clip without a body has the feature 0. If False, absent bodies are convolved as zeros and
-        averaged in, as weights from elsewhere expect.
+    hidden_channels: channels of the first blocks, doubled at the fifth and eighth; 64 in ST-GCN, 16 in AimCLR.
+    hidden_dim: D, channels of the last block.
+    edge_importance_weighting: every block learns a factor for each entry of the adjacency.
+    temporal_kernel_size: frames of a temporal convolution; odd.
+    padding_mode: what a block sees before the first frame and after the last: "zeros", as published, or "replicate",
+        which repeats these two frames; see `net.utils.gcn.SpatialTemporalBlock`.
+    dropout: probability in all blocks but the first; ST-GCN was trained with 0.5.
+    skip_empty_bodies: run the network on the bodies that are present in some frame, and average over these. A clip
+        without a body has the feature 0. If False, absent bodies are zeros that count in the mean, as published
+        weights expect.
 
     Raises ValueError for an even temporal_kernel_size, and for what `Graph` refuses.
     """
@@ -77,19 +77,19 @@ class Model(Encoder):
         self.in_channels, self.skip_empty_bodies = in_channels, skip_empty_bodies
         self.data_bn = nn.BatchNorm1d(in_channels * A.shape[1])
         neighbours = Neighbours(A != 0)
-        widths = [hidden_channels * width for width, _ in BLOCKS] + [hidden_dim]
+        dims = [hidden_channels * factor for factor, _ in BLOCKS] + [hidden_dim]
         strides = [stride for _, stride in BLOCKS] + [1]
         self.st_gcn_networks = nn.ModuleList(
             SpatialTemporalBlock(
-                SpatialGraphConv(width_in, width, neighbours=neighbours),
+                SpatialGraphConv(in_dim, out_dim, neighbours=neighbours),
                 kernel_size=temporal_kernel_size,
                 stride=stride,
                 padding_mode=padding_mode,
                 dropout=dropout if index > 0 else 0.0,
                 residual=index > 0,
             )
-            for index, (width_in, width, stride) in enumerate(
-                zip([in_channels, *widths], widths, strides, strict=False)
+            for index, (in_dim, out_dim, stride) in enumerate(
+                zip([in_channels, *dims], dims, strides, strict=False)
             )
         )
         self.edge_importance = nn.ParameterList(
@@ -101,18 +101,18 @@ class Model(Encoder):
 
     @property
     def varies_batch(self) -> bool:
-        """Whether the convolutions see another batch size at every call."""
+        """See `Encoder`."""
         return self.skip_empty_bodies
 
     def encode(self, clip: Clip) -> Features:
         """Maps (B, D, ceil(T / 4), V) of the bodies; see `Encoder`."""
-        bodies, there = split_bodies(
+        bodies, mask = split_bodies(
             clip, self.A.shape[1], self.in_channels, skip_empty=self.skip_empty_bodies
         )
-        return Features.of_maps(self._encode(bodies), clip.x.shape[0], there)
+        return Features.of_maps(self._encode(bodies), clip.x.shape[0], mask)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """See `Encoder`; the input's norm, then the blocks."""
+        """See `Encoder`: the batch norm of the input, then the blocks."""
         importance = list(self.edge_importance)
         blocks = [
             [*block.parameters(), *importance[index : index + 1]]
@@ -121,7 +121,7 @@ class Model(Encoder):
         return [list(self.data_bn.parameters()), *blocks]
 
     def _encode(self, bodies: Tensor) -> Tensor:
-        """(B, T, V, C) -> feature maps (B, D, ceil(T / 4), V)."""
+        """Feature maps (B, D, ceil(T / 4), V) of bodies (B, T, V, C)."""
         frames, num_joint = bodies.shape[1:3]
         if is_empty(bodies):
             return bodies.new_zeros(0, self.feature_dim, -(-frames // 4), num_joint)
@@ -135,9 +135,9 @@ class Model(Encoder):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights whose head is a linear layer `fc` (num_class, D), as AimCLR's are, under this network's names.
+        """Weights of other programs under this network's names.
 
-        ST-GCN's head is `fcn` (num_class, D, 1, 1).
+        AimCLR's weights have a linear head `fc` (num_class, D). ST-GCN's head is `fcn` (num_class, D, 1, 1).
         """
         pointwise = isinstance(self.head, PointwiseHead)
         translated = {}
@@ -151,7 +151,7 @@ class Model(Encoder):
 
 
 class PointwiseHead(nn.Conv2d):
-    """ST-GCN's linear head, a 1x1 convolution in its published weights: (N, D) -> (N, num_class)."""
+    """ST-GCN's linear head: (N, D) -> (N, num_class). Its published weights are those of a 1x1 convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         """From features (N, D) to scores (N, num_class)."""

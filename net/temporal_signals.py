@@ -1,10 +1,10 @@
-"""What a sequence says of itself: four signals by which an encoder learns to see long stretches of time.
+"""Four self-supervised losses that train an encoder on the long-term structure of a clip.
 
-B bodies, T frames of a feature map, D channels of the feature, E of an embedding, Q embeddings in a queue. A frame of
-a feature map stands for several of the clip.
+B bodies, T frames of a feature map, D channels of the feature, E channels of an embedding, Q embeddings in a queue.
+One frame of a feature map covers several frames of the clip.
 
-The signals are those of the long-term encoder (IJCNN 2022, system S1), with each contrast an InfoNCE between
-embeddings of length 1, and each body's order drawn apart.
+The losses are those of the long-term encoder (IJCNN 2022, system S1), with two changes: each contrast is InfoNCE
+between embeddings of length 1, and the orders of different bodies are drawn independently.
 """
 
 from collections.abc import Collection
@@ -20,33 +20,38 @@ from torchlight import distributed
 
 
 class MemoryQueue(nn.Module):
-    """The newest keys of earlier batches, in a ring; kept in the checkpoint.
+    """The newest keys of earlier batches, in a ring buffer that checkpoints contain.
 
-    width: E.
-    size: Q. A batch of more keys than that leaves its last Q.
+    embedding_dim: E.
+    size: Q. Of a larger batch, only the last Q keys stay.
 
-    keys: (Q, E), of length 1; at random until they are replaced.
-    label: (Q,) int64, -1 where there is none.
+    keys: (Q, E), of length 1; random until batches replace them.
+    label: (Q,) int64, -1 for none.
+
+    Raises ValueError for a size below 1.
     """
 
     keys: Tensor
     label: Tensor
     pointer: Tensor
 
-    def __init__(self, width: int, size: int) -> None:
+    def __init__(self, embedding_dim: int, size: int) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"queue_size is {size}; give 1 or more")
-        self.register_buffer("keys", F.normalize(torch.randn(size, width), dim=1))
+        self.register_buffer("keys", F.normalize(torch.randn(size, embedding_dim), dim=1))
         self.register_buffer("label", torch.full((size,), -1))
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
 
     @torch.no_grad()
     def put(self, keys: Tensor, label: Tensor | None = None) -> None:
-        """Put keys (n, E) of all ranks, and their labels (n,), in the place of the oldest."""
+        """Replace the oldest keys and labels by keys (n, E) and labels (n,) of all ranks; n may differ between ranks.
+
+        label: None if the keys have none.
+        """
         label = torch.full((len(keys),), -1, device=keys.device) if label is None else label
         size = len(self.keys)
-        # Together, since ranks wait for each other; float32 has room for any number of classes.
+        # Keys and labels go in one tensor, for one collective call. float32 holds any class index exactly.
         columns = torch.cat((keys.to(self.keys), label[:, None].to(self.keys)), 1)
         columns = distributed.all_gather_ragged(columns)[-size:]
         places = next_places(self.pointer, len(columns), size)
@@ -54,25 +59,26 @@ class MemoryQueue(nn.Module):
         self.label.index_copy_(0, places, columns[:, -1].long())
 
     def forget_labels(self) -> None:
-        """Take the keys for those of unknown actions, as where they were learnt from other classes."""
+        """Set all labels to -1, for keys whose labels are of other classes."""
         self.label.fill_(-1)
 
 
 class TemporalSignals(nn.Module):
-    """Losses of the frames of a body's feature map, beside those of another view of the same clip.
+    """Three contrasts between the frames of two views of a body, and a classification of the order of frames.
 
-    inter_frame: the first, middle and last frame are each alike to that of the other view, and unlike frames of other
-        bodies in a queue.
-    intra_frame: each frame is alike to the same frame of the other view, and unlike the body's other frames.
-    segment: the first frame of each part of the clip is alike to the last one of that part in the other view, and
-        unlike those of other bodies in a queue.
-    order: five frames of each half are put in order or not; which of the four cases it is, is to be told.
+    inter_frame: queries are the first, middle and last frame; positives are the same frames in the other view;
+        negatives are frames of other bodies in a queue.
+    intra_frame: queries are all frames; positives are the same frames in the other view; negatives are the other
+        frames of the body in that view.
+    segment: queries are the first frames of equal segments of the clip; positives are the last frames of these
+        segments in the other view; negatives are such frames of other bodies in a queue.
+    order: five frames of each half of the clip are in order or shuffled; classify which of the four cases it is.
 
-    width: D.
+    feature_dim: D.
     embedding: E.
-    queue_size: Q of either queue.
-    num_segment: parts of the clip; no more than it has pairs of frames.
-    temperature: by which similarities are divided.
+    queue_size: Q of each of the two queues.
+    num_segment: number of segments; limited to half the number of frames.
+    temperature: divides similarities.
 
     Raises ValueError for sizes below 1 or a temperature that is not above 0.
     """
@@ -83,7 +89,7 @@ class TemporalSignals(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        feature_dim: int,
         *,
         embedding: int,
         queue_size: int,
@@ -97,22 +103,23 @@ class TemporalSignals(nn.Module):
             raise ValueError(f"temperature is {temperature}; give more than 0")
         self.num_segment, self.temperature = num_segment, temperature
         self.projectors = nn.ModuleDict(
-            {name: projector(width, hidden=width, out=embedding) for name in self.CONTRASTS}
+            {name: projector(feature_dim, hidden=feature_dim, out=embedding) for name in self.CONTRASTS}
         )
         self.queues = nn.ModuleDict(
             {name: MemoryQueue(embedding, queue_size) for name in ("inter_frame", "segment")}
         )
         self.order_head = projector(2 * self.TUPLE * embedding, hidden=embedding, out=4)
-        self.order_frame = nn.Linear(width, embedding)
+        self.order_frame = nn.Linear(feature_dim, embedding)
 
     def forward(
         self, frames: Tensor, key: dict[str, Tensor], wanted: Collection[str]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The losses that are wanted, each (); and embeddings (B, E) of first frames, if there is a contrast.
+        """The wanted losses, each (); and embeddings (B, E) of the first frames, or None if no contrast is wanted.
 
         Args:
-            frames: (B, T, D), means over the joints of feature maps.
-            key: what `embed` makes of the same frames in another view, by a slow copy of `projectors`.
+            frames: (B, T, D), feature maps averaged over the joints.
+            key: by contrast, (B, T, E): the output of `embed` for the same frames in another view, by a slow copy of
+                `projectors`.
             wanted: names of losses.
         """
         query = embed(self.projectors, frames, wanted)
@@ -138,10 +145,10 @@ class TemporalSignals(nn.Module):
         return self._against_queue("segment", query[:, edge[:-1]], key[:, edge[1:] - 1])
 
     def _against_queue(self, name: str, query: Tensor, key: Tensor) -> Tensor:
-        """InfoNCE of frames (B, n, E) with their keys (B, n, E) and a queue, into which the keys go after that."""
+        """InfoNCE of frames (B, n, E) with their keys (B, n, E) and a queue, (). Then the keys go into the queue."""
         queue = self.queues[name]
         assert isinstance(queue, MemoryQueue)
-        # As it is now: gradients are taken after the queue has moved on.
+        # A copy, because the backward pass runs after the queue has changed.
         negative = similarity(query.flatten(0, 1), queue.keys.clone())
         logits = torch.cat(((query * key).sum(2).flatten()[:, None], negative), 1)
         queue.put(key.flatten(0, 1))
@@ -162,7 +169,7 @@ class TemporalSignals(nn.Module):
 
 
 def embed(projectors: nn.ModuleDict, frames: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-    """Embeddings (B, T, E) of frames (B, T, D), of length 1, by each projector whose name is wanted."""
+    """By wanted projector, its embeddings (B, T, E) of frames (B, T, D), of length 1."""
     return {
         name: F.normalize(at_least_float32(each(frames)), dim=2)
         for name, each in projectors.items()
@@ -171,14 +178,14 @@ def embed(projectors: nn.ModuleDict, frames: Tensor, wanted: Collection[str]) ->
 
 
 def draw_orders(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Whether each of two tuples is shuffled, (count, 2) int64, 0 or 1; and the order of its places, (count, 2, size).
+    """Random orders of two tuples: whether each is shuffled, (count, 2) int64, and its indices, (count, 2, size).
 
-    A tuple that is not shuffled is in its own order; one that is, is in any other.
+    The first result is 1 for a shuffled tuple, else 0. A shuffled tuple never has the original order.
     """
     shuffled = torch.randint(2, (count, 2), device=device)
-    own = torch.arange(size, device=device)
+    original = torch.arange(size, device=device)
     order = torch.rand(count, 2, size, device=device).argsort(2)
-    # The order drawn may be the tuple's own: its first and last place then change.
-    swapped = torch.cat((own[-1:], own[1:-1], own[:1]))
-    order = torch.where((order == own).all(2, keepdim=True), swapped, order)
-    return shuffled, torch.where(shuffled[..., None] == 1, order, own)
+    # If the original order was drawn, swap its first and last entry.
+    swapped = torch.cat((original[-1:], original[1:-1], original[:1]))
+    order = torch.where((order == original).all(2, keepdim=True), swapped, order)
+    return shuffled, torch.where(shuffled[..., None] == 1, order, original)

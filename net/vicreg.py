@@ -14,10 +14,10 @@ from torchlight import distributed
 
 
 class VICReg(Method):
-    """Projections of two views are to be alike, each channel to vary, and no two channels to vary together.
+    """Three losses on the projections of two views: equal projections, varying channels, uncorrelated channels.
 
     base_encoder: its head is replaced by the expander, an MLP of three layers with batch norms.
-    feature_dim: width of the expander.
+    feature_dim: channels of all layers of the expander.
     invariance, variance, covariance: weights of the three losses.
 
     Raises ValueError for a feature_dim below 1 or a negative weight.
@@ -46,12 +46,12 @@ class VICReg(Method):
         self.encoder = base_encoder
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
-        """See `Method`; of two views, N of 2 or more over all ranks."""
+        """See `Method`. The batch has two views, and at least 2 clips over all ranks."""
         first, second = (self.encoder(*view) for view in batch.views)
         with torch.autocast(first.device.type, enabled=False):
             first, second = at_least_float32(first), at_least_float32(second)
             alike = F.mse_loss(first, second)
-            # Deviations and covariances are of the clips of all ranks.
+            # Variances and covariances are over the clips of all ranks.
             batches = [distributed.all_gather_equal(each) for each in (first, second)]
             losses = {
                 "invariance": self.invariance * alike,

@@ -1,6 +1,6 @@
-"""What is done to features before they are compared or classified: standardised, or whitened by views.
+"""Standardisation and whitening of features, before they are compared or classified.
 
-n clips, R views of each, D channels.
+n clips, R views of a clip, D channels.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Whitening(nn.Module):
-    """A fixed linear map of features, (…, D) -> (…, D): (x - mean) @ basis. It begins as the identity."""
+    """A fixed affine map of features: (x - mean) @ basis, (…, D) -> (…, D). Initially the identity."""
 
     mean: Tensor
     basis: Tensor
@@ -19,19 +19,19 @@ class Whitening(nn.Module):
         self.register_buffer("basis", torch.eye(feature_dim))
 
     def standardise(self, features: Tensor, *, eps: float = 1e-4) -> None:
-        """Mean 0 and about deviation 1 of each channel of features (n, D).
+        """Set the map so that each channel of features (n, D) gets mean 0 and a standard deviation of about 1.
 
-        eps: added to all variances, as a share of the largest, so that a channel that hardly changes stays small.
+        eps: added to all variances, as a share of the largest, so that a nearly constant channel stays small.
         """
         variance = features.var(0, correction=0)
         self.mean.copy_(features.mean(0))
         self.basis.copy_(torch.diag((variance + eps * variance.max()).rsqrt()))
 
     def by_views(self, features: Tensor, *, eps: float = 1e-3) -> None:
-        """Make all directions alike in how far views of one clip lie apart in them; features (n, R, D).
+        """Set the map so that the views of one clip vary equally in all directions; features (n, R, D).
 
-        What changes from view to view of a clip says nothing of the action, and is shrunk. This is within-class
-        covariance normalisation (Hatch et al., Interspeech 2006) with clips for classes, so it needs no label.
+        This shrinks directions that change between views of a clip, because they say nothing about the action. It is
+        within-class covariance normalisation (Hatch et al., Interspeech 2006) with clips as classes, without labels.
 
         Args:
             features: of n clips, R of 2 or more views each.
@@ -45,12 +45,12 @@ class Whitening(nn.Module):
         variance, direction = torch.linalg.eigh(within.T @ within / len(within))
         if not variance[-1] > 0:
             raise ValueError(
-                "the features of one clip's views do not differ, so they tell nothing of what to shrink; let "
-                "whiten_view draw at random (RandomResizedCrop, Rotate, …), or set whiten_view=null"
+                "all views of a clip have the same features, so they cannot be whitened; use random steps in "
+                "whiten_view (RandomResizedCrop, Rotate, …), or set whiten_view=null"
             )
         basis = direction * (variance + eps * variance[-1]).rsqrt() @ direction.T
         centre = exact.mean((0, 1))
-        # The size of a step of a linear layer does not depend on that of the views' differences.
+        # Scale to a mean square of 1, so that a learning rate suits any scale of the differences between views.
         size = ((exact.flatten(0, 1) - centre) @ basis).square().mean().sqrt()
         self.mean.copy_(centre)
         self.basis.copy_(basis / size)

@@ -14,7 +14,7 @@ from feeder.recordings.files import Recorded
 from feeder.recordings.recording import RecordingError
 from feeder.views import View
 from net.method import Method
-from net.utils.layouts import get_skeleton, remembered
+from net.utils.layouts import get_skeleton, override_layout
 from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
 from processor.experiment import Experiment, set_precision
@@ -144,7 +144,7 @@ def load_trained(
     experiment = Experiment(task_class(name)(settings, (*build.PACKAGES, *plugins)))
     set_precision(settings.precision)
     # The weights that are drawn are replaced. The layout may be a file, which need not be there.
-    with torch.random.fork_rng(devices=[]), remembered(settings.data.layout, skeleton):
+    with torch.random.fork_rng(devices=[]), override_layout(settings.data.layout, skeleton):
         experiment.build("test")
     experiment.task.load_weights(experiment, str(path))
     in_channels_last(experiment.model)

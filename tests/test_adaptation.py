@@ -573,16 +573,16 @@ def test_configs_that_cannot_run(tiny_config, capsys, processor, settings, said)
         (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; pre-training uses no labels"),
         (["data.balanced=true"], "data.balanced: is true; pre-training uses no labels"),
         (["method=net.aimclr.AimCRL"], "method: net.aimclr has no class 'AimCRL'; did you mean 'AimCLR'?"),
-        (["method=net.st_gcn.Model"], "method: net.st_gcn.Model is no net.method.Method"),
+        (["method=net.st_gcn.Model"], "method: net.st_gcn.Model is not a net.method.Method"),
         (
             ["model=net.aimclr.AimCLR", "model_args={_delete_: true, base_encoder: x}"],
-            "model: net.aimclr.AimCLR is no",
+            "model: net.aimclr.AimCLR is not a net.encoder.Encoder",
         ),
         (
             ["method_args.queue_siz=3"],
             "method_args.queue_siz: net.skeletonclr.SkeletonCLR takes no such argument",
         ),
-        (["method_args.base_encoder=3"], "is passed to net.skeletonclr.SkeletonCLR by the program itself"),
+        (["method_args.base_encoder=3"], "method_args.base_encoder: the program passes this argument"),
         (
             ["schedule=[{name: a, losses: {future: 1.0}}]"],
             "schedule.0.losses.future: the network has no such loss",

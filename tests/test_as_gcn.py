@@ -96,7 +96,7 @@ def test_published_scores_and_future(published):
 
 
 def small_model(**options):
-    """A network whose outputs are not all next to 0, without dropout unless told otherwise."""
+    """A network whose outputs are not all next to 0, without dropout unless set otherwise."""
     torch.manual_seed(0)
     sizes = {"hidden_channels": 4, "link_hidden": 8, "num_predict": 10}
     model = Model(3, 5, **sizes, **({"dropout": 0.0, "link_dropout": 0.0} | options)).double()
@@ -108,11 +108,11 @@ def small_model(**options):
 def beside_textbook(**options):
     """Ours and the textbook's with the same weights; batch norms are those of training, the links are not drawn."""
     ours = small_model(**options, likeliest_links=True)
-    usual = textbook_as_gcn.ASGCN(ours.A, 5, hidden_channels=4, hidden=8, dropout=0.0).double()
-    usual.load_state_dict(ours.state_dict())
-    for model in (ours, usual):
+    textbook = textbook_as_gcn.ASGCN(ours.A, 5, hidden_channels=4, hidden=8, dropout=0.0).double()
+    textbook.load_state_dict(ours.state_dict())
+    for model in (ours, textbook):
         model.links.training = False
-    return ours, usual
+    return ours, textbook
 
 
 def there(bodies):
@@ -125,7 +125,7 @@ def everybody(bodies):
     return torch.ones(len(bodies), dtype=torch.bool)
 
 
-def lesson_of(num_body=1, num_frame=290):
+def sample_of(num_body=1, num_frame=290):
     generator = torch.Generator().manual_seed(1)
     x, future = (
         torch.randn(2, 3, frames, 25, num_body, generator=generator).double() for frames in (num_frame, 10)
@@ -154,46 +154,46 @@ def assert_same_gradients(found, expected, names):
 
 
 def test_links_are_those_of_the_textbook():
-    ours, usual = beside_textbook()
-    x = lesson_of(num_body=2).views[0]
+    ours, textbook = beside_textbook()
+    x = sample_of(num_body=2).views[0]
     seen = ours.link_frames(x.permute(0, 4, 2, 3, 1).flatten(0, 1))
-    assert_same(seen, usual.seen(x))
-    links, (logits, edges) = ours.links(seen), usual.links.draw(seen)
+    assert_same(seen, textbook.seen(x))
+    links, (logits, edges) = ours.links(seen), textbook.links.draw(seen)
     assert_same(links.logits, logits)
     assert_same(links.edges, edges)
-    assert_same(links.adjacency(), usual.links.adjacency(edges))
-    assert_same(ours.links.decoder(seen, links.edges), usual.links(seen).predicted)
+    assert_same(links.adjacency(), textbook.links.adjacency(edges))
+    assert_same(ours.links.decoder(seen, links.edges), textbook.links(seen).predicted)
     # All types are drawn, or a mistake in one would not show.
     assert links.edges.detach().sum((0, 1)).min() > 50
 
 
 def test_links_learn_as_in_the_textbook():
-    ours, usual = beside_textbook()
-    lesson = lesson_of(num_body=2)
-    losses = learn(ours, lesson, ("nll", "kl")).losses
+    ours, textbook = beside_textbook()
+    sample = sample_of(num_body=2)
+    losses = learn(ours, sample, ("nll", "kl")).losses
     assert losses.keys() == {"nll", "kl"}
-    found, expected = losses["nll"] + losses["kl"], textbook_as_gcn.links_loss(usual, lesson.batch())
+    found, expected = losses["nll"] + losses["kl"], textbook_as_gcn.links_loss(textbook, sample.batch())
     assert_same(found, expected)
     assert losses["kl"] > 1
     # The links' own matrices of "no link" learn nothing, in either.
     assert_same_gradients(
-        gradients(ours, found), gradients(usual, expected), lambda name: name.startswith("links.")
+        gradients(ours, found), gradients(textbook, expected), lambda name: name.startswith("links.")
     )
 
 
 @pytest.mark.parametrize("as_published", [False, True])
 def test_backbone_learns_as_in_the_textbook(as_published):
     """Published, the gradient goes on into the links, as it does in ours where it is asked for."""
-    ours, usual = beside_textbook(link_gradient=as_published)
-    lesson = lesson_of()
-    taught = learn(ours, lesson, ("cross_entropy", "future"))
-    assert taught.losses.keys() == {"future"}
-    found = F.cross_entropy(taught.scores, lesson.label) + 0.01 * taught.losses["future"]
-    expected = textbook_as_gcn.backbone_loss(usual, lesson.batch(), as_published=as_published)
+    ours, textbook = beside_textbook(link_gradient=as_published)
+    sample = sample_of()
+    output = learn(ours, sample, ("cross_entropy", "future"))
+    assert output.losses.keys() == {"future"}
+    found = F.cross_entropy(output.scores, sample.label) + 0.01 * output.losses["future"]
+    expected = textbook_as_gcn.backbone_loss(textbook, sample.batch(), as_published=as_published)
     assert_same(found, expected)
     assert_same_gradients(
         gradients(ours, found),
-        gradients(usual, expected),
+        gradients(textbook, expected),
         lambda name: as_published or not name.startswith("links."),
     )
 
@@ -201,16 +201,16 @@ def test_backbone_learns_as_in_the_textbook(as_published):
 @pytest.mark.parametrize("as_published", [False, True])
 @torch.no_grad()
 def test_scores_and_future_are_those_of_the_textbook(as_published):
-    ours, usual = (model.eval() for model in beside_textbook())
-    x = lesson_of(num_body=2).views[0]
-    scores = textbook_as_gcn.infer(usual, x, as_published=as_published)
+    ours, textbook = (model.eval() for model in beside_textbook())
+    x = sample_of(num_body=2).views[0]
+    scores = textbook_as_gcn.infer(textbook, x, as_published=as_published)
     assert_same(ours(x), scores)
     assert scores.std() > 0.01
     bodies = x.permute(0, 4, 2, 3, 1).flatten(0, 1)
     links = ours.infer(bodies)
     maps = ours.maps(bodies, links)
     last = bodies[:, -1]
-    expected = usual.future(maps, links, textbook_as_gcn.last_poses(x))
+    expected = textbook.future(maps, links, textbook_as_gcn.last_poses(x))
     assert_same(ours.predict(maps, links, last, everybody(last)).permute(0, 3, 1, 2), expected)
 
 
@@ -245,23 +245,25 @@ def test_each_body_is_convolved_with_its_own_adjacency(width_in, width):
 @torch.no_grad()
 def test_future_of_clips_of_other_lengths(num_frame, num_left):
     """The last block but one sees 5 frames: fewer have zeros before them, of more the mean over windows is taken."""
-    ours, usual = (model.eval() for model in beside_textbook())
-    x = lesson_of(num_frame=num_frame).views[0]
+    ours, textbook = (model.eval() for model in beside_textbook())
+    x = sample_of(num_frame=num_frame).views[0]
     bodies = x[..., 0].permute(0, 2, 3, 1)
     links = ours.infer(bodies)
     y = maps = ours.maps(bodies, links)
     for index in range(5):
-        block = usual.get_submodule(f"recon_layer_{index}")
-        y = block(y, usual.A * usual.edge_importance_recon[index], links)
+        block = textbook.get_submodule(f"recon_layer_{index}")
+        y = block(y, textbook.A * textbook.edge_importance_recon[index], links)
     assert y.shape[2] == num_left
     y = torch.cat((y.new_zeros(2, y.shape[1], max(0, FUTURE_BLOCKS[-1][0] - num_left), 25), y), 2)
     windows = [
-        usual.recon_layer_5(y[:, :, begin : begin + 5], usual.A * usual.edge_importance_recon[5], links)
+        textbook.recon_layer_5(
+            y[:, :, begin : begin + 5], textbook.A * textbook.edge_importance_recon[5], links
+        )
         for begin in range(y.shape[2] - 4)
     ]
     last = textbook_as_gcn.last_poses(x)
     y = torch.cat((sum(windows) / len(windows), last), 1)
-    moved = usual.recon_layer_6(y, usual.A * usual.edge_importance_recon[6], links)
+    moved = textbook.recon_layer_6(y, textbook.A * textbook.edge_importance_recon[6], links)
     expected = last + moved.view(2, 3, 10, 25)
     last = bodies[:, -1]
     assert_same(ours.predict(maps, links, last, everybody(last)).permute(0, 3, 1, 2), expected)
@@ -270,27 +272,27 @@ def test_future_of_clips_of_other_lengths(num_frame, num_left):
 @torch.no_grad()
 def test_bodies_that_are_not_there_are_left_out():
     ours = small_model(skip_empty_bodies=True).eval()
-    lesson = lesson_of(num_body=2)
-    x, future = lesson.views[0], lesson.future
+    sample = sample_of(num_body=2)
+    x, future = sample.views[0], sample.future
     x[1, ..., 1] = future[1, ..., 1] = 0
     alone = [each.permute(0, 4, 1, 2, 3).flatten(0, 1)[:3, ..., None] for each in (x, future)]
     wanted = ("cross_entropy", "future", "nll", "kl")
-    found = learn(ours, lesson, wanted)
+    found = learn(ours, sample, wanted)
     expected = learn(ours, Given([alone[0]], alone[1]), wanted)
     assert_same(found.losses, expected.losses)
     of_body = expected.scores
     assert_same(found.scores, torch.stack((of_body[:2].mean(0), of_body[2])))
     ours.skip_empty_bodies = False
-    for name, loss in learn(ours, lesson, wanted).losses.items():
+    for name, loss in learn(ours, sample, wanted).losses.items():
         # Those that are judged by the joints that are there do not see the others.
         assert torch.isclose(loss, found.losses[name]), name
 
 
 @torch.no_grad()
-def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
-    """One such step, of metres, would outweigh all others."""
+def test_joints_that_appear_or_disappear_have_no_link_loss():
+    """One such step, of metres, would dominate the loss."""
     links = small_model(num_link_frame=8).links
-    links.decoder.forward = lambda poses, edges: poses[:, :-1]  # what stands still is foreseen
+    links.decoder.forward = lambda poses, edges: poses[:, :-1]  # predicts that all joints stand still
     poses = torch.randn(3, 1, 25, 3).double().expand(-1, 8, -1, -1).clone()
     inferred = links(poses)
     assert links.nll(poses, inferred, there(poses)) == 0
@@ -303,34 +305,34 @@ def test_to_come_or_to_leave_is_not_to_be_foreseen_by_links():
     assert float(found) == pytest.approx(2 * 0.1**2 / (2 * 0.01) / 75)
 
 
-@pytest.mark.parametrize("learnt", [False, True])
-def test_scores_teach_the_links_only_where_they_are_to(learnt):
+@pytest.mark.parametrize("link_gradient", [False, True])
+def test_scores_train_the_links_only_with_link_gradient(link_gradient):
     for scores_of in (
         lambda model, x: model(x),
         lambda model, x: learn(model, Given([x]), ("cross_entropy",)).scores,
     ):
-        model = small_model(link_gradient=learnt).train()
+        model = small_model(link_gradient=link_gradient).train()
         scores_of(model, torch.randn(2, 3, 16, 25, 1).double()).sum().backward()
-        taught = [bool(p.grad is not None and p.grad.any()) for p in model.links.encoder.parameters()]
-        assert any(taught) == learnt
+        has_gradient = [bool(p.grad is not None and p.grad.any()) for p in model.links.encoder.parameters()]
+        assert any(has_gradient) == link_gradient
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_nobody_teaches_nothing_and_costs_no_error(train):
+def test_a_batch_without_bodies_has_loss_0(train):
     model = small_model(skip_empty_bodies=True).train(train)
     empty = torch.zeros(2, 3, 16, 25, 2).double()
-    lesson = Given([empty], torch.zeros(2, 3, 10, 25, 2))
-    taught = learn(model, lesson, ("cross_entropy", "future", "nll", "kl"))
-    assert {name: float(loss) for name, loss in taught.losses.items()} == {"future": 0, "nll": 0, "kl": 0}
-    assert taught.scores.isfinite().all()
+    sample = Given([empty], torch.zeros(2, 3, 10, 25, 2))
+    output = learn(model, sample, ("cross_entropy", "future", "nll", "kl"))
+    assert {name: float(loss) for name, loss in output.losses.items()} == {"future": 0, "nll": 0, "kl": 0}
+    assert output.scores.isfinite().all()
     assert not forecast(model, empty).any()
     for wanted in (("future",), ("nll", "kl")):
-        sum(learn(model, lesson, wanted).losses.values()).backward()
+        sum(learn(model, sample, wanted).losses.values()).backward()
     assert not any(p.grad.any() for p in model.links.parameters())
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_an_absent_body_stays_absent_in_what_is_foreseen(skip):
+def test_an_absent_body_stays_absent_in_a_prediction(skip):
     x = torch.randn(2, 3, 16, 25, 2).double()
     x[1, ..., 1] = 0
     x[0, :, :, 1, 0] = 0  # what poses are centred on
@@ -343,14 +345,14 @@ def test_an_absent_body_stays_absent_in_what_is_foreseen(skip):
     ]
 
 
-def test_one_frame_tells_no_links():
-    with pytest.raises(ValueError, match="num_frame is 1; give 2 or more"):
+def test_links_need_two_frames():
+    with pytest.raises(ValueError, match=r"num_frame is 1\b"):
         small_model(num_link_frame=1)
 
 
 def test_links_are_drawn_in_training_alone():
     ours = small_model()
-    bodies = lesson_of().views[0][..., 0].permute(0, 2, 3, 1)
+    bodies = sample_of().views[0][..., 0].permute(0, 2, 3, 1)
 
     def draw(train, seed):
         ours.train(train)
@@ -408,9 +410,9 @@ def test_gradients_of_edges_are_those_of_the_softmax(train):
 def test_bfloat16_is_near_float32():
     ours = small_model().float()
     ours.links.training = False
-    lesson = lesson_of()
-    lesson = Given([lesson.views[0].float()], lesson.future.float(), lesson.label)
-    bodies = lesson.views[0][..., 0].permute(0, 2, 3, 1)
+    sample = sample_of()
+    sample = Given([sample.views[0].float()], sample.future.float(), sample.label)
+    bodies = sample.views[0][..., 0].permute(0, 2, 3, 1)
     seen = ours.link_frames(bodies)
     links = Links(*(each.detach() for each in ours.links(seen)))
     found = []
@@ -421,7 +423,7 @@ def test_bfloat16_is_near_float32():
             future = ours.predict(maps, links.adjacency(), bodies[:, -1], everybody(bodies))
             nll, kl = (loss(seen, links, there(seen)) for loss in (ours.links.nll, ours.links.kl))
             logits = ours.links(seen).logits
-            scores = ours(lesson.views[0])
+            scores = ours(sample.views[0])
         assert (maps.dtype, scores.dtype) == (torch.bfloat16 if enabled else torch.float32, torch.float32)
         found.append([each.detach().float() for each in (maps, future, nll, kl, logits)])
         assert all(grad is None or grad.isfinite().all() for grad in gradients(ours, nll).values())
@@ -431,12 +433,12 @@ def test_bfloat16_is_near_float32():
 
 def test_weights_may_be_bfloat16_throughout():
     ours = small_model().bfloat16()
-    lesson = lesson_of()
-    lesson = Given([lesson.views[0].bfloat16()], lesson.future.bfloat16())
-    taught = learn(ours, lesson, ("cross_entropy", "future", "nll", "kl"))
-    (taught.scores.float().square().sum() + sum(taught.losses.values())).backward()
-    assert taught.scores.dtype == torch.bfloat16
-    assert {loss.dtype for loss in taught.losses.values()} == {torch.float32}
+    sample = sample_of()
+    sample = Given([sample.views[0].bfloat16()], sample.future.bfloat16())
+    output = learn(ours, sample, ("cross_entropy", "future", "nll", "kl"))
+    (output.scores.float().square().sum() + sum(output.losses.values())).backward()
+    assert output.scores.dtype == torch.bfloat16
+    assert {loss.dtype for loss in output.losses.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("p", "bits"), [(0.5, 8), (0.25, 8), (0.3, 16)])

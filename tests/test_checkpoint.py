@@ -76,7 +76,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.zeros(3), Path("x"), {1, 2}, torch.Size([3]), object(), torch.float32])
 def test_what_could_not_be_loaded_is_refused_at_once(tmp_path: Path, value: object) -> None:
-    with pytest.raises(TypeError, match=rf"cannot hold {type(value).__name__}, as at 'best.1.x'"):
+    with pytest.raises(TypeError, match=rf"\b{type(value).__name__} .*'best.1.x'"):
         save_checkpoint(tmp_path / "last.pt", {"best": [0, {"x": value}]})
     assert names_in(tmp_path) == set()
 
@@ -93,9 +93,7 @@ def test_pickled_code_is_refused_and_not_run(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pt"
     torch.save({"model": Evil()}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(
-        CheckpointError, match=r"evil.pt holds a pickled \S*mkdir, and loading that could run code"
-    ):
+    with pytest.raises(CheckpointError, match=r"evil.pt holds a pickled \S*mkdir\b"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(CheckpointError, match=r"evil.pt"):
@@ -117,10 +115,10 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     for content in (b"", b"hello", b"PK\x03\x04" + bytes(100), os.urandom(1000), pickle.dumps([1])):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"x.pt (is damaged, or no checkpoint|holds a list)"):
+        with pytest.raises(CheckpointError, match=r"x.pt (is damaged|holds a list)"):
             load_checkpoint(path)
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
-    with pytest.raises(CheckpointError, match=r"x.npz is damaged, or no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"x.npz is damaged"):
         load_checkpoint(tmp_path / "x.npz")
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match=r"x.pt holds a list; a checkpoint is a dict"):
@@ -188,7 +186,8 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded() -> None:
         "  not in the network: extra.weight (2, 3)",
         "  of another shape: fc.weight (7, 4) in the file, (5, 4) in the network",
         "  of another shape: fc.bias (7,) in the file, (5,) in the network",
-        "  name in ignore_weights what need not be loaded, e.g. ignore_weights=[bn.running_mean, conv.bias, extra, fc]",
+        "  list keys that need not be loaded in ignore_weights, e.g. "
+        "ignore_weights=[bn.running_mean, conv.bias, extra, fc]",
     ]
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
 
@@ -211,23 +210,23 @@ def test_ignore_means_whole_names_not_their_beginnings() -> None:
         load_weights(nn.Identity(), state, ignore=["fc"])
     with pytest.raises(WeightsError, match=r"not in the network: fcn\.weight"):
         load_weights(nn.Identity(), state, ignore=["fcn.weigh", "FCN"])
-    with pytest.raises(WeightsError, match=r"but what ignore_weights=\['fcn.weight'\] leaves out"):
+    with pytest.raises(WeightsError, match=r"ignore_weights=\['fcn.weight'\]"):
         load_weights(nn.Identity(), state, ignore=["fcn.weight"])
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "remedy"),
     [
-        (lambda: two_heads(num_class=7), "e.g. ignore_weights=[fc, inner.fc]"),
-        (lambda: two_heads(width=3), "take model, method and their arguments from the config.yaml"),
-        (lambda: nn.Conv2d(1, 1, 1), "nothing fits: these are weights of another network"),
+        (lambda: two_heads(num_class=7), "ignore_weights=[fc, inner.fc]"),
+        (lambda: two_heads(width=3), "config.yaml"),
+        (lambda: nn.Conv2d(1, 1, 1), "weights of another network"),
     ],
 )
-def test_what_is_told_to_leave_out_leaves_out_nothing_that_fits(source: Callable, said: str) -> None:
-    """A head inside a part, parts of other sizes throughout, another network."""
+def test_suggested_ignore_weights_keep_all_that_fits(source: Callable, remedy: str) -> None:
+    """Cases: a head inside a part, all parts of another size, another network."""
     with pytest.raises(WeightsError) as caught:
         load_weights(two_heads(), source().state_dict())
-    assert said in str(caught.value).splitlines()[-1]
+    assert remedy in str(caught.value).splitlines()[-1]
 
 
 def two_heads(num_class: int = 5, width: int = 4) -> nn.ModuleDict:
@@ -299,10 +298,10 @@ def test_weights_of_a_head_alone_keep_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({}, "it is empty"), ({"epoch": 3}, "'epoch' is no tensor"), ({"model": {"a": 1}}, "'a' is no tensor")],
+    [({}, "empty"), ({"epoch": 3}, "'epoch'"), ({"model": {"a": 1}}, "'a'")],
 )
 def test_a_file_without_a_state_dict(content: dict, message: str) -> None:
-    with pytest.raises(CheckpointError, match=f"bare or under model, .* or weights: {message}"):
+    with pytest.raises(CheckpointError, match=f"no state dict, .* model, .* weights: .*{message}"):
         load_weights(network(), content)
 
 

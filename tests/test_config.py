@@ -284,10 +284,10 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_nearest_name(fi
         ("model_args: [1]", "a.yaml:1: model_args: is [1] (list); expected dict[str, Any]"),
         ("model_args: {1: x}", "a.yaml:1: model_args: is {1: 'x'} (dict); expected dict[str, Any]"),
         ("lr: 1", "a.yaml:1: lr: unknown key; did you mean 'schedule.lr'?"),
-        ("schedule.lr: 1", "a.yaml:1: schedule.lr: only the command line takes dotted keys; nest it here"),
+        ("schedule.lr: 1", "a.yaml:1: schedule.lr: only the command line takes dotted keys"),
         ("_bas_: x", "a.yaml:1: _bas_: unknown key; did you mean 'bases'?"),
         ("on: 1", "True: unknown key; choose from"),
-        ("schedule: {_base_: x}", "a.yaml:1: schedule._base_: belongs at the top of a file"),
+        ("schedule: {_base_: x}", "a.yaml:1: schedule._base_: must be at the top"),
         ("model_args: {_delete_: 3}", "a.yaml:1: model_args._delete_: is 3; expected true or false"),
         ("note: ${nowhere.x}", "a.yaml:1: note: Interpolation key 'nowhere.x' not found"),
         ("model_args: {x: ['${y}']}", "a.yaml:1: model_args.x.0: Interpolation key 'y' not found"),
@@ -311,11 +311,11 @@ def test_a_wrong_value(files: Files, text: str, problem: str) -> None:
         ("x: &a [*a]", "a.yaml:1: bad YAML: YAML recursive aliases are not supported."),
         ("a: 1\n---\nb: 1", "a.yaml:2: bad YAML: but found another document"),
         ("x: !!python/object/apply:os.getcwd []", "a.yaml:1: bad YAML: could not determine a constructor"),
-        ("- a", "a.yaml:1: holds no mapping"),
-        ("just words", "a.yaml:1: holds no mapping"),
-        ("\n3", "a.yaml:2: holds no mapping"),
-        ("true", "a.yaml:1: holds no mapping"),
-        ("null", "a.yaml:1: holds no mapping"),
+        ("- a", "a.yaml:1: is not a mapping"),
+        ("just words", "a.yaml:1: is not a mapping"),
+        ("\n3", "a.yaml:2: is not a mapping"),
+        ("true", "a.yaml:1: is not a mapping"),
+        ("null", "a.yaml:1: is not a mapping"),
         (
             "x: 1\ny: {b: 1,\tc: 2}",
             "a.yaml:2: bad YAML: found character '\\t' that cannot start any token; use spaces",
@@ -360,7 +360,7 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("override", ["epochs", "=3", "a..b=3", "--epochs=3", ".a=1", "a b=1"])
 def test_an_argument_that_is_no_setting(files: Files, override: str) -> None:
     assert problems_of(files(a="benchmark: x"), override) == [
-        f"command line: {override!r} is no setting; write it as dotted.key=value"
+        f"command line: {override!r} is not a setting; write it as dotted.key=value"
     ]
 
 

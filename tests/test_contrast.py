@@ -215,12 +215,12 @@ def test_skeletonclr_is_the_formula():
     torch.manual_seed(0)
     method = SkeletonCLR(small_encoder(), feature_dim=6, queue_size=10, temperature=0.2)
     reference = copy.deepcopy(method)
-    learnt = learn(method, Given([clips(), clips(seed=1)]))
+    output = learn(method, Given([clips(), clips(seed=1)]))
     query = F.normalize(reference.encoder_q(clips()), dim=1)
     key = F.normalize(reference.encoder_k(clips(seed=1)), dim=1)
     logits = torch.cat(((query * key).sum(1, keepdim=True), query @ reference.queue), 1) / 0.2
     expected = F.cross_entropy(logits, torch.zeros(4, dtype=torch.long))
-    torch.testing.assert_close(learnt.losses["info_nce"], expected)
+    torch.testing.assert_close(output.losses["info_nce"], expected)
     torch.testing.assert_close(method.queue[:, :4], key.T)
 
 
@@ -257,12 +257,12 @@ def test_every_method_trains_every_backbone(method_class, encoder):
     views[0][1, ..., 1] = 0
     before = {name: value.clone() for name, value in method.encoder.named_parameters()}
     for _ in range(2):
-        learnt = learn(method, Given(views))
+        output = learn(method, Given(views))
         optimizer.zero_grad()
-        sum(learnt.losses.values()).backward()
+        sum(output.losses.values()).backward()
         optimizer.step()
-    assert learnt.embedding.shape[0] == 4
-    assert all(torch.isfinite(loss) for loss in learnt.losses.values())
+    assert output.embedding.shape[0] == 4
+    assert all(torch.isfinite(loss) for loss in output.losses.values())
     changed = [not torch.equal(before[k], v) for k, v in method.encoder.named_parameters()]
     assert np.mean(changed) > 0.8
 

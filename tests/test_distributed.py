@@ -30,9 +30,7 @@ def test_device_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert distributed.device() == distributed.device("cpu") == torch.device("cpu")
-    with pytest.raises(
-        ValueError, match=r"device is 'cuda' \(number 0\), and torch sees 0 CUDA devices; use device=cpu"
-    ):
+    with pytest.raises(ValueError, match=r"device is 'cuda' \(number 0\).* 0 CUDA devices; use device=cpu"):
         distributed.device("cuda")
     with pytest.raises(ValueError, match="device is 'gpu'; choose auto, cpu, cuda"):
         distributed.device("gpu")
@@ -46,10 +44,10 @@ def test_device_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert distributed.device("auto") == distributed.device("cuda") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="'cuda:1', and several processes cannot share it; use device=cuda"):
+    with pytest.raises(ValueError, match=r"device is 'cuda:1'.*; use device=cuda"):
         distributed.device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match="no more processes than there are devices"):
+    with pytest.raises(ValueError, match=r"device is 'cuda' \(number 2\).* 2 CUDA devices"):
         distributed.device("auto")
 
 
@@ -131,8 +129,8 @@ def test_two_processes_meet(tmp_path: Path) -> None:
         assert own["bool"].tolist() == [False, True]
         assert (own["bfloat16"].dtype, own["bfloat16"].tolist()) == (torch.bfloat16, [0, 0, 1])
         assert own["strided"].tolist() == [[0, 3], [0, 3], [1, 4]]
-        assert "differ in more than their first dimension" in own["other shape"]
-        assert "differ in more than their first dimension" in own["other type"]
+        assert "dtypes and shapes [" in own["other shape"]
+        assert "dtypes and shapes [" in own["other type"]
         assert own["max"] == [15, 0, 0]
         assert own["sum"] == {"a": 3.0, "b": 5.0}
         assert own["gathered"].tolist() == [1, 2, 2, 2]

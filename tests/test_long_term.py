@@ -254,7 +254,7 @@ def clips(count=4, *, frames=12, seed=0):
     return torch.randn(count, 2, frames, 25, 3, generator=generator).permute(0, 4, 2, 3, 1)
 
 
-def lesson(count=4, *, label=True):
+def sample(count=4, *, label=True):
     labels = torch.arange(count) % 2 if label else None
     return Given([clips(count), clips(count, seed=1)], clips(count, frames=4, seed=2), labels)
 
@@ -293,13 +293,13 @@ EVERY = names_of(LongTerm.LOSSES)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_loss_alone_is_what_it_is_among_all(name):
-    def taught(wanted):
+def test_a_loss_does_not_depend_on_the_other_wanted_losses(name):
+    def output_of(wanted):
         network = small().train()
         torch.manual_seed(1)
-        return learn(network, lesson(), wanted)
+        return learn(network, sample(), wanted)
 
-    among, alone = taught(EVERY), taught((name,))
+    among, alone = output_of(EVERY), output_of((name,))
     if name == CROSS_ENTROPY:
         assert alone.losses == {}
         torch.testing.assert_close(alone.scores, among.scores)
@@ -315,14 +315,14 @@ def test_what_is_not_wanted_is_not_computed(monkeypatch):
         monkeypatch.setattr(network.slow[name], "forward", None)
     monkeypatch.setattr(network.slow["encoder"], "encode", None)
     monkeypatch.setattr(network.decoder, "forward", None)
-    learn(network, lesson(), (CROSS_ENTROPY, "order"))
+    learn(network, sample(), (CROSS_ENTROPY, "order"))
     with pytest.raises(TypeError):
-        learn(network, lesson(), ("segment",))
+        learn(network, sample(), ("segment",))
 
 
 def test_future_is_the_mean_distance_in_metres_and_begins_with_bodies_that_stand_still():
     network = small().eval()
-    given = lesson()
+    given = sample()
     found = learn(network, given, ("future",)).losses["future"]
     still = given.views[0][:, :, -1:].expand_as(given.future)
     torch.testing.assert_close(found, (still - given.future).norm(dim=1).mean())
@@ -347,7 +347,7 @@ def each_alone(x, places):
     return torch.cat([x[clip : clip + 1, ..., body : body + 1] for clip, body in places])
 
 
-def test_absent_bodies_teach_nothing_and_stay_absent():
+def test_absent_bodies_have_no_loss_and_stay_absent():
     views, future = [clips(2), clips(2, seed=1)], clips(2, frames=4, seed=2)
     for view in views:
         view[1, ..., 1] = 0
@@ -355,8 +355,10 @@ def test_absent_bodies_teach_nothing_and_stay_absent():
     found = taught_of(views, future, torch.tensor([0, 1]))
     alone = [each_alone(view, places) for view in (*views, future)]
     torch.testing.assert_close(found, taught_of(alone[:2], alone[2], torch.tensor([0, 0, 1])))
-    foreseen = forecast(judging(), views[0])
-    assert [bool(foreseen[clip, ..., body].any()) for clip, body in (*places, (1, 1))] == [True] * 3 + [False]
+    predicted = forecast(judging(), views[0])
+    assert [bool(predicted[clip, ..., body].any()) for clip, body in (*places, (1, 1))] == [True] * 3 + [
+        False
+    ]
 
 
 def test_bodies_that_come_or_go_give_no_signals_of_themselves():
@@ -388,7 +390,7 @@ def test_processes_hand_keys_around_whoever_is_there(monkeypatch, label):
         learn(small(), given, EVERY)
         return calls
 
-    full, nobody, partly = (lesson(label=label) for _ in range(3))
+    full, nobody, partly = (sample(label=label) for _ in range(3))
     for of_nobody, of_some in zip(nobody.views, partly.views, strict=True):
         of_nobody[:] = 0
         of_some[:, :, 3] = 0
@@ -398,32 +400,32 @@ def test_processes_hand_keys_around_whoever_is_there(monkeypatch, label):
 
 def test_bodies_may_have_two_coordinates():
     network = small(st_gcn.Model(2, 5, hidden_channels=4, hidden_dim=8))
-    flat = [view[:, :2] for view in lesson().views]
+    flat = [view[:, :2] for view in sample().views]
     learn(network, Given(flat, clips(frames=4)[:, :2], torch.arange(4)), EVERY)
     assert forecast(network, flat[0]).shape == (4, 2, 4, 25, 2)
 
 
-def test_a_batch_without_anybody_costs_nothing():
+def test_a_batch_without_bodies_has_loss_0():
     network = small(st_gcn.Model(3, 5, hidden_channels=4, hidden_dim=8, skip_empty_bodies=True))
     empty = torch.zeros(2, 3, 12, 25, 2)
-    taught = learn(network, Given([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
-    assert all(float(loss) == 0 for loss in taught.losses.values())
+    output = learn(network, Given([empty, empty], empty[:, :, :4], torch.zeros(2, dtype=torch.long)), EVERY)
+    assert all(float(loss) == 0 for loss in output.losses.values())
     # Nor do the queues move on; others may put keys in meanwhile.
     assert not any(int(queue.pointer) for queue in (*network.signals.queues.values(), network.pose_queue))
-    (sum(taught.losses.values()) + taught.scores.sum()).backward()
+    (sum(output.losses.values()) + output.scores.sum()).backward()
     # Without scores, too.
-    taught = learn(network, Given([empty, empty], empty[:, :, :4]), set(EVERY) - {CROSS_ENTROPY})
-    sum(taught.losses.values()).backward()
+    output = learn(network, Given([empty, empty], empty[:, :, :4]), set(EVERY) - {CROSS_ENTROPY})
+    sum(output.losses.values()).backward()
     assert all(p.grad is not None and not p.grad.any() for p in network.encoder.encoder_parameters())
 
 
 @pytest.mark.parametrize("label", [False, True])
-def test_a_body_that_has_left_is_drawn_nowhere(label):
-    """A fresh decoder predicts the last pose; where that is none, its direction would have no bounded gradient."""
+def test_a_body_that_has_left_is_no_query_of_the_pose_contrast(label):
+    """A fresh decoder predicts the last pose. If that is 0, the gradient of its direction has no bound."""
 
-    def taught(gone):
+    def output_of(gone):
         network = small()
-        given = lesson(label=label)
+        given = sample(label=label)
         if gone:
             for view in given.views:
                 view[1, :, 8:, :, 1] = 0
@@ -432,9 +434,9 @@ def test_a_body_that_has_left_is_drawn_nowhere(label):
         loss.backward()
         return network, float(torch.nn.utils.get_total_norm([p.grad for p in network.decoder.parameters()]))
 
-    stayed, left = taught(False), taught(True)
+    stayed, left = output_of(False), output_of(True)
     assert left[1] < 3 * stayed[1]
-    # Nor is anybody drawn to it later, or away from it.
+    # Its key is not in the queue either.
     queue = left[0].pose_queue
     assert int(queue.pointer) == 7
     assert queue.label[:7].tolist() == ([0, 0, 1, 0, 0, 1, 1] if label else [-1] * 7)
@@ -442,9 +444,9 @@ def test_a_body_that_has_left_is_drawn_nowhere(label):
 
 
 @pytest.mark.parametrize("label", [False, True])
-def test_a_body_that_has_left_draws_nothing(label):
+def test_a_body_that_has_left_does_not_change_the_pose_contrast(label):
     network = small().eval()
-    given = lesson(label=label)
+    given = sample(label=label)
     for view in given.views:
         view[1, :, 8:, :, 1] = 0
 
@@ -458,8 +460,8 @@ def test_a_body_that_has_left_draws_nothing(label):
     assert not torch.allclose(loss(changed=0), loss(), rtol=1e-3)
 
 
-def test_where_all_have_left_nobody_is_drawn():
-    network, given = small(), lesson()
+def test_without_bodies_in_the_last_frame_the_pose_contrast_is_0():
+    network, given = small(), sample()
     for view in given.views:
         view[:, :, 8:] = 0
     loss = learn(network, given, ("pose_contrast",)).losses["pose_contrast"]
@@ -551,8 +553,8 @@ def test_slow_copy_follows_in_steps_that_compare_nothing():
         for parameter in (*network.encoder.parameters(), *network.decoder.parameters()):
             parameter += 1
     before = [parameter.clone() for parameter in network.slow.parameters()]
-    learn(network, lesson(), ("future",))
-    fast = [parameter for part in network._followed().values() for parameter in part.parameters()]
+    learn(network, sample(), ("future",))
+    fast = [parameter for part in network._fast_modules().values() for parameter in part.parameters()]
     assert len(fast) == len(before)
     for old, own, new in zip(before, fast, network.slow.parameters(), strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * own)
@@ -564,7 +566,7 @@ def test_slow_copy_follows_and_takes_no_gradient():
         for parameter in network.encoder.parameters():
             parameter += 1
     before = [parameter.clone() for parameter in network.slow["encoder"].parameters()]
-    losses = learn(network, lesson()).losses
+    losses = learn(network, sample()).losses
     sum(losses.values()).backward()
     pairs = zip(before, network.encoder.parameters(), network.slow["encoder"].parameters(), strict=True)
     for old, fast, new in pairs:
@@ -578,7 +580,7 @@ def test_poses_themselves_are_compared_where_they_are_not_projected():
     network = small(project_poses=False)
     assert not list(network.pose_projector.parameters())
     assert network.pose_queue.keys.shape == (16, 4 * 25 * 3)
-    learn(network, lesson(), ("pose_contrast",)).losses["pose_contrast"].backward()
+    learn(network, sample(), ("pose_contrast",)).losses["pose_contrast"].backward()
     assert network.decoder.out.weight.grad.any()
 
 
@@ -594,9 +596,9 @@ def test_any_backbone_serves_and_adds_losses_of_its_own(skip):
         3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0, skip_empty_bodies=skip
     )
     network = small(backbone)
-    taught = learn(network, lesson(), (*EVERY, "nll", "kl"))
-    assert set(taught.losses) == {*EVERY, "nll", "kl"} - {CROSS_ENTROPY}
-    assert taught.scores.shape == (4, 5)
+    output = learn(network, sample(), (*EVERY, "nll", "kl"))
+    assert set(output.losses) == {*EVERY, "nll", "kl"} - {CROSS_ENTROPY}
+    assert output.scores.shape == (4, 5)
 
 
 def test_weights_with_a_head_that_is_no_longer_built_give_what_they_gave(tmp_path):
@@ -611,7 +613,7 @@ def test_weights_with_a_head_that_is_no_longer_built_give_what_they_gave(tmp_pat
     assert {key.rsplit("encoder.", 1)[0] for key in unused} == {"", "slow."}
     assert now.state_dict().keys() == before.state_dict().keys() - set(unused)
     named = sorted({*EVERY, "kl"} - {"order"})  # which is of orders drawn anew
-    first, second = (learn(each, lesson(), named) for each in (before, now))
+    first, second = (learn(each, sample(), named) for each in (before, now))
     assert torch.equal(first.scores, second.scores)
     assert first.losses == second.losses
     # Nothing else may be more than there should be.
@@ -623,10 +625,10 @@ def test_weights_with_a_head_that_is_no_longer_built_give_what_they_gave(tmp_pat
 def test_gradients_in_bfloat16():
     network = small().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        taught = learn(network, lesson(), EVERY)
-        scores = network.scores(Clip.of(lesson().views[0]))
-    assert (taught.scores.dtype, scores.dtype) == (torch.float32, torch.float32)
-    (sum(taught.losses.values()) + F.cross_entropy(taught.scores.float(), lesson().label)).backward()
+        output = learn(network, sample(), EVERY)
+        scores = network.scores(Clip.of(sample().views[0]))
+    assert (output.scores.dtype, scores.dtype) == (torch.float32, torch.float32)
+    (sum(output.losses.values()) + F.cross_entropy(output.scores.float(), sample().label)).backward()
     trained = [p for name, p in network.named_parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
@@ -662,22 +664,22 @@ def test_numbers_out_of_range_are_named(argument, value):
 def test_losses_of_the_backbone_alone_need_no_feature_maps(monkeypatch):
     backbone = as_gcn.Model(3, 5, hidden_channels=4, link_hidden=4, num_link_frame=6, dropout=0.0)
     network = small(backbone).eval()
-    among = learn(network, lesson(), (CROSS_ENTROPY, "nll", "kl")).losses
+    among = learn(network, sample(), (CROSS_ENTROPY, "nll", "kl")).losses
     monkeypatch.setattr(backbone, "maps", None)
-    alone = learn(network, lesson(), ("nll", "kl")).losses
+    alone = learn(network, sample(), ("nll", "kl")).losses
     assert set(alone) == {"nll", "kl"}
     torch.testing.assert_close(alone, among)
     monkeypatch.setattr(backbone.links.decoder, "forward", None)
-    torch.testing.assert_close(learn(network, lesson(), ("kl",)).losses, {"kl": among["kl"]})
+    torch.testing.assert_close(learn(network, sample(), ("kl",)).losses, {"kl": among["kl"]})
     with pytest.raises(TypeError):
-        learn(network, lesson(), ("nll",))
+        learn(network, sample(), ("nll",))
 
 
 def test_what_stands_before_the_head_acts_within_the_network_too():
     network = small(ctr_gcn.Model(3, 5, base_channels=8, dropout=0.9)).train()
 
     def scores():
-        return learn(network, lesson(), (CROSS_ENTROPY,)).scores
+        return learn(network, sample(), (CROSS_ENTROPY,)).scores
 
     assert not torch.equal(scores(), scores())
     network.encoder.drop_out.eval()

@@ -77,10 +77,12 @@ def test_presence_is_that_of_the_nearest_frame(seed, ratio):
 
 def test_a_beginning_keeps_the_table_and_movements_make_their_own():
     batch = to_batch([np.ones((1, 6, 25, 3), np.float32)])
-    told = RaggedBatch(batch.rows, batch.start, batch.num_frame, batch.num_body, table=torch.arange(6) > 2)
-    assert told.beginning(0.7).row_present.tolist() == [False] * 3 + [True] * 3
+    with_table = RaggedBatch(
+        batch.rows, batch.start, batch.num_frame, batch.num_body, table=torch.arange(6) > 2
+    )
+    assert with_table.beginning(0.7).row_present.tolist() == [False] * 3 + [True] * 3
     # Nothing moves but the last frame, from which the way leads to 0.
-    assert told.displacement().row_present.tolist() == [False] * 5 + [True]
+    assert with_table.displacement().row_present.tolist() == [False] * 5 + [True]
 
 
 # -- views -------------------------------------------------------------------------------------------------
@@ -206,45 +208,45 @@ def test_a_body_that_is_said_to_be_there_is_seen_though_it_is_at_zero():
 
 
 @pytest.mark.parametrize("name", ["AS-GCN", "long-term"])
-def test_losses_are_of_bodies_that_are_said_to_be_there(name):
+def test_losses_ignore_absent_bodies(name):
     x, present, rubbish = two_with_rubbish()
     future, leaves = (
         torch.randn(2, 3, 4, 25, 2, generator=generator(1)),
         torch.ones(2, 2, 4, dtype=torch.bool),
     )
     leaves[0, 1, 2:] = leaves[1, 1] = False
-    told = future.clone()
+    future_rubbish = future.clone()
     future[0, :, 2:, :, 1] = future[1, ..., 1] = 0  # the second body leaves
-    told[0, :, 2:, :, 1] = told[1, ..., 1] = 9
+    future_rubbish[0, :, 2:, :, 1] = future_rubbish[1, ..., 1] = 9
     found = []
-    for lesson in (
+    for sample in (
         Given([x, x], future, None),
-        Given([rubbish, rubbish], told, None, [present, present], leaves),
+        Given([rubbish, rubbish], future_rubbish, None, [present, present], leaves),
     ):
         torch.manual_seed(0)
         network = NETWORKS[name]().eval()
-        found.append(learn(network, lesson).losses)
+        found.append(learn(network, sample).losses)
     for key, loss in found[0].items():
         assert torch.equal(loss, found[1][key]), key
 
 
-def test_bodies_stay_as_long_as_is_said():
+def test_bodies_are_in_the_frames_where_they_are_present():
     x, present, rubbish = two_with_rubbish()
     present[0, 0, 3] = present[0, 1, -1] = False
     found = bodies_in(Clip(rubbish, present))
     assert found.rows.tolist() == [0, 1, 2]
     assert torch.equal(found.poses, x.permute(0, 4, 2, 3, 1).flatten(0, 1)[:3])
-    assert (found.throughout.tolist(), found.stay.tolist()) == ([1, 2], [0, 2])
+    assert (found.in_all_frames.tolist(), found.in_last_frame.tolist()) == ([1, 2], [0, 2])
 
 
 # -- processors --------------------------------------------------------------------------------------------
 
 
-def test_a_backbone_is_told_in_training_and_in_a_test(tiny_config, monkeypatch):
-    told, encode = [], st_gcn.Model.encode
+def test_an_encoder_gets_presence_in_training_and_in_a_test(tiny_config, monkeypatch):
+    matches, encode = [], st_gcn.Model.encode
 
     def spy(self, clip):
-        told.append((clip.x.shape[4], clip.x.shape[2]) == clip.present.shape[1:])
+        matches.append((clip.x.shape[4], clip.x.shape[2]) == clip.present.shape[1:])
         return encode(self, clip)
 
     monkeypatch.setattr(st_gcn.Model, "encode", spy)
@@ -252,8 +254,8 @@ def test_a_backbone_is_told_in_training_and_in_a_test(tiny_config, monkeypatch):
         command.main(["recognition", "-c", str(tiny_config), "--debug", "model_args.skip_empty_bodies=true"])
         == 0
     )
-    assert len(told) > 4
-    assert all(told)
+    assert len(matches) > 4
+    assert all(matches)
 
 
 PLUGIN = '''"""Networks of somebody else."""
@@ -298,7 +300,7 @@ def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(
     words = ["recognition", "-c", str(tiny_config), "--plugin", plugin, f"model={plugin}.Model"]
     assert command.main(words) == 2
     said = capsys.readouterr().err
-    assert f"{module}.{name} is no more: use {instead}" in said and "docs/extending.md" in said
+    assert f"{module}.{name} " in said and f" {instead}; docs/extending.md" in said
 
 
 # -- nobody guesses ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""From a class path and a mapping of arguments, as a config holds them, to an object."""
+"""Builds an object from a class path and a mapping of arguments, as a config holds them."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, Union, get_args
 PACKAGES = ("net", "feeder", "processor")
 
 T = TypeVar("T")
-# An object in a list of a config: its class, or its class and its arguments.
+# An entry of a list in a config: `Name` or `{Name: {argument: value}}`.
 Item = str | Mapping[str, Mapping[str, Any] | None]
 
 
@@ -30,11 +30,11 @@ class Problem(NamedTuple):
 
 
 class ClassPathError(ValueError):
-    """A dotted path names no class that may be built."""
+    """A dotted path does not lead to a class that may be built."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The end of an error message: the choice nearest to `name`, or all of them where none is near."""
+    """A hint for the end of an error message: the choice most similar to `name`, or all choices if none is similar."""
     names = sorted(choices)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
@@ -47,19 +47,20 @@ def import_class(path: str, packages: Sequence[str] = PACKAGES) -> type:
 
     Args:
         path: package, module(s) and class name.
-        packages: the packages a path may start with. The class must be defined in one of them, too: a name
-            that a module of theirs merely imported is refused.
+        packages: the packages that a path may start with. The class must also be defined in one of them: a name that a
+            module only imports from elsewhere is refused.
 
     Raises:
-        ClassPathError: the path leads out of `packages`, or to no class; with the nearest valid name.
+        ClassPathError: the path is outside `packages` or does not lead to a class. The message has the nearest valid
+            name.
     """
     parts = path.split(".") if isinstance(path, str) else []
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise ClassPathError(f"{path!r} is no class path; write it as 'net.st_gcn.Model'")
+        raise ClassPathError(f"{path!r} is not a class path; give one such as 'net.st_gcn.Model'")
     if not _inside(path, packages):
         raise ClassPathError(
             f"{path!r} is outside {', '.join(packages)}; {nearest(parts[0], packages)} "
-            "(--plugin PACKAGE admits another)"
+            "(--plugin PACKAGE allows another package)"
         )
     module = _import_module(parts[:-1], path)
     found = getattr(module, parts[-1], None)
@@ -108,16 +109,16 @@ def _import_level(name: str, path: str) -> types.ModuleType | None:
 
 
 def bind(cls: Callable, args: Mapping[str, Any], provided: Collection[str] = ()) -> list[Problem]:
-    """What would go wrong in `cls(**args, **provided)`, without calling it.
+    """The problems that a call `cls(**args, **provided)` would have. Does not call it.
 
     Args:
         cls: a class (or function).
         args: arguments from a config.
-        provided: names of the arguments that the program passes itself.
+        provided: names of the arguments that the program passes.
 
     Returns:
-        One `Problem` per argument: unknown (with the nearest name), of a wrong type, missing, or given both
-        by `args` and by the program. Types are judged as far as `mismatch` can.
+        One `Problem` per argument that is unknown (with the nearest name), of a wrong type (see `mismatch`), missing,
+        or given both by `args` and by the program.
     """
     name = f"{cls.__module__}.{cls.__qualname__}"
     parameters = inspect.signature(cls).parameters
@@ -132,32 +133,34 @@ def bind(cls: Callable, args: Mapping[str, Any], provided: Collection[str] = ())
     problems = []
     for key, value in args.items():
         if key in provided:
-            problems.append(Problem(key, f"is passed to {name} by the program itself; remove it"))
+            problems.append(Problem(key, f"the program passes this argument to {name}; remove it"))
         elif key in named:
             wrong = mismatch(value, hints.get(key, Any))
             if wrong:
                 problems.append(Problem(key, wrong))
         elif not takes_any:
-            free = [other for other in named if other not in provided]
-            problems.append(Problem(str(key), f"{name} takes no such argument; {nearest(str(key), free)}"))
+            settable = [other for other in named if other not in provided]
+            problems.append(
+                Problem(str(key), f"{name} takes no such argument; {nearest(str(key), settable)}")
+            )
     for key in provided:
         if key not in named and not takes_any:
-            problems.append(Problem(key, f"the program passes it, but {name} does not take it"))
+            problems.append(Problem(key, f"{name} must take this argument, because the program passes it"))
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in args and key not in provided:
-            problems.append(Problem(key, f"{name} needs it, and it is not given"))
+            problems.append(Problem(key, f"{name} needs this argument; give it a value"))
     return problems
 
 
 def _type_hints(cls: Callable) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
-    except (NameError, TypeError):  # a name known to type checkers only, or a signature made in C
+    except (NameError, TypeError):  # a name that only type checkers know, or a class written in C
         return {}
 
 
 def argument(cls: Callable, args: Mapping[str, Any], name: str, default: Any) -> Any:
-    """What `cls(**args)` takes for the argument `name`; `default` if it has none of that name or none is given."""
+    """The value of the argument `name` in `cls(**args)`; `default` if there is no such argument, or it has no value."""
     parameter = inspect.signature(cls).parameters.get(name)
     own = default if parameter is None or parameter.default is parameter.empty else parameter.default
     return own if parameter is None else args.get(name, own)
@@ -172,9 +175,10 @@ def check_class(
     base: type | tuple[type, ...] = object,
     provided: Sequence[str] = (),
 ) -> list[Problem]:
-    """Problems of a class path under `key`, whose class is to be a `base`, and of its arguments under `<key>_args`.
+    """Problems of a class path under `key` and of the arguments under `<key>_args`.
 
-    The program itself gives the arguments `provided`.
+    base: the class at the path must be a subclass of it.
+    provided: names of the arguments that the program passes.
     """
     try:
         cls = import_class(path, packages)
@@ -184,18 +188,24 @@ def check_class(
     if not issubclass(cls, base):
         wanted = base if isinstance(base, tuple) else (base,)
         names = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in wanted)
-        problems.append(Problem(key, f"{path} is no {names}"))
+        problems.append(Problem(key, f"{path} is not a {names}"))
     return problems
 
 
 def build(
     target: str | Callable, args: Mapping[str, Any], /, *, packages: Sequence[str] = PACKAGES, **provided: Any
 ) -> Any:
-    """Call a class, given itself or as a path for `import_class`, with `args` and what the program provides.
+    """An instance of a class, from arguments of a config and arguments that the program provides.
+
+    Args:
+        target: the class, or a path for `import_class`.
+        args: arguments from a config.
+        packages: see `import_class`.
+        **provided: arguments that the program passes.
 
     Raises:
-        ClassPathError: the path names no class.
-        ValueError: `bind` found problems; all of them are listed.
+        ClassPathError: the path does not lead to a class.
+        ValueError: `bind` found problems; lists all of them.
     """
     cls = import_class(target, packages) if isinstance(target, str) else target
     problems = bind(cls, args, provided)
@@ -208,7 +218,7 @@ def build(
 
 
 def _with_paths(cls: Callable, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments from a config, in which paths are text."""
+    """The arguments, with a `Path` in place of a string where `cls` takes a `Path`."""
     hints = _type_hints(cls)
     return {key: Path(value) if hints.get(key) is Path else value for key, value in args.items()}
 
@@ -222,20 +232,22 @@ def build_listed(
     base: Any,
     problems: list[Problem],
 ) -> list[T]:
-    """The objects of a list in a config, each `Name` or `{Name: {argument: value}}`.
+    """The objects of a list in a config, each written `Name` or `{Name: {argument: value}}`.
+
+    Entries with problems are left out.
 
     Args:
         key: of the list, for messages.
         items: the list.
-        table: classes by their short names. Any other is named by its class path, such as `mypackage.steps.Tremble`.
+        table: classes by their short names. Other classes have a class path, such as `mypackage.steps.Tremble`.
         packages: see `import_class`.
-        base: what the class of a path must be: a class, or a union of some.
-        problems: what is wrong is added to it, and left out of what is returned.
+        base: a class, or a union of classes. A class with a class path must be a subclass of it.
+        problems: the problems of the entries are added to it.
     """
     if isinstance(items, (str, Mapping)):
         problems.append(Problem(key, f"is {items!r}; give a list"))
         return []
-    made = []
+    objects = []
     for number, item in enumerate(items):
         where = f"{key}.{number}"
         named = {item: None} if isinstance(item, str) else item
@@ -255,27 +267,27 @@ def build_listed(
         problems += [Problem(f"{where}.{name}.{problem.key}", problem.text) for problem in wrong]
         if not wrong:
             try:
-                made.append(cls(**_with_paths(cls, args or {})))
+                objects.append(cls(**_with_paths(cls, args or {})))
             except ValueError as error:
                 problems.append(Problem(f"{where}.{name}", str(error)))
-    return made
+    return objects
 
 
 def _class_of(name: object, table: Collection[str], packages: Sequence[str], base: Any) -> type:
-    """The class at a path, which is none of the table's names. Raises ClassPathError."""
+    """The class at a path, for a name that is not in the table. Raises ClassPathError."""
     if table and (not isinstance(name, str) or "." not in name):
         raise ClassPathError(f"{name!r} is unknown; {nearest(str(name), table)}")
     cls = import_class(name, packages)  # type: ignore[arg-type]
     if not issubclass(cls, base):
-        raise ClassPathError(f"{name} is no {_describe(base)}")
+        raise ClassPathError(f"{name} is not a {_describe(base)}")
     return cls
 
 
 def mismatch(value: object, annotation: Any) -> str | None:
-    """Why a value, as YAML gives it, does not fit a type annotation; None where it fits.
+    """The reason why a value from YAML does not fit a type annotation; None if it fits.
 
-    Judged are None, bool, int, float (which takes an int), str, `Path` (a str), Literal, unions, dataclasses
-    (a mapping), and sequences and mappings with what they hold. Any other annotation is taken to fit.
+    It checks None, bool, int, float (an int fits), str, `Path` (a str fits), Literal, unions, dataclasses (a mapping
+    fits), and sequences and mappings with their items. Every value fits any other annotation.
     """
     if _fits(value, annotation):
         return None

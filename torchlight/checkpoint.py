@@ -1,4 +1,4 @@
-"""States that are saved whole and load without running code; weights that fit or say why."""
+"""Checkpoints: atomic saving, loading without running code, and weights that fit a network or raise an error."""
 
 import fnmatch
 import io
@@ -16,24 +16,24 @@ from torch import Tensor, nn
 
 from torchlight.files import atomic_write
 
-# Where a file of weights keeps them, if not at its top: this project's and others' checkpoints.
+# Keys of a checkpoint, of this or other projects, that can hold the state dict.
 STATE_KEYS = ("model", "state_dict", "net", "model_state_dict", "weights")
-# What wrappers (DataParallel, torch.compile) put before every key.
+# Prefixes that wrappers (DataParallel, torch.compile) put before every key.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-# More parts than these are not left out one by one.
-NUM_NAMED = 8
+# The most parts that an error suggests for `ignore_weights`.
+MAX_SUGGESTED = 8
 
 
 class CheckpointError(ValueError):
-    """A file is no checkpoint, is damaged, or holds objects that only code could rebuild."""
+    """A file is not a checkpoint, is damaged, or holds objects that only code could rebuild."""
 
 
 class WeightsError(ValueError):
-    """Weights do not fit a network; all keys that are missing, unexpected or of another shape are listed."""
+    """Weights do not fit a network. The message lists all keys that are missing, unexpected or of another shape."""
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write a state atomically, in a form that `load_checkpoint` takes.
+    """Write a state atomically, in a form that `load_checkpoint` reads.
 
     Args:
         path: the file.
@@ -41,10 +41,10 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
             are written as Python numbers.
 
     Raises:
-        TypeError: the state holds anything else; names its place.
-        OSError: the disk is full, …; names the file, and an older one stays as it was.
+        TypeError: the state holds anything else. The message names its place in the state.
+        OSError: the disk is full, …. The message names the file. An older file at `path` stays as it was.
     """
-    # By way of memory: torch's writer hides the cause when a disk fills.
+    # Through a buffer in memory: torch's own writer hides the cause when a disk is full.
     buffer = io.BytesIO()
     torch.save(_loadable(state, ""), buffer)
     with atomic_write(path) as file:
@@ -52,7 +52,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
 
 
 def _loadable(value: Any, place: str) -> Any:
-    """The value in types that `torch.load(weights_only=True)` admits."""
+    """The value, at `place` of the state, converted to types that `torch.load(weights_only=True)` accepts."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, np.generic):
@@ -64,7 +64,7 @@ def _loadable(value: Any, place: str) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_loadable(item, f"{place}.{index}") for index, item in enumerate(value))
     raise TypeError(
-        f"a checkpoint cannot hold {type(value).__name__}, as at {place!r}; save numbers, strings or tensors"
+        f"a checkpoint cannot hold the {type(value).__name__} at {place!r}; save numbers, strings or tensors"
     )
 
 
@@ -73,15 +73,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        OSError: it cannot be read.
-        CheckpointError: the file is damaged, is no checkpoint, or holds pickled objects.
+        OSError: the file cannot be read.
+        CheckpointError: the file is damaged, is not a checkpoint, or holds pickled objects.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; name the file, such as a run's best.pt")
     try:
         if zipfile.is_zipfile(path):
-            _check_sums(path)  # torch reads past a flipped bit
+            _check_sums(path)  # torch does not notice a flipped bit
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (CheckpointError, OSError):
         raise
@@ -89,11 +89,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         pickled = re.search(r"GLOBAL (\S+)", str(error))
         if pickled:
             raise CheckpointError(
-                f"{path} holds a pickled {pickled[1]}, and loading that could run code; "
-                "save its tensors alone, in a dict, where it was made"
+                f"{path} holds a pickled {pickled[1]}, and loading it could run code; "
+                "in the program that wrote it, save only its tensors, in a dict"
             ) from error
         raise CheckpointError(
-            f"{path} is damaged, or no checkpoint ({_first_sentence(error)}); copy it again, or name another"
+            f"{path} is damaged or not a checkpoint ({_first_sentence(error)}); copy it again, or give another file"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(
@@ -107,7 +107,7 @@ def _check_sums(path: Path) -> None:
         damaged = archive.testzip()
     if damaged:
         raise CheckpointError(
-            f"{path} is damaged: the checksum of {damaged} is wrong; copy it again, or name another"
+            f"{path} is damaged: the checksum of {damaged} is wrong; copy it again, or give another file"
         )
 
 
@@ -122,22 +122,24 @@ def load_weights(
     ignore: Sequence[str] = (),
     translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> list[str]:
-    """Copy weights into a network: all of them, or none and an error.
+    """Copy weights into a network. If any key does not fit, the network stays as it was.
 
     Args:
-        module: the network, changed only where everything fits.
-        source: a file, or its content: a state dict, bare or under one of `STATE_KEYS`. Prefixes that wrappers put
-            before every key are dropped, and so is one ("backbone.") that all keys have and no key of the network,
-            if some fit without it.
-        ignore: keys that need not be loaded, as a name with all below it ("fc", "encoder_q.fc") or a pattern
-            ("*.num_batches_tracked"), after `translate`.
-        translate: makes the network's names and shapes of the file's; it is called again where a prefix is dropped.
+        module: the network.
+        source: a file, or its content: a state dict, or a mapping with one under a key of `STATE_KEYS`. The prefixes of
+            wrappers are dropped. A prefix such as "backbone." is dropped, too, if all keys have it, no key of the
+            network has it, and some keys fit without it.
+        ignore: keys to leave out, after `translate`: a name with everything below it ("fc", "encoder_q.fc"), or a
+            pattern ("*.num_batches_tracked").
+        translate: converts the names and shapes of the file to those of the network. It is called again after a
+            prefix is dropped.
 
     Returns:
-        The keys of the network that keep their values because `ignore` names them.
+        The keys of the network that keep their values because of `ignore`.
 
     Raises:
-        FileNotFoundError, CheckpointError: as `load_checkpoint`; the latter also where no state dict is.
+        FileNotFoundError: see `load_checkpoint`.
+        CheckpointError: see `load_checkpoint`; or there is no state dict.
         WeightsError: keys are missing, unexpected or of another shape (lists all of them), or `ignore` leaves
             nothing to copy.
     """
@@ -160,14 +162,14 @@ def load_weights(
     ]
     network = f"{type(module).__module__}.{type(module).__qualname__}"
     if lines:
-        # The count of a batch norm fits whatever its width.
-        of_any_width = [key for key in common if key.endswith(".num_batches_tracked")]
-        fitting = [key for key in common if key not in (*mismatched, *of_any_width)]
+        # The batch count of a batch norm is a scalar: it fits any other one, so it is no evidence.
+        counts = [key for key in common if key.endswith(".num_batches_tracked")]
+        fitting = [key for key in common if key not in (*mismatched, *counts)]
         lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
         raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
     if not common:
         raise WeightsError(
-            f"{name} has nothing for {network} but what ignore_weights={list(ignore)} leaves out; name fewer keys"
+            f"{name} has no weights for {network} after ignore_weights={list(ignore)}; ignore fewer keys"
         )
     module.load_state_dict(given, strict=False)
     return kept
@@ -178,7 +180,10 @@ def _without_prefix(
     wanted: Set[str],
     translate: Callable[[dict[str, Tensor]], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Weights under a network's names, without the shortest prefix of all that keeps every one from a wanted key."""
+    """Translated weights, after dropping the shortest common prefix without which some key is a wanted one.
+
+    If no prefix helps, they are as `translate` gives them.
+    """
     first = state = translate(given)
     while wanted.isdisjoint(state) and (prefix := _common_prefix(given)):
         if any(key.startswith(prefix) for key in wanted):
@@ -189,46 +194,50 @@ def _without_prefix(
 
 
 def _common_prefix(keys: Collection[str]) -> str:
-    """The name of the module that all keys lie in, with its dot; empty if there is none."""
+    """The first part of the keys, with its dot, if all keys share it; else ""."""
     modules = {key.partition(".")[0] + "." for key in keys}
     prefix = modules.pop() if len(modules) == 1 else ""
     return prefix if all(key.startswith(prefix) for key in keys) else ""
 
 
 def _remedy(failing: Sequence[str], fitting: Sequence[str]) -> str:
-    """What to do about keys that do not fit a network, beside those that do."""
+    """The last line of an error: what a user can do about the failing keys of a network, given the fitting ones."""
     if not fitting:
-        return "nothing fits: these are weights of another network"
-    taken = {name for key in fitting for name in _names_above(key)}
-    # The least that can be named, such that nothing is lost that fits.
-    names = {next((name for name in _names_above(key) if name not in taken), key) for key in failing}
-    if len(names) > NUM_NAMED:
+        return "no key fits: these are weights of another network"
+    needed = {name for key in fitting for name in _names_above(key)}
+    # Suggest the outermost modules that hold no fitting key.
+    names = {next((name for name in _names_above(key) if name not in needed), key) for key in failing}
+    if len(names) > MAX_SUGGESTED:
         return (
-            "so much differs that the network was built by other arguments: take model, method and their arguments "
-            "from the config.yaml beside the weights"
+            "many keys differ, so the network was built with other arguments: copy model, method and their arguments "
+            "from the config.yaml next to the weights"
         )
-    return f"name in ignore_weights what need not be loaded, e.g. ignore_weights=[{', '.join(sorted(names))}]"
+    return f"list keys that need not be loaded in ignore_weights, e.g. ignore_weights=[{', '.join(sorted(names))}]"
 
 
 def _names_above(key: str) -> list[str]:
-    """Names of the modules that a key lies in, the outermost first, and the key itself: a, a.b, a.b.c."""
+    """The names of the modules around a key, the outermost first, then the key: a, a.b, a.b.c."""
     return list(accumulate(key.split("."), lambda above, word: f"{above}.{word}"))
 
 
 def state_dict_of(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint's content, bare or under one of `STATE_KEYS`.
+    """The state dict of a checkpoint: the content itself, or its value under a key of `STATE_KEYS`.
+
+    Args:
+        content: of the checkpoint.
+        name: of the file, for messages.
 
     Raises:
-        CheckpointError: there is none; it calls the file `name`.
+        CheckpointError: there is no state dict.
     """
     state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     other = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if other or not state:
-        found = f"{other[0]!r} is no tensor" if other else "it is empty"
+        found = f"{other[0]!r} is not a tensor" if other else "it is empty"
         *keys, last = STATE_KEYS
         raise CheckpointError(
-            f"{name} holds no state dict, bare or under {', '.join(keys)} or {last}: {found}; save the network's "
-            "state_dict() alone"
+            f"{name} holds no state dict, at the top or under {', '.join(keys)} or {last}: {found}; save only the "
+            "network's state_dict()"
         )
     for prefix in WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in state):
@@ -245,7 +254,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def rng_state() -> dict[str, Any]:
-    """States of the global generators of Python, NumPy and torch (all devices), in a checkpoint's types."""
+    """States of the global generators of Python, NumPy and torch (all devices), in types that a checkpoint can hold."""
     numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - the global generator's state
     return {
         "python": random.getstate(),
@@ -259,7 +268,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Set what `rng_state` gave; devices that are not there now, or were not then, are left out."""
+    """Restore the states that `rng_state` gave. A CUDA device is skipped if it is missing now, or was missing then."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch"])

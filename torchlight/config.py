@@ -1,6 +1,6 @@
-"""A run's config: YAML files over `_base_` files, then the command line, into the dataclass of its processor.
+"""Reads the config of a run: `_base_` files, then the file, then the command line, into a dataclass.
 
-OmegaConf resolves `${…}`; merging is here, because an error has to name the file and line that set a value.
+OmegaConf resolves `${…}`. Merging is done here, because an error has to name the file and line that set a value.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Config = TypeVar("Config")
 
 
 class ConfigError(ValueError):
-    """Everything that is wrong with a config, one problem a line, in `problems`."""
+    """All problems of a config, one per line, also as the attribute `problems`."""
 
     def __init__(self, file: str | Path, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -30,10 +30,10 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Loaded(Generic[Config]):
-    """A config, and where its values come from.
+    """A config, and the origins of its values.
 
-    origins: of each value, dotted key, and "file:line", "command line" or "default".
-    inherited: by each dotted key that took its value from another, the key of that.
+    origins: for each value, its dotted key and "file:line", "command line" or "default".
+    inherited: dotted key -> the dotted key from which it inherited its value.
     """
 
     config: Config
@@ -49,7 +49,7 @@ def load_config(
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
     find_moved: FindMoved = lambda file: None,
 ) -> Config:
-    """The config that `load` reads."""
+    """The config that `load` gives, without the origins."""
     return load(file, overrides, schema, check=check, find_moved=find_moved).config
 
 
@@ -63,28 +63,28 @@ def load(
 ) -> Loaded[Config]:
     """Read a config file, its bases and the command line into an instance of `schema`.
 
-    A file's `_base_` (a path or a list of them, relative to the file) is merged first, left to right, then
-    the file, then `overrides`. Mappings merge key by key, everything else replaces; `_delete_: true` in a
-    mapping drops what it would inherit. `${…}` is resolved after that. A mapping with the indices of an
-    inherited list as its keys (`views.0.stream=bone`) changes those items. A field whose metadata name another
-    key under `torchlight.schema.LAID_OVER` then takes what its mapping lacks from the mapping at that key.
-    A base whose `_after_` names files changes what they set: where it is merged before one of them, that is a problem.
+    First the files under `_base_` are merged (a path or a list of paths, relative to the file), from left to right,
+    then the file, then `overrides`. Mappings merge key by key; any other value replaces the earlier one.
+    `_delete_: true` in a mapping drops its inherited keys. A mapping whose keys are indices of an inherited list
+    (`views.0.stream=bone`) changes these items. Then `${…}` is resolved. Last, if the metadata of a field have the name
+    of another key under `torchlight.schema.LAID_OVER`, its mapping takes missing keys from the mapping at that key.
+    A base with `_after_` changes values of the files that `_after_` names. It is a problem if one of them is merged
+    after the base.
 
     Args:
         file: the YAML file.
-        overrides: `"dotted.key=value"`, the value in YAML; or `(dotted key, value)`, taken as it is.
-        schema: a dataclass. Fields may be scalars, `Path`, Literal, unions, lists, tuples, dataclasses, lists
-            of those, and `dict[str, Any]`, which takes anything. A field without default, or with OmegaConf's
+        overrides: `"dotted.key=value"`, with the value in YAML; or `(dotted key, value)`, with any value.
+        schema: a dataclass. Fields may be scalars, `Path`, Literal, unions, lists, tuples, dataclasses, lists of
+            dataclasses, and `dict[str, Any]`, which takes any mapping. A field without a default, or with OmegaConf's
             MISSING, is required.
-        check: further problems of a loaded config, as (dotted key, problem), for the same error. It is called
-            though values are of a wrong type: those are then at their defaults, and what it says of them, or
-            of `X_args` where `X` is one of them, is dropped. It is not called where a file cannot be read or
-            a required value is missing.
-        find_moved: tells where a file is that does not exist any more, given in `file` or in a `_base_`.
+        check: gives further problems of a loaded config, as (dotted key, problem), for the same error. In the config
+            that it gets, values of a wrong type are replaced by their defaults; its problems with such a key `X`, or
+            with `X_args`, are dropped. It is not called if a file cannot be read or a required value is missing.
+        find_moved: gives the new place of a config file that no longer exists, for `file` and for each `_base_`.
 
     Raises:
-        ConfigError: anything is wrong; it lists all problems, each with file and line, dotted key, and the
-            nearest valid name.
+        ConfigError: the config has problems. The message lists all of them, each with file and line, dotted key, and
+            the nearest valid name.
     """
     report = Report(dotted_keys(schema))
     files = Files(report, find_moved)
@@ -93,10 +93,15 @@ def load(
 
 
 def parse_config(text: str, name: str, schema: type[Config]) -> Config:
-    """An instance of `schema` from YAML that `to_yaml` made, called `name` in messages; see `load_config`.
+    """An instance of `schema` from the YAML that `to_yaml` gave.
+
+    Args:
+        text: the YAML.
+        name: of its file, for messages.
+        schema: see `load`.
 
     Raises:
-        ConfigError: anything is wrong with it; lists all problems.
+        ConfigError: see `load`.
     """
     report = Report(dotted_keys(schema))
     return _built([parse_text(text, name, report)], name, report, schema).config
@@ -109,7 +114,7 @@ def _built(
     schema: type[Config],
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
 ) -> Loaded[Config]:
-    """An instance of `schema` from layers, later ones on top; raises ConfigError, see `load_config`."""
+    """An instance of `schema` from layers, of which later ones replace earlier ones. Raises ConfigError, see `load`."""
     values = defaults(schema)
     for layer in layers:
         report.sources.update(layer.sources)
@@ -126,23 +131,33 @@ def _built(
                 report.add(key, text)
     if report.problems:
         raise ConfigError(name, report.problems)
-    of_inherited = {key: report.sources[of] for key, of in report.inherited.items() if of in report.sources}
+    of_inherited = {
+        key: report.sources[base] for key, base in report.inherited.items() if base in report.sources
+    }
     found = origins(plain(config), values, {**report.sources, **of_inherited})
     return Loaded(config, tuple(found), report.inherited)
 
 
 def to_yaml(config: Any) -> str:
-    """YAML of a config dataclass that `load_config` reads back, with no base, to an equal config."""
+    """A config dataclass as YAML without a base, which `load_config` reads back to an equal config."""
     return OmegaConf.to_yaml(_escape(plain(config)))
 
 
 def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: Mapping[str, str]) -> dict:
-    """`inherited` with the keys of `new`, a mapping at `prefix` of the layer of `sources`, on top."""
+    """The keys of `inherited` and `new`, with the values of `new` where both have one.
+
+    Args:
+        inherited: the earlier layers' mapping at `prefix`.
+        new: the layer's mapping at `prefix`.
+        prefix: a dotted key with its last dot; "" for the whole config.
+        report: gets problems and sources.
+        sources: of the layer.
+    """
     delete = new.get(DELETE, False)
     if not isinstance(delete, bool):
         report.add(prefix + DELETE, f"is {delete!r}; expected true or false")
     if delete is True:
-        report.forget(prefix, keep=sources)
+        report.drop_sources(prefix, keep=sources)
     merged = {} if delete is True else dict(inherited)
     for key, value in new.items():
         if key == DELETE:
@@ -158,7 +173,7 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
                 below = {}
             merged[key] = _merge(below, value, f"{prefix}{key}.", report, sources)
         else:
-            report.forget(f"{prefix}{key}.", keep=sources)
+            report.drop_sources(f"{prefix}{key}.", keep=sources)
             merged[key] = value
     return merged
 
@@ -168,15 +183,18 @@ def _are_indices(value: Mapping, items: list) -> bool:
 
 
 def _resolve(values: dict, report: Report) -> dict:
-    """Replace every `${…}`; take out, and report, those that lead nowhere and values that are `???`."""
-    # Sums, for lengths that must agree: "${add:${observe},${predict}}".
+    """The values with every `${…}` resolved.
+
+    Values that are `???`, and each `${…}` that cannot be resolved, are reported and removed.
+    """
+    # A sum, for lengths that must agree: "${add:${observe},${predict}}".
     OmegaConf.register_resolver("add", lambda *numbers: sum(numbers), replace=True)
-    # The number of letters, for a width that follows from a text: "${count:${data.channels}}".
+    # The number of letters, such as that of channels: "${count:${data.channels}}".
     OmegaConf.register_resolver("count", lambda text: len(str(text)), replace=True)
-    # The name of a file without folder and ending, for folders called after the data: "${stem:${data.path}}".
+    # A file's name without folder and suffix, for folders named after the data: "${stem:${data.path}}".
     OmegaConf.register_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
     tree = OmegaConf.create(values)
-    # Found first, taken out after: what points at a missing value is then told from what points nowhere.
+    # Find all before any is removed: a `${…}` to a missing value differs from one to an unknown key.
     for container, name in list(_unresolved(tree, "", report)):
         container[name] = None
         if isinstance(container, DictConfig):
@@ -187,7 +205,7 @@ def _resolve(values: dict, report: Report) -> dict:
 
 
 def _unresolved(tree: DictConfig | ListConfig, prefix: str, report: Report) -> Iterator[tuple[Any, Any]]:
-    """Container and name of each value that is missing or cannot be interpolated."""
+    """Container and name of each value that is `???` or a `${…}` that cannot be resolved. Reports them."""
     for name in list(tree) if isinstance(tree, DictConfig) else range(len(tree)):
         key = f"{prefix}{name}"
         if OmegaConf.is_missing(tree, name):
@@ -206,7 +224,7 @@ def _unresolved(tree: DictConfig | ListConfig, prefix: str, report: Report) -> I
 
 
 def _escape(value: Any) -> Any:
-    """Strings such that OmegaConf reads a `${` in them as these two letters."""
+    """The value with each `${` in its strings escaped, so that OmegaConf does not interpolate it."""
     if isinstance(value, dict):
         return {key: _escape(item) for key, item in value.items()}
     if isinstance(value, list):

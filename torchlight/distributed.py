@@ -1,6 +1,6 @@
-"""Several processes as torchrun starts them; alone, everything here does nothing and says rank 0 of 1.
+"""Communication between the W processes of torchrun. A single process is rank 0 of 1, and nothing is sent.
 
-Small things (numbers, flags, objects) travel between CPUs by gloo, tensors on CUDA devices by NCCL.
+Numbers, flags and objects are sent between CPUs by gloo, tensors on CUDA devices by NCCL.
 """
 
 import math
@@ -17,10 +17,13 @@ T = TypeVar("T")
 
 
 def init(device_name: str = "auto") -> None:
-    """Choose the device, and join the other processes, if there are any; `shutdown` leaves them.
+    """Choose the device, and join the process group if there are several processes. `shutdown` leaves it.
 
     Args:
-        device_name: as for `device`.
+        device_name: see `device`.
+
+    Raises:
+        ValueError: see `device`.
     """
     chosen = device(device_name)
     if chosen.type == "cuda":
@@ -31,23 +34,23 @@ def init(device_name: str = "auto") -> None:
 
 
 def shutdown() -> None:
-    """Leave the other processes."""
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Number of this process among all."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """W, the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this is the process that writes files and messages: rank 0."""
     return rank() == 0
 
 
@@ -55,10 +58,10 @@ def device(name: str = "auto") -> torch.device:
     """The device of this process.
 
     Args:
-        name: "auto" is CUDA where there is one, else the CPU; "cuda" is the device of the local rank.
+        name: "auto" is CUDA if available, else the CPU; "cuda" is the device of the local rank.
 
     Raises:
-        ValueError: torch knows no such device, or it is not there.
+        ValueError: torch has no such device, or several processes would share it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,16 +74,18 @@ def device(name: str = "auto") -> torch.device:
     index = int(os.environ.get("LOCAL_RANK", "0")) if found.index is None else found.index
     if index >= torch.cuda.device_count():
         raise ValueError(
-            f"device is {name!r} (number {index}), and torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use device=cpu, or start no more processes than there are devices"
+            f"device is {name!r} (number {index}), but torch finds {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu, or start at most one process per device"
         )
     if found.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(f"device is {name!r}, and several processes cannot share it; use device=cuda")
+        raise ValueError(
+            f"device is {name!r}, but several processes cannot share one device; use device=cuda"
+        )
     return torch.device("cuda", index)
 
 
 def all_reduce_max(value: int) -> int:
-    """The largest value of any process. All must call it; none returns before the last has."""
+    """The largest value of all processes. Every process must call it, and waits for all others."""
     if world_size() == 1:
         return value
     values = torch.tensor(value)
@@ -89,12 +94,12 @@ def all_reduce_max(value: int) -> int:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has called this."""
     all_reduce_max(0)
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Every process's value, by rank."""
+    """The values of all processes, in the order of ranks."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -103,17 +108,19 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def all_gather_ragged(tensor: Tensor) -> Tensor:
-    """Tensors (n_rank, …) of all processes end to end, (sum of n_rank, …), on the device of the argument.
+    """The tensors (n_rank, …) of all processes, concatenated, (sum of n_rank, …), on the device of the argument.
 
     Raises:
-        ValueError: the processes' tensors differ in type or in a dimension other than the first.
+        ValueError: the tensors differ in dtype or in a dimension other than the first.
     """
     if world_size() == 1:
         return tensor
     kinds = all_gather_object((tensor.dtype, tuple(tensor.shape)))
     if any((dtype, shape[1:]) != (tensor.dtype, tuple(tensor.shape[1:])) for dtype, shape in kinds):
-        raise ValueError(f"tensors of the processes differ in more than their first dimension: {kinds}")
-    # As bytes, since gloo knows neither bool nor bfloat16; padded, since it gathers equal sizes only.
+        raise ValueError(
+            f"tensors of the processes have dtypes and shapes {kinds}; they may differ only in the first dimension"
+        )
+    # Sent as bytes, because gloo has neither bool nor bfloat16; padded, because it gathers only equal sizes.
     row = math.prod(tensor.shape[1:]) * tensor.element_size()
     sizes = [shape[0] for _, shape in kinds]
     sent = torch.zeros(max(sizes) * row, dtype=torch.uint8, device=tensor.device)
@@ -128,16 +135,16 @@ def all_gather_ragged(tensor: Tensor) -> Tensor:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every process's module the buffers that the first one's has."""
+    """Copy the buffers of the module on rank 0 to the modules of all other ranks."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def all_gather_equal(tensor: Tensor) -> Tensor:
-    """Tensors (n, …) of all processes end to end, (W * n, …); gradients go back to where they came from.
+    """The tensors (n, …) of all processes, concatenated, (W * n, …). Gradients flow back to each process.
 
-    All must be of one shape and type, float32 say, that the device's collectives know.
+    All tensors must have one shape and one dtype that the backend supports, such as float32.
     """
     if world_size() == 1:
         return tensor
@@ -145,7 +152,7 @@ def all_gather_equal(tensor: Tensor) -> Tensor:
 
 
 def all_reduce_sum(values: Mapping[str, float]) -> dict[str, float]:
-    """Sums over the processes, by name, added in the order of the ranks; a process may lack a name."""
+    """Sums over the processes, by name, added in the order of ranks. Not every process needs to have every name."""
     total: dict[str, float] = {}
     for given in all_gather_object(dict(values)):
         for name, value in given.items():

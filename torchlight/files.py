@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors that say which file could not be written."""
+"""Atomic writing of files, and errors that name the file that could not be written."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only once all of it is on the disk.
+    """A binary file that appears at `path` only after all of it is on the disk.
 
-    It is written beside `path`, synced and renamed. On any error, an interrupt included, what was written is
-    removed and an older file at `path` stays as it was. Two processes must not write the same path at once.
+    It is written to a temporary file in the same folder, synced and renamed. On any error or interrupt, the temporary
+    file is removed, and an older file at `path` stays as it was. Two processes must not write the same path at once.
 
     Raises:
-        OSError: the disk is full, …; it names `path`.
+        OSError: the disk is full, …. The message names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -34,31 +34,31 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """An OSError within says that `path` was not written, and why.
+    """A context that raises each OSError again, with a message that names `path` and the reason.
 
-    The system's own error for a full disk names no file, and others name a temporary one.
+    The system's error for a full disk names no file, and other errors name the temporary file.
     """
     try:
         yield
     except OSError as error:
-        # HDF5's own message is of several lines.
+        # Not str(error) if there is a number: HDF5's messages have several lines.
         reason = os.strerror(error.errno) if error.errno else str(error)
         text = f"{path} was not written: {reason}"
         raise (OSError(error.errno, text) if error.errno else OSError(text)) from error
 
 
 def make_folder_of(path: str | Path) -> None:
-    """Make the folder that a file is to be in, unless it is there.
+    """Make the folder of a file, unless it exists.
 
     Raises:
-        OSError: it cannot be made; names `path`.
+        OSError: the folder cannot be made. The message names `path`.
     """
     with naming(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Make a rename in `folder` survive a power cut, on systems that can open a folder (Windows cannot)."""
+    """Sync a folder, so that a rename in it survives a power cut. Does nothing on Windows: it cannot open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""A request to stop, by SIGTERM or SIGINT, that waits for a good moment."""
+"""Delays SIGTERM and SIGINT, so that a program can stop at a suitable moment."""
 
 import signal
 import time
@@ -6,18 +6,18 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Schedulers signal every process of a job and torchrun passes the same signal on: one request comes several times.
+# One request arrives several times: schedulers signal every process of a job, and torchrun forwards the signal.
 REPEAT_SECONDS = 5.0
 
 
 class StopSignal:
-    """Within `with StopSignal() as stop`, a first SIGTERM or SIGINT only sets `stop.signal`.
+    """Within `with StopSignal() as stop`, the first SIGTERM or SIGINT only sets `stop.signal`.
 
-    So do those within `REPEAT_SECONDS` of it; a later one acts as it would have without. Only a program's main
-    thread may enter.
+    Further signals within `REPEAT_SECONDS` are ignored. A later signal has its usual effect. Only the main thread of a
+    program may enter this context.
 
     Attributes:
-        signal: number of the first signal, 0 while there was none.
+        signal: number of the first signal; 0 before.
     """
 
     def __init__(self) -> None:

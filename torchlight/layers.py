@@ -1,6 +1,6 @@
-"""The layers of a config: what each file and each setting of the command line says, in the order of merging.
+"""The layers of a config: the values of each file and of each command-line setting, in the order of merging.
 
-OmegaConf reads the YAML (in which `1e-4` is a number); PyYAML says in which line a key stands.
+OmegaConf reads the YAML, in which `1e-4` is a number. PyYAML gives the line of each key.
 """
 
 import dataclasses
@@ -18,25 +18,24 @@ from torchlight.build import nearest
 from torchlight.schema import AFTER, BASE, Report, plain
 
 COMMAND_LINE = "command line"
-# Of a value that a tag says to be of another type (`!!timestamp x`), and of brackets a thousand deep, readers of YAML
-# raise errors of their own.
+# The last four are raised for a value that does not fit its tag (`!!timestamp x`), and for very deep nesting.
 YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
 
 
 class Moved(NamedTuple):
-    """Where a config file that is gone now is, and the settings that make it what the gone one was."""
+    """A config file that replaces a removed one, and the settings that make it equal to the removed one."""
 
     file: Path
     settings: tuple[str, ...]
 
 
-# Whether a file that does not exist has moved, and where to.
+# Maps a file that does not exist to its replacement; None if there is none.
 FindMoved = Callable[[Path], Moved | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What a file or a setting says, and where."""
+    """The values that a file or a setting sets, and their sources."""
 
     values: dict
     sources: dict[str, str]  # dotted key -> "file:line"
@@ -47,11 +46,11 @@ class Files:
 
     def __init__(self, report: Report, find_moved: FindMoved) -> None:
         self.report, self.find_moved = report, find_moved
-        # Files so far that have an `_after_`, with the files that led to them and its patterns.
+        # For each file so far that has an `_after_`: the file, the chain of files that include it, and its patterns.
         self.later: list[tuple[Path, tuple[Path, ...], list[str]]] = []
 
     def layers(self, file: Path, chain: tuple[Path, ...]) -> Iterator[Layer]:
-        """Layers of the bases of a file, and of the file; `chain` are the files that led to it."""
+        """The layers of the bases of a file, then its own. `chain`: the files that include it, outermost first."""
         if file.resolve() in [other.resolve() for other in chain]:
             cycle = " -> ".join(str(other) for other in (*chain, file))
             self.report.add_unreadable(str(chain[-1]), f"{BASE}: the bases form a cycle: {cycle}")
@@ -72,12 +71,12 @@ class Files:
         yield layer
 
     def _read(self, file: Path, chain: tuple[Path, ...]) -> Layer | None:
-        """What a file sets; None where it cannot be read, which is reported."""
+        """The layer of a file; None, and a report, if the file cannot be read."""
         try:
             return parse_text(file.read_text(encoding="utf-8"), file, self.report)
         except FileNotFoundError:
-            there = [other.name for other in file.parent.glob("*" + file.suffix)]
-            hint = f"; {nearest(file.name, there)}" if there else ""
+            siblings = [other.name for other in file.parent.glob("*" + file.suffix)]
+            hint = f"; {nearest(file.name, siblings)}" if siblings else ""
             if chain:
                 self.report.add_unreadable(f"{chain[-1]}: {BASE}", f"no such file: {file}{hint}")
             else:
@@ -87,7 +86,7 @@ class Files:
         return None
 
     def _paths(self, layer: Layer, key: str) -> list[str]:
-        """Take the list of paths under `key` out of a layer; one path stands for a list of it."""
+        """Remove `key` from a layer, and give its list of paths. A single path counts as a list of one."""
         paths = layer.values.pop(key, [])
         paths = [paths] if isinstance(paths, str) else paths
         if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
@@ -98,24 +97,24 @@ class Files:
         return []
 
     def _check_order(self, file: Path, chain: tuple[Path, ...]) -> None:
-        """Report that a file is merged now, over one that was to come after it."""
-        for earlier, led, patterns in self.later:
-            if file not in led and any(fnmatch(file.name, pattern) for pattern in patterns):
-                text = f"{file.name} is merged over {earlier.name}, which changes what it sets; name {file.name} first"
+        """Report a file that is merged after one whose `_after_` names it."""
+        for earlier, including, patterns in self.later:
+            if file not in including and any(fnmatch(file.name, pattern) for pattern in patterns):
+                text = f"{file.name} is merged after {earlier.name}, which must come later; list {file.name} first"
                 self.report.add_unreadable(f"{chain[-1] if chain else file}: {BASE}", text)
 
 
 def parse_text(text: str, file: str | Path, report: Report) -> Layer:
-    """What the text of a file sets; nothing where it is not what OmegaConf takes, which is reported."""
+    """The layer of the text of a file; an empty layer, and a report, if OmegaConf does not accept the text."""
     values: Any = {}
     refused = None
     try:
-        # Python's own reader, which is the same everywhere; OmegaConf takes a faster one that admits more.
+        # PyYAML's pure Python loader behaves alike everywhere. OmegaConf uses a faster one that accepts more.
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
             where = f"{file}:{node.start_mark.line + 1}"
             report.add_unreadable(
-                where, "holds no mapping; write keys with their values, as in num_epoch: 80"
+                where, "is not a mapping; write keys with their values, as in num_epoch: 80"
             )
             return Layer({}, {})
         values = OmegaConf.to_container(OmegaConf.create(text))
@@ -131,21 +130,21 @@ def parse_text(text: str, file: str | Path, report: Report) -> Layer:
     sources = dict(_sources(node, "", str(file)))
     if refused:
         key = refused.full_key or ""
-        said = ": ".join(part for part in (key, _describe_syntax(refused)) if part)
-        report.add_unreadable(sources.get(key, str(file)), said)
+        problem = ": ".join(part for part in (key, _describe_syntax(refused)) if part)
+        report.add_unreadable(sources.get(key, str(file)), problem)
         return Layer({}, sources)
     return Layer(values, sources)
 
 
 def _beside(file: Path, base: str) -> Path:
-    """Path of a base, kept relative and free of `..` where that can be, as messages show it."""
+    """The path of a base, as messages show it: relative to the working folder if it is inside, and without `..`."""
     path = (file.parent / base).resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _describe_syntax(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
-        hint = "; use spaces for tabs" if "\\t" in str(error.problem) else ""
+        hint = "; use spaces instead of tabs" if "\\t" in str(error.problem) else ""
         return f"bad YAML: {error.problem}{hint}"
     kind = "" if isinstance(error, OmegaConfBaseException) else f"bad YAML: {type(error).__name__}: "
     kind = "bad interpolation: " if isinstance(error, GrammarParseError) else kind
@@ -153,7 +152,7 @@ def _describe_syntax(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of an error's message."""
     return str(error).splitlines()[0]
 
 
@@ -173,13 +172,13 @@ def _sources(node: yaml.Node, prefix: str, file: str) -> Iterator[tuple[str, str
 def override_layers(
     overrides: Sequence[str | tuple[str, Any]], report: Report, source: str
 ) -> Iterator[Layer]:
-    """A layer for each setting; `source` is where they stand, as messages show it."""
+    """A layer for each setting. `source`: their origin, for messages."""
     for override in overrides:
         if isinstance(override, str):
             key, equals, text = override.partition("=")
             key = key.strip()
             if not equals or not re.fullmatch(r"\w+([.]\w+)*", key):
-                report.add_unreadable(source, f"{override!r} is no setting; write it as dotted.key=value")
+                report.add_unreadable(source, f"{override!r} is not a setting; write it as dotted.key=value")
                 continue
             try:
                 value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
@@ -195,7 +194,7 @@ def override_layers(
 
 
 def _keys_in(value: Any) -> Iterator[str]:
-    """Dotted keys of all that is in a mapping or a list."""
+    """The dotted keys of everything in a mapping or list."""
     if isinstance(value, (dict, list)):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield str(name)

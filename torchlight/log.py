@@ -1,4 +1,4 @@
-"""What a run says and writes down: console, log.txt, metrics.csv, TensorBoard; and whose work_dir it is."""
+"""The log of a run: console, log.txt, metrics.csv, TensorBoard; and the lock of a work_dir."""
 
 import csv
 import importlib.util
@@ -23,21 +23,21 @@ T = TypeVar("T")
 
 
 class WorkDirInUse(OSError):
-    """Another process is running in a work_dir."""
+    """Another process is using a work_dir."""
 
 
 @contextmanager
 def work_dir_lock(work_dir: str | Path) -> Iterator[None]:
-    """Make a work_dir, and keep other processes out for as long as this one lives in it, however it ends.
+    """Make a work_dir, and lock it against other processes. The lock ends with the context or with the process.
 
     Raises:
-        NotADirectoryError: a file is in its place.
-        WorkDirInUse: another process is there; says which, and since when.
+        NotADirectoryError: work_dir is a file.
+        WorkDirInUse: another process holds the lock. The message says which, and since when.
     """
     if Path(work_dir).exists() and not Path(work_dir).is_dir():
         raise NotADirectoryError(f"work_dir {work_dir} is a file; choose a folder with -w")
     Path(work_dir).mkdir(parents=True, exist_ok=True)
-    # Beside the lock: Windows lets no other process read a locked file.
+    # In a file of its own, because on Windows no other process can read a locked file.
     holder = Path(work_dir) / ".lock.holder"
     try:
         lock = FileLock(Path(work_dir) / ".lock").acquire(timeout=0)
@@ -62,28 +62,27 @@ def _now() -> str:
 
 
 def progress(iterable: Iterable[T], title: str, *, total: int | None = None) -> Iterator[T]:
-    """The same items, with a bar where the main process has a terminal."""
+    """The items of `iterable`, with a progress bar if this is the main process and has a terminal."""
     silent = not (distributed.is_main() and sys.stderr.isatty())
     return iter(tqdm(iterable, title, total=total, disable=silent, leave=False, dynamic_ncols=True))
 
 
 class RunLog:
-    """The written record of a run: lines, and one row of metrics an epoch.
+    """The log of a run: lines of text, and one row of metrics per epoch.
 
     Args:
-        work_dir: where log.txt, metrics.csv and TensorBoard's events go; all continue where an earlier log of
-            the same run ended.
+        work_dir: the folder of log.txt, metrics.csv and TensorBoard's events. A resumed run appends to its files.
         tensorboard: write events, too.
-        writer: whether this process is the one that writes; otherwise nothing here does anything.
+        writer: whether this process writes. If False, all methods do nothing.
 
     Raises:
-        ValueError: `tensorboard`, and the package is not installed.
+        ValueError: `tensorboard` is true, but the package is not installed.
     """
 
     def __init__(self, work_dir: str | Path, *, tensorboard: bool, writer: bool) -> None:
         if tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError(
-                "tensorboard=true needs that package: pip install tensorboard, or tensorboard=false"
+                "tensorboard=true needs the package: pip install tensorboard, or set tensorboard=false"
             )
         self.work_dir = Path(work_dir)
         self._tensorboard = tensorboard
@@ -110,16 +109,16 @@ class RunLog:
         return self.work_dir / "metrics.csv"
 
     def info(self, text: str) -> None:
-        """A line on the console and in log.txt, with the time."""
+        """Write a line, with the time, to the console and log.txt."""
         if self._writer:
             self._logger.info(text)
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
-        """A row of metrics.csv, a point of each curve in TensorBoard, and a line.
+        """Write a line, a row of metrics.csv, and a point of each curve in TensorBoard.
 
         Args:
-            epoch: counted from 0; people are shown it counted from 1.
-            values: by name; a name that earlier rows lack becomes a column.
+            epoch: counted from 0. The log counts it from 1.
+            values: by name. A new name becomes a new column.
         """
         if not self._writer:
             return
@@ -141,7 +140,7 @@ class RunLog:
             events.flush()
 
     def truncate_after(self, epoch: int) -> None:
-        """Forget the metrics of epochs later than `epoch`, counted from 0, as a run goes on from there."""
+        """Drop the metrics of epochs after `epoch`, counted from 0, because the run resumes from it."""
         self._first_epoch = epoch + 1
         if self._writer and self._table.exists():
             columns, rows = self._read_table()
@@ -173,9 +172,9 @@ class RunLog:
 
     def _open_events(self) -> Any:
         if self._events is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run wants it
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run needs it
 
-            # Points of a killed run past this epoch are hidden, as they are dropped from metrics.csv.
+            # Hide the points that a killed run wrote for later epochs. metrics.csv drops their rows, too.
             self._events = SummaryWriter(str(self.work_dir), purge_step=self._first_epoch + 1)
         return self._events
 
@@ -185,7 +184,7 @@ def _short(value: float) -> str:
 
 
 class _Console(logging.Handler):
-    """Standard output, above a progress bar."""
+    """Writes to standard output, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with naming("standard output"):
@@ -194,14 +193,14 @@ class _Console(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """A file that a line cannot be lost from without an error: logging itself would print a trace and go on."""
+    """Writes to a file, and raises an error if a line is lost. `logging` itself would only print a traceback."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with naming(self.baseFilename):
             super().emit(record)
 
     def close(self) -> None:
-        # Every line was flushed. What could not be is tried once more here, and would hide the first error.
+        # Every line was flushed already. A failed flush is tried again here, and its error would hide the first one.
         with suppress(OSError):
             super().close()
 

@@ -1,4 +1,4 @@
-"""Where each value of a config comes from, as a YAML comment behind it."""
+"""The origin of each value of a config, as a YAML comment after the value."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,14 +11,14 @@ DEFAULT = "default"
 def origins(
     value: Any, written: Any, sources: Mapping[str, str], key: str = "", around: str = DEFAULT
 ) -> Iterator[tuple[str, str]]:
-    """Dotted key and origin of every value that is no mapping or list, and of empty ones.
+    """Dotted key and origin of every scalar, and of every empty mapping and list.
 
     Args:
-        value: the config, or what is at `key` of it, as mappings, lists and scalars.
-        written: the same before `${…}` was resolved. What a `${…}` gave comes from where that stands.
-        sources: where each dotted key was set.
+        value: the config, or the part of it at `key`, as mappings, lists and scalars.
+        written: the same part before `${…}` was resolved. A value from a `${…}` has the origin of the `${…}`.
+        sources: the origin of each dotted key that was set.
         key: of `value`; "" for the whole config.
-        around: origin of what has none of its own.
+        around: the origin of a value that has none in `sources`.
     """
     here = sources.get(key, around)
     if isinstance(value, (Mapping, list)) and value:
@@ -31,14 +31,17 @@ def origins(
 
 
 def _at(written: Any, name: Any) -> Any:
-    """What is at a key or an index; below a `${…}` that is the same text."""
+    """The value at a key or an index. For the text of a `${…}`, it is the text itself."""
     if isinstance(written, Mapping):
         return written.get(name)
     return written[name] if isinstance(written, list) else written
 
 
 def annotate(text: str, origins: Iterable[str]) -> str:
-    """Block-style YAML with the origin of each value, in their order, as a comment at the end of its line."""
+    """Block-style YAML with the origin of each value as a comment at the end of its line.
+
+    text: the YAML. origins: one for each value, in the order of the text.
+    """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert node is not None
     parts, done = [], 0
@@ -49,7 +52,7 @@ def annotate(text: str, origins: Iterable[str]) -> str:
 
 
 def _ends(node: yaml.Node) -> Iterator[int]:
-    """Where every value ends that holds no others."""
+    """The index in the text where each scalar, empty mapping or empty list ends."""
     if isinstance(node, yaml.MappingNode) and node.value:
         inner = [value for _, value in node.value]
     elif isinstance(node, yaml.SequenceNode) and node.value:

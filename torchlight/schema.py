@@ -1,4 +1,4 @@
-"""A dataclass as the schema of a config: its defaults, its keys, and an instance from what YAML gave."""
+"""A dataclass as the schema of a config: its defaults, its keys, and an instance from the values of a YAML file."""
 
 import dataclasses
 import types
@@ -14,16 +14,16 @@ from torchlight.build import mismatch, nearest
 BASE = "_base_"
 AFTER = "_after_"
 DELETE = "_delete_"
-# In the metadata of a field that is a mapping: the key of the whole config whose mapping it is laid over.
+# In the metadata of a field that is a mapping: the top-level key whose mapping gives the values that the field lacks.
 LAID_OVER = "laid over"
 
 
 class UnusableError(Exception):
-    """A value cannot be made; the problem has been reported."""
+    """A value cannot be made. The problem is in the report already."""
 
 
 class Report:
-    """Problems so far, and which file or argument set each key."""
+    """The problems found so far, and the file or argument that set each key."""
 
     def __init__(self, valid_keys: Sequence[str]) -> None:
         self.valid_keys = valid_keys
@@ -31,13 +31,13 @@ class Report:
         self.problems: list[str] = []
         self._wrong: set[str] = set()
         self.unusable: set[str] = set()
-        self.inherited: dict[str, str] = {}  # by key, the key that its value is of
+        self.inherited: dict[str, str] = {}  # key -> the key from which it inherited its value
         self.broken = False
 
     def add(self, key: str, text: str) -> None:
-        """A problem of one key; its source is that of the key, or of the nearest mapping around it.
+        """Add a problem of one key. Its source is that of the key, or of the innermost mapping around it.
 
-        What a key has inherited is told once, where it is from.
+        A problem of an inherited value is reported only at the key that it is inherited from.
         """
         if self.inherited.get(key) in self._wrong:
             return
@@ -49,37 +49,37 @@ class Report:
         self.problems.append(": ".join(part for part in (source, key, text) if part))
 
     def add_unreadable(self, source: str, text: str) -> None:
-        """A file or argument that adds nothing to the config, so that what it lacks is no further problem."""
+        """Add a problem of a file or argument that cannot be used. Missing values are then not reported."""
         self.problems.append(f"{source}: {text}")
         self.broken = True
 
     def add_missing(self, key: str) -> None:
-        """A required value that nothing sets."""
+        """Add the problem that no file or argument sets a required value."""
         self.unusable.add(key)
         if not self.broken:
             self.add(key, "needs a value")
 
     def is_unusable(self, key: str) -> bool:
-        """Whether a key, what is around it, or the class it is an argument of, has no usable value."""
+        """Whether a key, a mapping around it, or the class of which it is an argument has no usable value."""
         return any(key == bad or key.startswith((f"{bad}.", f"{bad}_args")) for bad in self.unusable)
 
-    def forget(self, prefix: str, keep: Collection[str]) -> None:
-        """The keys that begin so are set no longer, apart from `keep`."""
-        gone = [key for key in self.sources if key.startswith(prefix) and key not in keep]
-        for key in gone:
+    def drop_sources(self, prefix: str, keep: Collection[str]) -> None:
+        """Drop the sources of the keys that start with `prefix` and are not in `keep`."""
+        dropped = [key for key in self.sources if key.startswith(prefix) and key not in keep]
+        for key in dropped:
             del self.sources[key]
 
     def suggest(self, name: str, siblings: Iterable[str]) -> str:
-        """The same name elsewhere in the schema, or the nearest beside an unknown one."""
+        """A hint for an unknown name: a key of the same name elsewhere in the schema, or the most similar sibling."""
         elsewhere = [key for key in self.valid_keys if key.endswith(f".{name}")]
         return f"did you mean {elsewhere[0]!r}?" if elsewhere else nearest(name, siblings)
 
 
 def typed(value: Any, annotation: Any, key: str, report: Report) -> Any:
-    """A value from YAML as its annotation wants it: a dataclass, an int as a float, a list as a tuple, …
+    """A value from YAML, converted to its annotated type: a dataclass, a float from an int, a tuple from a list, …
 
     Raises:
-        UnusableError: it does not fit; the report says why.
+        UnusableError: the value does not fit. The reason is in the report.
     """
     if dataclasses.is_dataclass(annotation):
         return _instance(value, annotation, key, report)
@@ -114,9 +114,11 @@ def _instance(value: Any, schema: Any, key: str, report: Report) -> Any:
     prefix = f"{key}." if key else ""
     for name in value:
         if name in (BASE, AFTER):
-            report.add(f"{prefix}{name}", "belongs at the top of a file")
+            report.add(f"{prefix}{name}", "must be at the top level of a file")
         elif "." in str(name):
-            report.add(f"{prefix}{name}", "only the command line takes dotted keys; nest it here")
+            report.add(
+                f"{prefix}{name}", "only the command line takes dotted keys; write a nested mapping here"
+            )
         elif name not in fields:
             report.add(f"{prefix}{name}", f"unknown key; {report.suggest(str(name), fields)}")
 
@@ -150,7 +152,7 @@ def _has_default(field: dataclasses.Field) -> bool:
 
 
 def defaults(schema: Any) -> dict:
-    """The lowest layer: defaults of a dataclass, `???` where there is none."""
+    """The lowest layer: the defaults of a dataclass, and `???` for fields without one."""
     hints, values = typing.get_type_hints(schema), {}
     for field in dataclasses.fields(schema):
         if field.default is not dataclasses.MISSING:
@@ -165,7 +167,7 @@ def defaults(schema: Any) -> dict:
 
 
 def completed(values: Any, annotation: Any) -> Any:
-    """A config as YAML gives it, with the default of every key that it lacks, in dataclasses in lists, too."""
+    """A config from YAML with the defaults of all missing keys, including those of dataclasses in lists."""
     part, item = _dataclass_of(annotation), _item_of(annotation)
     if part is not None and isinstance(values, Mapping):
         hints = typing.get_type_hints(part)
@@ -175,21 +177,21 @@ def completed(values: Any, annotation: Any) -> Any:
 
 
 def inherit(values: dict, schema: Any) -> dict[str, str]:
-    """Give parts of a config that are laid over another, as a field's metadata say under `LAID_OVER`, what they lack.
+    """Fill in the missing keys of fields with the metadata `LAID_OVER`, from the mappings that these name.
 
-    values: the config as YAML gives it, which is changed.
+    values: the config from YAML; changed in place.
 
-    Returns, by dotted key that is given, the key that its value is of.
+    Returns: dotted key that was filled in -> the key from which it inherited its value.
     """
-    given: dict[str, str] = {}
+    inherited: dict[str, str] = {}
     for key, part, base in list(_parts_laid_over(values, schema, "")):
         if isinstance(values.get(base), dict):
-            _lay_over(values[base], part, base, key, given)
-    return given
+            _lay_over(values[base], part, base, key, inherited)
+    return inherited
 
 
 def _parts_laid_over(values: Any, annotation: Any, key: str) -> Iterator[tuple[str, dict, str]]:
-    """Dotted key and values of each mapping that is laid over another, and the key of that."""
+    """Dotted key and values of each mapping with the metadata `LAID_OVER`, and the key that the metadata name."""
     if isinstance(values, list) and (item := _item_of(annotation)) is not None:
         for number, value in enumerate(values):
             yield from _parts_laid_over(value, item, f"{key}{number}.")
@@ -205,29 +207,29 @@ def _parts_laid_over(values: Any, annotation: Any, key: str) -> Iterator[tuple[s
             yield from _parts_laid_over(value, hints[field.name], f"{key}{field.name}.")
 
 
-def _lay_over(below: Mapping, part: dict, base: str, key: str, given: dict[str, str]) -> None:
-    """Add to `part`, at `key`, what it lacks of the mapping at `base`; notes it in `given`."""
-    for name, value in below.items():
+def _lay_over(source: Mapping, part: dict, base: str, key: str, inherited: dict[str, str]) -> None:
+    """Add the keys of `source`, at `base`, that `part`, at `key`, lacks. Records them in `inherited`."""
+    for name, value in source.items():
         if name not in part:
             part[name] = plain(value)
-            given[f"{key}.{name}"] = f"{base}.{name}"
+            inherited[f"{key}.{name}"] = f"{base}.{name}"
         elif isinstance(value, Mapping) and isinstance(part[name], dict):
-            _lay_over(value, part[name], f"{base}.{name}", f"{key}.{name}", given)
+            _lay_over(value, part[name], f"{base}.{name}", f"{key}.{name}", inherited)
 
 
 def _item_of(annotation: Any) -> Any:
-    """Annotation of the items of a list; None for other annotations."""
+    """The annotation of the items of a list; None for other annotations."""
     return get_args(annotation)[0] if get_origin(annotation) is list else None
 
 
 def _dataclass_of(annotation: Any) -> Any:
-    """The dataclass that an annotation is, or is beside None; None if there is none."""
+    """The dataclass in an annotation that is a dataclass or a union with one; else None."""
     choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
     return next((choice for choice in choices if dataclasses.is_dataclass(choice)), None)
 
 
 def dotted_keys(schema: Any, prefix: str = "") -> list[str]:
-    """Every key of a dataclass and of the dataclasses in it."""
+    """The dotted keys of a dataclass and of the dataclasses in it."""
     keys = []
     for name, hint in typing.get_type_hints(schema).items():
         keys += [prefix + name]
@@ -236,7 +238,7 @@ def dotted_keys(schema: Any, prefix: str = "") -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as mappings, tuples as lists, paths as strings."""
+    """The value with dataclasses as mappings, tuples as lists, and paths as strings."""
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""One seed for everything: where each draw's own seed comes from, and the global generators."""
+"""Seeds derived from the seed of a run, for single draws and for the global generators."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Seed of one draw, from what names it (run seed, epoch, step, rank, …).
+    """The seed of one draw, from the parts that identify it (seed of the run, epoch, step, rank, …).
 
-    The same parts give the same seed in every process, Python version and machine; other parts, or the same
-    ones in another order or of another type (`1` and `"1"`), give an unrelated one.
+    The same parts give the same seed in every process, Python version and machine. Other parts, another order, or
+    another type (`1` and `"1"`) give an unrelated seed.
 
     Returns:
-        An integer in [0, 2**63), as `torch.Generator.manual_seed` and `numpy.random.default_rng` take it.
+        An integer in [0, 2**63), for `torch.Generator.manual_seed` or `numpy.random.default_rng`.
 
     Raises:
         TypeError: a part is neither an int nor a str.
@@ -35,17 +35,17 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
     Args:
         seed: the run's seed.
-        deterministic: ask torch and cuDNN for the algorithms that repeat bit for bit, with a warning where an
-            operation has none. Otherwise cuDNN may time its algorithms and take the fastest.
+        deterministic: use algorithms of torch and cuDNN that repeat bit for bit, and warn about operations that have
+            none. If False, cuDNN may measure its algorithms and choose the fastest.
     """
     random.seed(derive_seed(seed, "python"))
     np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - libraries draw from the global one
     torch.manual_seed(derive_seed(seed, "torch"))
     if deterministic:
-        # cuBLAS reads this when its first handle is made, and torch refuses its kernels without it.
+        # cuBLAS reads this when its first handle is made. Without it, torch refuses to run cuBLAS kernels.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # Filling every new tensor first finds reads of memory never written, and costs 7 % of a training step.
+    # Filling new tensors would only help to find reads of uninitialised memory. It costs 7 % of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -9,11 +9,11 @@ from torchlight.config import ConfigError
 
 
 def status_of(work: Callable[[], int | None]) -> int:
-    """Do a command's work and say on standard error what a user can mend.
+    """The exit status of a command, after doing its work. Prints errors that a user can correct to standard error.
 
     Returns:
-        What `work` gives, 0 for None; 2 after ConfigError, 1 after OSError or ValueError, 130 after Ctrl-C. Where
-        nothing reads the output any longer, it is 1 without a word.
+        The result of `work`, or 0 for None; 2 after ConfigError, 1 after OSError or ValueError, 130 after Ctrl-C. After
+        BrokenPipeError it is 1, without a message.
     """
     try:
         return work() or 0
@@ -21,7 +21,7 @@ def status_of(work: Callable[[], int | None]) -> int:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Nothing reads the output any longer. Without this, Python says so once more at its end.
+        # The reader of the output has ended. Without this, Python prints the error again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""What the numbers of a joint are, a letter each: coordinates first, then perhaps a confidence, as in "xyc".
+"""The channels of a joint, one letter each: coordinates first, then perhaps a confidence, as in "xyc".
 
-A joint that is not there is 0 in all of them. Preparation imports this, and does not load torch, which takes seconds.
+An absent joint is 0 in all channels. This module does not import torch, which takes seconds: preparation uses it.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", "np.ndarray[Any, Any]", "Tensor")
 
-# Confidence, c, is from 0 to 1; it is 0 for a joint that was not seen.
+# The confidence, c, is from 0 to 1, and 0 for a joint that was not seen.
 CHANNELS = ("xyz", "xy", "xyc")
 CONFIDENCE = "c"
 
 
 def num_coordinate(channels: str) -> int:
-    """D, how many of the C channels are coordinates."""
+    """D, the number of coordinates among the C channels."""
     return len(channels.rstrip(CONFIDENCE))
 
 
 def num_predictable(channels: str | None, in_channels: int) -> int:
-    """D of a network that takes C = `in_channels`: its coordinates, which alone are predicted.
+    """D, the number of channels that a network with C = `in_channels` can predict: its coordinates.
 
-    channels: what the C are; None if all of them are coordinates.
+    channels: names of the C; None if all of them are coordinates.
 
-    Raises ValueError: there are not as many.
+    Raises ValueError if `channels` has more or fewer letters than C.
     """
     if channels is None:
         return in_channels
@@ -36,21 +36,21 @@ def num_predictable(channels: str | None, in_channels: int) -> int:
 
 
 def has_confidence(channels: str) -> bool:
-    """Whether the last number of a joint is its confidence."""
+    """Whether the last channel is a confidence."""
     return channels.endswith(CONFIDENCE)
 
 
 def joints_there(joints: Array) -> Array:
-    """Which joints (..., C), of NumPy or torch, are there: (...) bool."""
+    """Which joints (..., C), of NumPy or torch, are present: (...) bool."""
     return (joints != 0).any(-1)
 
 
 def bodies_there(poses: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Which of the poses (..., V, C) have a joint that is there: (...) bool."""
+    """Which poses (..., V, C) have a present joint: (...) bool."""
     found: np.ndarray[Any, Any] = (poses != 0).any((-2, -1))
     return found
 
 
 def in_plane(channels: str) -> bool:
-    """Whether joints are places in a picture."""
+    """Whether the coordinates are positions in a picture, without depth."""
     return "z" not in channels

@@ -1,4 +1,4 @@
-"""Clips with who is there in them: what the feeder hands to networks and losses.
+"""Clips with the presence of their bodies: what the feeder gives to networks and losses.
 
 N clips, C channels, T frames, P future frames, V joints, M bodies.
 """
@@ -12,10 +12,10 @@ from net.utils.channels import joints_there
 
 
 class Clip(NamedTuple):
-    """N clips, seen in one view.
+    """One view of N clips.
 
     x: (N, C, T, V, M), 0 where a body is absent.
-    present: (N, M, T) bool, which body is there in which frame.
+    present: (N, M, T) bool, in which frames each body is present.
     """
 
     x: Tensor
@@ -23,7 +23,7 @@ class Clip(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, present: Tensor | None = None) -> "Clip":
-        """Clips (N, C, T, V, M) from outside; without `present` a body is in the frames where it is not 0.
+        """A `Clip` of x (N, C, T, V, M) and `present` (N, M, T); see `presence` if that is None.
 
         Raises:
             ValueError: x has another number of axes.
@@ -33,19 +33,20 @@ class Clip(NamedTuple):
         return cls(x, presence(x) if present is None else present)
 
     def frames(self, first: int | None, last: int | None) -> "Clip":
-        """Frames `first` to `last`, as a slice has them."""
+        """The frames [first:last]."""
         return Clip(self.x[:, :, first:last], self.present[:, :, first:last])
 
 
 @dataclass
 class Batch:
-    """N clips as a loader makes them.
+    """N clips as a loader gives them.
 
-    views: one per view asked for: the frames that are seen. Of features (N, D) in place of poses, `present` has one
-        frame for the whole clip.
-    future: the P frames after those of the first view; None where no loss needs them.
-    label, index, num_body: (N,) int64; `label` is -1 for a clip without one, `index` the place in the feeder,
-        `num_body` how many bodies are there.
+    views: one `Clip` for each requested view, with the frames that are seen. For features (N, D) instead of poses,
+        `present` has one frame for the whole clip.
+    future: the P frames after those of the first view; None if no loss needs them.
+    label: (N,) int64, -1 for a clip without a label.
+    index: (N,) int64, the index in the feeder.
+    num_body: (N,) int64, the number of present bodies.
     """
 
     views: list[Clip]
@@ -56,10 +57,10 @@ class Batch:
 
 
 def presence(x: Tensor) -> Tensor:
-    """Which bodies of clips x (N, C, T, V, M) are not 0 in which frames, (N, M, T) bool."""
+    """In which frames each body of clips x (N, C, T, V, M) has a number other than 0, (N, M, T) bool."""
     return (x != 0).permute(0, 4, 2, 3, 1).flatten(3).any(3)
 
 
 def seen_joints(poses: Tensor, present: Tensor) -> Tensor:
-    """Which joints of poses (..., V, C) are there, (..., V) bool: of bodies `present` (...), those not at 0."""
+    """Which joints of poses (..., V, C) were seen, (..., V) bool: those of bodies `present` (...) that are not 0."""
     return joints_there(poses) & present[..., None]

@@ -1,8 +1,8 @@
 """Graph convolution over joints and the spatial-temporal block of ST-GCN.
 
 B bodies (N clips x M), C channels, T frames, V joints, K adjacency subsets, F = B * T. Feature maps
-(B, C, T, V) are kept in channels-last memory, that is as (B, T, V, C): the joints of a frame are rows of C
-neighbouring numbers, and no convolution has to change the layout.
+(B, C, T, V) are in channels-last memory, that is, stored as (B, T, V, C). Each joint of a frame is then a row of C
+adjacent numbers, and no convolution has to change the memory layout.
 """
 
 from typing import Any, Literal
@@ -15,7 +15,10 @@ from net.utils.dropout import Dropout
 
 
 class GraphConv(nn.Module):
-    """What a block does over joints: `forward(x, *graph)` takes x (B, in_channels, T, V) to (B, out_channels, T, V)."""
+    """The part of a block that works over joints.
+
+    `forward(x, *graph)` maps x (B, in_channels, T, V) to (B, out_channels, T, V).
+    """
 
     in_channels: int
     out_channels: int
@@ -25,7 +28,7 @@ class SpatialGraphConv(GraphConv):
     """Graph convolution: y[w] = sum_k sum_v A[k, v, w] (W_k x[v] + b_k)  (Yan et al., AAAI 2018, eq. 10).
 
     in_channels, out_channels: C and C'.
-    neighbours: the entries of A that may differ from 0; share one object between all layers of a network.
+    neighbours: the entries of A that may differ from 0. All layers of a network should share one object.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, neighbours: "Neighbours") -> None:
@@ -35,13 +38,13 @@ class SpatialGraphConv(GraphConv):
         self.neighbours = neighbours
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        """From x (B, C, T, V) and A (K, V, V), 0 but where `neighbours` says, to (B, C', T, V)."""
+        """From x (B, C, T, V) and A (K, V, V) to (B, C', T, V). A may differ from 0 only at `neighbours`."""
         weight, bias = by_subset(self.conv, len(A))
         return add_bias(graph_conv(x, A, weight, self.neighbours), bias_of_joints(A, bias))
 
 
 def by_subset(conv: nn.Conv2d, num_subset: int) -> tuple[Tensor, Tensor]:
-    """Weight (S, C', C) and bias (S, C') of a 1x1 convolution to the S subsets' C' channels, one after another."""
+    """Weight (S, C', C) and bias (S, C') of a 1x1 convolution with S * C' outputs, sorted by the S subsets."""
     assert conv.bias is not None
     weight = conv.weight[..., 0, 0].unflatten(0, (num_subset, -1))
     return weight, conv.bias.unflatten(0, (num_subset, -1))
@@ -50,9 +53,9 @@ def by_subset(conv: nn.Conv2d, num_subset: int) -> tuple[Tensor, Tensor]:
 def graph_conv(x: Tensor, A: Tensor, weight: Tensor, neighbours: "Neighbours") -> Tensor:
     """Graph convolution with the same adjacency for all bodies, without a bias: (B, C, T, V) -> (B, C', T, V).
 
-    The adjacency is applied to whichever side of the 1x1 convolution has fewer channels.
+    The adjacency is applied on the side of the 1x1 convolution that has fewer channels.
 
-    A: (K, V, V), 0 but where `neighbours` says. weight: (K, C', C).
+    A: (K, V, V), 0 outside `neighbours`. weight: (K, C', C).
     """
     if weight.shape[2] > weight.shape[1]:
         return neighbours.sum(_pointwise(x, weight.flatten(0, 1)), A)
@@ -60,7 +63,7 @@ def graph_conv(x: Tensor, A: Tensor, weight: Tensor, neighbours: "Neighbours") -
 
 
 def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor) -> Tensor:
-    """Graph convolution with each body's own adjacency, without a bias: (B, C, T, V) -> (B, C', T, V).
+    """Graph convolution with a separate adjacency for each body, without a bias: (B, C, T, V) -> (B, C', T, V).
 
     A: (B, K, V, V). weight: (K, C', C).
     """
@@ -77,22 +80,25 @@ def graph_conv_by_body(x: Tensor, A: Tensor, weight: Tensor) -> Tensor:
 
 
 def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """1x1 convolution with weight (C', C)."""
+    """1x1 convolution with weight (C', C): (B, C, T, V) -> (B, C', T, V)."""
     return F.conv2d(x, weight[..., None, None])
 
 
 def bias_of_joints(A: Tensor, bias: Tensor) -> Tensor:
-    """What a bias (K, C') of the subsets adds up to at each joint: (..., V, C') for adjacencies (..., K, V, V)."""
+    """The bias of each joint, (..., V, C'), from the bias (K, C') of the subsets and adjacencies (..., K, V, V).
+
+    It is sum_k sum_v A[k, v, w] b_k for joint w.
+    """
     return A.sum(-2).transpose(-1, -2).to(bias.dtype) @ bias
 
 
 def add_bias(y: Tensor, bias: Tensor) -> Tensor:
-    """Maps (B, C', T, V) plus a bias of each joint, (V, C') or (B, 1, V, C')."""
+    """Maps y (B, C', T, V) plus a bias of each joint, (V, C') or (B, 1, V, C')."""
     return (y.permute(0, 2, 3, 1) + bias.to(y.dtype)).permute(0, 3, 1, 2)
 
 
 def normalise_rows(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
-    """Batch norm of each coordinate of each joint: rows (N, T, ...) in, as many out."""
+    """Batch norm of each coordinate of each joint: rows (N, T, ...) -> (N, T, ...)."""
     return norm(rows.flatten(2).flatten(0, 1)).view(rows.shape)
 
 
@@ -101,16 +107,16 @@ PaddingMode = Literal["zeros", "replicate"]
 
 
 class SpatialTemporalBlock(nn.Module):
-    """Graph convolution over joints, then over frames, with a residual connection (ST-GCN, section 3.4).
+    """Graph convolution over joints, convolution over frames, and a residual connection (ST-GCN, section 3.4).
 
     gcn: the graph convolution, from C to C' channels.
-    kernel_size: frames that the temporal convolution sees; odd.
+    kernel_size: frames of the temporal convolution; odd.
     stride: every stride-th frame is kept.
-    padding: frames at either end; None for as many as keep the length.
-    padding_mode: what these hold, see `torch.nn.Conv2d`. With "zeros" a map tells where in the clip its frames are;
-        with "replicate" that of a clip that stands still is the same throughout.
+    padding: number of frames added at each end; None for kernel_size // 2, which keeps the length.
+    padding_mode: content of these frames, see `torch.nn.Conv2d`. With "zeros", a map depends on where in the clip its
+        frames are. With "replicate", the map of a motionless clip is the same in all frames.
     dropout: probability.
-    residual: whether the input is added to the output (through a 1x1 convolution where their shapes differ).
+    residual: add the input to the output, through a 1x1 convolution if their shapes differ.
     """
 
     def __init__(
@@ -151,7 +157,7 @@ class SpatialTemporalBlock(nn.Module):
             )
 
     def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
-        """From x (B, C, T, V), and what `gcn` takes beside it, to (B, C', T', V)."""
+        """From x (B, C, T, V) to (B, C', T', V). `graph`: further arguments of `gcn`."""
         y = self.tcn(self.gcn(x, *graph))
         if self.residual is not None:
             y += self.residual(x)
@@ -161,9 +167,9 @@ class SpatialTemporalBlock(nn.Module):
 class StridedPointwiseConv(nn.Conv2d):
     """1x1 convolution of every stride-th frame.
 
-    Frames are picked before a convolution without stride, which costs the same. On the CPU the weights'
-    gradient of a strided one writes past its buffer where channels-last maps have fewer than 16 channels and
-    the threads share the batch unevenly (oneDNN issue 6035, torch 2.13 and 2.14).
+    It selects the frames first and then convolves without stride, which costs the same. On the CPU, the weight gradient
+    of a strided convolution writes past its buffer if channels-last maps have fewer than 16 channels and the threads
+    share the batch unevenly (oneDNN issue 6035, torch 2.13 and 2.14).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -176,7 +182,7 @@ class StridedPointwiseConv(nn.Conv2d):
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights as ST-GCN begins with them: convolutions N(0, 0.02), batch norms N(1, 0.02), biases 0."""
+    """Initialise a module as ST-GCN does: convolutions N(0, 0.02), batch norms N(1, 0.02), biases 0."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -188,7 +194,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class Neighbours:
-    """Sums over neighbouring joints, weighted by an adjacency A (K, V, V) most of whose entries are 0.
+    """Sums over neighbouring joints, weighted by a sparse adjacency A (K, V, V).
 
     mask: (K, V, V) bool, the entries of A that may differ from 0.
     """
@@ -218,14 +224,16 @@ class Neighbours:
 
 
 class _SparseProduct:
-    """y[f] = matrix @ x[f] for every frame f, where most of the matrix is 0.
+    """y[f] = matrix @ x[f] for every frame f, with a sparse matrix.
 
-    On the CPU rows are summed one by one: in the graph of a body a row of 25 has some 3 entries, and small
-    dense products run far below the speed of large ones. Elsewhere the product is a dense one.
+    On the CPU, rows are summed one by one: a row of 25 joints has about 3 entries, and small dense products are
+    slow there. On other devices the product is dense.
     """
 
-    MAX_DENSITY = 0.125  # measured: above it the dense product is faster on the CPU too
-    FEW_FRAMES = 64  # an answer about one window: the dense product is faster, too
+    MAX_DENSITY = 0.125  # measured: above it, the dense product is faster on the CPU, too
+    FEW_FRAMES = (
+        64  # without gradients, up to this number (inference on one window) the dense product is faster
+    )
 
     def __init__(self, mask: Tensor) -> None:
         out, source = mask.nonzero(as_tuple=True)
@@ -236,7 +244,7 @@ class _SparseProduct:
 
     def __call__(self, matrix: Tensor, x: Tensor) -> Tensor:
         """From matrix (R, V) and x (F, V, C) to (F, R, C)."""
-        # What is compiled or traced sees one operation, of any number of frames, and not a break in the graph.
+        # A compiled or traced graph gets one operation for any number of frames, without a graph break.
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
         # Look at the number of frames last: a recorded graph must not depend on it.
         is_dense = x.device.type != "cpu" or not self.is_sparse or recorded
@@ -246,14 +254,14 @@ class _SparseProduct:
 
 
 class _SparseProductFunction(torch.autograd.Function):
-    """`_SparseProduct` with its derivatives, which are sums over the same pairs of rows."""
+    """`_SparseProduct` with its derivatives, which are sums over the same P pairs of rows."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, product: _SparseProduct) -> Tensor:
         """From values (P,) and x (F, V, C) to (F, R, C)."""
         ctx.save_for_backward(values, x)
         ctx.product = product
-        # Where a gradient is wanted, embedding_bag also makes what its own derivative needs, at 8 times the cost.
+        # Detached: otherwise embedding_bag also prepares its own derivative, at 8 times the cost.
         return product.rows(values.detach(), x.detach())
 
     @staticmethod
@@ -270,12 +278,12 @@ class _SparseProductFunction(torch.autograd.Function):
         return grad_values, grad_x, None
 
 
-# Numbers made at a time on the way to products of rows: few enough to stay in the cache.
+# Size of the temporary tensors when rows are multiplied: small enough for the cache.
 CHUNK = 2**20
 
 
 def _products_gathered(left: Tensor, right: Tensor, row_left: Tensor, row_right: Tensor) -> Tensor:
-    """Of each pair of rows, the product summed over frames and channels: left (F, R, C), right (F, V, C) -> (P,)."""
+    """Dot products of P pairs of rows, summed over frames and channels: left (F, R, C), right (F, V, C) -> (P,)."""
     total = left.new_zeros(len(row_left) * left.shape[2])
     step = max(1, CHUNK // len(total))
     for part, other in zip(left.split(step), right.split(step), strict=True):
@@ -284,7 +292,7 @@ def _products_gathered(left: Tensor, right: Tensor, row_left: Tensor, row_right:
 
 
 def _products_all(left: Tensor, right: Tensor, row_left: Tensor, row_right: Tensor) -> Tensor:
-    """`_products_gathered` by way of all pairs of rows: in half precision, 1.5 to 5 times as fast."""
+    """`_products_gathered` computed from all R x V pairs: in half precision, this is 1.5 to 5 times as fast."""
     total = left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
     step = max(1, CHUNK // total.numel())
     for part, other in zip(left.split(step), right.split(step), strict=True):
@@ -293,7 +301,7 @@ def _products_all(left: Tensor, right: Tensor, row_left: Tensor, row_right: Tens
 
 
 class _RowSum:
-    """Weighted sums of rows within each frame: y[f, bag[p]] += value[p] x[f, row[p]] for every pair p."""
+    """Weighted sums of rows within each frame: y[f, bag[p]] += values[p] x[f, row[p]] for every pair p."""
 
     def __init__(self, row: Tensor, bag: Tensor, num_row: int, num_bag: int) -> None:
         self.order = torch.argsort(bag, stable=True)
@@ -311,8 +319,8 @@ class _RowSum:
         return y.view(frames, -1, x.shape[2])
 
     def _indices(self, frames: int) -> tuple[Tensor, Tensor]:
-        """Rows to sum, and where each bag starts in that list; of all frames one after another."""
-        # The lists of fewer frames are the beginnings of those of more: only the longest need be kept.
+        """Indices of the rows to sum, and the start of each bag in that list, for all frames one after another."""
+        # The lists for few frames are prefixes of the lists for many frames: keep only the longest.
         if self._lists is None or len(self._lists[0]) < frames * len(self.row):
             frame = torch.arange(frames, dtype=torch.int32)[:, None]
             row = frame * self.num_row + self.row.int()

@@ -11,19 +11,19 @@ from net.utils.skeleton import Skeleton
 
 
 class Graph:
-    """Adjacency of a skeleton, split into subsets that a graph convolution weighs apart.
+    """Adjacency of a skeleton, split into subsets for which a graph convolution has separate weights.
 
     layout: see `get_skeleton`.
-    strategy: `uniform` (one subset), `distance` (one per hop) or `spatial` (per hop two: senders as far
-        from the centre as the receiver or farther, and centripetal ones, which are nearer) after ST-GCN
+    strategy: `uniform` (one subset), `distance` (one subset per hop) or `spatial` (two per hop: senders at least as far
+        from the centre as the receiver, and centripetal senders, which are nearer) after ST-GCN
         (Yan et al., AAAI 2018, section 3.3); `digraph` (self, towards the root, away from it) after CTR-GCN
         (Chen et al., ICCV 2021).
-        What a joint receives has weights that sum to 1 over all subsets (in each subset for `digraph`).
+        The weights into a joint sum to 1 over all subsets (for `digraph`, in each subset).
     max_hop: joints at most this many bones apart are neighbours.
 
-    A: (K, V, V) float64; A[k, v, w] is what joint v gives to joint w.
+    A: (K, V, V) float64; A[k, v, w] is the weight from joint v to joint w.
 
-    Raises ValueError for an unknown strategy, and for a max_hop below 1, or other than 1 with `digraph`.
+    Raises ValueError for an unknown strategy, a max_hop below 1, or a max_hop other than 1 with `digraph`.
     """
 
     def __init__(self, layout: str | Skeleton, strategy: str = "spatial", *, max_hop: int = 1) -> None:
@@ -38,7 +38,7 @@ class Graph:
 
 
 def _hops(skeleton: Skeleton, max_hop: int) -> np.ndarray:
-    """(V, V) bones between two joints; infinite past max_hop."""
+    """(V, V) number of bones between two joints; infinite above max_hop."""
     joint, parent = np.array(skeleton.bones, dtype=int).reshape(-1, 2).T
     linked = np.zeros((skeleton.num_joint, skeleton.num_joint))
     linked[joint, parent] = 1
@@ -47,7 +47,7 @@ def _hops(skeleton: Skeleton, max_hop: int) -> np.ndarray:
 
 
 def _normalise_columns(adjacency: np.ndarray) -> np.ndarray:
-    """Columns that sum to 1, or stay 0."""
+    """The adjacency (..., V, V) with columns that sum to 1; columns of zeros stay."""
     degree = adjacency.sum(axis=-2, keepdims=True, dtype=float)
     return adjacency * np.divide(1, degree, out=np.zeros_like(degree), where=degree > 0)
 
@@ -63,7 +63,7 @@ def _distance(skeleton: Skeleton, max_hop: int) -> np.ndarray:
 
 def _spatial(skeleton: Skeleton, max_hop: int) -> np.ndarray:
     hops = _hops(skeleton, max_hop)
-    # As published, the distance to the centre is known up to max_hop: all joints beyond are level.
+    # As published, distances to the centre above max_hop are infinite, so such joints count as equally far.
     from_centre = hops[skeleton.centre]
     nearer = from_centre[:, None] < from_centre[None, :]
     rings = _distance(skeleton, max_hop)

@@ -1,6 +1,6 @@
-"""From the joints of one layout to those of another, so that weights of one serve recordings of another.
+"""Joints of one layout computed from those of another, so that weights for one layout can be used on another.
 
-V joints of the layout that is there, V' of the one that is wanted, C channels.
+V joints of the source layout, V' joints of the target layout, C channels.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from net.utils.skeleton import Skeleton
 _SHOULDERS = ("left shoulder", "right shoulder")
 _HIPS = ("left hip", "right hip")
 
-# target -> source -> joint of the target -> joints of the source whose mean it is. A joint that is not named is the one
-# of the same name.
+# target layout -> source layout -> target joint -> source joints, whose mean it is. A target joint that is not listed
+# is the source joint of the same name.
 MAPS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "coco": {"openpose": {}, "body_25": {}, "body_25b": {}, "mediapipe": {}},
     "openpose": {
@@ -48,13 +48,13 @@ MAPS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 
 
 def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]:
-    """For each of the V' joints of `target` the joints of `source` whose mean it is.
+    """For each of the V' joints of `target`, the indices of the joints of `source` whose mean it is.
 
-    Where `MAPS` does not have the two layouts, joints of the same name are taken, but for those of the trunk, which lie
-    elsewhere in each layout.
+    For layouts that are not in `MAPS`, left and right joints and the nose are the joints of the same name. Joints of
+    the trunk cannot be computed then: each layout places them differently.
 
     Raises:
-        ValueError: a joint cannot be made.
+        ValueError: a joint cannot be computed from the joints of `source`.
     """
     if source.joints == target.joints:
         return tuple((joint,) for joint in range(target.num_joint))
@@ -64,19 +64,20 @@ def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]
         names = _of_same_name(joint) if table is None else table.get(joint, (joint,))
         if not names or not set(names) <= set(source.joints):
             raise ValueError(
-                f"layout {source.name!r} has nothing to make joint {joint!r} of {target.name!r} from; {_known(source)}"
+                f"layout {source.name!r} has no joints to compute {joint!r} of {target.name!r} from; {_known(source)}"
             )
         found.append(tuple(source.joints.index(name) for name in names))
     return tuple(found)
 
 
 def map_joints(poses: np.ndarray, mapping: tuple[tuple[int, ...], ...], channels: str) -> np.ndarray:
-    """Poses (..., V, C) as poses (..., V', C) by `joint_map`; axes are neither turned nor mirrored.
+    """Poses (..., V', C) of the target layout, from poses (..., V, C) and the `mapping` of `joint_map`.
 
-    A joint is absent, all zeros, where one that it is made from is. Its confidence is the least of theirs.
+    A target joint is 0 (absent) if one of its source joints is absent. Its confidence is the lowest of the source
+    joints. The axes stay as they are.
     """
     mapped = np.zeros((*poses.shape[:-2], len(mapping), poses.shape[-1]), poses.dtype)
-    for joint, sources in enumerate(mapping):  # tens, each over all frames at once
+    for joint, sources in enumerate(mapping):  # some tens of joints, each for all frames at once
         parts = poses[..., list(sources), :]
         mean = parts.mean(-2)
         if has_confidence(channels):
@@ -91,4 +92,6 @@ def _of_same_name(joint: str) -> tuple[str, ...]:
 
 def _known(source: Skeleton) -> str:
     targets = [target for target, sources in MAPS.items() if source.name in sources]
-    return f"it can become {', '.join(targets)}" if targets else "no map from it is known"
+    return (
+        f"it can be mapped to {', '.join(targets)}" if targets else "it cannot be mapped to any other layout"
+    )

@@ -1,4 +1,4 @@
-"""The skeletons of the data sets and pose estimators; the only place that knows which joint hangs on which."""
+"""The skeletons of data sets and pose estimators. Bones are listed here and nowhere else."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from net.utils.skeleton import Skeleton, describe_skeleton
 
 
 def _built_in(name: str, parents: Mapping[str, str], **more: Any) -> Skeleton:
-    """A skeleton from {joint: parent}, whose pairs are the names that differ in `left` and `right`."""
+    """A skeleton from {joint: parent}. Joints whose names differ only in `left` and `right` are its pairs."""
     pairs = [(joint, joint.replace("left", "right")) for joint in parents if "left" in joint]
     return describe_skeleton(name, list(parents), parents=list(parents.values()), pairs=pairs, **more)
 
@@ -265,34 +265,34 @@ LAYOUTS: dict[str, Skeleton] = {
 }
 
 
-# Skeletons of layouts whose files are not asked for.
-_REMEMBERED: ContextVar[Mapping[str, Skeleton]] = ContextVar("_REMEMBERED", default=MappingProxyType({}))
+# Skeletons that `get_skeleton` gives instead of reading a layout's file.
+_OVERRIDES: ContextVar[Mapping[str, Skeleton]] = ContextVar("_OVERRIDES", default=MappingProxyType({}))
 
 
 @contextmanager
-def remembered(layout: str, skeleton: Skeleton) -> Iterator[None]:
-    """Within, `get_skeleton(layout)` gives this skeleton: one that a checkpoint holds, say, whose file is gone."""
-    token = _REMEMBERED.set({layout: skeleton})
+def override_layout(layout: str, skeleton: Skeleton) -> Iterator[None]:
+    """Within this context `get_skeleton(layout)` gives `skeleton`, such as that of a checkpoint whose file is gone."""
+    token = _OVERRIDES.set({layout: skeleton})
     try:
         yield
     finally:
-        _REMEMBERED.reset(token)
+        _OVERRIDES.reset(token)
 
 
 def get_skeleton(layout: str | Skeleton) -> Skeleton:
     """The skeleton of a layout: a name of `LAYOUTS`, or the path of a YAML file that describes one.
 
-    The file holds `joints` (names), `parents` (a name or index per joint; the root names itself), `centre`,
-    and where wanted `name` (else the file's), `pairs` ([left, right] lists), `spine`, `torso` [lower, upper],
-    `shoulders` [right, left].
+    The file holds `joints` (names), `parents` (a name or index per joint; the parent of the root is the root) and
+    `centre`. Optional keys are `name` (default: the file's name), `pairs` ([left, right] lists), `spine`,
+    `torso` [lower, upper] and `shoulders` [right, left].
 
-    Raises ValueError for an unknown name or a description that is no skeleton, FileNotFoundError for a
-    missing file.
+    Raises ValueError for an unknown name or a file that does not describe a skeleton, FileNotFoundError for a missing
+    file.
     """
     if isinstance(layout, Skeleton):
         return layout
-    if layout in (known := _REMEMBERED.get()):
-        return known[layout]
+    if layout in (overrides := _OVERRIDES.get()):
+        return overrides[layout]
     if layout in LAYOUTS:
         return LAYOUTS[layout]
     path = Path(layout)
@@ -308,17 +308,17 @@ def get_skeleton(layout: str | Skeleton) -> Skeleton:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"layout file {layout!r} is not valid YAML: {said}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"layout file {layout!r} is not valid YAML: {reason}") from None
     required = {"joints", "parents", "centre"}
     allowed = required | {"name", "pairs", "spine", "torso", "shoulders"}
     if not isinstance(fields, dict) or required - set(fields) or set(fields) - allowed:
         found = sorted(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
         raise ValueError(
-            f"layout file {layout!r} holds {found}; it takes the keys {sorted(required)} "
-            f"and may have {sorted(allowed - required)}"
+            f"layout file {layout!r} holds {found}; give the keys {sorted(required)} "
+            f"and optionally {sorted(allowed - required)}"
         )
     for key in ("joints", "parents", "pairs"):
         if not isinstance(fields.get(key, []), list):
-            raise ValueError(f"layout file {layout!r} has {key} {fields[key]!r}; it takes a list")
+            raise ValueError(f"layout file {layout!r} has {key} {fields[key]!r}; give a list")
     return describe_skeleton(fields.pop("name", path.stem), fields.pop("joints"), **fields)

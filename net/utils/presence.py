@@ -1,4 +1,4 @@
-"""Refuses what was here in earlier versions, and says what replaces it."""
+"""Raises ImportError for names that were here in earlier versions, and says what replaces them."""
 
 from net.utils.moved import refuse
 

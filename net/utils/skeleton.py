@@ -1,4 +1,4 @@
-"""What a skeleton is: joints, and which hangs on which.
+"""A skeleton: joints, and the parent of each.
 
 V joints, counted from 0.
 """
@@ -12,18 +12,18 @@ from torchlight.build import nearest
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints of one body and how they hang together: a tree.
+    """The joints of one body as a tree.
 
-    name: what the layout is called.
+    name: of the layout.
     joints: V names, all different.
-    parents: V indices; the root's parent is itself.
-    centre: the joint that graph partitions measure hops from.
+    parents: V indices; the parent of the root is the root.
+    centre: the joint from which graph partitions count hops.
     swap: V indices, the permutation that mirrors the body; its own inverse.
-    spine: the joint that stands for the body's place when clips are centred.
-    torso: (lower, upper) joint of the line that upright normalisation turns to z, or None.
-    shoulders: (right, left) joint of the line that it turns to x, or None.
+    spine: the joint at the origin of centred clips.
+    torso: (lower, upper) joints of the line that upright normalisation turns to z, or None.
+    shoulders: (right, left) joints of the line that upright normalisation turns to x, or None.
 
-    Raises ValueError where the numbers do not describe one tree with a mirror image.
+    Raises ValueError if the fields do not describe one tree with a mirror image.
     """
 
     name: str
@@ -51,11 +51,13 @@ class Skeleton:
                 raise ValueError(f"{where} refers to joint {index}; its {count} joints are 0..{count - 1}")
         for what, pair in (("torso", self.torso), ("shoulders", self.shoulders)):
             if pair is not None and (len(pair) != 2 or pair[0] == pair[1]):
-                raise ValueError(f"{where} has {what} {pair}; it takes two different joints")
+                raise ValueError(f"{where} has {what} {pair}; give two different joints")
         roots = [joint for joint, parent in enumerate(self.parents) if joint == parent]
         if len(roots) > 1:
             names = [self.joints[root] for root in roots]
-            raise ValueError(f"{where} has {len(roots)} roots {names}; one joint alone is its own parent")
+            raise ValueError(
+                f"{where} has {len(roots)} roots {names}; exactly one joint must be its own parent"
+            )
         for joint in range(count):
             seen = [joint]
             while self.parents[seen[-1]] not in seen:
@@ -64,13 +66,13 @@ class Skeleton:
                 cycle = [self.joints[j] for j in seen[seen.index(self.parents[seen[-1]]) :]]
                 raise ValueError(
                     f"{where} has a cycle in its parents: {' -> '.join([*cycle, cycle[0]])}; "
-                    "every joint must lead to the root, whose parent is itself"
+                    "the parents of every joint must lead to the root, which is its own parent"
                 )
         for joint, other in enumerate(self.swap):
             if self.swap[other] != joint:
                 raise ValueError(
                     f"{where} swaps {self.joints[joint]!r} with {self.joints[other]!r}, "
-                    "but not the other way; each joint mirrors one joint or itself"
+                    "but not the other way; swap pairs of joints, or a joint with itself"
                 )
 
     @property
@@ -84,12 +86,12 @@ class Skeleton:
         return tuple((joint, parent) for joint, parent in enumerate(self.parents) if joint != parent)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON can hold them; `from_dict` reads them back."""
+        """The fields as JSON types. `from_dict` reads them back."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Skeleton":
-        """Inverse of `to_dict`."""
+        """The skeleton with the fields that `to_dict` gave."""
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
         return cls(**values)
 
@@ -105,30 +107,34 @@ def describe_skeleton(
     torso: Sequence[str | int] | None = None,
     shoulders: Sequence[str | int] | None = None,
 ) -> Skeleton:
-    """A skeleton from joint names (or indices), as a person writes it down.
+    """A skeleton from joint names or indices, as a layout file has them.
 
-    parents: one per joint; the root names itself.
-    pairs: (left, right) joints that mirror each other; the rest mirror themselves.
-    spine: the centre where not given. torso (lower, upper) and shoulders (right, left) may be left out.
+    parents: one per joint; the parent of the root is the root.
+    pairs: (left, right) joints that mirror each other; all others mirror themselves.
+    spine: None for the centre.
+    torso: (lower, upper) joints, or None.
+    shoulders: (right, left) joints, or None.
 
-    Raises ValueError for a joint that does not exist, one in two pairs, and what `Skeleton` refuses.
+    Raises ValueError for a joint that does not exist or is in two pairs, and for what `Skeleton` refuses.
     """
     names = list(joints)
     for each in names:
         if not isinstance(each, str):
-            raise ValueError(f"skeleton {name!r} has a joint named {each!r}; names are text (quote numbers)")
+            raise ValueError(
+                f"skeleton {name!r} has a joint named {each!r}; names are strings: put numbers in quotes"
+            )
 
     def index(joint: str | int, where: str) -> int:
         if isinstance(joint, int):
             return joint
         if joint not in names:
             hint = nearest(str(joint), names)
-            raise ValueError(f"skeleton {name!r} has no joint {joint!r}, named in {where}; {hint}")
+            raise ValueError(f"skeleton {name!r} has {where} with an unknown joint {joint!r}; {hint}")
         return names.index(joint)
 
     def two(value: Sequence[str | int], where: str) -> tuple[int, int]:
         if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-            raise ValueError(f"skeleton {name!r} has {where} {value!r}; it takes a list of two joints")
+            raise ValueError(f"skeleton {name!r} has {where} {value!r}; give a list of two joints")
         return index(value[0], where), index(value[1], where)
 
     swap = list(range(len(names)))
@@ -140,7 +146,7 @@ def describe_skeleton(
             if left == right or swap[joint] != joint:
                 raise ValueError(
                     f"skeleton {name!r} lists joint {names[joint]!r} twice in pairs; "
-                    "a joint mirrors one other joint, or is left out"
+                    "list each joint once, and leave out joints that mirror themselves"
                 )
         swap[left], swap[right] = right, left
     return Skeleton(

@@ -1,14 +1,14 @@
-"""Running a network once to record it, as a graph that then serves clips of any number and content."""
+"""Tracing: a network runs once and is recorded as a graph, which then runs on any number of clips."""
 
 import torch
 from torch import Tensor
 
 
 def is_traced() -> bool:
-    """Whether `torch.jit.trace` or `torch.export` records what is computed."""
+    """Whether `torch.jit.trace` or `torch.export` is recording."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def is_empty(bodies: Tensor) -> bool:
-    """Whether there is no body in (B, ...), which batch norms refuse; never asked of a graph, which would keep B."""
+    """Whether `bodies` (B, ...) holds none: batch norms fail on that. False in tracing: no graph must depend on B."""
     return not is_traced() and len(bodies) == 0
