@@ -348,11 +348,9 @@ class JointMask(DirectStep):
 
 
 class GaussianNoise(DirectStep):
-    """Gaussian noise on every coordinate, with probability `p` per clip (AimCLR).
+    """Gaussian noise on every coordinate, `std` in the unit of the poses, with probability `p` per clip (AimCLR).
 
     The noise is drawn on the device of the poses, so it differs between kinds of device.
-
-    std: standard deviation, in the unit of the poses.
     """
 
     def __init__(self, std: float = 0.01, p: float = 0.5) -> None:
