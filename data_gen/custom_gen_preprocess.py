@@ -51,7 +51,7 @@ from data_gen.prepare import run_preparation
 from data_gen.report import existing_file, parse_preparation, preparation_parser
 from data_gen.sources.custom import CustomSource
 from feeder.class_names import read_class_names
-from feeder.recordings.arguments import add_reading_arguments, unstated_of
+from feeder.recordings.arguments import add_reading_arguments, read_options_of
 from net.utils.layouts import get_skeleton
 
 
@@ -61,7 +61,7 @@ def make_source(args: argparse.Namespace) -> CustomSource:
         args.table,
         args.data_path,
         args.layout,
-        unstated=unstated_of(args, get_skeleton(args.layout), stated=True),
+        options=read_options_of(args, get_skeleton(args.layout), layout_given=True),
         class_names=None if args.class_names is None else read_class_names(args.class_names),
         first_label=args.first_label,
         frame_rate=args.frame_rate,

@@ -8,7 +8,7 @@ import numpy as np
 from data_gen.clip_table import Split, draw_split, given_splits, number_labels, number_subjects, read_table
 from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Problem, Splits, problem_of
 from feeder.prepared import NO_LABEL, PARTS
-from feeder.recordings.files import Recorded, Unstated, read_recordings
+from feeder.recordings.files import ReadOptions, Recorded, read_recordings
 from feeder.recordings.gaps import Gaps
 from feeder.recordings.recording import RecordingError
 
@@ -23,7 +23,7 @@ class CustomSource(ItemSource):
         table: the table, see `data_gen.clip_table`.
         data_path: the folder that the table's files are below.
         layout: of the joints.
-        unstated: what the files do not say, with the skeleton of `layout`.
+        options: what the files do not say, with the skeleton of `layout`.
         class_names: in order of labels; None: as the table has them.
         first_label: the number of the first class.
         frame_rate: frames a second; files that state another rate are resampled. None: what the first file states,
@@ -45,7 +45,7 @@ class CustomSource(ItemSource):
         data_path: Path,
         layout: str,
         *,
-        unstated: Unstated,
+        options: ReadOptions,
         class_names: Sequence[str] | None,
         first_label: int,
         frame_rate: float | None,
@@ -55,7 +55,7 @@ class CustomSource(ItemSource):
         if not data_path.is_dir():
             raise NotADirectoryError(f"--data_path {data_path} is not a folder")
         self.layout, self.source = layout, str(table)
-        self.data_path, self.unstated = data_path, unstated
+        self.data_path, self.options = data_path, options
         self.held_out, self.seed = held_out, seed
         self.table = read_table(table)
         self.label, self.class_names = number_labels(self.table.label, class_names, first_label=first_label)
@@ -74,7 +74,7 @@ class CustomSource(ItemSource):
             tracks = self._tracks(found)
         except RecordingError as error:
             return [problem_of(self.data_path / name, error)]
-        mended = [*found.said, *_said_of(found.gaps)]
+        mended = [*found.assumptions, *_said_of(found.gaps)]
         return [
             Clip(name, self.label[row], tracks, {"subject": self.subject[row]}),
             *(Problem(self.data_path / name, None, text, mended=True) for text in mended),
@@ -108,13 +108,13 @@ class CustomSource(ItemSource):
             RecordingError: it cannot be read, or holds several recordings, or one of another layout.
         """
         name = self.table.file[row]
-        found = read_recordings(name, self.data_path / name, self.unstated, bodies=self.bodies)
+        found = read_recordings(name, self.data_path / name, self.options, bodies=self.bodies)
         first, another = next(found), next(found, None)
         if isinstance(first, RecordingError):
             raise first
         if another is not None:
             raise RecordingError(None, "it holds several recordings; a clip is a file of one")
-        if first.skeleton is not None and first.skeleton != self.unstated.skeleton:
+        if first.skeleton is not None and first.skeleton != self.options.skeleton:
             raise RecordingError(
                 None, f"its joints are those of {first.skeleton.name!r}, but --layout is {self.layout}"
             )
