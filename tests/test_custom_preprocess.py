@@ -339,7 +339,7 @@ def test_labels() -> None:
         (["0", "100000000"], None, "from 0 to 100000000, .*; number the classes"),
         (["-1", "1", "0"], None, "label '-1': .*whole numbers from 0"),
         (["wave", "7"], None, "label '7': "),
-        (["0", "2"], ["a", "b"], "names 0 to 1 only"),
+        (["0", "2"], ["a", "b"], "label 2, .* 0 to 1"),
         (["wavee"], ["wave", "jump"], "'wavee' is not in --class_names; did you mean 'wave'"),
     ):
         with pytest.raises(ValueError, match=message):
