@@ -1,8 +1,8 @@
 """Actions of synthetic people, as key poses of joint angles.
 
-A pose names the channels of `data_gen.kinematics` that leave the neutral stance, in degrees (metres for
-`hop`, `forward`, `sideways`). Limbs are written for a right-handed person: `main_` is the hand or foot that
-acts, `off_` the other, `both_` the two alike.
+A pose gives the channels of `data_gen.kinematics` that differ from the neutral stance, in degrees (metres for
+`hop`, `forward`, `sideways`). Prefixes of limbs: `main_` is the side that acts, the right one of a right-handed
+person; `off_` is the other side; `both_` is both sides alike.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Pose = Mapping[str, float]
 
 
 class Wave(NamedTuple):
-    """A swing of `amplitude` about the pose, between two moments of the action (0 begins, 1 ends it)."""
+    """A swing of `amplitude` about the pose, between two moments of the action (0 is its begin, 1 its end)."""
 
     channel: str
     amplitude: float
@@ -22,9 +22,9 @@ class Wave(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one person does: poses at moments of the action, and swings on top.
+    """The movement of one person: poses at moments of the action, plus swings.
 
-    The first pose is held before the action, the last one after it.
+    The first pose is held before the action, the last pose after it.
     """
 
     keys: tuple[tuple[float, Pose], ...]
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 class Action(NamedTuple):
-    """How long it takes (seconds), who does what, and how far apart two people begin (metres)."""
+    """Duration (least and most seconds), movement of each person, and initial distance of two people (metres)."""
 
     seconds: tuple[float, float]
     part: Part
@@ -98,7 +98,7 @@ _HUG = Part(
     )
 )
 
-# By the number that NTU RGB+D gives to an action of that meaning.
+# By the number of this action in NTU RGB+D.
 ACTIONS: dict[int, Action] = {
     # drink water
     1: Action(
@@ -174,7 +174,7 @@ ACTIONS: dict[int, Action] = {
     58: Action((1.3, 2.1), _GREETING, _GREETING, 0.98),
 }
 
-# What people do between actions, at any strength and with either side.
+# Small movements between actions, of any strength and with either side.
 FIDGETS: tuple[Part, ...] = (
     Part(((0, STANCE), (0.5, {"main_elbow": 55, "main_twist": 40, "main_raise": 8}), (1, STANCE))),
     Part(((0, STANCE), (0.4, {"main_elbow": 70, "main_open": 45, "main_raise": 12, "nod": 15}), (1, STANCE))),

@@ -1,7 +1,4 @@
-"""A table of clips, written by a person: which file is of which class, subject and part.
-
-Nothing here opens a clip's file.
-"""
+"""Reads a user's table of clips: file, class, subject and part of each clip. It does not open the clips' files."""
 
 import csv
 import os
@@ -16,23 +13,23 @@ from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
 from torchlight.build import nearest
 
 REQUIRED = ("file", "label", "subject")
-FILLED = ("file", "subject")  # of these, what may not be empty
+FILLED = ("file", "subject")  # required columns without empty cells
 SPLIT = "split_"
-# Spreadsheets write semicolons where a comma is the decimal point.
+# Spreadsheets write semicolons in languages with a decimal comma.
 SEPARATORS = (",", ";", "\t")
 WORDS = ("train", "val", "test")
-MAX_DIGIT = 18  # what int64 holds for sure
+MAX_DIGIT = 18  # int64 holds all numbers of so many digits
 
 Split = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one cell per clip.
+    """Columns with one cell per clip.
 
-    label: empty for a clip without one.
-    split: benchmark -> one of `WORDS` per clip, empty where the benchmark leaves it out.
-    unused: names of the columns that mean nothing here.
+    label: empty for a clip without a label.
+    split: benchmark -> one of `WORDS` per clip, empty for clips that are not in the benchmark.
+    unused: names of the columns that are not used.
     """
 
     file: list[str]
@@ -46,7 +43,7 @@ def read_table(path: Path) -> Table:
     """Read and check a table.
 
     Raises:
-        ValueError: it is not a CSV, a column, cell or word is missing or wrong, or a file is listed twice.
+        ValueError: the table is not a CSV, a column or cell is missing or wrong, or a file is listed twice.
     """
     header, rows = _read_cells(path)
     benchmarks = _check_header(path, header)
@@ -66,7 +63,7 @@ def read_table(path: Path) -> Table:
         for name in benchmarks:
             if cells[name] not in ("", *WORDS):
                 raise ValueError(f"{where}: {name} is {cells[name]!r}; write {', '.join(WORDS)}, or nothing")
-        # As a program on Windows writes it, too.
+        # Windows programs write backslashes.
         file = Path(os.path.normpath(cells["file"].replace("\\", "/"))).as_posix()
         if file in seen:
             raise ValueError(f"{where}: file {file} is also in line {seen[file]}; remove one of the two")
@@ -83,7 +80,7 @@ def read_table(path: Path) -> Table:
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and the other rows with their lines."""
+    """The header, and the other rows with their line numbers."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -95,7 +92,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise ValueError(f"--table {path} is not in UTF-8 ({error}); save it as CSV UTF-8") from None
     except csv.Error as error:
         raise ValueError(
-            f"--table {path} is no table with columns set apart by commas, semicolons or tabs: {error}"
+            f"--table {path} is not a table with columns separated by commas, semicolons or tabs: {error}"
         ) from None
     if not rows:
         raise ValueError(f"--table {path} lists no clip")
@@ -103,7 +100,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _separator(first: str) -> str:
-    """What sets the columns apart: of `SEPARATORS`, the first by which a table's first line names most of them."""
+    """The separator of columns: the one of `SEPARATORS` that gives the most required columns in the first line."""
 
     def num_known(separator: str) -> int:
         return len({*_column_names(next(csv.reader([first], delimiter=separator), []))} & {*REQUIRED})
@@ -121,18 +118,20 @@ def _check_header(path: Path, header: Sequence[str]) -> dict[str, str]:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise ValueError(
-            f"--table {path} has no column {', '.join(missing)}; its columns are {header}. Name them in the first "
-            "line, set apart by commas, semicolons or tabs"
+            f"--table {path} has no column {', '.join(missing)}; its columns are {header}. Name the columns in the "
+            "first line, separated by commas, semicolons or tabs"
         )
     if len(set(header)) < len(header):
-        raise ValueError(f"--table {path} has two columns of one name; its columns are {header}; rename one")
+        raise ValueError(
+            f"--table {path} has two columns with the same name; its columns are {header}; rename one"
+        )
     benchmarks = {}
     for name in header:
         if name.lower().startswith("split"):
             match = re.fullmatch(SPLIT + r"(\w[\w.-]*)", name)
             if match is None:
                 raise ValueError(
-                    f"--table {path} has a column {name!r}; columns of splits are named {SPLIT}BENCHMARK"
+                    f"--table {path} has a column {name!r}; name columns of splits {SPLIT}BENCHMARK"
                 )
             benchmarks[name] = match.group(1)
     return benchmarks
@@ -141,15 +140,15 @@ def _check_header(path: Path, header: Sequence[str]) -> dict[str, str]:
 def number_labels(
     cells: Sequence[str], names: Sequence[str] | None, *, first_label: int = 0
 ) -> tuple[list[int], list[str]]:
-    """Class index per clip, `NO_LABEL` where the cell is empty, and the name of each class.
+    """Class index per clip, `NO_LABEL` for an empty cell; and the name of each class.
 
     Args:
         cells: whole numbers from `first_label` on, or names; empty for a clip without a label.
-        names: of the classes, in order; without them, the cells' own in sorted order.
+        names: of the classes, in order; None for the names in the cells, sorted.
         first_label: the number of the first class.
 
     Raises:
-        ValueError: numbers that do not begin with `first_label`, or a number or name that is not among the names.
+        ValueError: numbers do not begin with `first_label`, or a number or name is not among `names`.
     """
     filled = [cell for cell in cells if cell]
     if len(filled) < len(cells):
@@ -163,7 +162,7 @@ def number_labels(
         strange = next((cell for cell in cells if re.fullmatch(r"[+-]?\d+", cell)), None)
         if names is None and strange is not None:
             raise ValueError(
-                f"label {strange!r}: labels are all whole numbers from 0 on, or all names; "
+                f"label {strange!r}: labels must be all whole numbers from 0, or all names; "
                 "if the number is a name, list the names in --class_names"
             )
         if first_label:
@@ -182,25 +181,25 @@ def number_labels(
     if names is None and (low > first_label or high >= MAX_CLASS):
         hint = f"if {low} is the first class, give --first_label {low}; else " if low > first_label else ""
         raise ValueError(
-            f"labels are whole numbers from {low} to {high}, and classes count from {first_label}; {hint}number the "
+            f"labels are whole numbers from {low} to {high}, but classes count from {first_label}; {hint}number the "
             "classes 0, 1, 2, ..., or name all of them in --class_names"
         )
     known = list(names or map(str, range(first_label, high + 1)))
     last = first_label + len(known) - 1
     if high > last:
         hint = "; give --first_label 1 if 1 is the first class" if (low, high) == (1, last + 1) else ""
-        raise ValueError(f"label {high}, but --class_names names {first_label} to {last} only{hint}")
+        raise ValueError(f"label {high}, but --class_names has names only for {first_label} to {last}{hint}")
     return [number - first_label for number in numbers], known
 
 
 def number_subjects(cells: Sequence[str]) -> list[int]:
-    """The subjects' numbers; names are numbered from 1 on in sorted order."""
+    """The number of each subject; names are numbered from 1 in sorted order."""
     index = {name: number for number, name in enumerate(sorted(set(cells)), 1)}
     return _whole_numbers(cells) or [index[cell] for cell in cells]
 
 
 def _whole_numbers(cells: Sequence[str]) -> list[int] | None:
-    """The numbers, if all cells are whole numbers of a size to count with; 3.0 is one, as some programs write 3."""
+    """The numbers, if all cells are whole numbers of at most `MAX_DIGIT` digits; 3.0 is one, too. Else None."""
     found = [re.fullmatch(rf"([0-9]{{1,{MAX_DIGIT}}})([.]0+)?", cell) for cell in cells]
     return None if None in found else [int(match[1]) for match in found if match]
 
@@ -208,11 +207,11 @@ def _whole_numbers(cells: Sequence[str]) -> list[int] | None:
 def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dict[str, Split]:
     """Benchmark -> part -> indices into `rows`, which are rows of the table.
 
-    Held out are the test clips; where the column has none, the val clips. Where it has both, the val clips are
-    held out in a benchmark of their own.
+    The test clips are held out, or the val clips if the column has no test clips. If it has both, the val clips are
+    held out in a second benchmark, `<name>_val`.
 
     Raises:
-        ValueError: a benchmark has no clips to train on, or none held out; or two have one name.
+        ValueError: a benchmark has no training clip or no held-out clip, or two benchmarks have one name.
     """
     splits: dict[str, Split] = {}
     for benchmark, column in words.items():
@@ -223,26 +222,28 @@ def given_splits(words: Mapping[str, Sequence[str]], rows: Sequence[int]) -> dic
         for name, word in held_out.items():
             if name in splits:
                 raise ValueError(
-                    f"benchmark {name!r} is a column, and also made of the val clips of another; rename it"
+                    f"benchmark {name!r} is a column, and also the name for the val clips of another; rename the column"
                 )
             splits[name] = dict(zip(PARTS, (clips["train"], clips[word]), strict=True))
             for used in ("train", word):
                 if not clips[used]:
                     raise ValueError(
-                        f"benchmark {name!r} has no {used} clips that can be used; give it some in column {SPLIT}{name}"
+                        f"benchmark {name!r} has no usable {used} clips; add some in column {SPLIT}{name}"
                     )
     return splits
 
 
 def draw_split(subject: np.ndarray, *, fraction: float, seed: int) -> tuple[Split, list[int]]:
-    """A split by subject (N,), and the subjects held out: a `fraction` of all, but one at least.
+    """A random split by subject (N,), and the held-out subjects: the `fraction` of all subjects, at least one.
 
     Raises:
-        ValueError: there is one subject only.
+        ValueError: there is only one subject.
     """
     subjects = np.unique(subject)
     if len(subjects) < 2:
-        raise ValueError(f"all clips are of one subject; say in a column {SPLIT}BENCHMARK which are held out")
+        raise ValueError(
+            f"all clips are of one subject; add a column {SPLIT}BENCHMARK with the part of each clip"
+        )
     count = min(max(round(fraction * len(subjects)), 1), len(subjects) - 1)
     held_out = np.sort(np.random.default_rng(seed).permutation(subjects)[:count])
     is_held_out = np.isin(subject, held_out)

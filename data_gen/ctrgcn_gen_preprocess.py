@@ -1,11 +1,11 @@
-"""Prepares arrays of CTR-GCN: a `.npz` of one benchmark to one prepared file.
+"""Prepares a `.npz` of CTR-GCN, the arrays of one benchmark.
 
     python data_gen/ctrgcn_gen_preprocess.py --data_path NTU60_CS.npz
 
 The file holds x_train, x_test (clips, frames, 2 bodies x joints x 3) in metres and y_train, y_test (clips, classes)
-one-hot. A part may be missing or empty, and so may a row of labels. The zeros behind a clip's end are left out.
-Clips are called train_000000, test_000000; they have no subjects, so draw a validation part with data.val_by=random.
-The file is never unpacked.
+one-hot. A part may be missing or empty. A row of zeros in y is a clip without a label. Zeros after the end of a clip
+are left out. Clips get the names train_000000, test_000000. They have no subjects, so train with data.val_by=random.
+The file is read in blocks, and never unpacked.
 
 Clips that cannot be used are skipped and listed in OUT.report.csv.
 """

@@ -1,36 +1,36 @@
-"""Prepares clips of your own: a table and a file per clip to one prepared file.
+"""Prepares your own clips, from a table and a file per clip.
 
     python data_gen/custom_gen_preprocess.py --table clips.csv --data_path DIR --layout coco --out data/my.h5
 
-The table is a CSV (or has semicolons or tabs for commas) with a header and these columns; others are not used:
+The table is a CSV, with commas, semicolons or tabs. It has a header and these columns; other columns are not used:
 
     file       path below --data_path
-    label      class: a name, or a whole number from 0 (or --first_label) on; empty where it is not known
-    subject    who acts: a name or a whole number
-    split_B    as many as there are benchmarks B: train, val or test; empty for a clip that B leaves out
+    label      class: a name, or a whole number from 0 (or --first_label); empty if it is not known
+    subject    the person who acts: a name or a whole number
+    split_B    for each benchmark B: train, val or test; empty for clips that are not in B
 
 In benchmark B the test clips are held out, or the val clips if there are no test clips. If there are both, the
 val clips are held out in a benchmark B_val. Without a split column, some subjects are held out in a benchmark
-xsub. Clips without a label stand in the training part of every benchmark, for training without labels; a table without
-any label makes one benchmark, all, without a test part.
+xsub. Clips without a label are in the training part of every benchmark, for training without labels. A table without
+any label gives one benchmark, all, without a test part.
 
 A clip is any recording that tools/infer.py reads: an array (T frames, V joints, x y z) or (M bodies, T, V, x y z) in
-metres, zero where a body is absent, or what a pose estimator wrote (docs/inference.md lists them):
+metres, with zeros for an absent body, or the output of a pose estimator (docs/inference.md lists the formats):
 
     .npy .npz .mat   an array of numbers
     .json            the same as nested lists; a file of NW-UCLA, Kinetics-skeleton, or a list of detections
     .csv             a row per frame: x y z of every joint, body after body
     .skeleton .txt   a file of NTU RGB+D or PKU-MMD
-    a folder         the frames that OpenPose wrote
+    a folder         OpenPose's frames
 
-All clips have the same channels; the first decides. Joints that were not seen are counted in the report.
+All clips must have the channels of the first clip. The report counts joints that were not seen.
 
 The layout is a name, or a YAML file:
 
     joints: [pelvis, head, left hand, right hand]
-    parents: [pelvis, pelvis, pelvis, pelvis]  # the root names itself
+    parents: [pelvis, pelvis, pelvis, pelvis]  # the root is its own parent
     centre: pelvis
-    pairs: [[left hand, right hand]]           # may be left out, as may spine, torso and shoulders
+    pairs: [[left hand, right hand]]           # optional, like spine, torso and shoulders
 
 Clips that cannot be used are skipped and listed in OUT.report.csv.
 """
@@ -51,7 +51,7 @@ from data_gen.prepare import run_preparation
 from data_gen.report import existing_file, parse_preparation, preparation_parser
 from data_gen.sources.custom import CustomSource
 from feeder.class_names import read_class_names
-from feeder.recordings.arguments import add_reading_arguments, unstated_of
+from feeder.recordings.arguments import add_reading_arguments, read_options_of
 from net.utils.layouts import get_skeleton
 
 
@@ -61,7 +61,7 @@ def make_source(args: argparse.Namespace) -> CustomSource:
         args.table,
         args.data_path,
         args.layout,
-        unstated=unstated_of(args, get_skeleton(args.layout), stated=True),
+        options=read_options_of(args, get_skeleton(args.layout), layout_given=True),
         class_names=None if args.class_names is None else read_class_names(args.class_names),
         first_label=args.first_label,
         frame_rate=args.frame_rate,

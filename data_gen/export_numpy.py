@@ -1,17 +1,17 @@
-"""Writes one benchmark of a prepared file as the arrays that other projects read.
+"""Exports one benchmark of a prepared file as arrays for other projects.
 
     python data_gen/export_numpy.py --data data/ntu60.h5 --benchmark xsub --format aimclr --out data/ntu60_frame50
 
-Formats, with parts train and val, where N clips, 2 bodies, V joints:
+Formats, with N clips, 2 bodies, V joints, for the parts train and val:
 
-    as_gcn     OUT/BENCHMARK/<part>_data_joint_pad.npy (N, 3, 300, V, 2), centred, turned upright, and filled up
-               to 300 frames by repeating each body; <part>_label.pkl
-    aimclr     OUT/BENCHMARK/<part>_position.npy (N, 3, 50, V, 2), relative to the centre joint, turned to face
-               the camera; <part>_motion.npy, way to the next frame; both resized; <part>_label.pkl
-    ctr_gcn    OUT/BENCHMARK.npz: x_train, x_test (N, 300, 2 * V * 3), relative to where the clip begins, filled
-               up with zeros; y_train, y_test one-hot
+    as_gcn     OUT/BENCHMARK/<part>_data_joint_pad.npy (N, 3, 300, V, 2), centred, rotated upright, padded to 300
+               frames by repeating each body; <part>_label.pkl
+    aimclr     OUT/BENCHMARK/<part>_position.npy (N, 3, 50, V, 2), relative to the centre joint, rotated to face
+               the camera; <part>_motion.npy, next frame minus this one; both resized; <part>_label.pkl
+    ctr_gcn    OUT/BENCHMARK.npz: x_train, x_test (N, 300, 2 * V * 3), relative to the spine in the first frame,
+               padded with zeros; y_train, y_test one-hot
 
-To have what these projects' own commands make of NTU RGB+D, prepare it with --bodies energy (as_gcn), first
+For the same arrays as from these projects' own commands on NTU RGB+D, prepare it with --bodies energy (as_gcn), first
 (aimclr) or denoise (ctr_gcn).
 """
 
@@ -52,7 +52,7 @@ BATCH_SIZE = 64
 
 
 class Array(NamedTuple):
-    """How an array is made of a batch: first a change of the rows, then the feeder's view."""
+    """How to make an array from a batch: a change of the rows, then a view."""
 
     change: Callable[[RaggedBatch], RaggedBatch]
     num_frame: int
@@ -61,15 +61,15 @@ class Array(NamedTuple):
 
 
 def unchanged(batch: RaggedBatch) -> RaggedBatch:
-    """The batch."""
+    """The batch as it is."""
     return batch
 
 
 def fill_bodies(batch: RaggedBatch) -> RaggedBatch:
-    """Each body by itself repeated until the clip has `LONG` frames, as AS-GCN (Li et al., CVPR 2019) has it.
+    """Each body repeated, separately, to `LONG` frames, as in AS-GCN (Li et al., CVPR 2019).
 
-    A body that comes late is moved to the first frame, without its empty frames; one that leaves early begins
-    again where it left. Clips of bodies that are seen from first to last frame are what `sampling.Pad` makes.
+    A body that comes late is moved to the first frame, without its empty frames. A body that leaves early begins
+    again at that point. If all bodies are seen from the first to the last frame, this is `sampling.Pad`.
     """
     clip, body = batch.tracks(int(batch.num_body.max()))
     rows = batch.rows.new_zeros(len(clip), LONG, *batch.rows.shape[1:])
@@ -103,7 +103,7 @@ FORMATS = (*ARRAYS, "ctr_gcn")
 
 
 def batches(source: Prepared, clips: np.ndarray, array: Array) -> Iterator[np.ndarray]:
-    """Arrays (n, C, T, V, M) float32 of the clips, in order, of `BATCH_SIZE` clips at most."""
+    """Arrays (n, C, T, V, M) float32 of at most `BATCH_SIZE` clips each, in the order of `clips`."""
     view = View(source.skeleton, num_body=NUM_BODY, sampling=[array.sampling], normalise=array.normalise)
     generator = torch.Generator()
     for first in range(0, len(clips), BATCH_SIZE):
@@ -116,9 +116,9 @@ def batches(source: Prepared, clips: np.ndarray, array: Array) -> Iterator[np.nd
 
 
 def write_array(file: IO[bytes], shape: tuple[int, ...], blocks: Iterator[np.ndarray]) -> None:
-    """Write an array of `shape`, float32, in npy format, from blocks of its first axis.
+    """Write a float32 array of `shape` in npy format, from blocks along its first axis.
 
-    Written as a stream, not into a mapped file: then a full disk is an error that can be told.
+    It writes a stream, not a memory-mapped file, so that a full disk raises an OSError.
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -128,10 +128,10 @@ def write_array(file: IO[bytes], shape: tuple[int, ...], blocks: Iterator[np.nda
 
 @contextmanager
 def replacing(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
-    """Temporary names for files; they get their own when all are written, or are deleted if something fails.
+    """Temporary paths for files, which are renamed when all are written, or deleted if something fails.
 
     Raises:
-        FileExistsError: one exists and `overwrite` is false.
+        FileExistsError: one of `paths` exists, and `overwrite` is false.
     """
     for path in paths:
         refuse_existing(path, overwrite=overwrite)
@@ -141,7 +141,7 @@ def replacing(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]
         with naming(paths[0] if len(paths) == 1 else paths[0].parent):
             yield temporary
             for source, path in zip(temporary, paths, strict=True):
-                with source.open("r+b") as file:  # Windows syncs no file that is open to read
+                with source.open("r+b") as file:  # Windows cannot sync a file opened for reading
                     os.fsync(file.fileno())
                 os.replace(source, path)
     finally:
@@ -172,7 +172,7 @@ def export_arrays(
 
 
 def export_npz(source: Prepared, benchmark: str, out: Path, *, overwrite: bool) -> list[Path]:
-    """Write `<benchmark>.npz` as CTR-GCN (Chen et al., ICCV 2021) reads it; returns the file."""
+    """Write `<benchmark>.npz`, which CTR-GCN (Chen et al., ICCV 2021) reads; returns the file."""
     path = out / f"{benchmark}.npz"
     width = NUM_BODY * source.skeleton.num_joint * NUM_CHANNEL
     num_class = len(source.class_names)
@@ -202,7 +202,7 @@ def export(args: argparse.Namespace) -> int:
     source = open_prepared(args.data)
     if args.benchmark not in source.splits:
         raise ValueError(
-            f"--benchmark: {args.data} has none named {args.benchmark!r}; {nearest(args.benchmark, source.splits)}"
+            f"{args.data} has no --benchmark {args.benchmark!r}; {nearest(args.benchmark, source.splits)}"
         )
     if source.joints.shape[-1] != NUM_CHANNEL:
         raise ValueError(f"{args.data} has {source.joints.shape[-1]} channels; these formats hold x, y, z")
@@ -224,8 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="prepared file")
     parser.add_argument("--benchmark", required=True, help="one of the file's splits, such as xsub")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="whose arrays")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for them")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="project to write for")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the arrays")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     args = parser.parse_args(argv)
     return run_command(lambda: export(args))

@@ -1,7 +1,7 @@
-"""A body of 25 joints that moves by joint angles: its bones, and forward kinematics batched over frames.
+"""Forward kinematics of a body of 25 joints, batched over frames, and the bones of this body.
 
-T frames. The axes of a body that looks at the camera are those of Kinect camera space: x to the body's right,
-y up, z to its back; metres.
+T frames. The axes of a body are those of Kinect camera space when it looks at the camera: x to the body's right, y up,
+z to its back; metres.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from net.utils.layouts import LAYOUTS
 
 SKELETON = LAYOUTS["ntu-rgb+d"]
 NODE = {joint: index for index, joint in enumerate(SKELETON.joints)}
-# The trunk leans over the hips without turning them, so the waist is a node of its own. It is no joint.
+# The waist is a node, but not a joint: the trunk leans without rotating the hips.
 NODE["waist"] = SKELETON.num_joint
 
 
 class Link(NamedTuple):
-    """A node at `offset` (metres) in the frame of its parent; it scales with the other bones of its group."""
+    """A node at `offset` (metres) in the frame of its parent; all bones of a `group` have one scale."""
 
     node: str
     parent: str
@@ -27,14 +27,14 @@ class Link(NamedTuple):
 
 
 def _limbs(side: str, sign: int) -> tuple[Link, ...]:
-    """Arm and leg of one side; `sign` is +1 right, -1 left."""
+    """Arm and leg of one side; `sign` is +1 for the right, -1 for the left."""
     arm, leg = f"{side} shoulder", f"{side} hip"
     return (
         Link(arm, "shoulder centre", (sign * 0.155, -0.03, 0.0), "shoulders"),
         Link(f"{side} elbow", arm, (0.0, -0.26, 0.0), "arms"),
         Link(f"{side} wrist", f"{side} elbow", (0.0, -0.235, 0.0), "arms"),
         Link(f"{side} hand", f"{side} wrist", (0.0, -0.07, 0.0), "arms"),
-        # In the layout the tip hangs from the thumb; a hand that moves has both at the palm.
+        # In the layout the parent of the tip is the thumb; here both move with the palm.
         Link(f"{side} hand tip", f"{side} hand", (0.0, -0.06, 0.0), "arms"),
         Link(f"{side} thumb", f"{side} hand", (-sign * 0.01, -0.01, -0.04), "arms"),
         Link(leg, "hip centre", (sign * 0.075, -0.02, 0.0), "hips"),
@@ -55,8 +55,8 @@ CHAIN = (
 )
 BONE_GROUPS = tuple(dict.fromkeys(link.group for link in CHAIN))
 
-# Angles are 0 in a body that stands with hanging arms. The trunk leans and bends forward, turns and looks to
-# the left, tilts to the right.
+# All angles are 0 for a body that stands with hanging arms. Positive angles: lean, bend and nod forward; turn and look
+# to the left; tilt to the right.
 TRUNK_ANGLES = ("yaw", "lean", "tilt", "bend", "turn", "nod", "look")
 LIMB_ANGLES = ("raise", "open", "twist", "elbow", "wrist", "hip", "hip_open", "knee", "ankle")
 # Shifts of the whole body along its own axes, in metres.
@@ -86,16 +86,13 @@ def rotation(axis: int, angle: np.ndarray) -> np.ndarray:
 
 
 def forward_kinematics(angle: Mapping[str, np.ndarray], lengths: Mapping[str, float]) -> Body:
-    """Joints of one body over time.
+    """Joints of one body over time, in the axes of the body at yaw 0.
 
-    The lower foot stands on the floor (y = 0), near the origin moved by `forward` and `sideways`; `hop` lifts
-    it.
+    The lower foot stands on the floor (y = 0), near the origin. `forward` and `sideways` move the body, `hop` lifts it.
 
     Args:
-        angle: (T,) of each of `CHANNELS`; radians, metres for `SHIFTS`.
+        angle: (T,) of each of `CHANNELS`, in radians; in metres for `SHIFTS`.
         lengths: scale of each of `BONE_GROUPS`; 1 is an average adult.
-
-    Returns the body in the axes it has at yaw 0.
     """
     num_frame = len(angle["yaw"])
     local = _local_rotations(angle)
@@ -117,7 +114,7 @@ def forward_kinematics(angle: Mapping[str, np.ndarray], lengths: Mapping[str, fl
 
 
 def _local_rotations(angle: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rotation (T, 3, 3) of each node that turns against its parent."""
+    """Rotation (T, 3, 3) of each node relative to its parent; nodes that do not rotate are left out."""
     local = {
         "waist": rotation(2, -angle["tilt"]) @ rotation(0, -angle["lean"]),
         "spine": rotation(0, -angle["bend"]) @ rotation(1, angle["turn"]),
@@ -125,20 +122,20 @@ def _local_rotations(angle: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
     for side, sign in SIDES.items():
         limb = {name: angle[f"{side}_{name}"] for name in LIMB_ANGLES}
-        # The arm rises forward at open = 0 and sideways at 90 degrees; twist turns it inward about itself.
+        # The arm rises forward at open = 0 and sideways at 90 degrees; twist rotates it inward about its axis.
         plane, twist = rotation(1, -sign * limb["open"]), rotation(1, sign * limb["twist"])
         local[f"{side} shoulder"] = plane @ rotation(0, limb["raise"]) @ twist
         local[f"{side} elbow"] = rotation(0, limb["elbow"])
         local[f"{side} wrist"] = rotation(0, limb["wrist"])
         local[f"{side} hip"] = rotation(2, sign * limb["hip_open"]) @ rotation(0, limb["hip"])
         local[f"{side} knee"] = rotation(0, -limb["knee"])
-        # A foot stays level whatever hip and knee do; `ankle` turns it against that.
+        # The foot stays level for all angles of hip and knee; `ankle` is relative to that.
         local[f"{side} ankle"] = rotation(0, limb["knee"] - limb["hip"] + limb["ankle"])
     return local
 
 
 def _onto_floor(position: np.ndarray, planted: np.ndarray) -> np.ndarray:
-    """Shift (T, 3) that puts the lower ankle of a body (T, 25, 3) over its place `planted` (T, 2, 3)."""
+    """Shift (T, 3) that moves the lower ankle of a body (T, 25, 3) to its place in `planted` (T, 2, 3)."""
     height = position[:, _ANKLES, 1]  # (T, 2)
     # A soft choice over 3 cm, so that a step does not make the body jump from one foot to the other.
     weight = np.exp((height.min(axis=1, keepdims=True) - height) / 0.03)

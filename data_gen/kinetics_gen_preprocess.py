@@ -1,10 +1,11 @@
-"""Prepares Kinetics-skeleton: JSON files of 2-D poses to one prepared file.
+"""Prepares Kinetics-skeleton, JSON files of 2-D poses.
 
     python data_gen/kinetics_gen_preprocess.py --data_path kinetics-skeleton
 
-The folder holds kinetics_train/, kinetics_val/ and the labels, kinetics_train_label.json, kinetics_val_label.json; one
-of the two parts may be missing. In each frame the two bodies of most confidence count, as ST-GCN has them. Poses are
-counted from the picture's middle, x to the right, y down, in shares of its width and height: its size is not known.
+The folder holds kinetics_train/ and kinetics_val/ with the labels kinetics_train_label.json and
+kinetics_val_label.json; one of the two parts may be missing. The two bodies with the highest confidence in each frame
+are kept, as in ST-GCN. Coordinates are from the picture's middle, x to the right, y down, in shares of its width and
+height, because its size is not known.
 Files that cannot be used are skipped and listed in OUT.report.csv.
 """
 

@@ -1,9 +1,9 @@
-"""Prepares NTU RGB+D 60 or 120: raw `.skeleton` files to one prepared file with the official splits.
+"""Prepares NTU RGB+D 60 or 120 from raw `.skeleton` files, with the official splits.
 
     python data_gen/ntu_gen_preprocess.py --data_path nturgb+d_skeletons
 
-Files that cannot be used are skipped and listed in OUT.report.csv. Clips are in order of their names, and the
-file is the same whatever the number of processes.
+Files that cannot be used are skipped and listed in OUT.report.csv. Clips are in the order of their names. The file
+does not depend on the number of processes.
 """
 
 import sys

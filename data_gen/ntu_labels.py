@@ -1,4 +1,4 @@
-"""What is fixed about NTU RGB+D 60 and 120: action names, official splits, file names."""
+"""Facts about NTU RGB+D 60 and 120: action names, official splits, file names."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ KEYS = tuple(NAME.groupindex)
 
 @dataclass(frozen=True)
 class Split:
-    """Training clips have a `key` in `train`; `official` is the number of clips of (train, val)."""
+    """An official split: `key` of training clips is in `train`; `official` are the numbers of clips of (train, val)."""
 
     key: str
     train: frozenset[int]
@@ -21,7 +21,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One of the two: its actions are 1 to `num_class`, its setups 1 to `num_setup`."""
+    """NTU RGB+D 60 or 120, with actions 1 to `num_class` and setups 1 to `num_setup`."""
 
     num_class: int
     num_setup: int
@@ -33,7 +33,7 @@ class DataSet:
         return ACTIONS[: self.num_class]
 
     def has(self, clip: dict[str, int]) -> bool:
-        """Whether a clip of these numbers (`parse_name`) belongs to it."""
+        """Whether a clip with these numbers (see `parse_name`) belongs to the data set."""
         return clip["action"] <= self.num_class and clip["setup"] <= self.num_setup
 
 
@@ -66,7 +66,7 @@ def parse_name(name: str) -> dict[str, int]:
     """The numbers in a clip's name, such as S001C002P003R002A013, by `KEYS`.
 
     Raises:
-        ValueError: it is not of that form, or there is no such setup or action.
+        ValueError: the name is not of that form, or there is no such setup or action.
     """
     match = NAME.fullmatch(name)
     if match is None:

@@ -1,7 +1,7 @@
-"""A map over processes whose memory does not grow with the number of items.
+"""An ordered map over processes; its memory does not grow with the number of items.
 
-Executors of `concurrent.futures` do not do: before Python 3.14 their `map` takes all items at once, and results
-that are not yet taken wait in memory. Their workers outlive a parent that is killed.
+Executors of `concurrent.futures` are not suitable. Before Python 3.14 their `map` submits all items at once, and keeps
+results in memory until they are taken. Their workers outlive a parent that is killed.
 """
 
 import multiprocessing
@@ -25,22 +25,21 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def ordered_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, num_worker: int
 ) -> Generator[Result, None, None]:
-    """`map(function, items)`, in order, by `num_worker` processes; by this one alone if that is 1.
+    """Results of `map(function, items)`, in order, from `num_worker` processes; 1 uses this process only.
 
-    A worker is at most one chunk of items ahead of what was taken. Closing the generator ends the workers,
-    and so does the death of this process. To be called in the main thread, as it sets signal handlers.
+    A worker is at most one chunk of items ahead of the caller. Workers end when the generator is closed, or when this
+    process dies. Call it in the main thread, because it sets signal handlers.
 
     Raises:
         ChildProcessError: a worker was killed.
-        Exception: what `function` raised.
+        Exception: `function` raised it.
     """
     num_worker = min(num_worker, -(-len(items) // CHUNK))
     if num_worker <= 1:
         _keep_freed_memory()
         yield from map(function, items)
         return
-    # Forked workers start at once; spawned ones import the command, and all it imports, again. macOS can fork, too, but
-    # its libraries do not bear it.
+    # Forked workers start at once; spawned workers import all modules again. On macOS, libraries may fail after a fork.
     can_fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork") if can_fork else multiprocessing.get_context("spawn")
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
@@ -80,10 +79,10 @@ def _work(
     sender: Connection,
     receivers: Sequence[Connection],
 ) -> None:
-    # While a worker held the other end of its pipe, it would not see its parent die.
+    # A worker that keeps the other end of its pipe does not notice the death of its parent.
     for receiver in receivers:
         receiver.close()
-    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    # Ctrl-C reaches every process of the terminal; the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _change_mask("SIG_UNBLOCK", STOP_SIGNALS)
@@ -96,14 +95,15 @@ def _work(
         try:
             sender.send(results)
         except BrokenPipeError:
-            return  # nobody is left to take them
+            return  # the parent is gone
 
 
 @contextmanager
 def _stop_signals_held() -> Generator[None, None, None]:
-    """Hold back Ctrl-C and SIGTERM: what a handler raises while a process forks is lost.
+    """Delay Ctrl-C and SIGTERM, because an exception from a handler during a fork is lost.
 
-    The mask alone would not do, as another thread may take the signal. Workers inherit it and lift it themselves.
+    The mask alone is not enough, because another thread may receive the signal. Workers inherit the mask, and lift it
+    themselves.
     """
     received: list[int] = []
     mask = _change_mask("SIG_BLOCK", STOP_SIGNALS)
@@ -121,16 +121,16 @@ def _stop_signals_held() -> Generator[None, None, None]:
 
 
 def _change_mask(how: str, signals: Iterable[int]) -> Iterable[int]:
-    """Change which signals this thread holds back; returns those it held back before. Windows holds back none."""
+    """Change the signal mask of this thread; returns the mask before. Without effect on Windows."""
     if not hasattr(signal, "pthread_sigmask"):
         return ()
     return signal.pthread_sigmask(getattr(signal, how), signals)
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library (glibc) reuse the memory of arrays instead of returning it.
+    """Make the C library (glibc) reuse the memory of freed arrays.
 
-    Freeing one large block raises the size from which it maps blocks anew each time, which took a third of
-    the time of reading a file.
+    glibc maps each large block anew, which took a third of the time of reading a file. Freeing one large block raises
+    the size from which it does so.
     """
     np.empty(ARENA_BYTES, np.uint8)

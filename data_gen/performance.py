@@ -1,4 +1,4 @@
-"""Made-up people who perform the actions of `data_gen.actions`, each in a way of their own.
+"""Synthetic people who perform the actions of `data_gen.actions`, with differences between people and takes.
 
 T frames. World space: y up from the floor, z away from the middle camera, metres.
 """
@@ -16,7 +16,7 @@ Curves = dict[str, np.ndarray]
 
 # Channels that change sign in a mirror.
 _LATERAL = frozenset({"yaw", "turn", "tilt", "look", "sideways"})
-# Angles (degrees) by which people differ in stance: mean and deviation.
+# Angles (degrees) of a person's stance: mean and standard deviation over people.
 _POSTURE = {
     "lean": (1, 2),
     "bend": (4, 4),
@@ -27,7 +27,7 @@ _POSTURE = {
     "both_hip_open": (4, 2),
     "both_knee": (3, 2),
 }
-# Angles (degrees) by which a person sways who does nothing.
+# Angles (degrees) by which a person at rest sways.
 _SWAY = {
     "yaw": 9,
     "lean": 2,
@@ -50,10 +50,10 @@ class Subject:
     """A person.
 
     lengths: scale of each group of bones.
-    tempo: seconds for what takes others one.
-    strength: size of gestures against others'.
+    tempo: factor of the duration of actions; 1 is average.
+    strength: factor of the size of gestures; 1 is average.
     posture: stance, in degrees.
-    habit: seed of the ways in which this person does each action.
+    habit: seed of this person's variant of each action.
     """
 
     lengths: Mapping[str, float]
@@ -65,7 +65,7 @@ class Subject:
 
 
 def draw_subject(number: int, seed: int) -> Subject:
-    """The person of that number; the same one for every clip of a seed."""
+    """The person with this number; the same in all clips of a seed."""
     generator = np.random.default_rng([seed, 0, number])
     height = np.clip(generator.normal(1, 0.06), 0.88, 1.12)
     return Subject(
@@ -79,14 +79,12 @@ def draw_subject(number: int, seed: int) -> Subject:
 
 
 def perform(action: int, actors: tuple[Subject, Subject], generator: np.random.Generator) -> list[Body]:
-    """One take of an action, somewhere inside a longer time of doing nothing much.
+    """The one or two bodies, in world space, in one take of an action; they rest before and after it.
 
     Args:
         action: a number of `ACTIONS`.
-        actors: who acts, and who is the partner where the action takes two.
-        generator: draws all that differs between takes.
-
-    Returns the one or two bodies in world space.
+        actors: the person who acts, and the partner in actions of two people.
+        generator: draws everything that differs between takes.
     """
     what = ACTIONS[action]
     seconds = generator.uniform(*what.seconds) * actors[0].tempo
@@ -109,7 +107,7 @@ def perform(action: int, actors: tuple[Subject, Subject], generator: np.random.G
 
 
 def _place(body: Body, facing: float, place: np.ndarray) -> Body:
-    """Turn a body and set it down at `place` (2,), x and z."""
+    """The body rotated to `facing` (radians) and moved to `place` (2,), x and z."""
     turn = rotation(1, np.asarray(facing))
     return Body(body.position @ turn.T + np.array([place[0], 0.0, place[1]]), turn @ body.orientation)
 
@@ -122,7 +120,7 @@ def _act(
     seconds: float,
     generator: np.random.Generator,
 ) -> Body:
-    """One person's part, at the origin; `moment` (T,) is 0 where the action begins and 1 where it ends."""
+    """One person's body at the origin; `moment` (T,) is 0 at the begin of the action and 1 at its end."""
     other_hand = generator.random() < 0.3
     main = "left" if actor.left_handed != other_hand else "right"
     strength = actor.strength * generator.normal(1, 0.05)
@@ -142,7 +140,7 @@ def _act(
         angle[channel] += value
     radians = {channel: a if channel in SHIFTS else np.deg2rad(a) for channel, a in angle.items()}
     for side in SIDES:
-        # Elbows and knees bend one way only.
+        # Elbows and knees bend only one way.
         for hinge in (f"{side}_elbow", f"{side}_knee"):
             radians[hinge] = np.clip(radians[hinge], 0.0, 2.6)
     return forward_kinematics(radians, actor.lengths)
@@ -158,7 +156,10 @@ def _play(
     habit: np.random.Generator,
     generator: np.random.Generator,
 ) -> Curves:
-    """Minimum-jerk moves between the poses of a part, each pose a little off by habit and by chance."""
+    """Minimum-jerk curves between the poses of a part; each pose varies with the person's habit and at random.
+
+    Minimum jerk is 10 s^3 - 15 s^4 + 6 s^5 (Flash and Hogan, 1985).
+    """
     poses = [sided(pose, main) for _, pose in part.keys]
     channels = sorted(set().union(*poses))
     values = strength * np.array(
@@ -189,7 +190,7 @@ def _play(
 
 
 def _sway(num_frame: int, generator: np.random.Generator) -> Curves:
-    """Slow wandering."""
+    """Slow random swaying of a person at rest: (T,) per channel."""
     time = np.arange(num_frame) / FRAME_RATE
     curves = {}
     for channel, size in sided(_SWAY, "right").items():
@@ -199,7 +200,7 @@ def _sway(num_frame: int, generator: np.random.Generator) -> Curves:
 
 
 def _fidget(num_frame: int, generator: np.random.Generator) -> Curves:
-    """Up to three small movements that mean nothing."""
+    """Up to three small movements that are not part of the action: (T,) per channel."""
     curves: Curves = {}
     time = np.arange(num_frame) / FRAME_RATE
     for _ in range(generator.integers(0, 4)):
@@ -208,15 +209,15 @@ def _fidget(num_frame: int, generator: np.random.Generator) -> Curves:
         moment = (time - generator.uniform(-0.3, time[-1])) / seconds
         strength = generator.uniform(0.4, 1.1)
         moves = _play(part, main, moment, seconds, strength=strength, habit=generator, generator=generator)
-        # Poses are held by chance a little off the stance; a fidget leaves nothing behind.
-        gone = np.interp(moment, [-0.2, 0.0, 1.0, 1.2], [0.0, 1.0, 1.0, 0.0])
+        # The varied first and last poses are not exactly the stance, so fade the movement in and out.
+        fade = np.interp(moment, [-0.2, 0.0, 1.0, 1.2], [0.0, 1.0, 1.0, 0.0])
         for channel, curve in moves.items():
-            curves[channel] = curves.get(channel, 0.0) + curve * gone
+            curves[channel] = curves.get(channel, 0.0) + curve * fade
     return curves
 
 
 def sided(pose: Pose, main: str) -> dict[str, float]:
-    """A pose in channels of left and right, for a person who acts with the `main` side."""
+    """A pose with left and right channels, for a person who acts with the `main` side."""
     off = "left" if main == "right" else "right"
     sides = {"main": (main,), "off": (off,), "both": (off, main)}
     turned: dict[str, float] = {}

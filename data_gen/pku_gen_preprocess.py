@@ -1,18 +1,18 @@
-"""Prepares PKU-MMD, part I or II: skeleton, label and split files to one prepared file.
+"""Prepares PKU-MMD, part I or II, from skeleton, label and split files.
 
     python data_gen/pku_gen_preprocess.py --data_path PKUMMD
 
-The folders below --data_path may have any names, as long as a label file lies below one that is called after
-labels: Data/PKU_Skeleton_Renew and Label/Train_Label_PKU_final, or skeleton and label, for instance. A sequence's
-name, 0002-L in part I and A10N08-L in part II, is that of its skeleton file and of its label file. Split files are
-those named after cross-subject (benchmark xsub) and cross-view (xview), cross_subject_v2.txt too, wherever they
-are; without one, its benchmark is left out.
+The folders below --data_path may have any names, but label files must be below a folder with "label" in its name. For
+example: Data/PKU_Skeleton_Renew and Label/Train_Label_PKU_final, or skeleton and label. The skeleton file and the label
+file of a sequence have its name: 0002-L in part I, A10N08-L in part II. Split files may be in any folder; their names
+contain cross-subject (benchmark xsub) or cross-view (xview), such as cross_subject_v2.txt. A benchmark without a split
+file is left out.
 
-A clip is called after its sequence and the line of its label: 0002-L_001. Frames of a label count from 1, and the
-last one belongs to the clip. Part I does not say who acts; there, draw the validation part with data.val_by=sequence.
+The name of a clip is its sequence and the line of its label: 0002-L_001. Frames of a label count from 1, and the last
+frame belongs to the clip. Part I does not state the subjects; train on it with data.val_by=sequence.
 
-What cannot be used is skipped and listed in OUT.report.csv, as are labels that run past their sequence, which are
-cut short, and sequences that the split files and the folders do not agree on.
+Input that cannot be used is skipped and listed in OUT.report.csv. The report also lists labels that go past the end of
+their sequence (their clips are cut), and sequences that are not in both the split files and the folders.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from feeder.recordings.pku import CHOICES
 
 
 def root_of(kind: str, args: argparse.Namespace) -> tuple[Path, str]:
-    """Folder below which files of a kind are looked for, and the option that gives it."""
+    """The folder to search for files of a kind, and the option that gives it."""
     own = getattr(args, f"{kind}_path")
     return (own, f"--{kind}_path") if own else (args.data_path, "--data_path")
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             help=f"folder of the {kind} files, if not below --data_path",
         )
     parser.add_argument(
-        "--part", type=int, choices=list(NAMES), help="default the one that there are skeleton files of"
+        "--part", type=int, choices=list(NAMES), help="default: the part of the skeleton files"
     )
     parser.add_argument(
         "--bodies",

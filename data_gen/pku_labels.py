@@ -1,10 +1,10 @@
-"""What is fixed about PKU-MMD, parts I and II: action names, sequence names."""
+"""Facts about PKU-MMD, parts I and II: action names, sequence names."""
 
 import re
 
 FRAME_RATE = 30.0
 VIEWS = {"L": 1, "M": 2, "R": 3}  # left, middle, right
-# Part I numbers its sequences through; part II says who acts in them.
+# Names in part II include the subject.
 NAMES = {
     1: re.compile(r"(?P<sequence>\d{4})-(?P<view>[LMR])"),
     2: re.compile(r"A(?P<sequence>\d\d)N(?P<subject>\d\d)-(?P<view>[LMR])"),
@@ -12,7 +12,7 @@ NAMES = {
 
 
 def part_of(name: str) -> int | None:
-    """Part that a sequence's name, such as 0002-L (I) or A10N08-L (II), belongs to; None if it is no such name."""
+    """Part of a sequence by its name, such as 0002-L (I) or A10N08-L (II); None for other names."""
     return next((part for part, pattern in NAMES.items() if pattern.fullmatch(name)), None)
 
 
@@ -20,7 +20,7 @@ def parse_name(name: str) -> dict[str, int]:
     """The numbers in a sequence's name: sequence and view, and in part II subject.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: the name is not of that form.
     """
     part = part_of(name)
     match = part and NAMES[part].fullmatch(name)

@@ -1,9 +1,9 @@
-"""Reads sequences of PKU-MMD, and cuts the clips out that their label files name.
+"""Reads sequences of PKU-MMD, and cuts out the clips in their label files.
 
 `feeder.recordings.pku` reads the skeleton files. A label file has a row per clip: action, first frame, last frame,
-confidence; the confidence is not used, and some rows are without. Frames count from 1, and the last one belongs to the
-clip, as AimCLR (Guo et al., AAAI 2022) reads them for its data of 50 frames; others count from 0, or leave the
-last out.
+confidence. The confidence is not used, and may be missing. Frames count from 1, and the last frame belongs to the
+clip, as in AimCLR (Guo et al., AAAI 2022) for its data of 50 frames. Other projects count from 0, or leave out the last
+frame.
 """
 
 import codecs
@@ -40,7 +40,7 @@ def parse_label(text: bytes, line: int) -> Label:
     """A row of a label file.
 
     Raises:
-        RecordingError: it is not of 3 or 4 numbers, there is no such action, or it ends before it begins.
+        RecordingError: the row is not 3 or 4 numbers, there is no such action, or the clip ends before it begins.
     """
     words = text.split(b",") if b"," in text else text.split()
     if len(words) not in (3, 4):
@@ -59,12 +59,12 @@ def parse_label(text: bytes, line: int) -> Label:
 
 
 def cut(poses: np.ndarray, label: Label, *, bodies: str) -> np.ndarray:
-    """Tracks (M, T', V, 3) of one label, out of poses (T, 2, V, 3); bodies absent from all of it are left out.
+    """Tracks (M, T', V, 3) of one label, from poses (T, 2, V, 3), without bodies that are absent from all frames.
 
-    Frames that the sequence does not have are left out too.
+    Frames outside the sequence are left out.
 
     Raises:
-        RecordingError: no frame is left, or none with a body.
+        RecordingError: no frame is left, or no frame has a body.
     """
     clip = poses[max(label.first, 1) - 1 : max(label.last, 0)]
     if len(clip) == 0:
@@ -80,9 +80,9 @@ def cut(poses: np.ndarray, label: Label, *, bodies: str) -> np.ndarray:
 
 
 def read_sequence(paths: tuple[Path, Path], *, bodies: str) -> tuple[list[Clip], list[Problem]]:
-    """Clips of a sequence, by its skeleton file and its label file, and what is wrong with the files.
+    """Clips of a sequence and problems, from the paths of its skeleton file and its label file.
 
-    A label that runs past the sequence gives a shorter clip and a problem; any other problem, no clip.
+    A label that goes past the end of the sequence gives a shorter clip and a problem. Other problems give no clip.
     """
     skeleton_path, label_path = paths
     try:

@@ -1,4 +1,4 @@
-"""The driver of all preparation: any source to one prepared file, with a report, counts and what to run next."""
+"""Prepares any source: writes the prepared file and a report, and prints counts and a command for training."""
 
 import argparse
 import shlex
@@ -16,8 +16,8 @@ from data_gen.summary import count_splits
 from feeder.prepared import NO_LABEL, PreparedWriter, refuse_existing
 from net.utils.channels import in_plane
 
-MAX_RATIO = 3  # of the most frequent class to the rarest, above which training draws classes equally
-MAX_SHOWN = 10  # classes without a clip that are named
+MAX_RATIO = 3  # above this ratio of the most frequent class to the rarest, suggest balanced training
+MAX_SHOWN = 10  # number of classes without a clip that are listed
 CUSTOM_RECIPE = "config/custom/st_gcn.yaml"
 PRETRAIN_RECIPE = "config/custom/pretrain_aimclr.yaml"
 
@@ -26,8 +26,8 @@ def run_preparation(args: argparse.Namespace, make_source: Callable[[], Source])
     """Run a command and return its exit status; see `run_command` and `prepare`.
 
     Args:
-        args: with `out` (None for the source's own), `overwrite`, `max_bad` and `num_worker`.
-        make_source: finds the recordings, which is done only where the output may be written.
+        args: with `out` (None for the source's default), `overwrite`, `max_bad` and `num_worker`.
+        make_source: finds the recordings; called only if the output may be written.
     """
 
     def command() -> int:
@@ -42,12 +42,12 @@ def run_preparation(args: argparse.Namespace, make_source: Callable[[], Source])
 
 
 def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> Report:
-    """Write the prepared file `out` and the report beside it, and say what was made; memory stays flat.
+    """Write the prepared file `out` and its report, and print a summary; poses are not kept in memory.
 
     Raises:
         ValueError: no clip can be used, or the source cannot be split.
         FileExistsError: `out` exists, and `overwrite` is false.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     began = time.perf_counter()
     report = Report(out)
@@ -85,34 +85,36 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
             raise ValueError(f"no clip of {source.source} can be used{_first(report)}")
         splits = _split(source, kept, report)
         writer.finish(splits, {"num_bad": report.num_bad, **source.attrs})
-    _tell(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
+    _print_summary(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
     print("train with, for instance:")
     print(f"    {training_command(source, out, kept, splits, num_body=num_body)}")
     return report
 
 
 def _split(source: Source, kept: Sequence[Kept], report: Report) -> Splits:
-    """The benchmarks; an error says that clips were left out, which may be why."""
+    """The benchmarks; an error also gives the number of skipped clips, which may be its cause."""
     try:
         return source.splits(kept)
     except ValueError as error:
         if not report.num_bad:
             raise
-        raise ValueError(f"{error}; {report.num_bad} bad were left out before, see {report.path}") from None
+        raise ValueError(
+            f"{error}; {report.num_bad} bad inputs were skipped before, see {report.path}"
+        ) from None
 
 
 def _first(report: Report) -> str:
-    """What is wrong with the first file of a report."""
+    """The first row of a report, as the end of a message."""
     if not report.rows:
         return ""
     file, _, reason = report.rows[0]
     return f"; the first, {file}: {reason} (all: {report.path})"
 
 
-def _tell(
+def _print_summary(
     source: Source, out: Path, kept: Sequence[Kept], splits: Splits, report: Report, *, rate: float
 ) -> None:
-    """Print what was made, what was left out, and which classes are empty."""
+    """Print the numbers of clips, what was left out, and the empty classes."""
     size = out.stat().st_size / 1e6
     of_classes = f"of {len(source.class_names)} classes, " if source.class_names else "without labels, "
     print(f"{out}: {len(kept):,} clips {of_classes}{size:,.0f} MB, {rate:,.0f} clips/s")
@@ -135,9 +137,9 @@ def _tell(
 def training_command(
     source: Source, out: Path, kept: Sequence[Kept], splits: Splits, *, num_body: int
 ) -> str:
-    """A command that trains on what was made: the data set's own recipe, or that for data of one's own.
+    """A command that trains on the prepared file, with the config of the data set, or the one for own data.
 
-    Where no benchmark can train on two classes and test, it pre-trains.
+    It is a command for pre-training if no benchmark has labelled test clips and two classes in training.
     """
     labelled = {
         benchmark: {
@@ -164,15 +166,15 @@ def training_command(
     if in_plane(source.channels):
         settings["data.channels"] = source.channels
     if not full:
-        return _command("pretrain", _for(source.channels, PRETRAIN_RECIPE), settings)
+        return _command("pretrain", _recipe_for(source.channels, PRETRAIN_RECIPE), settings)
     count = Counter(kept[clip].label for clip in labelled[benchmark]["train"]).values()
     if max(count) > MAX_RATIO * min(count):
         settings["data.balanced"] = "true"
-    return _command("recognition", _for(source.channels, CUSTOM_RECIPE), settings)
+    return _command("recognition", _recipe_for(source.channels, CUSTOM_RECIPE), settings)
 
 
-def _for(channels: str, recipe: str) -> str:
-    """The recipe, or its sibling for poses in the picture."""
+def _recipe_for(channels: str, recipe: str) -> str:
+    """The recipe, or the one for poses in the picture."""
     return recipe.replace(".yaml", "_2d.yaml") if in_plane(channels) else recipe
 
 

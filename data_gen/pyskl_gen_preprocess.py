@@ -1,4 +1,4 @@
-"""Prepares a pickle of PYSKL or MMAction2: all its clips to one prepared file, its splits as benchmarks.
+"""Prepares a pickle of PYSKL or MMAction2; its splits become benchmarks.
 
     python data_gen/pyskl_gen_preprocess.py --data_path ntu60_3danno.pkl
 
@@ -6,12 +6,12 @@ The pickle is {"split": {name: [frame_dir, ...]}, "annotations": [...]}, or the 
 frame_dir, label (may be missing), keypoint (M, T, V, C): x y z in metres; or x y in pixels, with keypoint_score
 (M, T, V) and img_shape (height, width).
 
-Splits xsub_train and xsub_val make benchmark xsub; train1 and test1 make split1; train and val make split. A file
-without splits is one benchmark, all, without a test part: good for pre-training.
+Splits xsub_train and xsub_val become benchmark xsub; train1 and test1 become split1; train and val become split. A file
+without splits becomes one benchmark, all, without a test part: use it for pre-training.
 
-In 2-D a prepared file counts from the picture's middle, in shares of its height.
+2-D coordinates become heights of the picture from its middle.
 
-Nothing in the pickle can run code. Clips that cannot be used are skipped and listed in OUT.report.csv.
+The pickle cannot run code. Clips that cannot be used are skipped and listed in OUT.report.csv.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""How a data_gen command ends: a CSV of what it skipped and why, one line for an error, an exit status."""
+"""The report (a CSV of skipped input), errors, exit status and common options of data_gen's commands."""
 
 import argparse
 import csv
@@ -12,9 +12,9 @@ from torchlight.files import naming
 
 
 class Report:
-    """Input that could not be used, or not as it is, one row each; `write` puts them into `<out>.report.csv`.
+    """A list of input that was skipped or changed; `write` writes it to `<out>.report.csv`.
 
-    num_bad, num_mended: rows of either kind.
+    num_bad, num_mended: numbers of skipped and of changed inputs.
     """
 
     def __init__(self, out: str | Path) -> None:
@@ -23,13 +23,13 @@ class Report:
         self.num_bad = self.num_mended = 0
 
     def add(self, file: str | Path, line: int | None, reason: str, *, mended: bool = False) -> None:
-        """Note that something of `file` was skipped, or is used `mended`; `line` counts from 1, None: no one line."""
+        """Add a row: input of `file` was skipped, or changed if `mended`. `line` is from 1, or None."""
         self.rows.append((str(file), line, reason))
         self.num_mended += mended
         self.num_bad += not mended
 
     def write(self) -> None:
-        """Write the report, sorted by file; one without rows too, so that none of an earlier run misleads."""
+        """Write the report, sorted by file; also an empty one, to replace that of an earlier run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
@@ -49,7 +49,7 @@ class Report:
 
 
 def existing_file(text: str) -> Path:
-    """An argument's type: a file that is there."""
+    """Type of an argument: an existing file."""
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
     return Path(text)
@@ -63,16 +63,16 @@ def _count(text: str) -> int:
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command with a report has in common: --max_bad and --overwrite."""
+    """Add the options of every command with a report: --max_bad and --overwrite."""
     parser.add_argument(
         "--max_bad",
         type=_count,
         default=0,
         metavar="N",
-        help="unusable inputs are skipped and listed in OUT.report.csv, the rest is prepared; exit with "
-        "status 1 if there are more than N of them (default 0: any is worth a look)",
+        help="inputs that cannot be used are skipped and listed in OUT.report.csv; exit with status 1 if there are "
+        "more than N of them (default 0)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
 
 def _frame_rate(text: str) -> float:
@@ -83,7 +83,7 @@ def _frame_rate(text: str) -> float:
 
 
 def add_array_arguments(parser: argparse.ArgumentParser) -> None:
-    """What arrays of poses do not say: --layout, --class_names and --frame_rate."""
+    """Add options for facts that arrays of poses do not state: --layout, --class_names and --frame_rate."""
     parser.add_argument(
         "--layout",
         metavar="NAME|FILE.yaml",
@@ -106,7 +106,7 @@ def preparation_parser(description: str | None, default_out: str | None) -> argp
 
     Args:
         description: the command's docstring, which is its help.
-        default_out: the file that is made without --out, as the help says it; None: --out is required.
+        default_out: text of the help for the default of --out; None if --out is required.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -122,7 +122,7 @@ def preparation_parser(description: str | None, default_out: str | None) -> argp
 
 
 def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Arguments of a command that prepares raw files, --num_worker and those of `add_output_arguments` included."""
+    """Parse the arguments of a command that prepares raw files, with --num_worker and `add_output_arguments`."""
     parser.add_argument(
         "--num_worker",
         type=int,
@@ -138,9 +138,9 @@ def parse_preparation(parser: argparse.ArgumentParser, argv: Sequence[str] | Non
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; user errors are printed in one line.
+    """Run a command and return its exit status; an OSError or ValueError is printed in one line.
 
-    2 if it ended with OSError or ValueError, 130 after Ctrl-C. SIGTERM ends it in order, with status 143.
+    The status is 2 after such an error, and 130 after Ctrl-C. SIGTERM raises SystemExit with status 143.
     """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

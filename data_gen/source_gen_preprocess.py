@@ -1,8 +1,8 @@
-"""Prepares data by a source of your own: a class in a package of yours, as docs/extending.md shows.
+"""Prepares data with your own source, a class in your package; see docs/extending.md.
 
     python data_gen/source_gen_preprocess.py mypackage.sensor.SensorSource folder=recordings --out data/my.h5
 
-`key=value` are the arguments of the source, with values as in YAML. What cannot be used is skipped and listed in
+`key=value` are the arguments of the source, with values in YAML. Input that cannot be used is skipped and listed in
 OUT.report.csv.
 """
 
@@ -29,7 +29,7 @@ from torchlight.layers import first_line
 
 
 def argument(text: str) -> tuple[str, Any]:
-    """Name and value of one `key=value`. Raises ArgumentTypeError if it is none."""
+    """Name and value of one `key=value`. Raises ArgumentTypeError for other text."""
     key, equals, value = text.partition("=")
     try:
         if equals:
@@ -43,7 +43,7 @@ def make_source(path: str, arguments: Sequence[tuple[str, Any]]) -> Source:
     """The source at a class path.
 
     Raises:
-        ValueError: there is none, or its arguments are wrong; all problems are listed.
+        ValueError: there is no source at this path, or its arguments are wrong; the message lists all problems.
     """
     cls = import_class(path, [path.partition(".")[0]])
     if not issubclass(cls, Source):
@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and run the command."""
     parser = preparation_parser(__doc__, "that of the source")
     parser.add_argument(
-        "source", metavar="CLASS", help="class path of the source, beside main.py or on PYTHONPATH"
+        "source",
+        metavar="CLASS",
+        help="class path of the source; its package is next to main.py or on PYTHONPATH",
     )
     parser.add_argument(
         "arguments", nargs="*", type=argument, metavar="key=value", help="arguments of the source"

@@ -1,4 +1,4 @@
-"""What a data_gen command says at its end."""
+"""The summary that data_gen's commands print at their end."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ def count_splits(
     splits: Mapping[str, Mapping[str, Sequence[int]]],
     official: Mapping[str, tuple[int, int]] = {},
 ) -> str:
-    """A table of clips per benchmark and part, beside the `official` numbers of (train, val) where known."""
+    """A table of the numbers of clips per benchmark and part, with the `official` numbers of (train, val) if known."""
     width = max(map(len, ("split", *splits)))
     lines = [f"{'split':{width}}  part     clips" + ("  official" if official else "")]
     for benchmark, parts in splits.items():
@@ -21,5 +21,5 @@ def count_splits(
         f"{benchmark} {part}" for benchmark, parts in splits.items() for part in PARTS if not len(parts[part])
     ]
     if empty:
-        lines.append(f"without a clip, so of no use: {', '.join(empty)}")
+        lines.append(f"without a clip, cannot be used: {', '.join(empty)}")
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""Makes raw skeleton files in the format of NTU RGB+D, of synthetic people seen by synthetic depth cameras.
+"""Makes raw skeleton files of synthetic people seen by synthetic depth cameras, in the format of NTU RGB+D.
 
     python data_gen/synthetic.py --out data/demo_raw
     python data_gen/ntu_gen_preprocess.py --data_path data/demo_raw --out data/demo.h5
     python data_gen/synthetic.py --out data/demo_recording.skeleton --action 23
 
-Three cameras see every performance. Names are those of NTU (SsssCcccPpppRrrrAaaa), and so are the numbers of
-the actions and of the performers that train in xsub. A seed makes the same files with any number of
-processes. With `--action` there is one recording: of a person who is in no data set, by the middle camera.
+Three cameras see every performance. Names are as in NTU RGB+D (SsssCcccPpppRrrrAaaa), with its numbers of actions and
+of the training performers in xsub. The files depend on the seed, not on the number of processes. `--action` makes one
+recording by the middle camera, of a person who is in no data set.
 """
 
 import argparse
@@ -54,12 +54,12 @@ LIMITS = {
 _DEPTH_PICTURE = (366.5, (256.0, 208.5))
 _COLOUR_PICTURE = (1057.0, (975.0, 567.0))
 _INFERRED, _TRACKED = 1, 2
-# How much noisier than the trunk a joint is.
+# Noise of a joint, relative to that of the trunk.
 _UNSTEADY = {"wrist": 1.4, "hand": 2.0, "hand tip": 2.8, "thumb": 2.8, "ankle": 1.5, "foot": 2.2}
 _JITTER = (
     np.array([_UNSTEADY.get(joint.partition(" ")[2], 1.0) for joint in SKELETON.joints]) * 0.005
 )  # metres
-# What the sensor loses at a time.
+# Groups of joints that the sensor loses together.
 _LIMBS = [
     [NODE[f"{side} {joint}"] for joint in joints]
     for side in SIDES
@@ -74,7 +74,7 @@ _BODY_TEXT = "%d 0 1 1 1 1 0 %.7g %.7g 2\n25\n" + ("%.7g " * 11 + "%d\n") * SKEL
 
 
 class Take(NamedTuple):
-    """One performance: who does which action with whom, and which repetition it is."""
+    """One performance: performer, partner, number of the repetition, action."""
 
     performer: int
     partner: int
@@ -83,7 +83,7 @@ class Take(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What a camera saw of one body in T frames, in camera space.
+    """One body in T frames of a camera, in camera space.
 
     position (T, 25, 3) metres, orientation (T, 25, 3, 3), state (T, 25), seen (T,) bool, body_id (T,).
     """
@@ -96,7 +96,7 @@ class Track(NamedTuple):
 
 
 def takes(num_subject: int, num_replication: int, num_action: int = len(ACTIONS)) -> list[Take]:
-    """The first `num_action` actions by every performer, `num_replication` times; the next performer is the partner."""
+    """Takes of the first `num_action` actions by each performer, `num_replication` times; the next one is partner."""
     return [
         Take(performer, performer % num_subject + 1, replication, action)
         for performer in range(1, num_subject + 1)
@@ -106,7 +106,7 @@ def takes(num_subject: int, num_replication: int, num_action: int = len(ACTIONS)
 
 
 def film(take: Take, seed: int) -> dict[str, str]:
-    """All cameras' files of one performance: name -> text."""
+    """The files of all cameras for one performance: name -> text."""
     generator = np.random.default_rng([seed, 2, take.performer, take.replication, take.action])
     actors = draw_subject(take.performer, seed), draw_subject(take.partner, seed)
     bodies = perform(take.action, actors, generator)
@@ -122,17 +122,17 @@ def film(take: Take, seed: int) -> dict[str, str]:
 
 
 def _camera(setup: int, camera: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (3, 3) and shift (3,) from world to camera space, of a camera -45, 0 or 45 degrees aside."""
+    """Rotation (3, 3) and shift (3,) from world to camera space, for a camera at about -45, 0 or 45 degrees."""
     generator = np.random.default_rng([seed, 3, setup, camera])
     aside = np.deg2rad((camera - MIDDLE_CAMERA) * 45 + generator.uniform(-7, 7))
     distance, height = generator.uniform(2.7, 3.8), generator.uniform(0.8, 1.6)
-    # It is tilted until what is 1 m above the floor is in the middle of the picture.
+    # The tilt puts the point 1 m above the floor in the middle of the picture.
     turn = rotation(0, np.arctan2(height - 1.0, distance)) @ rotation(1, aside)
     return turn, np.array([0.0, 0.0, distance]) - turn @ np.array([0.0, 1.0, 0.0])
 
 
 def _sense(body: Body, generator: np.random.Generator) -> Track:
-    """A body as the sensor gives it: jitter, drift, both worse where hidden, and now and then a lost limb."""
+    """A body as the sensor measures it: with jitter and drift, larger for hidden joints, and sometimes a lost limb."""
     num_frame, num_joint, _ = body.position.shape
     behind = body.position[..., 2] - body.position[:, [NODE["spine"]], 2]
     hidden = 1 / (1 + np.exp(-(behind - 0.12) / 0.03))  # (T, V), from 0 in sight to 1 behind the trunk
@@ -156,7 +156,7 @@ def _sense(body: Body, generator: np.random.Generator) -> Track:
 
 
 def _confuse(tracks: list[Track], generator: np.random.Generator) -> list[Track]:
-    """Lose a body for some frames, see one where none is, and change their order, each now and then."""
+    """Tracks with errors of the sensor, each with some probability: a lost body, a false body, another order."""
     num_frame = len(tracks[0].seen)
     if generator.random() < 0.2:
         lost = tracks[generator.integers(len(tracks))]
@@ -171,7 +171,7 @@ def _confuse(tracks: list[Track], generator: np.random.Generator) -> list[Track]
 
 
 def _furniture(body: Track, generator: np.random.Generator) -> Track:
-    """A false body, as a chair gives: a pose of a real one, squashed, aside, trembling, for some frames."""
+    """A false body, like a chair, in some frames: one pose of a real body, squashed, shifted and with noise."""
     num_frame = len(body.seen)
     frame = generator.integers(num_frame)
     shape = (body.position[frame] - body.position[frame, 0]) * generator.uniform(
@@ -196,7 +196,7 @@ def _draw_id(generator: np.random.Generator) -> int:
 
 
 def _write_text(tracks: list[Track], generator: np.random.Generator) -> str:
-    """The text of a file."""
+    """The text of a file in the format of NTU RGB+D."""
     num_frame = len(tracks[0].seen)
     num_body = np.sum([track.seen for track in tracks], axis=0)
     frames = [[f"{count}\n"] for count in num_body.tolist()]
@@ -218,7 +218,7 @@ def _write_text(tracks: list[Track], generator: np.random.Generator) -> str:
 
 
 def _pixels(position: np.ndarray, focal: float, centre: tuple[float, float]) -> np.ndarray:
-    """Where points (..., 3) are in a picture, (..., 2), from its upper left corner."""
+    """Pixels (..., 2) of points (..., 3) in a picture, from its upper left corner."""
     return np.array(centre) + focal * np.array([1.0, -1.0]) * position[..., :2] / position[..., 2:]
 
 
@@ -242,12 +242,10 @@ def make(
     num_worker: int,
     overwrite: bool,
 ) -> tuple[int, int]:
-    """Make a data set; the folder `out` appears when all of it is there.
-
-    Returns the number of files and of frames.
+    """Make a data set; the folder `out` appears only when it is complete. Returns the numbers of files and of frames.
 
     Raises:
-        FileExistsError: `out` holds something, and is not a synthetic data set that may be replaced.
+        FileExistsError: `out` is not empty, and is not a synthetic data set that may be replaced.
     """
     _refuse_existing(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +272,7 @@ def make(
 
 
 def _film_into(folder: Path, seed: int, take: Take) -> int:
-    """Write the files of one performance; returns how many frames they have."""
+    """Write the files of one performance; returns their number of frames."""
     files = film(take, seed)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="ascii", newline="\n")
@@ -282,20 +280,20 @@ def _film_into(folder: Path, seed: int, take: Take) -> int:
 
 
 def _refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Keep what exists. Only a folder that this command made may ever go: another could be real data."""
+    """Raise FileExistsError unless `out` may be replaced; only folders of this command may: others may be real data."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MARK).is_file():
         raise FileExistsError(
-            f"{out} exists and is no synthetic data set ({MARK} is not in it); give another --out"
+            f"{out} exists and is not a synthetic data set ({MARK} is not in it); give another --out"
         )
     if not overwrite:
         raise FileExistsError(f"{out} exists and was kept; give --overwrite to replace it")
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`, in exchange for what was there."""
-    # Windows renames over no folder, be it empty.
+    """Rename `folder` to `out`, and delete what was there."""
+    # Windows cannot rename over a folder, not even an empty one.
     if not (out / MARK).exists():
         if out.exists():
             out.rmdir()
@@ -308,9 +306,9 @@ def _put_in_place(folder: Path, out: Path) -> None:
 
 
 def record(out: Path, *, action: int, seed: int, overwrite: bool) -> int:
-    """Write one recording of an action, by the middle camera; returns how many frames it has.
+    """Write one recording of an action by the middle camera; returns its number of frames.
 
-    The person is in no data set of that seed.
+    The person is in no data set of this seed.
 
     Raises:
         FileExistsError: `out` exists.
@@ -336,7 +334,7 @@ def run(
     overwrite: bool,
     **options: Any,
 ) -> int:
-    """`make` or `record`, and say what was made; returns the exit status."""
+    """Run `make` or `record` and print a summary; returns the exit status."""
     if action is not None:
         num_frame = record(out, action=action, seed=seed, overwrite=overwrite)
         print(f"{out}: {num_frame} frames of a person who is in no data set of seed {seed}")
@@ -374,10 +372,13 @@ def main(argv: list[str] | None = None) -> int:
         help=f"actions, the first of {len(ACTIONS)} (default %(default)s)",
     )
     parser.add_argument(
-        "--num_replication", type=int, default=1, help="times each does each action (default %(default)s)"
+        "--num_replication",
+        type=int,
+        default=1,
+        help="repetitions of each action per performer (default %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, other people (default %(default)s)"
+        "--seed", type=int, default=0, help="seed of the people and their movements (default %(default)s)"
     )
     parser.add_argument(
         "--num_worker", type=int, default=os.cpu_count() or 1, help="processes (default %(default)s)"

@@ -1,11 +1,10 @@
-"""Prepares Northwestern-UCLA Multiview Action 3D: a folder of JSON files to one prepared file.
+"""Prepares Northwestern-UCLA Multiview Action 3D from a folder of JSON files.
 
     python data_gen/ucla_gen_preprocess.py --data_path nw_ucla/all_sqe
 
-Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}; joints are those of Kinect v1, in
-metres. A frame without a skeleton stays in its place as zeros, like the frames that the sensor lost in NTU
-RGB+D.
-Files that cannot be used are skipped and listed in OUT.report.csv.
+Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}. The joints are those of Kinect v1, in
+metres. Frames without a skeleton are kept as zeros, like the frames that the sensor lost in NTU RGB+D. Files that
+cannot be used are skipped and listed in OUT.report.csv.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Data sets that other projects left on disk: arrays (N, C, T, V, M) of clips with pickled names and labels.
+"""Data sets in the form of other projects: arrays (N, C, T, V, M) of clips, with pickled names and labels.
 
 Shapes: N clips, C channels, T frames, V joints, M bodies, R rows (poses).
 """
@@ -18,42 +18,44 @@ from net.utils.channels import in_plane
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
-# What the array's file is called, and whether its last frames may be padding.
+# Kind of array, as in the file's name: whether zeros at its end are padding, to be cut.
 KINDS = {"position": False, "data": True, "data_joint": True, "data_joint_pad": False}
-# Single files of arrays: the command that prepares them, and whose they are.
+# Suffix of a single file of arrays: the command that prepares it, and the project that writes it.
 COMMANDS = {
     ".npz": ("ctrgcn_gen_preprocess.py", "CTR-GCN's"),
     ".pkl": ("pyskl_gen_preprocess.py", "PYSKL's or MMAction2's"),
 }
-NUM_LOOKED_AT = 16  # clips whose unit is looked at
+NUM_CHECKED = 16  # clips whose unit is checked
 SCAN_BYTES = 64 << 20
-# Clips of NTU RGB+D, as most such folders have them: S001C002P003R002A013.
+# Names of NTU RGB+D's clips, such as S001C002P003R002A013; most such folders have them.
 NTU_NAME = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
 
 
 class ArrayFolder:
     """A folder with `<part>_<kind>.npy` (N, C, T, V, M) and `<part>_label.pkl` ((names, labels)), parts train and val.
 
-    Kinds: `position` (AimCLR's 50 frames), `data` (ST-GCN's 300 frames, padded with zeros, whose padding is
-    not read as frames), `data_joint` (2s-AGCN's and MS-G3D's, where zeros are padding, too, but most clips are padded
-    by repetition, which is read) and `data_joint_pad` (AS-GCN's, padded by repetition).
+    Kinds:
+        position: AimCLR's 50 frames.
+        data: ST-GCN's 300 frames. Zeros at the end are padding, and are cut.
+        data_joint: 2s-AGCN's and MS-G3D's. Zeros at the end are cut; clips padded by repetition keep their padding.
+        data_joint_pad: AS-GCN's, padded by repetition; all frames are kept.
 
-    Labels are numbers of classes, of any type, or rows of a one-hot array.
+    Labels are class numbers of any type, or one-hot rows.
 
-    Offers what `Prepared` offers but `joints` and `start`. Its one benchmark is named as the folder. Arrays
-    are memory-mapped; opening one reads a third of it (the first channel), to see which bodies and frames
-    are there. Its `keys` are those of NTU RGB+D's names, where all clips have such names; else there are none.
+    It has the interface of `Prepared` except `joints` and `start`. The name of the folder is the name of its only
+    benchmark. Arrays are memory-mapped. Opening one reads its first channel, to find the bodies and frames that are
+    present. If all clips have names like NTU RGB+D's, `keys` holds the numbers in them; else `keys` is empty.
 
     Args:
         path: the folder.
         layout: of the V joints; see `net.utils.layouts.get_skeleton`.
-        first_label: the number of the first class; None for 0, and labels from 1 are refused.
-        channels: what the numbers of a joint are where there are three: "xyz" or "xyc"; two are "xy".
+        first_label: the number of the first class. None means 0, and refuses labels that begin at 1.
+        channels: of arrays with three channels: "xyz" or "xyc"; two channels are "xy".
 
     Raises:
-        FileNotFoundError: a file of the four is missing.
-        ValueError: several kinds in one folder, a file that is not what it should be, or a pickle that holds more
-            than lists, tuples, strings, numbers and NumPy arrays (nothing of it is run).
+        FileNotFoundError: one of the four files is missing.
+        ValueError: several kinds in one folder, a file of another form, or a pickle that holds more than lists,
+            tuples, strings, numbers and NumPy arrays (no code of it is run).
     """
 
     frame_rate = float("nan")
@@ -66,7 +68,7 @@ class ArrayFolder:
         channels: str = "xyz",
     ) -> None:
         self.path = Path(path).absolute()
-        self._said = channels
+        self._given_channels = channels
         self.skeleton = get_skeleton(layout)
         self._files = _find_arrays(self.path)
         self._open()
@@ -101,19 +103,19 @@ class ArrayFolder:
 
     @property
     def num_channel(self) -> int:
-        """C."""
+        """C, the number of channels."""
         return self._arrays["train"].shape[1]
 
     @property
     def channels(self) -> str:
         """A letter for each of C; see `net.utils.channels`."""
-        if len(self._said) == self.num_channel:
-            return self._said
+        if len(self._given_channels) == self.num_channel:
+            return self._given_channels
         return "xyz"[: self.num_channel]
 
     @property
     def unit(self) -> str:
-        """Of the coordinates."""
+        """Unit of the coordinates: "m" or "px"."""
         return "px" if in_plane(self.channels) else "m"
 
     def __len__(self) -> int:
@@ -130,21 +132,21 @@ class ArrayFolder:
         self._arrays = {part: _map_array(file, self.skeleton) for part, file in self._files.items()}
 
     def _refuse_other_units(self) -> None:
-        """Raise ValueError if the first clips cannot be in metres, and are not in the picture."""
+        """Raise ValueError if the first clips are in space but cannot be in metres."""
         if in_plane(self.channels):
             return
-        poses = self._arrays["train"][:NUM_LOOKED_AT].transpose(0, 4, 2, 3, 1)
+        poses = self._arrays["train"][:NUM_CHECKED].transpose(0, 4, 2, 3, 1)
         try:
             refuse_other_units(
                 poses,
-                "divide them by 1000 where they are in millimetres",
-                in_picture="set data.channels=xyc where they are x, y and confidence in a picture",
+                "divide them by 1000 if they are in millimetres",
+                in_picture="set data.channels=xyc if they are x, y and confidence in a picture",
             )
         except RecordingError as error:
             raise ValueError(f"{self._files['train']}: {error}") from None
 
     def read(self, clips: np.ndarray) -> np.ndarray:
-        """Rows of some clips end to end: (sum of M_i * T_i over `clips` (n,), V, C) float32, a copy.
+        """Rows of `clips` (n,) end to end: (sum of M_i * T_i, V, C) float32, a copy.
 
         Raises:
             ValueError: a value is NaN or infinite.
@@ -160,7 +162,7 @@ class ArrayFolder:
             rows[first:last] = poses.transpose(3, 1, 2, 0).reshape(-1, joints, channels)
             if not np.isfinite(rows[first:last]).all():
                 raise ValueError(
-                    f"{self._files[part]}: clip '{self.name[clip]}' holds NaN or infinity; remove it"
+                    f"{self._files[part]}: clip '{self.name[clip]}' holds NaN or infinity; remove the clip"
                 )
         return rows
 
@@ -171,27 +173,27 @@ def open_source(
     first_label: int | None = None,
     channels: str = "xyz",
 ) -> Prepared | ArrayFolder:
-    """A prepared file, or a folder of arrays, whose joints are of `layout` and have `channels`.
+    """Open a prepared file, or a folder of arrays with joints of `layout` and with `channels`.
 
-    A prepared file knows its own of either.
+    A prepared file states its own layout and channels.
 
     Raises:
-        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`; or a file of a single array is there, or
-            `first_label` is given for a prepared file.
+        FileNotFoundError, ValueError: see `open_prepared` and `ArrayFolder`.
+        ValueError: `path` is a single file of arrays, or `first_label` is given for a prepared file.
     """
     suffix = Path(path).suffix if Path(path).is_file() else None
     if suffix in COMMANDS:
-        command, whose = COMMANDS[suffix]
-        made = Path(path).with_suffix(".h5").name
+        command, project = COMMANDS[suffix]
+        prepared_name = Path(path).with_suffix(".h5").name
         raise ValueError(
-            f"{path} is one file of arrays; if it is {whose}, prepare it with `python data_gen/{command} --data_path "
-            f"{shlex.quote(str(path))}` and set {shlex.quote(f'data.path=data/{made}')}; of other arrays give the "
-            "folder, with <part>_label.pkl"
+            f"{path} is a single file of arrays; if it is {project}, prepare it with `python data_gen/{command} "
+            f"--data_path {shlex.quote(str(path))}` and set {shlex.quote(f'data.path=data/{prepared_name}')}; for "
+            "other arrays, give the folder, with <part>_label.pkl"
         )
     if suffix == ".npy":
         raise ValueError(
-            f"{path} is one file of arrays; give the folder of {_names_of_arrays('<part>')} with <part>_label.pkl, or "
-            "prepare the raw clips"
+            f"{path} is a single file of arrays; give the folder of {_names_of_arrays('<part>')} with "
+            "<part>_label.pkl, or prepare the raw clips"
         )
     if Path(path).is_dir():
         return ArrayFolder(path, layout, first_label, channels)
@@ -214,11 +216,11 @@ def _names_of_arrays(part: str) -> str:
 
 
 def _find_arrays(folder: Path) -> dict[str, Path]:
-    """The array of each part; both are of one kind."""
+    """The file of each part's array; both are of one kind."""
     found = [kind for kind in KINDS if (folder / f"train_{kind}.npy").exists()]
     if len(found) > 1:
         files = " and ".join(f"train_{kind}.npy" for kind in found)
-        raise ValueError(f"{folder} holds {files}; which is meant is not clear: leave one kind in the folder")
+        raise ValueError(f"{folder} holds {files}; leave one kind of array in the folder")
     if not found:
         raise FileNotFoundError(
             f"{folder} holds no {_names_of_arrays('train')}; give the folder of one benchmark (such as …/xsub), or a "
@@ -228,7 +230,7 @@ def _find_arrays(folder: Path) -> dict[str, Path]:
     for file in (*paths.values(), *(folder / f"{part}_label.pkl" for part in PARTS)):
         if not file.exists():
             raise FileNotFoundError(
-                f"{file} is missing beside {paths['train'].name}; copy it there, or prepare the raw clips"
+                f"{file} is missing, but {paths['train'].name} is there; copy it there, or prepare the raw clips"
             )
     return paths
 
@@ -239,7 +241,7 @@ def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{file} is {error}; copy it again, or save it anew with numpy.save") from None
     if array.ndim != 5 or array.dtype.kind != "f" or 0 in array.shape:
-        raise ValueError(f"{file} holds {array.dtype} {array.shape}; needed are floats (N, C, T, V, M)")
+        raise ValueError(f"{file} holds {array.dtype} {array.shape}; it must hold floats (N, C, T, V, M)")
     if array.shape[3] != skeleton.num_joint:
         raise ValueError(
             f"{file} has {array.shape[3]} joints, layout {skeleton.name!r} has {skeleton.num_joint}; "
@@ -249,7 +251,10 @@ def _map_array(file: Path, skeleton: Skeleton) -> np.ndarray:
 
 
 def _scan(array: np.ndarray, padded: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and bodies of each clip, int64: up to the last that is not empty, if `padded`; 1 or more of each."""
+    """Number of frames and of bodies of each clip of (N, C, T, V, M): two (N,) int64, 1 or more.
+
+    Empty bodies at the end are not counted; neither are empty frames at the end, if `padded`.
+    """
     num_clip, _, num_frame, num_joint, num_body = array.shape
     frames, bodies = np.empty(num_clip, np.int64), np.empty(num_clip, np.int64)
     block = max(1, SCAN_BYTES // (num_frame * num_joint * num_body * array.itemsize))
@@ -261,7 +266,7 @@ def _scan(array: np.ndarray, padded: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last(seen: np.ndarray) -> np.ndarray:
-    """Length of each row of (n, k) up to its last True; 1 where there is none."""
+    """Length of each row of `seen` (n, k) up to its last True; 1 if it has none: (n,)."""
     length = seen.shape[1] - seen[:, ::-1].argmax(1)
     return np.where(seen.any(1), length, 1)
 
@@ -271,13 +276,13 @@ def _read_labels(file: Path, num_clip: int) -> tuple[list[str], np.ndarray]:
     content = load_plain_pickle(file)
     if not isinstance(content, (list, tuple)) or len(content) != 2:
         raise ValueError(
-            f"{file} holds {_described(content)}; needed is the pair (names, labels), each with one entry a clip"
+            f"{file} holds {_described(content)}; it must hold the pair (names, labels), each with one entry per clip"
         )
     names, labels = (_entries(each, num_clip) for each in content)
     if not len(names) == len(labels) == num_clip:
         raise ValueError(
-            f"{file} has {len(names)} names and {len(labels)} labels for the {num_clip} clips of the array beside "
-            "it; take both from the same preparation"
+            f"{file} has {len(names)} names and {len(labels)} labels, but its array has {num_clip} clips; "
+            "take both files from the same preparation"
         )
     return [_name_of(name, file) for name in names], np.array([_class_of(each, file) for each in labels])
 
@@ -287,7 +292,7 @@ def _described(value: Any) -> str:
 
 
 def _entries(values: Any, num_clip: int) -> list[Any]:
-    """One entry a clip, of a list or an array; of an array of one value a clip, these whatever its shape."""
+    """The entries of a list or an array. An array of `num_clip` values of any shape is flattened."""
     if isinstance(values, np.ndarray) and (values.ndim == 0 or values.size == num_clip):
         values = values.reshape(-1)
     return list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
@@ -296,40 +301,44 @@ def _entries(values: Any, num_clip: int) -> list[Any]:
 def _name_of(name: Any, file: Path) -> str:
     if isinstance(name, bytes):
         return name.decode(errors="replace")
-    # Lists of lists of one list, of a few bytes, are text without end.
+    # Text of nested lists that share their items grows without bound, from a pickle of a few bytes.
     if not isinstance(name, (str, int, float, np.generic)):
-        raise ValueError(f"{file} has a {type(name).__name__} among the names of clips; these are strings")
+        raise ValueError(
+            f"{file} has a {type(name).__name__} among the names of clips; names must be strings"
+        )
     return str(name)
 
 
 def _class_of(label: Any, file: Path) -> int:
-    """The class that a label means: a whole number of any type, alone or in a row, or a one-hot row."""
+    """The class number of a label: a whole number of any type, alone or in a list, or a one-hot row."""
     row = list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label]
     numbers = [value.item() if isinstance(value, np.generic) else value for value in row]
     if not all(isinstance(value, (int, float)) for value in numbers):
         kind = next(type(value).__name__ for value in numbers if not isinstance(value, (int, float)))
         raise ValueError(
-            f"{file} has a {kind} for a label; labels are numbers of classes from 0, or one-hot rows"
+            f"{file} has a {kind} as a label; labels must be class numbers from 0, or one-hot rows"
         )
     if len(numbers) > 1:
         if sorted(numbers) != [0] * (len(numbers) - 1) + [1]:
             raise ValueError(
-                f"{file} has a row of {len(numbers)} numbers for a label, not one of them 1 and all others 0; "
+                f"{file} has a row of {len(numbers)} numbers as a label that is not one-hot; "
                 "give the number of the class, or a one-hot row"
             )
         return numbers.index(1)
     (value,) = numbers
     if isinstance(value, bool) or not 0 <= value < MAX_CLASS or value % 1:
-        raise ValueError(f"{file} has label {value!r}; labels are whole numbers from 0, below {MAX_CLASS:,}")
+        raise ValueError(
+            f"{file} has label {value!r}; labels must be whole numbers from 0, below {MAX_CLASS:,}"
+        )
     return int(value)
 
 
 def _from_zero(label: np.ndarray, first_label: int | None, path: Path) -> np.ndarray:
-    """Labels (N,) counted from 0, of labels counted from `first_label`."""
+    """Labels (N,) counted from 0, from labels that are counted from `first_label`."""
     lowest = int(label.min())
     if first_label is None and lowest == 1:
         raise ValueError(
-            f"the labels of {path} are {lowest} to {label.max()}, and classes count from 0; set data.first_label=1 "
+            f"the labels of {path} are {lowest} to {label.max()}, but classes count from 0; set data.first_label=1 "
             "if 1 is the first class, or data.first_label=0 if class 0 has no clip"
         )
     if lowest < (first := first_label or 0):

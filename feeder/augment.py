@@ -1,12 +1,12 @@
-"""Augmentation in space: nearly all of it is one D x D matrix and one joint permutation per clip.
+"""Augmentation in space: most steps are a D x D matrix or a joint permutation per clip.
 
 Shapes: N clips, B tracks (present bodies), T frames, V joints, C channels. The first D channels are coordinates: x, y,
-z in metres, or x, y in the picture. Only coordinates are changed. Confidence, where there is one, stays with its joint.
+z in metres, or x, y in the picture. Steps change coordinates only. A confidence stays with its joint.
 
-Bodies of one clip are changed alike. Steps that are a matrix or the left-right permutation wait and are
-multiplied together; any other step has them applied first. Parameters are drawn per clip from the generator
-given, in the order of the steps. Absent bodies and empty frames stay zero; in the picture, so do joints that were not
-seen.
+All bodies of a clip get the same change. Consecutive steps that are a matrix or the left-right permutation are
+multiplied together, and applied before the next step of another kind. Parameters are drawn per clip, from the
+given generator, in the order of the steps. Absent bodies and empty frames stay zero. In the picture, joints that
+were not seen stay zero, too.
 """
 
 import math
@@ -22,7 +22,7 @@ from net.utils.channels import has_confidence, in_plane, num_coordinate
 
 
 class Drawn(NamedTuple):
-    """What a linear step does to N clips: x becomes `matrix` (N, D, D) x, joints swap where `swap` (N,)."""
+    """Parameters of a linear step for N clips: x becomes `matrix` (N, D, D) x; clips in `swap` (N,) exchange joints."""
 
     matrix: Tensor | None = None
     swap: Tensor | None = None
@@ -31,17 +31,17 @@ class Drawn(NamedTuple):
 class LinearStep:
     """A step that is a matrix per clip, the left-right permutation, or both.
 
-    draws: whether it takes anything from the generator that matters.
+    draws: whether its result is random.
     """
 
     draws: bool = True
 
     def out_of_plane(self) -> str | None:
-        """What it does that poses in a picture cannot do, and what to do instead; None where it can be done to them."""
+        """Why it cannot be applied to poses in a picture, and what to do instead; None if it can."""
         return None
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
-        """Draw the parameters of `num_clip` clips of `num_channel` coordinates, D."""
+        """Draw the parameters for N = `num_clip` clips of D = `num_channel` coordinates."""
         raise NotImplementedError
 
 
@@ -51,7 +51,7 @@ class DirectStep:
     draws: bool = True
 
     def looks_past(self, num_seen: int) -> str | None:
-        """How the first `num_seen` frames can be kept from depending on later ones; None where they do not."""
+        """What to change so that the first `num_seen` frames do not depend on later ones; None if they do not."""
         return None
 
     def out_of_plane(self) -> str | None:
@@ -61,9 +61,9 @@ class DirectStep:
     def apply(
         self, poses: Tensor, clip: Tensor, num_clip: int, generator: torch.Generator, channels: str
     ) -> Tensor:
-        """Change poses (B, T, V, C) of tracks whose clips are `clip` (B,); may modify its argument.
+        """Changed poses (B, T, V, C) of B tracks; track b is of clip `clip[b]`. May modify `poses`.
 
-        channels: what the C are; see `net.utils.channels`.
+        channels: a letter for each of C; see `net.utils.channels`.
         """
         raise NotImplementedError
 
@@ -86,13 +86,13 @@ def augment(
 
     Args:
         poses: (B, T, V, C), may be changed in place.
-        steps: what to do.
-        clip: (B,) clip of each track, on the CPU.
+        steps: of augmentation.
+        clip: (B,) int64, clip of each track, on the CPU.
         num_clip: N.
         swap: V indices, the left-right permutation.
-        generator: for everything drawn; on the CPU.
-        matrix: (B, 1 or T, D, D) to be applied before all steps.
-        channels: what the C are.
+        generator: of all random numbers; on the CPU.
+        matrix: (B, 1 or T, D, D) to apply before all steps.
+        channels: a letter for each of C.
 
     Returns:
         (B, T, V, C).
@@ -100,7 +100,7 @@ def augment(
     waiting = Drawn()
     for step in steps:
         if isinstance(step, LinearStep):
-            waiting = _then(waiting, step.draw(num_clip, num_coordinate(channels), generator))
+            waiting = _compose(waiting, step.draw(num_clip, num_coordinate(channels), generator))
         else:
             poses = _apply(poses, waiting, matrix, clip, swap)
             waiting, matrix = Drawn(), None
@@ -108,7 +108,7 @@ def augment(
     return _apply(poses, waiting, matrix, clip, swap)
 
 
-def _then(first: Drawn, second: Drawn) -> Drawn:
+def _compose(first: Drawn, second: Drawn) -> Drawn:
     matrix, swap = second.matrix, second.swap
     if matrix is None or first.matrix is None:
         matrix = first.matrix if matrix is None else matrix
@@ -138,16 +138,16 @@ def _apply(poses: Tensor, drawn: Drawn, matrix: Tensor | None, clip: Tensor, swa
 
 
 def with_confidence(coordinates: Tensor, poses: Tensor, channels: str) -> Tensor:
-    """Coordinates (..., D) in place of those of poses (..., C), whose confidence stays: (..., C)."""
+    """Coordinates (..., D), followed by the confidence of poses (..., C) if `channels` has one: (..., C)."""
     if not has_confidence(channels):
         return coordinates
     return torch.cat((coordinates, poses[..., -1:]), -1)
 
 
 def transform(poses: Tensor, matrix: Tensor) -> Tensor:
-    """Replace the coordinates x of poses (B, T, V, C) by matrix (B, 1 or T, D, D) x, in place.
+    """Multiply the coordinates of poses (B, T, V, C) by matrix (B, 1 or T, D, D), in place.
 
-    Plane by plane: a batched product of V x 3 by 3 x 3 takes more than twice as long on a CPU.
+    It works coordinate by coordinate: on a CPU, a batched product of V x 3 by 3 x 3 takes more than twice as long.
     """
     planes = [plane.contiguous() for plane in poses.unbind(-1)[: matrix.shape[-1]]]
     turned = torch.empty_like(planes[0])
@@ -164,7 +164,7 @@ def _is_diagonal(matrix: Tensor) -> bool:
 
 
 def _scale(poses: Tensor, factor: Tensor) -> Tensor:
-    """Multiply coordinates of poses (B, T, V, C) by factors (B, 1, D), in place: a transform with less to do."""
+    """Multiply the coordinates of poses (B, T, V, C) by factors (B, 1, D), in place: `transform` by diagonals."""
     for plane, each in zip(poses.unbind(-1), factor.unbind(-1), strict=False):
         plane *= each[..., None]
     return poses
@@ -185,7 +185,7 @@ def _between(low: float, high: float, size: tuple[int, ...], generator: torch.Ge
 
 def _check_p(p: float) -> float:
     if not 0 <= p <= 1:
-        raise ValueError(f"p is {p}; a probability is from 0 to 1")
+        raise ValueError(f"p is {p}; give a probability from 0 to 1")
     return p
 
 
@@ -196,7 +196,7 @@ def _check_positive(**values: float) -> None:
 
 
 class Shear(LinearStep):
-    """Ones on the diagonal, everything else uniform in [-amplitude, amplitude] (AimCLR: .5)."""
+    """A matrix per clip with ones on the diagonal, all else uniform in [-amplitude, amplitude] (AimCLR: .5)."""
 
     def __init__(self, amplitude: float = 0.5) -> None:
         _check_positive(amplitude=amplitude)
@@ -204,7 +204,7 @@ class Shear(LinearStep):
 
     def out_of_plane(self) -> str | None:
         """See `LinearStep`."""
-        return "shears depth, too; leave it out"
+        return "shears depth, which a picture lacks; leave it out"
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """See `LinearStep`."""
@@ -214,11 +214,11 @@ class Shear(LinearStep):
 
 
 class Rotate(LinearStep):
-    """About x, then y, then z, each by an angle uniform in [-max_angle, max_angle] (CTR-GCN: .3).
+    """Rotation about x, then y, then z, each by an angle uniform in [-max_angle, max_angle] (CTR-GCN: .3).
 
-    Poses in the picture turn about the viewing axis, z, alone: then give one angle, or 0 for x and y.
+    Poses in the picture rotate only about z, the viewing axis. For them, give one angle, or 0 for x and y.
 
-    max_angle: radians, one for all axes or one per axis.
+    max_angle: radians; one for all axes, or one per axis.
     """
 
     def __init__(self, max_angle: float | Sequence[float] = 0.3) -> None:
@@ -234,7 +234,7 @@ class Rotate(LinearStep):
         if not self._about_others:
             return None
         viewing = round(float(self.max_angle[2]), 6)
-        return f"turns about x or y; give max_angle: {viewing:g}, about the viewing axis"
+        return f"rotates about x or y; give max_angle: {viewing:g}, about the viewing axis"
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """See `LinearStep`."""
@@ -245,10 +245,11 @@ class Rotate(LinearStep):
 
 
 class RotateMainAxis(LinearStep):
-    """AimCLR's rotation: one axis per clip turns by up to main_angle, the others by up to other_angle.
+    """AimCLR's rotation: about one axis per clip by up to main_angle, about the others by up to other_angle.
 
-    main_angle, other_angle: radians; 30 degrees and 1 degree where not given. As published, angles are drawn
-    from 0 up, so they have one sense only.
+    As in AimCLR's code, angles are never negative.
+
+    main_angle, other_angle: radians; by default 30 degrees and 1 degree.
     """
 
     def __init__(self, main_angle: float = math.pi / 6, other_angle: float = math.pi / 180) -> None:
@@ -257,7 +258,7 @@ class RotateMainAxis(LinearStep):
 
     def out_of_plane(self) -> str | None:
         """See `LinearStep`."""
-        return "turns about x and y, too; choose Rotate, which turns about the viewing axis"
+        return "rotates about x and y; use Rotate, which rotates about the viewing axis"
 
     def draw(self, num_clip: int, num_channel: int, generator: torch.Generator) -> Drawn:
         """See `LinearStep`."""
@@ -267,9 +268,9 @@ class RotateMainAxis(LinearStep):
 
 
 def rotations(angle: Tensor) -> Tensor:
-    """(N, 3, 3) turns about x, then y, then z by angles (N, 3) in radians.
+    """Rotation matrices (N, 3, 3) about x, then y, then z by angles (N, 3) in radians.
 
-    A positive angle takes y to -z, z to -x, x to -y: the sense of CTR-GCN's and AimCLR's code.
+    A positive angle takes y to -z, z to -x, x to -y, as in CTR-GCN's and AimCLR's code.
     """
     cos, sin = angle.cos(), angle.sin()
     matrix = torch.eye(3).expand(len(angle), 3, 3)
@@ -284,7 +285,7 @@ def rotations(angle: Tensor) -> Tensor:
 
 
 class Scale(LinearStep):
-    """Larger by a factor uniform in [min_factor, max_factor], one per clip, or `per_axis` one per coordinate."""
+    """Scaling by a factor uniform in [min_factor, max_factor], one per clip; one per coordinate if `per_axis`."""
 
     def __init__(self, min_factor: float, max_factor: float, *, per_axis: bool = False) -> None:
         if not 0 < min_factor <= max_factor:
@@ -300,9 +301,9 @@ class Scale(LinearStep):
 
 
 class Flip(LinearStep):
-    """Left and right joints exchanged with probability `p`; `mirror` also negates x, as a mirror would.
+    """Left and right joints exchanged, with probability `p` per clip; `mirror` also negates x.
 
-    Without `mirror` this is AimCLR's flip: the joints change places, the body does not.
+    Without `mirror` this is AimCLR's flip: only the order of the joints changes.
     """
 
     def __init__(self, p: float = 0.5, *, mirror: bool = False) -> None:
@@ -319,7 +320,7 @@ class Flip(LinearStep):
 
 
 class AxisMask(LinearStep):
-    """One coordinate, drawn anew, set to zero with probability `p` (AimCLR)."""
+    """One random coordinate of a clip set to zero, with probability `p` per clip (AimCLR)."""
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = _check_p(p)
@@ -333,7 +334,7 @@ class AxisMask(LinearStep):
 
 
 class JointMask(DirectStep):
-    """Each joint set to zero, as if not seen, for the whole clip with probability `p`."""
+    """Joints set to zero over the whole clip, as if not seen, each with probability `p`."""
 
     def __init__(self, p: float = 0.1) -> None:
         self.p = _check_p(p)
@@ -347,9 +348,9 @@ class JointMask(DirectStep):
 
 
 class GaussianNoise(DirectStep):
-    """Normal noise of deviation `std`, in the poses' unit, on every coordinate, with probability `p` per clip (AimCLR).
+    """Gaussian noise on every coordinate, `std` in the unit of the poses, with probability `p` per clip (AimCLR).
 
-    Drawn on the device of the poses, so that two kinds of device draw different noise.
+    The noise is drawn on the device of the poses, so it differs between kinds of device.
     """
 
     def __init__(self, std: float = 0.01, p: float = 0.5) -> None:
@@ -373,10 +374,11 @@ class GaussianNoise(DirectStep):
 class TemporalBlur(DirectStep):
     """Gaussian blur over time, `num_tap` frames wide, with probability `p` per clip (AimCLR).
 
-    The deviation is uniform in [min_sigma, max_sigma] frames. Weights are scaled to sum to one over the frames that are
-    there, so that nothing fades at the ends of a clip or beside empty frames. In the picture they sum to one over the
-    frames in which the joint was seen. AimCLR's code leaves them exp(-k^2 / (2 sigma^2)), which makes a clip up to 5
-    times larger and lets its ends fade; `unit_sum=False` does the same.
+    The standard deviation is uniform in [min_sigma, max_sigma] frames. A frame k frames away has the weight
+    exp(-k^2 / (2 sigma^2)). Weights are scaled to sum to one over the frames that are present, so poses keep their
+    size at the ends of a clip and next to empty frames. In the picture they sum to one over the frames in which the
+    joint was seen. `unit_sum=False` leaves out this scaling, as AimCLR's code does: a clip becomes up to 5 times
+    larger, and smaller again towards its ends.
     """
 
     def __init__(
@@ -407,7 +409,7 @@ class TemporalBlur(DirectStep):
         chosen = _chosen(_happens(self.p, num_clip, generator), clip, poses.device)
         changed = poses.index_select(0, chosen)
         num_frame, reach = changed.shape[1], self.num_tap // 2
-        # Weight by distance, and a zero for all that is beyond reach.
+        # Weight by distance in frames; the zero at the end is for all frames out of reach.
         tap = (-torch.arange(reach + 1).square() / (2 * sigma.square()[:, None])).exp()
         tap = send(F.pad(tap, (0, 1))[clip], poses.device).to(poses.dtype).index_select(0, chosen)
         frame = torch.arange(num_frame, device=poses.device)
@@ -415,7 +417,7 @@ class TemporalBlur(DirectStep):
         weight = tap.index_select(1, distance.flatten()).view(-1, num_frame, num_frame)
         tiny = torch.finfo(weight.dtype).tiny
         present = _present(changed, channels)
-        if in_plane(channels):  # joints come and go, each for itself
+        if in_plane(channels):  # single joints may be unseen
             moved = changed[..., : num_coordinate(channels)]
             blurred = (weight @ moved.flatten(2)).view_as(moved) * present
             if self.unit_sum:
@@ -429,12 +431,12 @@ class TemporalBlur(DirectStep):
 
 
 class UnitBox(DirectStep):
-    """Each axis moved and scaled so that the joints of the view span [-1, 1] on it (CTR-GCN's NW-UCLA feeder).
+    """Shift and scale of each axis so that the joints of the view span [-1, 1] (CTR-GCN's NW-UCLA feeder).
 
-    One box per clip around all its bodies, empty frames left out; an axis without extent is only moved. In the picture
-    the box is around the joints that were seen, and both axes are scaled alike: the longer one spans [-1, 1].
+    The box of a clip contains all its bodies; empty frames are left out. An axis without extent is only shifted. In
+    the picture the box contains the joints that were seen. Both axes then have one scale: the longer spans [-1, 1].
 
-    num_seen: frames of the view that the box is around, from the first on; None for all of them.
+    num_seen: the box is of this many first frames of the view; None for all frames.
     """
 
     draws = False
@@ -468,7 +470,7 @@ class UnitBox(DirectStep):
         return with_confidence(boxed.masked_fill_(absent, 0), poses, channels)
 
     def apply_dense(self, bodies: Tensor, channels: str) -> Tensor:
-        """`apply` for clips of equal length (N, M, T, V, C), bodies that are absent zero."""
+        """`apply` for clips of equal length (N, M, T, V, C); absent bodies are zero."""
         absent = _absent(bodies.flatten(0, 1), channels)
         moved = bodies[..., : num_coordinate(channels)]
         corners = self._corners(moved.flatten(0, 1), absent)
@@ -479,7 +481,10 @@ class UnitBox(DirectStep):
         return with_confidence(boxed, bodies, channels)
 
     def _corners(self, poses: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest coordinates (B, D) of tracks (B, T, V, D) in the frames where they are."""
+        """Smallest and largest coordinates (B, D) of tracks (B, T, V, D), without what is absent.
+
+        absent: (B, T, 1 or V, 1) bool.
+        """
         seen, unseen = poses[:, : self.num_seen], absent[:, : self.num_seen]
         return seen.masked_fill(unseen, math.inf).amin((1, 2)), seen.masked_fill(unseen, -math.inf).amax(
             (1, 2)
@@ -487,24 +492,24 @@ class UnitBox(DirectStep):
 
 
 def _absent(poses: Tensor, channels: str) -> Tensor:
-    """Which frames of poses (B, T, V, C) are empty, (B, T, 1, 1) bool; in the picture, which joints, (B, T, V, 1)."""
-    # In space whole frames only: a single joint at the origin may be the one that a clip was centred on.
+    """Empty frames of poses (B, T, V, C): (B, T, 1, 1) bool; in the picture, absent joints: (B, T, V, 1) bool."""
+    # In space a single joint at the origin may be present: a clip may be centred on it.
     return (poses == 0).all(3 if in_plane(channels) else (2, 3), keepdim=True)
 
 
 def _to_unit(low: Tensor, high: Tensor, channels: str) -> tuple[Tensor, Tensor]:
-    """What takes boxes from `low` to `high` (N, D) to [-1, 1]: minus the middle (N, D), times the factor (N, D)."""
+    """Middle (N, D) and factor (N, D) so that (x - middle) * factor maps boxes `low` to `high` (N, D) to [-1, 1]."""
     extent = (high - low) / 2
     if in_plane(channels):
         extent = extent.amax(1, keepdim=True).expand_as(extent)
-    middle = torch.where(high < low, 0, (high + low) / 2)  # nobody may be seen in those frames
+    middle = torch.where(high < low, 0, (high + low) / 2)  # high < low if no joint is present
     return middle, torch.where(extent > 0, 1 / extent, 1)
 
 
 def _present(poses: Tensor, channels: str) -> Tensor:
     """1 where a frame of poses (B, T, V, C) is not empty, else 0: (B, T, 1, 1), dtype of the poses.
 
-    In the picture, where a joint is not: (B, T, V, 1).
+    In the picture, 1 where a joint is present: (B, T, V, 1).
     """
     if in_plane(channels):
         return (~_absent(poses, channels)).to(poses.dtype)

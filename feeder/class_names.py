@@ -1,14 +1,14 @@
-"""Names of classes in a file of their own."""
+"""Reads the names of classes from a text file."""
 
 from pathlib import Path
 
 
 def read_class_names(path: Path) -> list[str]:
-    """One name per line, in order of labels.
+    """The class names in a file with one name per line, in order of labels.
 
     Raises:
-        ValueError: there are no names, or two are the same.
-        OSError: it cannot be read.
+        ValueError: the file has no name, or one name twice.
+        OSError: the file cannot be read.
     """
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):

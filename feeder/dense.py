@@ -1,4 +1,4 @@
-"""Views of clips that have a view's frames already, by operations that can be recorded as a graph.
+"""Views of clips of equal length, by operations that `torch.export` can record as a graph.
 
 Shapes: N clips, M bodies, B = N * M bodies in all, T frames, V joints, C channels, D coordinates among them.
 """
@@ -17,10 +17,10 @@ from net.utils.channels import joints_there, num_coordinate
 
 
 class DenseClips:
-    """`feeder.normalise.Clips` of equal length, without a change in place.
+    """`feeder.normalise.Clips` of equal length; no operation is in place.
 
-    bodies: (N, M, T, V, C), as recorded; zero where a body, or a joint, is absent.
-    channels: what the C are; see `net.utils.channels`.
+    bodies: (N, M, T, V, C), as recorded; absent bodies and joints are zero.
+    channels: a letter for each of C; see `net.utils.channels`.
     """
 
     def __init__(self, bodies: Tensor, channels: str) -> None:
@@ -64,11 +64,11 @@ class DenseClips:
 
 
 class DenseView(nn.Module):
-    """What a view that draws nothing makes of clips that have its frames.
+    """A view without random steps, for clips that already have its frames.
 
-    view: taken as `feeder.views.View.deterministic` has it; its sampling is left out.
+    view: its `deterministic()` version is used, without sampling.
 
-    Raises ValueError for a step in space that cannot be recorded.
+    Raises ValueError: a step in space cannot be recorded.
     """
 
     def __init__(self, view: View) -> None:
@@ -78,14 +78,14 @@ class DenseView(nn.Module):
         self.steps = [_recordable(step, view.channels) for step in view.deterministic().augment]
 
     def forward(self, poses: Tensor) -> Tensor:
-        """From poses (N, T, V, C, M), as recorded, to the network's input (N, C, T, V, M)."""
+        """The network's input (N, C, T, V, M) from poses (N, T, V, C, M), as recorded."""
         bodies, _ = self.normalise(poses.permute(0, 4, 1, 2, 3))
         for step in self.steps:
             bodies = step(bodies)
         return self.stream(bodies, self.skeleton.parents, self.channels).permute(0, 4, 2, 3, 1)
 
     def normalise(self, bodies: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised bodies (N, M, T, V, C), and the matrices (B, 1 or T, D, D) that turned them, if any did."""
+        """Normalised bodies (N, M, T, V, C), and the matrices (B, 1 or T, D, D) applied to them, or None."""
         poses, matrix = self.normalisation.of(DenseClips(bodies, self.channels), self.skeleton)
         if matrix is not None:
             poses = poses @ matrix.mT
@@ -93,7 +93,7 @@ class DenseView(nn.Module):
 
 
 def _recordable(step: LinearStep | DirectStep, channels: str) -> Callable[[Tensor], Tensor]:
-    """A step that draws nothing, on bodies (N, M, T, V, C)."""
+    """The function on bodies (N, M, T, V, C) of a step without randomness."""
     if isinstance(step, UnitBox):
         return partial(step.apply_dense, channels=channels)
     count = num_coordinate(channels)

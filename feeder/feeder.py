@@ -1,4 +1,4 @@
-"""Which clips a run sees, and what they are called: split, validation part, labelled part, label map."""
+"""The clips of a run and their labels: split, validation part, labelled part, label map."""
 
 import copy
 import csv
@@ -20,43 +20,45 @@ Part = Literal["train", "val", "test"]
 
 
 class Feeder:
-    """The clips of one part of a benchmark; those without a label are left out, unless `unlabelled` says otherwise.
+    """The labelled clips of one part of a benchmark; also those without a label if `unlabelled`.
 
-    The official training clips are divided into the parts `train` and `val`; `test` are the official held-out
-    clips. What is drawn depends on the seeds and the clips alone.
+    The official training clips are divided into the parts `train` and `val`. The part `test` is the official test
+    clips. The division depends only on the seeds and the clips.
 
     Args:
-        data: path of a prepared file or of a folder of arrays (see `ArrayFolder`); or what `open_source` gave for
-            one, which several feeders can share.
+        data: path of a prepared file or of a folder of arrays (see `ArrayFolder`); or the result of `open_source`,
+            which several feeders can share.
         benchmark: the split, such as `xsub`.
         part: `train`, `val` or `test`.
-        layout: of the joints, as the rest of the run takes it; the data must agree.
-        num_class: of the labels after `label_map`; the data must agree.
-        num_body: M; a clip's bodies beyond it are left out.
-        channels: what the numbers of a joint are, see `net.utils.channels`; the data must agree.
-        val_fraction: how much of the official training clips `val` holds, from 0 to below 1.
-        val_by: a key of the data, such as `subject` or `sequence`, whose values are held out whole, as many as come
-            nearest to the fraction; or `random`, by which the same fraction of every class is held out. Every class
-            keeps a training clip.
-        val_seed: draws the validation part.
-        label_fraction: of the clips of each class, as many are kept, rounded, and one at the least, in `train` and
-            in `val`: validation labels count too, since they select the epoch. With one seed, the clips of a
-            smaller fraction are among those of a larger one.
-        label_seed: draws the labelled part.
+        layout: of the joints; must be that of the data.
+        num_class: number of classes after `label_map`; must be that of the data.
+        num_body: M; further bodies of a clip are left out.
+        channels: a letter for each channel, see `net.utils.channels`; must be those of the data.
+        val_fraction: share of the official training clips that goes to `val`, from 0 to below 1.
+        val_by: a key of the data, such as `subject` or `sequence`: whole groups with one value are held out, as close
+            to the fraction as possible. Or `random`: the fraction of every class is held out. Every class keeps a
+            training clip.
+        val_seed: seed of the validation part.
+        label_fraction: share of the clips of each class that is kept, rounded, at least one clip. It applies to
+            `train` and to `val`, because validation labels count too: they select the epoch. With one seed, a larger
+            fraction contains the clips of a smaller one.
+        label_seed: seed of the labelled part.
         label_map: a YAML or CSV file that gives clips other classes; see `read_label_map`.
-        unlabelled: the part `train` has the clips without a label, too, but for those of groups that are held out.
+        unlabelled: add clips without a label to the part `train`, except those of held-out groups.
 
     Attributes:
         source: the data; `read(clips)` gives poses.
-        clips: (n,) int64, places in the source.
-        label, num_frame, num_body_of: (n,) int64; `num_body_of` counts the bodies kept, a label may be `NO_LABEL`.
+        clips: (n,) int64, indices of clips in the source.
+        label: (n,) int64; may be `NO_LABEL`.
+        num_frame: (n,) int64.
+        num_body_of: (n,) int64, bodies of each clip, at most M.
         name: (n,) str.
         class_names: one per class.
 
     Raises:
-        FileNotFoundError: no data there; says which command makes it.
-        ValueError: an argument out of range; no such benchmark; data of another layout, of other channels or class
-            count; a class without a training clip; an empty part.
+        FileNotFoundError: there is no data; the message names the command that makes it.
+        ValueError: an argument is out of range; the benchmark does not exist; the data has another layout, other
+            channels or another number of classes; a class has no training clip; the part is empty.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Feeder:
             if part == "val" and val_fraction == 0:
                 cause = " (val_fraction is 0)"
             elif part == "val":
-                text = "of each class is no clip; set it higher, or to 0 with select=last"
+                text = "is less than one clip of each class; set it higher, or to 0 with select=last"
                 cause = f": data.val_fraction {val_fraction} {text}"
             raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {self.path} is empty{cause}")
         self.label = label_of[self.clips]
@@ -127,18 +129,17 @@ class Feeder:
         return len(self.clips)
 
     def take(self, places: np.ndarray) -> "Feeder":
-        """The clips at some places (m,) of this feeder, in that order."""
+        """A feeder of the clips at `places` (m,) in this one, in that order."""
         other = copy.copy(self)
         for name in ("clips", "label", "name", "num_frame", "num_body_of"):
             setattr(other, name, getattr(self, name)[places])
         return other
 
     def takes(self, camera_key: str) -> np.ndarray:
-        """Which take each clip shows, counted from 0: (n,) int64.
+        """The take of each clip, counted from 0: (n,) int64.
 
-        A take is one performance, recorded by several cameras at once: its clips are equal in all keys of the
-        data but `camera_key`. The action may be among them, for it says which recording it was; the caller gets
-        no more of it.
+        A take is one performance, recorded by several cameras at once. Its clips are equal in all keys of the data
+        except `camera_key`. The action may be one of these keys; the result does not reveal it.
 
         Raises ValueError: the data has no such key; a camera has two clips of a take; no take has two clips.
         """
@@ -146,8 +147,8 @@ class Feeder:
         if camera_key not in keys:
             known = nearest(camera_key, keys) if keys else "it has none"
             raise ValueError(
-                f"{self.path} has no key {camera_key!r} that tells cameras apart; {known} "
-                "(spread.camera_key=null does without)"
+                f"{self.path} has no key {camera_key!r} to distinguish cameras; {known} "
+                "(or set spread.camera_key=null)"
             )
         others = [values[self.clips] for key, values in keys.items() if key != camera_key]
         table = np.stack([np.zeros_like(self.clips), *others, keys[camera_key][self.clips]])
@@ -156,13 +157,13 @@ class Feeder:
         if (count > 1).any():
             twice = self.name[clip.ravel() == count.argmax()]
             raise ValueError(
-                f"{twice[0]} and {twice[1]} of {self.path} are equal in all keys, {camera_key!r} included, so takes "
-                "cannot be told apart; set spread.camera_key=null"
+                f"{twice[0]} and {twice[1]} of {self.path} are equal in all keys, {camera_key!r} included, so their "
+                "takes are not known; set spread.camera_key=null"
             )
         if len(np.unique(take)) == len(take):
             raise ValueError(
-                f"no two {self.part} clips of benchmark {self.benchmark!r} in {self.path} differ in key "
-                f"{camera_key!r} alone; set spread.camera_key=null"
+                f"no two {self.part} clips of benchmark {self.benchmark!r} in {self.path} differ only in key "
+                f"{camera_key!r}; set spread.camera_key=null"
             )
         return take
 
@@ -177,7 +178,7 @@ class Feeder:
             )
 
     def _labels(self, label_map: str | None) -> np.ndarray:
-        """Label of each clip of the source, -1 where it has none; sets `class_names`."""
+        """Label of each clip of the source, `NO_LABEL` if it has none: (N,); sets `class_names`."""
         names, label = list(self.source.class_names), self.source.label
         if label_map is None:
             self.class_names = names
@@ -191,7 +192,7 @@ class Feeder:
         return np.where(label == NO_LABEL, NO_LABEL, np.append(target, NO_LABEL)[label])
 
     def _unlabelled(self, val: np.ndarray, val_by: str) -> np.ndarray:
-        """The clips without a label that may be trained on where the clips `val` are held out: (n,) int64."""
+        """Training clips without a label that are of no group in the validation clips `val`: (n,) int64."""
         clips = self.source.splits[self.benchmark]["train"]
         clips = clips[self.source.label[clips] == NO_LABEL]
         groups, held_out = self._groups(clips, val_by), self._groups(val, val_by)
@@ -212,17 +213,18 @@ class Feeder:
             return None
         keys = self.source.keys
         if val_by not in keys:
-            # A single name of another form is enough to know nothing.
-            of_names = " Names of arrays' clips give keys where all are like S001C002P003R002A013."
+            of_names = (
+                " A folder of arrays has keys only if all names of clips are like S001C002P003R002A013."
+            )
             hint = of_names if isinstance(self.source, ArrayFolder) and not keys else ""
             raise ValueError(
-                f"{self.path} has no key {val_by!r}, which data.val_by holds clips out by; "
+                f"{self.path} has no key {val_by!r}, by which data.val_by holds out clips; "
                 f"{nearest(val_by, [*keys, 'random'])} (or set data.val_fraction: 0).{hint}"
             )
         return keys[val_by][clips]
 
     def _check_classes(self, trained: np.ndarray, all_labels: np.ndarray) -> None:
-        # A class that no clip of the data has (a subset of NTU, say) is never tested either: no harm.
+        # A class without any clip in the data is allowed (a subset of NTU, say): it is not tested either.
         absent = np.setdiff1d(all_labels[all_labels >= 0], trained)
         if absent.size and self.part == "train":
             shown = ", ".join(repr(self.class_names[k]) for k in absent[:5])
@@ -252,9 +254,9 @@ def _hold_out(
     seed: int,
     group_name: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide clips (n,) into those to train on and those held out, in their order.
+    """Divide clips (n,) into training clips and held-out clips; both keep their order.
 
-    group: (n,) whose values are held out whole, such as subjects, or None to draw from each class.
+    group: (n,), such as the subject of each clip: whole groups are held out. None to draw from each class.
     """
     held = np.zeros(len(clips), bool)
     if group is None:
@@ -271,15 +273,15 @@ def _hold_out(
             held = more
     if not held.any():
         raise ValueError(
-            f"no {group_name} can be held out: there are {len(np.unique(group))} to train on, and without any one of "
-            f"them a class has no clip left, or more than twice val_fraction {fraction} is held out; set "
-            "data.val_by: random, or another data.val_fraction"
+            f"no {group_name} can be held out: of the {len(np.unique(group))} in the training clips, each one has all "
+            f"clips of a class, or more than twice val_fraction {fraction} of all clips; set data.val_by: random, or "
+            "another data.val_fraction"
         )
     return clips[~held], clips[held]
 
 
 def _labelled(clips: np.ndarray, label: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The clips (n,) whose labels are used, in their order."""
+    """The share `fraction` of clips (n,) of each class whose labels are used, in their order."""
     kept = np.zeros(len(clips), bool)
     for each in np.unique(label):
         members = _shuffled(np.flatnonzero(label == each), "label", seed, int(each))
@@ -294,20 +296,20 @@ def _shuffled(members: np.ndarray, *parts: str | int) -> np.ndarray:
 def read_label_map(
     path: str | Path, source_names: Sequence[str], *, num_class: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Read which class of a data set becomes which class of a run.
+    """Read the map from the classes of a data set (sources) to the classes of a run (targets).
 
-    YAML: a mapping `{source class: target class}`. CSV: a header with the columns `source` and `target` (others
-    are ignored). A source is a name or a number from 0. Targets are all names, and classes are numbered in the
-    order in which names first appear; or all numbers from 0 to `num_class` - 1, and a class is called after
-    its sources. A source with no target (empty or null), or one that is not mentioned, is left out.
+    A YAML file holds a mapping `{source: target}`. A CSV file has a header with the columns `source` and `target`;
+    other columns are ignored. A source is a name or a number from 0. Targets are either all names or all numbers.
+    Names are numbered in order of first appearance. Numbers are from 0 to `num_class` - 1; such a class gets the
+    names of its sources. A source without target (empty, null or not mentioned) is left out.
 
     Returns:
         Target of each source class, -1 for none: (len(source_names),) int64; and the `num_class` class names.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a source that does not exist or stands twice, a target out of range, or another number of
-            target names than `num_class`.
+        ValueError: a source does not exist or is named twice, a target is out of range, or the number of target names
+            is not `num_class`.
     """
     path = Path(path)
     if not path.is_file():
@@ -316,22 +318,22 @@ def read_label_map(
     for source, target in _class_pairs(path):
         number = _source_number(source, source_names, path)
         if number in pairs:
-            raise ValueError(f"label map {path} names source class {source!r} twice; keep one")
+            raise ValueError(f"label map {path} names source class {source!r} twice; keep one line")
         if target not in (None, ""):
             pairs[number] = target
     by_number = {isinstance(target, int) for target in pairs.values()}
     if len(by_number) != 1:
         raise ValueError(f"label map {path} needs targets that are all names or all numbers from 0")
     if by_number == {True}:
-        called: dict[int, list[str]] = {number: [] for number in range(num_class)}
+        sources_of: dict[int, list[str]] = {number: [] for number in range(num_class)}
         for source, target in pairs.items():
-            if target not in called:
+            if target not in sources_of:
                 raise ValueError(
                     f"label map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}: change "
                     "the target, or data.num_class"
                 )
-            called[target].append(source_names[source])
-        names = ["/".join(sources) or str(number) for number, sources in called.items()]
+            sources_of[target].append(source_names[source])
+        names = ["/".join(sources) or str(number) for number, sources in sources_of.items()]
         targets = pairs
     else:
         names = list(dict.fromkeys(map(str, pairs.values())))
@@ -347,24 +349,24 @@ def read_label_map(
 
 
 def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
-    """(source, target) as written; digits are numbers."""
+    """The pairs (source, target) in a file; digits become numbers."""
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not rows or not {"source", "target"} <= rows[0].keys():
             raise ValueError(
                 f"label map {path} has no rows, or no columns 'source' and 'target'; write a line 'source,target', "
-                "then one of each class"
+                "then one line per class"
             )
         cells = [(row["source"], row["target"]) for row in rows]
         return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"label map {path} is not valid YAML: {said}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"label map {path} is not valid YAML: {reason}") from None
     if not isinstance(content, Mapping):
-        raise ValueError(f"label map {path} holds {type(content).__name__}; needed is {{source: target}}")
+        raise ValueError(f"label map {path} holds {type(content).__name__}; write {{source: target}}")
     return list(content.items())
 
 

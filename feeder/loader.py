@@ -1,4 +1,4 @@
-"""Batches: clips in an order that depends on seed and epoch alone, made into views on the device.
+"""Batches of clips, as views on the device; their order depends only on seed and epoch.
 
 Shapes: N clips of a batch, C channels, T frames, V joints, M bodies, R rows (poses).
 """
@@ -22,33 +22,33 @@ from torchlight.seed import derive_seed
 
 
 class Loader:
-    """Iterates over a feeder in batches, each made anew from the poses.
+    """Iterates over the clips of a feeder in batches of views.
 
-    A batch depends on (seed, epoch, its number, rank): not on the batches before it, on the cache, or on how
-    many workers read. Only noise, which is drawn on the device, differs between kinds of device.
+    A batch depends only on (seed, epoch, its number, rank), not on the cache or the number of workers. One exception:
+    `GaussianNoise` is drawn on the device, so it differs between kinds of device.
 
     Args:
         feeder: the clips.
-        views: what to make of each batch.
-        batch_size: N; the last batch is smaller if `drop_last` does not drop it.
+        views: make the inputs of each batch.
+        batch_size: N; without `drop_last`, the last batch may be smaller.
         device: where the views are made.
-        cache: `device` holds the poses of all clips there, and a batch moves but a few numbers; `memory` holds
-            them in the host's memory and sends those of a batch; `none` reads them from disk for each batch.
-        shuffle: another order in each epoch; and every rank gets equally many clips, some of them twice where
-            they do not divide. Without it, every clip comes once, in order.
+        cache: where poses are kept. `device`: all clips on the device, so a batch sends only a few numbers. `memory`:
+            all clips in the host's memory; each batch is sent. `none`: each batch is read from disk.
+        shuffle: a new order in each epoch; every rank gets the same number of clips, so a few clips may come twice.
+            Without it, every clip comes once, in order.
         drop_last: leave out the clips that do not fill a batch.
         seed: of the order and of the views.
         num_worker: processes that read ahead, with cache `none`.
-        num_future: P, frames at the end of the views that are not seen; those of the first one are the future. None for
-            as many as its sampling has ahead.
-        min_clip: with `shuffle`, an epoch has this many clips at the least: fewer come again and again.
-        balanced: with `shuffle`, an epoch has equally many clips of each class: those of a rare class come
-            several times, those of a frequent one are drawn anew in each epoch.
-        rank, world_size: this process among those that share the clips.
+        num_future: P, number of frames at the end of each view that are cut off. Those of the first view become the
+            batch's `future`. None: `num_ahead` of the first view's sampling.
+        min_clip: with `shuffle`, the least number of clips in an epoch; if there are fewer, they are repeated.
+        balanced: with `shuffle`, an epoch has equally many clips of each class. Clips of a rare class are repeated;
+            clips of a frequent class are drawn anew in each epoch.
+        rank, world_size: number of this process, and number of processes that share the clips.
 
     Raises:
-        ValueError: an argument out of range; views made for other skeletons or bodies than the feeder's, that are to
-            take the frames of the first by another sampling, or of which nothing is seen.
+        ValueError: an argument is out of range; a view has another skeleton or number of bodies than the feeder; a view
+            with `same_frames` has another sampling than the first view; `num_future` is the whole of a view.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Loader:
             raise ValueError(f"cache is {cache!r}; give 'device', 'memory' or 'none'")
         if num_worker and cache != "none":
             raise ValueError(
-                f"num_worker is {num_worker} with cache {cache!r}, which has nothing to read; "
+                f"num_worker is {num_worker}, but with cache {cache!r} workers have nothing to read; "
                 "set data.num_worker: 0, or data.cache: none"
             )
         if not 0 <= rank < world_size:
@@ -88,16 +88,16 @@ class Loader:
                 )
             if view.same_frames and view.sampling != views[0].sampling:
                 raise ValueError(
-                    "a view has same_frames: true, but samples otherwise than the first one; give both the same "
-                    "sampling, or same_frames: false"
+                    "a view has same_frames: true, but another sampling than the first view; give both the same "
+                    "sampling, or set same_frames: false"
                 )
         if num_future is None:
             num_future = views[0].num_ahead if views else 0
         for view in views:
             if not 0 <= num_future < view.num_frame:
                 raise ValueError(
-                    f"num_future is {num_future}, of views of {view.num_frame} frames; give 0 or more, and fewer than "
-                    "these, so that some are seen"
+                    f"num_future is {num_future}, but a view has {view.num_frame} frames; give 0 to "
+                    f"{view.num_frame - 1}, so that at least one frame is seen"
                 )
         self.num_future = num_future
         self.feeder, self.views = feeder, list(views)
@@ -119,15 +119,15 @@ class Loader:
                 self._row_present = rows_with_body(self._rows)
 
     def with_views(self, views: Sequence[View], *, batch_size: int) -> "Loader":
-        """The same clips, once each and in order, in other views, which are seen whole; the poses are shared."""
+        """A loader of the same clips in other views, each clip once, in order, with all frames; it shares the poses."""
         other = copy.copy(self)
         other.views, other.batch_size, other.num_future = list(views), batch_size, 0
-        # What a view draws must not depend on how long something else was trained before.
+        # Epoch 0: random views must not depend on how many epochs of training came before.
         other.shuffle, other.drop_last, other.min_clip, other.epoch = False, False, 0, 0
         return other
 
     def beginnings(self, ratio: float) -> "Loader":
-        """The same batches, of clips that end after a share of their frames: all that is seen of an action so far."""
+        """A loader of the same batches, from only the first share `ratio` of the frames of each clip."""
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio is {ratio}; give more than 0, up to 1 for whole clips")
         assert self._features is None  # they are of whole clips
@@ -136,16 +136,16 @@ class Loader:
         return other
 
     def with_features(self, features: Tensor) -> "Loader":
-        """The same batches, with features (n, R, D) of the n clips in place of views, one or all R of each clip.
+        """A loader of the same batches, with features (n, R, D) of R views of each of the n clips in place of views.
 
-        Where clips are shuffled, a batch is one view (N, D), each clip's drawn from its R; else it is R views.
+        With `shuffle`, a batch has one view (N, D), drawn from the R for each clip. Without, it has all R views.
         """
         other = copy.copy(self)
         other._features, other._rows, other._row_present = features, None, None
         return other
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches `iterate` gives."""
+        """Set the epoch of the batches that `iterate` gives."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -166,7 +166,7 @@ class Loader:
         return -(-max(count, self.min_clip) // self.world_size) * self.world_size if self.shuffle else count
 
     def _order(self) -> Tensor:
-        """Places in the feeder, of all ranks, (padded length,)."""
+        """Indices of clips in the feeder, for all ranks: (padded length,) int64."""
         if not self.shuffle:
             return torch.arange(len(self.feeder))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
@@ -194,7 +194,7 @@ class Loader:
     def _show(
         self, index: Tensor, num_body: Tensor, rows: Tensor | None, generator: torch.Generator
     ) -> list[Clip]:
-        """All frames of the views of clips at `index` in the feeder; `rows` as `_read` gives them."""
+        """The views, with all frames, of clips at `index` (N,) in the feeder; `rows` are from `_read`."""
         num_frame, table = torch.from_numpy(self.feeder.num_frame)[index], None
         if rows is None:
             assert self._rows is not None
@@ -208,7 +208,7 @@ class Loader:
         return make_views(self.views, clips, generator)
 
     def _pick(self, index: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Features (N, D) of clips at `index` in the feeder: of one view each where clips are shuffled, else of all."""
+        """Features (N, D) of clips at `index` (N,) in the feeder: of one random view with `shuffle`, else of each."""
         assert self._features is not None
         if not self.shuffle:
             return list(self._features[send(index, self.device)].unbind(1))
@@ -216,11 +216,11 @@ class Loader:
         return [self._features[send(index, self.device), send(drawn, self.device)]]
 
     def _is_resident(self) -> bool:
-        """Whether the rows of all clips are where views are made."""
+        """Whether the rows of all clips are on the device of the views."""
         return self._rows is not None and self._rows.device.type == self.device.type
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[Tensor | None]:
-        """Rows of each batch, end to end; None where the rows of all clips are on the device."""
+        """Rows of each batch, end to end, (R, V, C); None if they are on the device already, or features are used."""
         if self._features is not None:
             yield from (None for _ in indices)
         elif self._rows is None:
@@ -231,7 +231,7 @@ class Loader:
                 batch_size=None,
                 num_workers=self.num_worker,
                 pin_memory=self.device.type == "cuda",
-                # Its own, for a loader draws from the global one where it is not given any.
+                # Without a generator, a DataLoader draws from the global one.
                 generator=torch.Generator(),
             )
         elif self._is_resident():
@@ -243,7 +243,7 @@ class Loader:
 
 
 class _Reader(Dataset):
-    """Rows of some clips, as a worker reads them."""
+    """Rows of given clips; workers read them."""
 
     def __init__(self, source: Prepared | ArrayFolder) -> None:
         self.source = source
@@ -253,14 +253,14 @@ class _Reader(Dataset):
 
 
 def _repeated_order(members: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """`length` of the members, shuffled; where more are wanted than there are, all come in a new order each time."""
+    """`length` of the members in random order; if there are fewer members, they repeat, each time in a new order."""
     count = len(members)
     orders = [torch.randperm(count, generator=generator) for _ in range(-(-length // count))]
     return members[torch.cat(orders)[:length]]
 
 
 def _balanced_order(label: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """`length` places in `label` (n,), shuffled: of each class equally many, or one more where they do not divide."""
+    """`length` indices into `label` (n,) in random order; the numbers of clips per class differ by one at most."""
     classes = label.unique()
     classes = classes[torch.randperm(len(classes), generator=generator)]
     share, rest = divmod(length, len(classes))
@@ -272,6 +272,6 @@ def _balanced_order(label: Tensor, length: int, generator: torch.Generator) -> T
 
 
 def _ranges(start: Tensor, size: Tensor) -> Tensor:
-    """start[0], start[0] + 1, ... `size[0]` of them, then those of start[1], ...: (sum of size,)."""
+    """Concatenated ranges start[i] to start[i] + size[i] - 1: (sum of size,) int64."""
     end = size.cumsum(0)
     return torch.arange(int(end[-1])) + (start - end + size).repeat_interleave(size)

@@ -1,12 +1,12 @@
-"""Normalisation: where a clip's origin and axes are.
+"""Normalisation: the origin and the axes of a clip's coordinates.
 
-Shapes: N clips, B tracks (present bodies), T frames of a view, V joints, C channels, the first D of which are
-coordinates (x, y, z in metres; x, y in the picture); confidence stays as it is.
+Shapes: N clips, B tracks (present bodies), T frames of a view, V joints, C channels. The first D channels are
+coordinates (x, y, z in metres; x, y in the picture). Confidence does not change.
 
-A normalisation is a function `(clips, skeleton) -> poses (B, T, V, C), matrix`. The matrix (B, 1 or T, D, D), or
-None, is still to be applied to every joint: it is left to be multiplied with those of the augmentation. Whatever
-refers to a clip's first frame, or to the clip as a whole, is looked up in the clip and does not depend on the frames
-that the view takes. An absent joint (all zero) stays zero.
+A normalisation is a function `(clips, skeleton) -> poses (B, T, V, C), matrix`. The caller applies the matrix
+(B, 1 or T, D, D) to every joint; it may be multiplied with those of the augmentation first. None is the identity.
+A clip's first frame, and the whole clip, do not depend on the frames that the view takes. Absent joints (all zero)
+stay zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,44 +22,45 @@ from net.utils.channels import in_plane, joints_there, num_coordinate
 from net.utils.skeleton import Skeleton
 
 Normalised = tuple[Tensor, Tensor | None]
-# Whole frames: numbers (B, T) of a ragged batch, a slice of clips of equal length.
+# Whole frames: numbers (B, T) for a ragged batch, a slice for clips of equal length.
 Frames = Tensor | slice
 
 
 class Clips(Protocol):
-    """Clips in the frames of a view, by what normalisations ask of them."""
+    """The interface that normalisations use: clips in the frames of a view."""
 
     def poses(self, origin: Callable[[Frames], Tensor] | None = None) -> Tensor:
-        """Poses (B, T, V, C), which may be changed in place.
+        """Poses (B, T, V, C), which the caller may change in place.
 
-        origin: of whole frames (B, 1 or T, D), to which poses then are relative; absent joints stay zero.
+        origin: gives the origin (B, 1 or T, D) at whole frames; poses become relative to it. Absent joints stay zero.
         """
 
     def centred_poses(self, joint: int) -> Tensor:
-        """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints, too."""
+        """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints are shifted, too."""
 
     def first_body(self, frame: Frames, joint: int) -> Tensor:
-        """Where a joint of the first body of each track's clip is in whole frames: (B, T, D).
+        """Position of a joint of the first body of each track's clip, at whole frames: (B, T, D).
 
-        While it is not seen, where it was last; before it comes, where it comes; 0 if it never does.
+        In frames without the joint this is its last position before; without an earlier one, its first position; 0
+        if no frame has the joint.
         """
 
     def first_pose(self, joint: int) -> Tensor:
-        """First body's pose in its first frame where a joint is there, or in frame 0: (N, V, D)."""
+        """Pose of the first body in the first frame where `joint` is present, else in frame 0: (N, V, D)."""
 
     def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
-        """One channel of K joints over the whole clip in T frames: (B, T, K)."""
+        """One channel of K joints over the whole clip, resized to T frames: (B, T, K)."""
 
     def of_tracks(self, values: Tensor) -> Tensor:
-        """Values (N, ...) of clips, for each of their tracks: (B, ...)."""
+        """The value of each track's clip, (B, ...), from values (N, ...) of clips."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """A row of the table: the function, and the fields of the skeleton that it cannot do without.
+    """A normalisation function, with the fields of the skeleton that it needs.
 
-    looks_past: whether what becomes of a frame depends on later ones.
-    turns: whether it turns poses in three dimensions, so that those in the plane cannot be normalised by it.
+    looks_past: whether a normalised frame depends on later frames.
+    turns: whether it rotates poses in space, so that it cannot be used for poses in the picture.
     """
 
     of: Callable[[Clips, Skeleton], Normalised]
@@ -75,13 +76,13 @@ class Normalisation:
         skeleton: Skeleton,
         channels: str = "xyz",
     ) -> Normalised:
-        """Normalised poses of tracks at positions (N, T); `channels` says what the C are."""
+        """Normalised poses (B, T, V, C) of tracks at positions (N, T), and the matrix to apply; see the module."""
         return self.of(RaggedClips(batch, tracks, positions, channels), skeleton)
 
 
 @dataclass(frozen=True)
 class RaggedClips:
-    """`Clips` of any lengths: tracks of a batch, at positions (N, T)."""
+    """`Clips` of any length: tracks of a batch, at positions (N, T)."""
 
     batch: RaggedBatch
     tracks: Tracks
@@ -105,7 +106,7 @@ class RaggedClips:
     def centred_poses(self, joint: int) -> Tensor:
         """See `Clips`."""
         poses = self.poses()
-        for plane in poses.unbind(-1):  # a row of joints at a time, not three channels
+        for plane in poses.unbind(-1):  # faster than all channels at once
             plane -= plane[..., joint, None].clone()
         return poses
 
@@ -124,13 +125,13 @@ class RaggedClips:
         return self.batch.rows[row][..., : num_coordinate(self.channels)]
 
     def _rows_of_first(self) -> Tensor:
-        """Rows of the first body in all frames of its clip, the last one again where others are longer: (N, F)."""
+        """Rows of the first body in all F frames of the longest clip: (N, F). Shorter clips repeat their last row."""
         batch = self.batch
         frame = torch.arange(int(batch.num_frame.max())).minimum(batch.num_frame[:, None] - 1)
         return batch.send(batch.start[:, None] + frame)
 
     def _places(self, joint: int) -> Tensor:
-        """Where a joint of the first body is in those, (N, F, D)."""
+        """Positions of a joint of the first body in the frames of `_rows_of_first`: (N, F, D)."""
         return self.batch.pick(self._rows_of_first(), self._coordinates(joint))
 
     def whole_clip(self, joints: Sequence[int], channel: int) -> Tensor:
@@ -152,26 +153,26 @@ def none(clips: Clips, skeleton: Skeleton) -> Normalised:
 
 
 def center_first_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
-    """Relative to the spine joint of the first body, in the first frame where it is not empty (CTR-GCN)."""
+    """Relative to the spine joint of the first body in the first frame where it is present (CTR-GCN)."""
     origin = clips.of_tracks(clips.first_pose(skeleton.spine)[:, skeleton.spine])[:, None]
     return clips.poses(lambda frame: origin), None
 
 
 def center_per_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
-    """Relative to the spine joint of the first body in every frame; bodies keep their places to each other.
+    """Relative to the spine joint of the first body in every frame; all bodies are shifted alike.
 
-    Where that joint is not seen, they are relative to where it was last, so that nobody jumps when the first body
-    leaves. In AS-GCN's code they jump to where they are in the camera's space.
+    While that joint is not seen, its last position is used, so that no body jumps when the first body leaves. In
+    AS-GCN's code the other bodies jump to their positions in camera space.
     """
     return clips.poses(lambda frame: clips.first_body(frame, skeleton.spine)), None
 
 
 def align_torso(clips: Clips, skeleton: Skeleton) -> Normalised:
-    """`center_per_frame`, then one turn per clip (AS-GCN's and 2s-AGCN's pre-normalisation).
+    """`center_per_frame`, then one rotation per clip (AS-GCN's and 2s-AGCN's pre-normalisation).
 
-    Of the first body's first frame that is not empty, the torso (lower to upper joint) is turned to z by the
-    shortest way, and then the shoulders (left to right) to x by the shortest way, which tilts the
-    torso again a little.
+    The rotation is that of the first body in its first frame with a spine joint. It takes the torso (lower to upper
+    joint) to z by the shortest way, and then the shoulders (left to right) to x by the shortest way. The second part
+    tilts the torso again a little.
     """
     assert skeleton.torso is not None
     assert skeleton.shoulders is not None
@@ -186,12 +187,12 @@ def align_torso(clips: Clips, skeleton: Skeleton) -> Normalised:
 
 
 def align_shoulders(clips: Clips, skeleton: Skeleton) -> Normalised:
-    """Relative to the centre joint of each body and frame, each frame turned about y (AimCLR's 50 frames).
+    """Relative to the centre joint of each body and frame, each frame rotated about y (AimCLR's 50 frames).
 
-    The turn takes the z part from the line of the shoulders (left to right). As in AimCLR's code, with which
-    its published weights were trained, its angle is arccos(x / (|xz| + 1e-4)) and its sense is that of the
-    clip: from the sum of z over the whole clip, resized to the view's length. So a frame whose shoulders
-    point the other way in z than the clip's keeps a z part.
+    The rotation takes the line of the shoulders (left to right) to x in the plane of x and z. Its angle and sense are
+    those of AimCLR's code, with which its published weights were trained. The angle of a frame is
+    arccos(x / (|xz| + 1e-4)). The sense is one per clip: that of the sum of z over the whole clip, resized to the
+    length of the view. So the shoulders keep a z part in frames where their z has the other sign.
     """
     assert skeleton.shoulders is not None
     poses = clips.centred_poses(skeleton.centre)
@@ -208,13 +209,13 @@ def align_shoulders(clips: Clips, skeleton: Skeleton) -> Normalised:
 
 
 def first_seen(joint: Tensor) -> Tensor:
-    """The first frame in which a joint (N, T, C) is there, 0 if there is none: (N,) int64."""
-    # argmax gives the first of equals.
+    """The first frame in which a joint (N, T, C) is present, 0 if there is none: (N,) int64."""
+    # argmax gives the first of equal values.
     return joints_there(joint).byte().argmax(1)
 
 
 def last_seen(joint: Tensor) -> Tensor:
-    """The latest frame so far in which a joint (N, T, C) is there, else the first in which it will be: (N, T) int64."""
+    """For each frame, the latest one so far in which a joint (N, T, C) is present, else the first: (N, T) int64."""
     there = joints_there(joint)
     frame = torch.arange(joint.shape[1], device=joint.device)
     latest = _running_max(torch.where(there, frame, -1))
@@ -222,7 +223,7 @@ def last_seen(joint: Tensor) -> Tensor:
 
 
 def _running_max(values: Tensor) -> Tensor:
-    """The largest of values (N, T) so far: (N, T)."""
+    """The largest value up to each frame of values (N, T): (N, T)."""
     if not torch.compiler.is_compiling():
         return values.cummax(1).values
     # ONNX has no such operation.
@@ -236,7 +237,7 @@ def _hypot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _subtract(poses: Tensor, origin: Tensor) -> Tensor:
-    """Poses (B, T, V, C) from another origin (B, 1 or T, D), in place; absent joints stay zero."""
+    """Subtract an origin (B, 1 or T, D) from poses (B, T, V, C), in place; absent joints stay zero."""
     planes = poses.unbind(-1)
     present = torch.stack([plane != 0 for plane in planes]).any(0).to(poses.dtype)
     for channel, plane in enumerate(planes[: origin.shape[-1]]):
@@ -245,10 +246,10 @@ def _subtract(poses: Tensor, origin: Tensor) -> Tensor:
 
 
 def _shortest_turn(line: Tensor, axis: Tensor) -> Tensor:
-    """Rotations (N, 3, 3) that take `line` (N, 3) to the direction of `axis` (3,) about their common normal.
+    """Rotations (N, 3, 3) that take `line` (N, 3) to the direction of `axis` (3,) about their common normal k.
 
-    By Rodrigues' formula cos I + sin [k]x + (1 - cos) k k^T. The identity where line and axis are parallel,
-    in either sense, or the line is too short to have a direction.
+    Rodrigues' formula: cos I + sin [k]x + (1 - cos) k k^T. The rotation is the identity if line and axis are parallel,
+    in either sense, or if the line is too short to have a direction.
     """
     normal = torch.linalg.cross(line, axis.expand_as(line))
     length = line.norm(dim=-1).clamp(min=1e-12)

@@ -1,6 +1,6 @@
-"""Pickles from outside, read without running code and without more memory than the file has bytes for.
+"""Reads untrusted pickles without running code; the size of the file bounds the memory.
 
-Arrays of a pickle are views of the bytes that the unpickler read: what is loaded takes about as much memory as the
+Arrays of a pickle are views of the bytes that the unpickler read. So the result takes about as much memory as the
 file has bytes.
 """
 
@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-# Bytes of arrays and texts that a pickle may make for each byte of it. The most that a real one needs is 8, for an
-# array of objects of one byte each.
+# Bytes of arrays and texts that a pickle may create per byte of the file. A real pickle needs 8 at most: an array of
+# objects of one byte each.
 EXPANSION = 16
-# Letters of an error that are shown: it may hold as much as the file.
+# Letters of an error's text that are shown: the text may be as long as the file.
 SHOWN = 200
 
 
 def load_plain_pickle(file: str | Path) -> Any:
-    """What a pickle holds, if that is lists, tuples, dicts, strings, bytes, numbers and NumPy arrays alone.
+    """The content of a pickle of lists, tuples, dicts, strings, bytes, numbers and NumPy arrays.
 
-    Any protocol, and Python 2's pickles (their text read as Latin-1). Memory is bounded by the file's size; arrays of
-    this machine's byte order take no more than they do in the file.
+    It reads every protocol, and pickles of Python 2 (text as Latin-1). Arrays in this machine's byte order take as
+    much memory as they take in the file.
 
     Raises:
-        ValueError: it refers to anything else, which is then not imported, or is damaged.
-        OSError: it cannot be read.
+        ValueError: the pickle refers to anything else (which is not imported), or is damaged.
+        OSError: the file cannot be read.
     """
     try:
         with _Bounded(Path(file)) as content:
@@ -47,7 +47,7 @@ def load_plain_pickle(file: str | Path) -> Any:
 
 
 class _Bounded(io.BufferedReader):
-    """An open file that makes no room for more than it has, whatever it is asked for."""
+    """An open file that never allocates more bytes than it has left, whatever size is read."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(io.FileIO(file))
@@ -59,9 +59,9 @@ class _Bounded(io.BufferedReader):
 
 
 def _check_sizes(content: _Bounded) -> None:
-    """Refuse sizes that the bytes behind them do not bear out, for which the unpickler would take memory first.
+    """Raise UnpicklingError for sizes larger than the file: the unpickler would allocate them before it reads.
 
-    Those of texts and numbers are refused by `pickletools`, with a ValueError.
+    `pickletools` itself refuses such sizes of texts and numbers, with a ValueError.
     """
     for code, value, place in pickletools.genops(content):
         if code.name not in ("FRAME", "PUT", "BINPUT", "LONG_BINPUT"):
@@ -70,13 +70,13 @@ def _check_sizes(content: _Bounded) -> None:
         assert place is not None
         if code.name == "FRAME" and value > content.size - place:
             raise pickle.UnpicklingError(f"it has a frame of {value} bytes, more than there are")
-        # The unpickler makes room for all entries before the one that is put.
+        # The unpickler allocates all memo entries up to this one.
         if code.name != "FRAME" and value > content.size:
             raise pickle.UnpicklingError(f"it puts entry {value} into its memo, more than there can be")
 
 
 class _Budget:
-    """Bytes that a pickle may still make: one that refers to a large text many times could fill any memory."""
+    """Bytes that a pickle may still create: a pickle that refers to a large text many times could fill any memory."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -93,20 +93,20 @@ class _PlainUnpickler(pickle.Unpickler):
         self.budget = _Budget(EXPANSION * content.size)
 
     def find_class(self, module: str, name: str) -> Any:
-        # NumPy 2 says numpy._core where NumPy 1 said numpy.core; both are in files of today.
+        # NumPy 2 writes numpy._core, NumPy 1 numpy.core; files have either.
         found = _PLAIN.get((module.replace("numpy._core.", "numpy.core."), name))
         if found is None:
             raise pickle.UnpicklingError(
-                f"it refers to {module}.{name}, and only lists, tuples, strings, numbers and NumPy arrays are read"
+                f"it refers to {module}.{name}, but only lists, tuples, strings, numbers and NumPy arrays are read"
             )
         return found(self.budget)
 
 
 class _Type:
-    """What stands for a pickled dtype: a pickle can set the state of NumPy's own to one that reads addresses."""
+    """Replaces a pickled dtype: a pickle can give NumPy's own dtype a state that reads addresses."""
 
     def __init__(self, budget: _Budget, code: str, *_: Any) -> None:
-        # Nothing that a pickle holds is made text for a message: lists of lists of one list have no end.
+        # No message shows an object of the pickle: the text of nested lists that share items grows without bound.
         if not isinstance(code, str):
             raise pickle.UnpicklingError("it holds an array of a type without a name")
         self.budget = budget
@@ -119,13 +119,13 @@ class _Type:
             self.dtype = self.dtype.newbyteorder(state[1])
 
     def array(self, values: Any) -> np.ndarray:
-        """Objects of a list, or what bytes hold, which Python 2 wrote as text; (n,)."""
+        """An array (n,) of the objects in a list, or of the values in bytes, which Python 2 wrote as text."""
         if self.dtype.kind == "O":
             if not isinstance(values, list):
                 raise pickle.UnpicklingError("it holds an array of addresses of objects")
             self.budget.spend(len(values) * self.dtype.itemsize)
             array = np.empty(len(values), object)
-            for index, value in enumerate(values):  # at once, NumPy would look into lists among them
+            for index, value in enumerate(values):  # one by one: NumPy would make axes of lists among them
                 array[index] = value
             return array
         if not isinstance(values, (str, bytes, bytearray)):
@@ -135,7 +135,7 @@ class _Type:
 
 
 class _Array(np.ndarray):
-    """A pickled array, whose values are set from a `_Type` alone."""
+    """A pickled array; its values come only from a `_Type`."""
 
     def __new__(cls, *_: Any) -> "_Array":
         return np.empty(0, "b").view(cls)
@@ -143,7 +143,7 @@ class _Array(np.ndarray):
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
         values = _typed(kind).array(data)
-        # NumPy believes the shape, and would take what lies behind a list for objects.
+        # NumPy does not check the shape, and would read memory behind a list as objects.
         if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) != values.size:
             raise pickle.UnpicklingError(f"it holds {values.size} values as an array of another size")
         flat = data if isinstance(data, bytes) else values.tobytes()  # NumPy makes no copy of many bytes
@@ -165,7 +165,7 @@ def _encode(budget: _Budget, text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# Each entry is made anew for every mention, for a pickle can set the attributes of a function or class.
+# Each reference gets a new object, because a pickle can set the attributes of a function or class.
 _PLAIN: dict[tuple[str, str], Callable[[_Budget], Any]] = {
     ("numpy", "ndarray"): lambda _: "ndarray",
     ("numpy", "dtype"): lambda budget: lambda *args: _Type(budget, *args),

@@ -1,4 +1,4 @@
-"""The prepared file: every clip of a data set, ragged, in camera space, in one HDF5 file.
+"""The prepared file: all clips of a data set, of different lengths, in camera space, in one HDF5 file.
 
 Shapes: N clips, R rows (body poses of all clips, end to end), T frames, V joints, M bodies, C channels.
 Track m of clip i is rows `start[i] + m * num_frame[i]` up to `start[i] + (m + 1) * num_frame[i]`.
@@ -29,7 +29,7 @@ ROW_DTYPE = np.dtype("<f4")
 COPY_BYTES = 16 << 20
 NO_LABEL = -1
 UNITS = ("m", "picture", "px")
-# A larger number of classes is taken for a mistake.
+# A larger number of classes is treated as a mistake.
 MAX_CLASS = 10_000
 
 IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
@@ -38,7 +38,7 @@ IndexLists = Mapping[str, Mapping[str, Sequence[int] | np.ndarray]]
 def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
     """Raise FileExistsError if `path` exists and may not be replaced; commands call it before any work.
 
-    A folder is never replaced: IsADirectoryError.
+    Raises IsADirectoryError if `path` is a folder: a folder is never replaced.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the file to make")
@@ -47,22 +47,22 @@ def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
 
 
 class PreparedWriter:
-    """Writes a prepared file; memory stays flat whatever the number of clips.
+    """Writes a prepared file; it does not keep poses in memory.
 
-    Rows are spooled to a nameless file in the folder of `path`, so an interrupted run leaves nothing behind;
-    `finish` makes the HDF5 file under a temporary name and renames it. Whatever fails, a file that was at
-    `path` is untouched.
+    Rows first go to an unnamed file in the folder of `path`, so that an interrupted run leaves nothing behind.
+    `finish` writes the HDF5 file under a temporary name and renames it. If anything fails, an earlier file at `path`
+    stays as it was.
 
     Args:
-        path: the file to make; its folder is made if needed.
+        path: the file to write; its folder is created if needed.
         skeleton: layout of the V joints, stored whole in the file.
-        class_names: one name per label; none where no clip has a label.
+        class_names: one name per label; empty if no clip has a label.
         frame_rate: frames per second.
         bodies: how the bodies of a clip were chosen.
         source: where the clips came from.
         channels: one of `CHANNELS`: a letter for each of C, `c` for confidence.
-        unit: of the coordinates, one of `UNITS`: metres; shares of the picture's height from its middle; pixels.
-        overwrite: replace a file that exists.
+        unit: of the coordinates, one of `UNITS`: metres, heights of the picture from its middle, or pixels.
+        overwrite: replace an existing file.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is false.
@@ -113,7 +113,7 @@ class PreparedWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing flushes; on a full disk that fails once more, and would hide the first error.
+        # Closing flushes. On a full disk this fails again, and would hide the first error.
         with suppress(OSError):
             self._spool.close()
 
@@ -124,10 +124,10 @@ class PreparedWriter:
             name: unique name.
             label: class index, 0 to the number of class names - 1, or `NO_LABEL`.
             tracks: (M, T, V, C) positions, M and T 1 or more; zero where a body is absent.
-            keys: whole numbers the splits come from (subject, camera, ...); the same ones for every clip.
+            keys: whole numbers that define splits (subject, camera, ...); all clips must have the same keys.
 
         Raises:
-            ValueError: anything above does not hold, or a value is NaN or infinite.
+            ValueError: an argument is not as above, or a value is NaN or infinite.
         """
         if name in self._names:
             raise ValueError(f"clip {name!r} was added before; names must be unique")
@@ -151,8 +151,8 @@ class PreparedWriter:
         rows = np.ascontiguousarray(tracks, ROW_DTYPE)
         if not np.isfinite(rows).all():
             raise ValueError(
-                f"clip {name!r}: a value is NaN, infinite or too large for float32; write 0 for a joint that is not "
-                "there, or leave the clip out"
+                f"clip {name!r}: a value is NaN, infinite or too large for float32; write 0 for an absent joint, or "
+                "leave the clip out"
             )
 
         with naming(self.path):
@@ -166,17 +166,17 @@ class PreparedWriter:
         self._num_row += num_body * num_frame
 
     def finish(self, splits: IndexLists, attrs: Mapping[str, str | int | float] | None = None) -> None:
-        """Write the file under its name.
+        """Write the file at `path`.
 
         Args:
-            splits: benchmark -> {"train": clip indices, "val": clip indices}, counted in order of `append`;
-                a part may be empty, the two may not overlap.
-            attrs: more facts to keep with the file.
+            splits: benchmark -> {"train": clip indices, "val": clip indices}, counted in the order of `append`.
+                A part may be empty; the two parts must not overlap.
+            attrs: further attributes of the file.
 
         Raises:
             ValueError: no clip was added, or the splits are not as above.
-            FileExistsError: another process made the file meanwhile, and `overwrite` is false.
-            OSError: it could not be written (disk full, ...).
+            FileExistsError: another process wrote the file meanwhile, and `overwrite` is false.
+            OSError: the file could not be written (disk full, ...).
         """
         if not self._names:
             raise ValueError(f"no clip to write into {self.path}")
@@ -199,7 +199,7 @@ class PreparedWriter:
         indices: dict[str, dict[str, np.ndarray]],
         attrs: Mapping[str, str | int | float],
     ) -> int:
-        """Write all but the rows, whose place is allocated; returns the place's offset in bytes."""
+        """Write everything except the rows, but allocate their space; returns its offset in bytes."""
         names = [name.encode() for name in self._names]
         with h5py.File(temporary, "x") as file:
             shape = (self._num_row, self.skeleton.num_joint, len(self.channels))
@@ -233,7 +233,7 @@ class PreparedWriter:
             return joints.get_offset()
 
     def _copy_rows(self, temporary: Path, offset: int) -> None:
-        """Fill in the rows, past HDF5: then a full disk is an OSError, not a file that cannot be closed."""
+        """Write the rows without HDF5: so a full disk is an OSError, not a file that cannot be closed."""
         self._spool.seek(0)
         with temporary.open("r+b") as target:
             target.seek(offset)
@@ -244,7 +244,7 @@ class PreparedWriter:
 
 
 class Rows(Protocol):
-    """Clips whose poses are read as rows: a prepared file, or a folder of arrays."""
+    """The interface of clips that are read as rows: a prepared file, or a folder of arrays."""
 
     @property
     def num_frame(self) -> np.ndarray:
@@ -255,12 +255,12 @@ class Rows(Protocol):
         """(N,) M of each clip."""
 
     def read(self, clips: np.ndarray) -> np.ndarray:
-        """Rows of some clips end to end, (R, V, C)."""
+        """Rows of `clips` (n,) end to end, (R, V, C)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An open prepared file. Pickles as its path, so that a worker maps the file itself.
+    """An open prepared file. It pickles as its path, so that each worker maps the file itself.
 
     Attributes:
         path: absolute path.
@@ -271,7 +271,7 @@ class Prepared:
         joints: (R, V, C) float32, memory-mapped, read-only.
         start, num_frame, num_body, label: (N,) int64; a label may be `NO_LABEL`.
         name: (N,) str.
-        keys: whole numbers the splits come from, each (N,) int64.
+        keys: whole numbers that define splits, each (N,) int64.
         splits: benchmark -> {"train", "val"} -> clip indices, int64.
     """
 
@@ -296,17 +296,17 @@ class Prepared:
 
     @property
     def num_channel(self) -> int:
-        """C."""
+        """C, the number of channels."""
         return self.joints.shape[2]
 
     @property
     def channels(self) -> str:
-        """A letter for each of C, one of `CHANNELS`; earlier files do not say it, and hold coordinates alone."""
+        """A letter for each of C, one of `CHANNELS`; files without this attribute hold coordinates only."""
         return self.attrs.get("channels", "xyz"[: self.num_channel])
 
     @property
     def unit(self) -> str:
-        """Of the coordinates, one of `UNITS`."""
+        """Unit of the coordinates, one of `UNITS`."""
         return self.attrs.get("unit", "m")
 
     def __len__(self) -> int:
@@ -316,7 +316,7 @@ class Prepared:
         return open_prepared, (self.path,)
 
     def read(self, clips: np.ndarray) -> np.ndarray:
-        """Rows of some clips end to end: (sum of M_i * T_i over `clips` (n,), V, C) float32, a copy."""
+        """Rows of `clips` (n,) end to end: (sum of M_i * T_i, V, C) float32, a copy."""
         start = self.start[clips]
         size = self.num_frame[clips] * self.num_body[clips]
         rows = np.empty((int(size.sum()), *self.joints.shape[1:]), np.float32)
@@ -340,14 +340,14 @@ def prepared_in_memory(
     class_names: Sequence[str],
     channels: str = "xyz",
 ) -> Prepared:
-    """Clips in memory as a prepared file has them, without labels: all are held out in benchmark `all`.
+    """Unlabelled clips in memory as a `Prepared`, all in the part `val` of benchmark `all`.
 
     Args:
-        tracks: of each clip (M, T, V, C) float32; one clip or more.
+        tracks: (M, T, V, C) float32 of each clip; one clip or more.
         names: one per clip.
         skeleton: layout of the V joints.
         class_names: one per class.
-        channels: what the C are.
+        channels: a letter for each of C.
     """
     num_body, num_frame = np.array([each.shape[:2] for each in tracks], np.int64).T
     size = num_body * num_frame
@@ -372,8 +372,8 @@ def open_prepared(path: str | Path) -> Prepared:
     """Open a prepared file and check it.
 
     Raises:
-        FileNotFoundError: no such file; says which command makes it.
-        ValueError: not a prepared file, one of another format version, or damaged.
+        FileNotFoundError: no such file; the message names the commands that make one.
+        ValueError: the file is not a prepared file, has another format version, or is damaged.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -387,7 +387,9 @@ def open_prepared(path: str | Path) -> Prepared:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"{path} is not a prepared file, or cut short: {error}; prepare it again") from error
+        raise ValueError(
+            f"{path} is not a prepared file, or is cut short: {error}; prepare it again"
+        ) from error
     with file:
         try:
             version = file.attrs.get("format_version")
@@ -450,10 +452,10 @@ def _check_tables(prepared: Prepared) -> None:
             f"{num_joint} joints, but layout {prepared.layout!r} has {prepared.skeleton.num_joint}"
         )
     if prepared.frame_rate <= 0 or prepared.frame_rate == float("inf"):  # NaN: not known
-        raise ValueError(f"frame_rate is {prepared.frame_rate}; it is a number above 0")
+        raise ValueError(f"frame_rate is {prepared.frame_rate}; it must be above 0")
     _check_channels(prepared.channels, prepared.unit)
     if "channels" in prepared.attrs and len(prepared.channels) != prepared.num_channel:
-        raise ValueError(f"{prepared.num_channel} channels, called {prepared.channels!r}")
+        raise ValueError(f"{prepared.num_channel} channels, but attribute channels is {prepared.channels!r}")
     end = prepared.start + prepared.num_frame * prepared.num_body
     bad = (prepared.start < 0) | (prepared.num_frame < 1) | (prepared.num_body < 1) | (end > num_row)
     if bad.any():
@@ -472,15 +474,15 @@ def _check_tables(prepared: Prepared) -> None:
 def _split_indices(
     benchmark: str, parts: Mapping[str, Sequence[int] | np.ndarray], num_clip: int
 ) -> dict[str, np.ndarray]:
-    """Both parts of a split as int64, checked."""
+    """The checked indices of both parts of a split, each (n,) int64."""
     if set(parts) != set(PARTS):
         raise ValueError(f"split {benchmark!r} has parts {sorted(parts)}; needed are {list(PARTS)}")
     indices = {part: np.asarray(parts[part], np.int64).reshape(-1) for part in PARTS}
-    everyone = np.concatenate(list(indices.values()))
-    outside = everyone[(everyone < 0) | (everyone >= num_clip)]
+    clips = np.concatenate(list(indices.values()))
+    outside = clips[(clips < 0) | (clips >= num_clip)]
     if outside.size:
         raise ValueError(f"split {benchmark!r} names clip {outside[0]}; clips are 0 to {num_clip - 1}")
-    clip, times = np.unique(everyone, return_counts=True)
+    clip, times = np.unique(clips, return_counts=True)
     if (times > 1).any():
         raise ValueError(f"split {benchmark!r} names clip {clip[times > 1][0]} more than once")
     return indices

@@ -1,8 +1,8 @@
-"""Clips of different lengths in one batch, and the gather that makes frames of them.
+"""Clips of different lengths in one batch, and the gather of their poses at given positions in time.
 
 Shapes: N clips, M bodies, B tracks (the present bodies of all N clips), R rows (poses), T frames, V joints,
-C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on; if clips are seen whole, the
-pitch is their number of frames.
+C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on. The pitch of a whole clip is
+its number of frames.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from torch import Tensor
 
 from net.utils.channels import joints_there
 
-# From this share of the way on the frame after a position is nearer than the one before.
+# Beyond this share of the way between two frames, a position is nearer to the later one.
 NEARER = 0.5
 
 
 def send(table: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on a device, without waiting for what the device still has to do."""
-    # The copy from pageable memory waits.
+    """A CPU tensor copied to a device, without waiting for the work of the device."""
+    # A copy from pageable memory would wait.
     return (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
 
 
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device, sent once; not to be changed."""
-    # What torch.export makes has no values, and is of no use afterwards.
+    """Numbers (n,) on a device, sent once and cached; do not change them."""
+    # Not cached in torch.export: its tensors have no values, and are of no use afterwards.
     make = torch.tensor if torch.compiler.is_compiling() else _sent_once
     return make(values, dtype=dtype, device=device)
 
@@ -38,7 +38,7 @@ def _sent_once(values: tuple[float, ...], dtype: torch.dtype, device: torch.devi
 
 
 class Tracks(NamedTuple):
-    """Which body of which clip each track is: (B,) int64 on the CPU, in order of clip, then body."""
+    """Clip and body of each track: (B,) int64 on the CPU, in order of clip, then body."""
 
     clip: Tensor
     body: Tensor
@@ -46,19 +46,19 @@ class Tracks(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RaggedBatch:
-    """Clips whose poses lie end to end.
+    """Clips with their poses end to end.
 
-    Only the poses are on the accelerator. What is small (where a clip lies, which frames a view takes, how it
-    is turned) stays on the CPU, so that no step waits for the accelerator to know a shape.
+    Only the poses are on the accelerator. Small tensors (starts of clips, frames of a view, rotations) stay on the
+    CPU. So no step waits for the accelerator to know a shape.
 
     Args:
-        rows: (R, V, C) poses, float32, contiguous, on any device; more rows than these clips' may lie there.
+        rows: (R, V, C) poses, float32, contiguous, on any device; may hold the rows of other clips, too.
         start, num_frame, num_body: (N,) int64, on the CPU.
         pitch: (N,) int64, rows from one body of a clip to the next; None for `num_frame`.
-        table: (R,) bool on the device of the rows, which of them a body is in; None to make it when it is asked for.
+        table: (R,) bool on the device of the rows, the rows that hold a body; None to compute it when needed.
 
     Raises:
-        ValueError: a clip without a frame or a body.
+        ValueError: a clip has no frame or no body.
     """
 
     rows: Tensor
@@ -76,7 +76,7 @@ class RaggedBatch:
 
     @classmethod
     def of_tracks(cls, tracks: Sequence[Tensor]) -> "RaggedBatch":
-        """A batch of clips, each tracks (M, T, V, C) float32 on one device; M and T may differ."""
+        """A batch of clips with tracks (M, T, V, C) float32 on one device; M and T may differ between clips."""
         num_body, num_frame = (torch.tensor([each.shape[axis] for each in tracks]) for axis in (0, 1))
         size = num_body * num_frame
         rows = torch.cat([each.flatten(0, 1) for each in tracks])
@@ -86,20 +86,20 @@ class RaggedBatch:
         return len(self.start)
 
     def beginning(self, ratio: float) -> "RaggedBatch":
-        """The clips as if they had ended after this share of their frames, rounded, and one at the least."""
+        """The clips cut to the first share `ratio` of their frames, rounded, at least one frame."""
         num_frame = (self.num_frame * ratio).round().long().clamp(min=1)
         return replace(self, num_frame=num_frame, pitch=self._pitch())
 
     @cached_property
     def row_present(self) -> Tensor:
-        """Which rows a body is in, (R,) bool."""
+        """The rows that hold a body, (R,) bool."""
         return rows_with_body(self.rows) if self.table is None else self.table
 
     def _pitch(self) -> Tensor:
         return self.num_frame if self.pitch is None else self.pitch
 
     def tracks(self, num_body: int) -> Tracks:
-        """The first `num_body` bodies of every clip, as far as present."""
+        """The tracks of the first `num_body` bodies of every clip; absent bodies have none."""
         clip, body = (torch.arange(num_body) < self.num_body[:, None]).nonzero(as_tuple=True)
         return Tracks(clip, body)
 
@@ -111,19 +111,19 @@ class RaggedBatch:
         adjust: Callable[[Tensor, Tensor], Tensor] | None = None,
         by_joint: bool = False,
     ) -> Tensor:
-        """Poses of tracks at positions in time, between two frames by linear interpolation.
+        """Poses of tracks at positions in time, linearly interpolated between two frames.
 
         Args:
-            tracks: B of them.
+            tracks: B tracks.
             positions: (N, T) in frames of the clip, 0 to num_frame - 1, on the CPU; NaN is an empty frame.
-            adjust: changes the poses (B, T, V, C) found at whole frames (B, T) before they are interpolated;
-                it may modify its argument.
-            by_joint: whether single joints come and go, as they do in pictures: where one is in either frame alone, it
-                is taken from the nearer one.
+            adjust: changes the poses (B, T, V, C) at whole frames (B, T) before interpolation; it may modify its
+                argument.
+            by_joint: whether single joints can be absent, as in pictures. A joint that only one of the two frames
+                has is taken from the nearer frame.
 
         Returns:
-            (B, T, V, C) on the device of the rows, zero in empty frames. At a whole position the values are
-            the row's own, to the bit.
+            (B, T, V, C) on the device of the rows, zero in empty frames. Values at whole positions equal those of the
+            row, to the bit.
         """
 
         def at(frame: Tensor, row: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class RaggedBatch:
     def coordinates(
         self, tracks: Tracks, positions: Tensor, *, joints: Sequence[int], channel: int
     ) -> Tensor:
-        """One channel of K joints at positions, as `poses` gives them, without touching the rest: (B, T, K)."""
+        """One channel of K joints at positions (N, T): (B, T, K), as in `poses`; other joints are not read."""
 
         def at(frame: Tensor, row: Tensor) -> Tensor:
             return self.pick(row, [(joint, channel) for joint in joints])
@@ -144,9 +144,9 @@ class RaggedBatch:
         return self._interpolate(tracks, positions, at)
 
     def present(self, tracks: Tracks, positions: Tensor) -> Tensor:
-        """Whether the bodies of tracks are there at positions (N, T), as `poses` takes them: (B, T) bool.
+        """Whether the bodies of tracks are present at positions (N, T), as in `poses`: (B, T) bool.
 
-        Between two frames the nearer one says so, of two as near the earlier; in an empty frame nobody is there.
+        Between two frames, the nearer one decides; half-way, the earlier one. An empty frame has no body.
         """
         frame, share, empty = _between_frames(positions[tracks.clip])
         row = self.row(tracks, frame + (share > NEARER))
@@ -160,10 +160,10 @@ class RaggedBatch:
         at: Callable[[Tensor, Tensor], Tensor],
         by_joint: bool = False,
     ) -> Tensor:
-        """Values (B, T, ...), at positions (N, T), of what `at` gives for whole frames (B, T) and their rows (B, T).
+        """Values (B, T, ...) at positions (N, T), interpolated from `at(frame, row)` of whole frames and rows (B, T).
 
-        Between a frame in which a body is and one in which it is not the nearer one counts, of two as near the earlier:
-        half-way to the origin the body has never been. `by_joint` asks that of every joint.
+        Between a frame with the body and a frame without it, values are those of the nearer one; half-way, of the
+        earlier one. Interpolation would move the body towards the origin. `by_joint` does this for each joint.
         """
         frame, share, empty = _between_frames(positions[tracks.clip])
         row = self.row(tracks, frame)
@@ -193,7 +193,7 @@ class RaggedBatch:
         return self.send(first[:, None] + frame)
 
     def pick(self, row: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
-        """Single coordinates: `places` are K pairs (joint, channel), `row` is (...) on the device: (..., K).
+        """Single coordinates (..., K) of rows (...) on the device; `places` are K pairs (joint, channel).
 
         Indexing the flat memory is ten times as fast as indexing rows and joints.
         """
@@ -209,30 +209,30 @@ class RaggedBatch:
         return send(table, self.rows.device)
 
     def displacement(self) -> "RaggedBatch":
-        """The same clips with each pose replaced by the way to the next frame's; the last frame's leads to 0.
+        """The same clips with each pose replaced by the next frame's pose minus it; after the last frame come zeros.
 
-        This is how AimCLR's `<part>_motion.npy` was made: differences of frames that are padded with zeros,
-        taken before any resizing. Rows of other clips come out meaningless.
+        AimCLR's `<part>_motion.npy` was made so: differences of frames padded with zeros, before any resizing. Rows of
+        other clips become meaningless.
         """
         rows = self.rows.roll(-1, 0)
         clip, body = self.tracks(int(self.num_body.max()))
         last = self.start[clip] + body * self._pitch()[clip] + self.num_frame[clip] - 1
         rows[self.send(last)] = 0
-        # What has not moved lies where absent bodies do.
+        # No `table`: a row of zeros is now a body that did not move, or an absent body.
         return replace(self, rows=rows - self.rows, table=None)
 
 
 def rows_with_body(rows: Tensor) -> Tensor:
-    """Which rows (R, V, C) a body is in, (R,) bool: prepared files write one that is absent as zeros.
+    """The rows of (R, V, C) that hold a body, (R,) bool; an absent body is a row of zeros.
 
-    Here alone zeros are read as that; from here on it is said beside the poses who is there.
+    Only this function reads zeros as absent bodies. Later steps carry a mask with the poses.
     """
     # Several times as fast as `any`.
     return torch.linalg.vector_norm(rows.flatten(1), dim=1) != 0
 
 
 def _between_frames(positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions (B, T) as the whole frame before them, int64, and the share of the way to the next; which are NaN."""
+    """Positions (B, T) as (whole frame before, int64; share of the way to the next, float32; is NaN, bool)."""
     empty = positions.isnan()
     positions = positions.nan_to_num(0.0)
     frame = positions.floor()
@@ -240,7 +240,7 @@ def _between_frames(positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def take(values: Tensor, frame: Tensor) -> Tensor:
-    """Whole frames (B, T') int64, on the CPU, of values (B, T, ...): (B, T', ...)."""
+    """Values (B, T', ...) at whole frames (B, T') int64, on the CPU, from values (B, T, ...)."""
     row = torch.arange(len(frame))[:, None] * values.shape[1] + frame
     rows = values.reshape(values.shape[0] * values.shape[1], -1)
     chosen = rows.index_select(0, send(row.flatten(), values.device))
@@ -248,7 +248,7 @@ def take(values: Tensor, frame: Tensor) -> Tensor:
 
 
 def place(values: Tensor, tracks: Tracks, *, num_clip: int, num_body: int) -> Tensor:
-    """(B, T, ...) values of tracks -> (N, M, T, ...), contiguous, zero or False where a body is absent."""
+    """Values (N, M, T, ...) from values (B, T, ...) of tracks; contiguous; absent bodies have zero or False."""
     if len(values) == num_clip * num_body:
         return values.view(num_clip, num_body, *values.shape[1:])
     placed = values.new_zeros(num_clip * num_body, *values.shape[1:])

@@ -1,9 +1,8 @@
-"""Sampling in time: a view of a clip is a row of positions.
+"""Sampling in time: the positions of a view's frames in its clip.
 
-Shapes: N clips, T frames of a view. A position is real, in frames of its clip, counted from 0; NaN stands for
-an empty frame. A step maps lengths (N,) to positions (N, T) in the frames of its own input; steps compose by
-indexing the earlier positions with the later ones, with linear interpolation. All of it is small, and on
-the CPU.
+Shapes: N clips, T frames of a view. A position is a real number of frames, counted from 0; NaN is an empty frame. A
+step maps lengths (N,) to positions (N, T) in the frames of its own input. Steps compose: the positions of a later step
+index those of the earlier ones, with linear interpolation. All tensors are small, and on the CPU.
 """
 
 import math
@@ -15,12 +14,12 @@ from torch import Tensor
 
 
 class SamplingStep:
-    """One step. Steps of one class and the same arguments are equal.
+    """One step. Steps of one class with the same arguments are equal.
 
-    num_frame: the T it makes, or None where it keeps the length of its input.
-    num_ahead: how many of these, at the end, come after the part that is seen.
-    draws: whether it takes anything from the generator.
-    takes_whole_frames: whether it gives as many frames as its input has, each a whole one of them.
+    num_frame: T, or None if it keeps the length of its input.
+    num_ahead: number of these frames, at the end, that come after the part that is seen.
+    draws: whether it is random.
+    takes_whole_frames: whether it gives as many frames as its input has, each a frame of the input (no interpolation).
     """
 
     num_frame: int | None = None
@@ -29,11 +28,11 @@ class SamplingStep:
     takes_whole_frames: ClassVar[bool] = False
 
     def deterministic(self) -> "SamplingStep | None":
-        """The step that stands for what this one draws: the centred, largest part; None if it is to be left out."""
+        """The step without randomness: the centred, largest part; None if it is to be left out."""
         return None if self.draws else self
 
     def __call__(self, length: Tensor, generator: torch.Generator) -> Tensor:
-        """Positions (N, T) float64 in inputs of `length` (N,) frames, int64; all alike if T is kept."""
+        """Positions (N, T) float64 in inputs of `length` (N,) int64 frames, all equal if `num_frame` is None."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -44,9 +43,9 @@ class SamplingStep:
 
 
 def sample(steps: Sequence[SamplingStep], num_frame: Tensor, generator: torch.Generator) -> Tensor:
-    """Positions (N, T), float64, of a view in clips of `num_frame` (N,) frames.
+    """Positions (N, T) float64 of a view in clips of `num_frame` (N,) frames.
 
-    The first step acts on clips of different lengths, so it must be one that makes a length.
+    The first step gets clips of different lengths, so it must have a `num_frame`.
     """
     positions = steps[0](num_frame, generator)
     for step in steps[1:]:
@@ -56,13 +55,13 @@ def sample(steps: Sequence[SamplingStep], num_frame: Tensor, generator: torch.Ge
 
 
 def fixed_part(steps: Sequence[SamplingStep]) -> tuple[SamplingStep, ...]:
-    """The steps up to the first that draws, if all the others take whole frames of what these give; else none."""
+    """The steps before the first random one; none if any later step does not take whole frames."""
     count = next((number for number, step in enumerate(steps) if step.draws), len(steps))
     return tuple(steps[:count]) if all(step.takes_whole_frames for step in steps[count:]) else ()
 
 
 def _compose(positions: Tensor, local: Tensor) -> Tensor:
-    """Positions in the clip (N, T) at positions in the view so far (N, T'): (N, T')."""
+    """Positions in the clip (N, T') from `positions` (N, T) in the clip and `local` (N, T') in those."""
     frame = local.floor()
     weight = local - frame
     index = frame.nan_to_num(0.0).long()
@@ -73,7 +72,7 @@ def _compose(positions: Tensor, local: Tensor) -> Tensor:
 
 
 def _resized(length: Tensor, num_frame: int) -> Tensor:
-    """Middles of `num_frame` equal parts of a clip, as OpenCV and torch resize: (N, T) from lengths (N,)."""
+    """Middles of T = `num_frame` equal parts of clips of `length` (N,): (N, T), as OpenCV and torch resize."""
     length = length.double()[:, None]
     middle = torch.arange(num_frame, dtype=torch.float64) + 0.5
     return (middle * length / num_frame - 0.5).clamp(min=0).minimum(length - 1)
@@ -84,13 +83,13 @@ def _uniform(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _below(limit: Tensor, generator: torch.Generator) -> Tensor:
-    """A whole number from 0 to below each limit (N,), int64."""
+    """A random whole number from 0 to below each limit (N,): (N,) int64."""
     return (_uniform(len(limit), generator) * limit).long().minimum(limit - 1)
 
 
 def _check_num_frame(num_frame: int) -> int:
     if num_frame < 1:
-        raise ValueError(f"num_frame is {num_frame}; a view has 1 frame or more")
+        raise ValueError(f"num_frame is {num_frame}; give 1 frame or more")
     return num_frame
 
 
@@ -106,7 +105,7 @@ class Resize(SamplingStep):
 
 
 class Pad(SamplingStep):
-    """The clip from its start, filled up to `num_frame` by repeating it, or with empty frames.
+    """The clip from its start, padded to `num_frame` frames by repetition or with empty frames.
 
     A longer clip is cut to its first `num_frame` frames. `repeat` is AS-GCN's padding, `zero` ST-GCN's.
     """
@@ -126,7 +125,7 @@ class Pad(SamplingStep):
 
 
 class Crop(SamplingStep):
-    """`num_frame` frames in a row: from the middle, from a random place, or from the start.
+    """`num_frame` consecutive frames: from the middle, from a random place, or from the start.
 
     A shorter clip is repeated from its start until it is long enough.
     """
@@ -156,10 +155,10 @@ class Crop(SamplingStep):
 class RandomResizedCrop(SamplingStep):
     """A part of the clip, `min_ratio` to `max_ratio` of its frames, resized to `num_frame` (CTR-GCN).
 
-    The ratio is drawn uniformly, and the place as well unless `center`. A drawn part has `min_frame` frames
-    or more, as far as the clip has them and those ahead (CTR-GCN trains with 64).
+    The ratio is drawn uniformly. So is the place, unless `center`. A part has at least `min_frame` frames (CTR-GCN
+    trains with 64), unless the clip is too short for these and the frames ahead.
 
-    num_ahead: frames that follow the part at the same pace; empty ones where the clip has ended.
+    num_ahead: further frames after the part, at the same pace; empty after the end of the clip.
     """
 
     draws = True
@@ -177,7 +176,7 @@ class RandomResizedCrop(SamplingStep):
         if not 0 < min_ratio <= max_ratio <= 1:
             raise ValueError(f"ratios are {min_ratio} to {max_ratio}; give 0 < min_ratio <= max_ratio <= 1")
         if min_frame < 1:
-            raise ValueError(f"min_frame is {min_frame}; a part has 1 frame or more")
+            raise ValueError(f"min_frame is {min_frame}; give 1 frame or more")
         if num_ahead < 0:
             raise ValueError(f"num_ahead is {num_ahead}; give 0 frames or more")
         self.num_frame: int = _check_num_frame(num_frame) + num_ahead
@@ -197,11 +196,11 @@ class RandomResizedCrop(SamplingStep):
         num_part = self.num_frame - self.num_ahead
         ratio = self.min_ratio + (self.max_ratio - self.min_ratio) * _uniform(len(length), generator)
         if self.center:
-            # Cut alike at both ends, so that the middle stays the middle.
+            # Cut the same number of frames at both ends, so that the middle stays the middle.
             first = ((1 - ratio) * length / 2).long().minimum((length - self.min_frame).clamp(min=0) // 2)
             part = length - 2 * first
         else:
-            # Short clips leave room for the frames ahead, which they would never have beside a part of min_frame.
+            # In short clips the part is less than min_frame, so that there is room for the frames ahead.
             least = (length * num_part // self.num_frame).clamp(min=1, max=self.min_frame)
             part = (ratio * length).long().maximum(least)
             first = _below(length - part + 1, generator)
@@ -216,7 +215,7 @@ class RandomResizedCrop(SamplingStep):
 class UniformSample(SamplingStep):
     """One whole frame from each of `num_frame` equal parts of the clip: a random or the middle one (PYSKL).
 
-    A clip of fewer frames gives some of them more than once.
+    A clip with fewer frames repeats some of them.
     """
 
     def __init__(self, num_frame: int, random: bool = True) -> None:
@@ -238,7 +237,7 @@ class UniformSample(SamplingStep):
 
 
 class TemporalCrop(SamplingStep):
-    """T frames in a row of the clip reflected by T // `padding_ratio` frames at both ends (AimCLR)."""
+    """T consecutive frames of the clip, reflected by T // `padding_ratio` frames at both ends (AimCLR)."""
 
     draws = True
     takes_whole_frames = True
@@ -256,13 +255,13 @@ class TemporalCrop(SamplingStep):
         padding = num_frame // self.padding_ratio
         shift = _below(torch.full_like(length, 2 * padding + 1), generator) - padding
         frame = shift[:, None] + torch.arange(num_frame)
-        # The end frames are repeated by the reflection: ... 1 0 | 0 1 2 ...
+        # The reflection repeats the end frames: ... 1 0 | 0 1 2 ...
         frame = torch.where(frame < 0, -1 - frame, frame)
         return torch.where(frame >= num_frame, 2 * num_frame - 1 - frame, frame).double()
 
 
 class Reverse(SamplingStep):
-    """The view backwards in time, with probability `p` per clip."""
+    """The frames in reverse order, with probability `p` per clip."""
 
     draws = True
     takes_whole_frames = True

@@ -1,4 +1,4 @@
-"""A view: how a clip becomes a network's input. Sampling, then normalisation, augmentation and stream.
+"""A view makes a network's input from a clip: sampling, then normalisation, augmentation and stream.
 
 Shapes: N clips, C channels, T frames, V joints, M bodies.
 """
@@ -24,7 +24,7 @@ from torchlight.build import PACKAGES, Item, Problem, build_listed, nearest
 
 
 class ViewError(ValueError):
-    """A view that cannot be made; `problems` has each, by the argument it is in."""
+    """Wrong arguments of a view; `problems` names each of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -32,16 +32,16 @@ class ViewError(ValueError):
 
 
 class SharedPart(NamedTuple):
-    """What a base makes of a batch: poses (B, T, V, C) of all tracks, and where these are there, (B, T) bool."""
+    """The result of a base: poses (B, T, V, C) of all tracks, and where they are present, (B, T) bool."""
 
     poses: Tensor
     present: Tensor
 
 
 class Base(NamedTuple):
-    """What a view does to clips before it draws anything. Views of equal bases can share what it makes.
+    """The first steps of a view, those without randomness. Views with equal bases can share its result.
 
-    sampling: the first steps of a view, of whose frames it then takes whole ones; none if no view could share.
+    sampling: see `fixed_part`; if it is empty, nothing can be shared.
     """
 
     skeleton: Skeleton
@@ -51,9 +51,9 @@ class Base(NamedTuple):
     channels: str
 
     def normalised(self, batch: RaggedBatch, positions: Tensor) -> Normalised:
-        """Poses of all tracks at positions (N, T), and the matrix still to be applied.
+        """Normalised poses (B, T, V, C) of all tracks at positions (N, T), and the matrix that is still to be applied.
 
-        Raises ValueError as a view does.
+        Raises ValueError: the clips have other joints or channels than the view.
         """
         if batch.rows.shape[1] != self.skeleton.num_joint:
             raise ValueError(
@@ -68,7 +68,7 @@ class Base(NamedTuple):
         return self.normalise.apply(batch, tracks, positions, self.skeleton, self.channels)
 
     def make(self, batch: RaggedBatch) -> SharedPart:
-        """All tracks, in the frames of `sampling`."""
+        """Normalised poses of all tracks in the frames of `sampling`."""
         positions = sample(self.sampling, batch.num_frame, torch.Generator())
         poses, matrix = self.normalised(batch, positions)
         poses = poses if matrix is None else transform(poses, matrix)
@@ -76,26 +76,25 @@ class Base(NamedTuple):
 
 
 class View:
-    """Makes one network input of a batch of clips.
+    """Makes one network input from a batch of clips.
 
-    All random parameters come from the generator of a call, drawn in the order of the steps. The stream draws
-    none and comes last, so that views that differ in the stream alone show the same skeletons.
+    All random numbers come from the generator of a call, in the order of the steps. The stream is not random and
+    comes last, so views that differ only in the stream show the same skeletons.
 
     Args:
         skeleton: of the clips.
-        num_body: M; clips with more bodies lose the last ones.
-        sampling: steps in time, each `Name` or `{Name: {argument: value}}` of `sampling.SAMPLING`, or with a class
-            path for the name; the first must take `num_frame`.
+        num_body: M; further bodies of a clip are left out.
+        sampling: steps in time, each `Name` or `{Name: {argument: value}}` of `sampling.SAMPLING`, or a class path in
+            place of the name; the first step must have a `num_frame`.
         normalise: a name of `normalise.NORMALISE`.
-        augment: steps in space, written likewise, of `augment.AUGMENT`.
+        augment: steps in space, in the same form, of `augment.AUGMENT`.
         stream: a name of `streams.STREAMS`.
-        channels: what the numbers of a joint are; see `net.utils.channels`.
-        same_frames: among several views of a batch, to take the frames that the first one takes, whose sampling
-            must be the same.
-        packages: that class paths of steps may start with.
+        channels: a letter for each channel; see `net.utils.channels`.
+        same_frames: take the same frames as the first view of a batch, which must have the same sampling.
+        packages: packages that class paths of steps may start with.
 
     Raises:
-        ViewError: something above does not hold; every problem is listed, with the nearest valid name.
+        ViewError: an argument is wrong; it lists every problem, with the nearest valid name.
     """
 
     def __init__(
@@ -120,14 +119,14 @@ class View:
             "augment", augment, AUGMENT, packages=packages, base=AugmentStep, problems=problems
         )
         self.num_frame = _num_frame(self.sampling, problems)
-        # Frames at its end that come after those that are seen.
+        # Number of frames at the end that come after those that are seen.
         self.num_ahead = self.sampling[-1].num_ahead if self.sampling else 0
         for number, step in enumerate(self.sampling[:-1]):
             if step.num_ahead:
-                text = "comes before another step, so that frames ahead are none of the last; put it last"
+                text = "has frames ahead, but another step follows; put this step last"
                 problems.append(Problem(f"sampling.{number}.num_ahead", text))
         if num_body < 1:
-            problems.append(Problem("num_body", f"is {num_body}; a view has 1 body or more"))
+            problems.append(Problem("num_body", f"is {num_body}; give 1 body or more"))
         known: dict[str, tuple[str, Collection[str]]] = {
             "normalise": (normalise, NORMALISE),
             "stream": (stream, STREAMS),
@@ -139,7 +138,7 @@ class View:
         if normalise in NORMALISE:
             missing = [field for field in NORMALISE[normalise].needs if getattr(skeleton, field) is None]
             if missing:
-                text = f"needs {' and '.join(missing)}, which layout {skeleton.name!r} does not name"
+                text = f"needs {' and '.join(missing)}, which layout {skeleton.name!r} does not have"
                 problems.append(Problem("normalise", f"{normalise} {text}"))
         if in_plane(channels):
             problems += self._out_of_plane(normalise, channels)
@@ -152,24 +151,21 @@ class View:
             raise ViewError(problems)
 
     def _out_of_plane(self, normalise: str, channels: str) -> list[Problem]:
-        """What cannot be done to poses in the picture's plane."""
+        """Problems of steps that cannot be applied to poses in the picture."""
         problems = []
         if normalise in NORMALISE and NORMALISE[normalise].turns:
-            text = f"{normalise} turns poses in space, which {channels} are not; choose none, or one that centres"
+            text = (
+                f"{normalise} rotates poses in space, but channels are {channels}; choose none or center_..."
+            )
             problems.append(Problem("normalise", text))
         for number, step in enumerate(self.augment):
             if remedy := step.out_of_plane():
                 name = type(step).__name__
-                problems.append(
-                    Problem(f"augment.{number}.{name}", f"is not for {channels}: {name} {remedy}")
-                )
+                problems.append(Problem(f"augment.{number}.{name}", f"is not for {channels}: it {remedy}"))
         return problems
 
     def deterministic(self) -> "View":
-        """The view that stands for all that this one can draw.
-
-        It takes the centred part of the largest ratio, and leaves out the steps in space that draw.
-        """
+        """The view without randomness: the centred part of the largest ratio, without random steps in space."""
         other = copy.copy(self)
         steps = (step.deterministic() for step in self.sampling)
         other.sampling = [step for step in steps if step is not None]
@@ -178,22 +174,20 @@ class View:
         return other
 
     def looking_past(self, num_seen: int) -> list[Problem]:
-        """What makes the first `num_seen` frames depend on those after them, which are not to be seen."""
+        """Problems of steps that make the first `num_seen` frames depend on later ones, which are not seen."""
         problems = []
         if self.base.normalise.looks_past:
-            text = (
-                f"is {self.normalise!r}, which turns by frames that are yet to come; choose another, such as "
-            )
+            text = f"is {self.normalise!r}, which depends on frames that are not seen yet; choose another, such as "
             problems.append(Problem("normalise", text + "center_per_frame"))
         for number, step in enumerate(self.augment):
             remedy = step.looks_past(num_seen) if isinstance(step, DirectStep) else None
             if remedy:
-                text = f"looks at the frames after the {num_seen} that are seen; {remedy}"
+                text = f"depends on frames after the {num_seen} that are seen; {remedy}"
                 problems.append(Problem(f"augment.{number}.{type(step).__name__}", text))
         return problems
 
     def __call__(self, batch: RaggedBatch, generator: torch.Generator) -> Tensor:
-        """The input (N, C, T, V, M) alone; see `show`."""
+        """The input (N, C, T, V, M) without the mask of present bodies; see `show`."""
         return self.show(batch, generator).x
 
     def show(
@@ -203,19 +197,19 @@ class View:
         shared: SharedPart | None = None,
         frames: torch.Generator | None = None,
     ) -> Clip:
-        """The input (N, C, T, V, M) on the device of the rows, zero where a body is absent, and who is there.
+        """The input (N, C, T, V, M) on the device of the rows, with the mask of present bodies.
 
-        The input is a view of contiguous memory (N, M, T, V, C), which a network reads as channels-last without a copy.
+        Absent bodies are zero. The input is a view of contiguous memory (N, M, T, V, C), so that a network can read it
+        as channels-last without a copy.
 
         Args:
             batch: N clips.
             generator: on the CPU; equal generators give equal views.
-            shared: what `base` makes of the batch, which is not changed; None to do without.
+            shared: result of `base` for this batch, which is not changed; None to compute it.
             frames: draws the frames in place of `generator`.
 
         Raises:
-            ValueError: the clips have another number of joints than the skeleton, or not the channels that a
-                step needs.
+            ValueError: the clips have other joints than the skeleton, or other channels than the view.
         """
         tracks, matrix = batch.tracks(self.num_body), None
         frames = generator if frames is None else frames
@@ -241,7 +235,7 @@ class View:
         )
         parents = self.skeleton.parents
         if self.num_ahead:
-            # Apart, so that no difference between frames reaches from those that are seen into those ahead.
+            # Separately, so that no difference between frames mixes frames that are seen with frames ahead.
             parts = poses.tensor_split([self.num_frame - self.num_ahead], 1)
             poses = torch.cat([self.stream(part, parents, self.channels) for part in parts], 1)
         else:
@@ -253,13 +247,13 @@ class View:
 
 
 def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Generator) -> list[Clip]:
-    """What the views show of a batch one after another, up to rounding; where bases are equal, they are made once.
+    """The result of `View.show` for each view, up to rounding; views with equal bases share its result.
 
     Args and Raises: see `View.show`.
     """
     count = Counter(view.base for view in views if view.base.sampling)
     shared = {base: base.make(batch) for base, number in count.items() if number > 1}
-    begin = generator.get_state()  # frames are what a view draws first
+    begin = generator.get_state()  # a view draws its frames first
 
     def frames(view: View) -> torch.Generator | None:
         return torch.Generator().set_state(begin) if view.same_frames else None
@@ -268,13 +262,13 @@ def make_views(views: Sequence[View], batch: RaggedBatch, generator: torch.Gener
 
 
 def _num_frame(steps: Sequence[SamplingStep], problems: list[Problem]) -> int:
-    """T of a view."""
+    """T of a view; 0 with a problem in `problems` if no step sets it."""
     lengths = [step.num_frame for step in steps]
     if not lengths or lengths[0] is None:
         if not problems:
             first = type(steps[0]).__name__ if steps else "nothing"
             makers = [name for name, step in SAMPLING.items() if "num_frame" in signature(step).parameters]
-            text = f"begins with {first}; clips differ in length, so begin with one of {', '.join(makers)}"
+            text = f"begins with {first}, but clips differ in length; begin with one of {', '.join(makers)}"
             problems.append(Problem("sampling", text))
         return 0
     return [length for length in lengths if length is not None][-1]

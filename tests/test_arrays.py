@@ -200,7 +200,7 @@ def test_no_array_or_a_missing_one_is_named(tmp_path):
         ArrayFolder(tmp_path, LAYOUT)
     write_folder(tmp_path)
     (tmp_path / "val_label.pkl").unlink()
-    with pytest.raises(FileNotFoundError, match=r"val_label.pkl is missing beside train_data.npy"):
+    with pytest.raises(FileNotFoundError, match=r"val_label.pkl.* train_data.npy"):
         ArrayFolder(tmp_path, LAYOUT)
 
 
@@ -214,7 +214,7 @@ def test_two_kinds_in_one_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((3, 3, 20, 25), np.float32), r"float32 \(3, 3, 20, 25\); needed are floats"),
+        (np.zeros((3, 3, 20, 25), np.float32), r"float32 \(3, 3, 20, 25\)"),
         (np.zeros((3, 3, 20, 25, 2), np.int64), "int64"),
         (np.zeros((0, 3, 20, 25, 2), np.float32), r"\(0, 3, 20, 25, 2\)"),
         (np.zeros((3, 3, 20, 18, 2), np.float32), "18 joints, layout 'ntu-rgb\\+d' has 25"),
@@ -274,16 +274,16 @@ def test_an_archive_under_an_array_s_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([1, 2, 3], "needed is the pair"),
-        ({"a": 1}, "dict; needed is the pair"),
-        ((["a", "b"], [0, 1, 2]), "2 names and 3 labels for the 3 clips"),
+        ([1, 2, 3], "a list of 3"),
+        ({"a": 1}, "a dict"),
+        ((["a", "b"], [0, 1, 2]), "2 names and 3 labels.* 3 clips"),
         ((["a", "b", "c"], [0, 1, -1]), "label -1"),
-        ((["a", "b", "c"], [0, 1.5, 1]), "label 1.5; labels are whole numbers"),
-        ((["a", "b", "c"], [0, 1, 10**400]), "labels are whole numbers"),
+        ((["a", "b", "c"], [0, 1.5, 1]), "label 1.5"),
+        ((["a", "b", "c"], [0, 1, 10**400]), "label 1000.* below 10,000"),
         ((["a", "b", "c"], [0, 1, float("nan")]), "label nan"),
         ((["a", "b", "c"], [0, 1, True]), "label True"),
-        ((["a", "b", "c"], [0, 1, "2"]), "a str for a label"),
-        ((["a", "b", "c"], [0, 1, [0, [1]]]), "a list for a label"),
+        ((["a", "b", "c"], [0, 1, "2"]), "label.pkl has a str "),
+        ((["a", "b", "c"], [0, 1, [0, [1]]]), "label.pkl has a list "),
         ((["a", "b", "c"], np.eye(4)[:3] * 2), "row of 4 numbers"),
         ((["a", "b", "c"], np.ones((3, 2))), "row of 2 numbers"),
         ((["a", "b", ["c"]], [0, 1, 2]), "a list among the names"),
@@ -307,7 +307,7 @@ def test_labels_of_another_form_are_refused(tmp_path, content, said):
 )
 def test_one_file_of_arrays_is_told_from_a_damaged_prepared_file(tmp_path, name, remedy):
     (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=f"is one file of arrays; .*{remedy}"):
+    with pytest.raises(ValueError, match=f"a single file of arrays; .*{remedy}"):
         open_source(tmp_path / name, LAYOUT)
 
 

@@ -308,9 +308,9 @@ def test_splits_count_the_clips_that_could_be_used(folder: Path) -> None:
 
 def test_val_clips_do_not_stand_in_for_test_clips_that_cannot_be_used() -> None:
     words = {"x": ["train", "val", "test"]}
-    with pytest.raises(ValueError, match="'x' has no test clips"):
+    with pytest.raises(ValueError, match="'x' has no usable test clips"):
         given_splits(words, [0, 1])
-    with pytest.raises(ValueError, match="'x' has no train clips"):
+    with pytest.raises(ValueError, match="'x' has no usable train clips"):
         given_splits(words, [1, 2])
     with pytest.raises(ValueError, match="rename"):
         given_splits({"x": ["train", "val", "test"], "x_val": ["train", "val", ""]}, [0, 1, 2])
@@ -332,14 +332,14 @@ def test_labels() -> None:
         (
             ["1", "2"],
             None,
-            "from 1 to 2, and classes count from 0; if 1 is the first class, give --first_label 1",
+            "from 1 to 2, .*classes count from 0; if 1 is the first class, give --first_label 1",
         ),
-        (["1", "2"], ["a", "b"], "names 0 to 1 only; give --first_label 1 if 1"),
-        (["0", "1.5"], None, "label '0': labels are all"),
-        (["0", "100000000"], None, "from 0 to 100000000, and classes count from 0; number the classes"),
-        (["-1", "1", "0"], None, "label '-1': labels are all whole numbers from 0 on, or all names"),
-        (["wave", "7"], None, "label '7': labels are all"),
-        (["0", "2"], ["a", "b"], "names 0 to 1 only"),
+        (["1", "2"], ["a", "b"], "0 to 1; give --first_label 1"),
+        (["0", "1.5"], None, "label '0': "),
+        (["0", "100000000"], None, "from 0 to 100000000, .*; number the classes"),
+        (["-1", "1", "0"], None, "label '-1': .*whole numbers from 0"),
+        (["wave", "7"], None, "label '7': "),
+        (["0", "2"], ["a", "b"], "label 2, .* 0 to 1"),
         (["wavee"], ["wave", "jump"], "'wavee' is not in --class_names; did you mean 'wave'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -353,7 +353,7 @@ def test_labels_from_another_number_on() -> None:
     for cells, names, message in (
         (["0", "1"], None, "label 0, but --first_label is 1"),
         (["2", "3"], None, "if 2 is the first class, give --first_label 2"),
-        (["1", "3"], ["a", "b"], "label 3, but --class_names names 1 to 2 only"),
+        (["1", "3"], ["a", "b"], "label 3, but --class_names .* 1 to 2"),
         (["wave", "jump"], None, "--first_label 1 is for labels that are numbers"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -415,17 +415,17 @@ BAD_TABLES = {
     "no subject": (["file,label", "a.npy,0"], "has no column subject; its columns are ['file', 'label']"),
     "spaces": (["file label subject", "a.npy 0 1"], "has no column file, label, subject"),
     "a column twice": (["file,label,subject,label", "a.npy,0,1,0"], "two columns"),
-    "a column misnamed": (["file,label,subject,split-xsub", "a.npy,0,1,train"], "named split_BENCHMARK"),
-    "a column of no benchmark": (["file,label,subject,split_", "a.npy,0,1,train"], "named split_BENCHMARK"),
-    "a slash": (["file,label,subject,split_a/b", "a.npy,0,1,train"], "named split_BENCHMARK"),
+    "a column misnamed": (["file,label,subject,split-xsub", "a.npy,0,1,train"], "split_BENCHMARK"),
+    "a column of no benchmark": (["file,label,subject,split_", "a.npy,0,1,train"], "split_BENCHMARK"),
+    "a slash": (["file,label,subject,split_a/b", "a.npy,0,1,train"], "split_BENCHMARK"),
     "too few cells": (["file,label,subject", GOOD, "c.json,0"], "line 3: 2 cells, but 3 columns"),
     "an empty cell": (["file,label,subject", GOOD, "c.json,1,"], "line 3: subject is empty"),
     "a file twice": (["file,label,subject", GOOD, "x/../a.npy,0,2"], "line 3: file a.npy is also in line 2"),
     "an unknown word": (["file,label,subject,split_x", GOOD + ",training"], "line 2: split_x is 'training'"),
-    "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "no val clips"),
+    "nothing held out": (["file,label,subject,split_x", GOOD + ",train"], "usable val clips"),
     "one subject": (["file,label,subject", GOOD, "c.json,0,1"], "all clips are of one subject"),
     "labels from 1": (["file,label,subject", "a.npy,1,1", "c.json,2,2"], "number the classes 0, 1, 2"),
-    "a quote": (["file,label,subject", '"a.npy,0,1'], "is no table with columns"),
+    "a quote": (["file,label,subject", '"a.npy,0,1'], "is not a table with columns"),
 }
 
 
@@ -535,7 +535,7 @@ def test_bad_clips_are_reported_and_the_rest_prepared(
     (folder / "clips" / "c.json").unlink()
     status, out = run(folder)
     said = capsys.readouterr().err
-    assert status == 2 and "one subject" in said and f"2 bad were left out before, see {out}" in said
+    assert status == 2 and "one subject" in said and f"2 bad inputs were skipped before, see {out}" in said
     assert not out.exists()
     np.save(folder / "clips" / "deep" / "b.npy", np.ones((3, V, 3)))
     status, out = run(folder)

@@ -228,7 +228,7 @@ def test_bad_input(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (
         main(["--data", str(data), "--benchmark", "xset", "--format", "aimclr", "--out", str(tmp_path)]) == 2
     )
-    assert "none named 'xset'" in capsys.readouterr().err
+    assert "--benchmark 'xset'" in capsys.readouterr().err
     flat = tmp_path / "flat.h5"
     with PreparedWriter(
         flat, skeleton=SKELETON, class_names=["a"], frame_rate=30, bodies="made", source="made", channels="xy"

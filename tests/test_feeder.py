@@ -126,14 +126,14 @@ def test_a_subject_that_a_class_needs_is_kept(tmp_path):
 def test_when_no_subject_can_be_held_out_it_says_so(tmp_path):
     path = tmp_path / "data.h5"
     write(path, [clip % 4 for clip in range(40)], [0], subjects=4)
-    with pytest.raises(ValueError, match=r"no subject of .* can be held out: there are 4 .*val_by: random"):
+    with pytest.raises(ValueError, match=r"no subject of .* can be held out: .* 4 .*val_by: random"):
         feeder(path, val_by="subject", val_fraction=0.25)
 
 
 def test_data_that_does_not_know_subjects_says_so(tmp_path):
     path = tmp_path / "data.h5"
     write(path, [0, 1, 2, 3] * 4, [0], keys=False)
-    with pytest.raises(ValueError, match=r"no key 'subject', which data\.val_by .*; choose from random"):
+    with pytest.raises(ValueError, match=r"no key 'subject', by which data\.val_by .*; choose from random"):
         feeder(path, val_by="subject")
     assert len(feeder(path, val_by="subject", val_fraction=0.0)) == 16
     assert len(feeder(path, "test", val_by="subject")) == 1
@@ -203,7 +203,7 @@ def test_a_label_map_of_numbers_keeps_them_and_names_them_by_source(tmp_path):
         ("map.yaml", "wave: a\nbow: 1\n", "all names or all numbers"),
         ("map.yaml", "wave:\n", "all names or all numbers"),
         ("map.yaml", "wave: 2\nbow: 0\n", "target 2; num_class 2 has 0 to 1"),
-        ("map.yaml", "- wave\n", "holds list; needed is {source: target}"),
+        ("map.yaml", "- wave\n", "holds list; .*{source: target}"),
         ("map.yaml", "wave: [\n", "not valid YAML"),
         ("map.csv", "from,to\nwave,0\n", "no columns 'source' and 'target'"),
         ("map.csv", "source,target\n", "has no rows"),
@@ -246,7 +246,7 @@ def test_missing_data_names_the_commands_that_make_it(tmp_path):
         ({"part": "val", "val_fraction": 0.0}, r"part 'val' .* is empty \(val_fraction is 0\)"),
         (
             {"part": "val", "val_by": "random", "val_fraction": 1e-4},
-            r"part 'val' .* is empty: data.val_fraction 0.0001 of each class is no clip; set it higher, or to 0",
+            r"part 'val' .* is empty: data.val_fraction 0.0001 .*; set it higher, or to 0",
         ),
         ({"benchmark": "one_class", "part": "test"}, "part 'test' of benchmark 'one_class' .* is empty$"),
         ({"benchmark": "one_class", "part": "test", "val_fraction": 0.0}, "is empty$"),
@@ -346,7 +346,7 @@ def test_clips_of_a_take_differ_in_the_camera_alone(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ([{}] * 8, "has no key 'camera' that tells cameras apart; it has none"),
+        ([{}] * 8, "has no key 'camera' .*; it has none"),
         ([{"camera_id": n % 2, "subject": n // 2} for n in range(8)], "did you mean 'camera_id'"),
         ([{"camera": 0, "subject": n} for n in range(8)], "no two train clips of benchmark 'xsub'"),
         (

@@ -304,7 +304,7 @@ def test_caches_agree_on_cuda_and_with_the_cpu(data, changes):
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"cache": "disk"}, "cache is 'disk'"),
-        ({"num_worker": 2}, "num_worker is 2 with cache 'device'"),
+        ({"num_worker": 2}, "num_worker is 2.* cache 'device'"),
         ({"rank": 2, "world_size": 2}, "rank is 2 of world_size 2"),
         ({"views": [View(NTU, num_body=1, sampling=[{"Pad": {"num_frame": 3}}])]}, "1 bodies"),
         (
@@ -418,7 +418,5 @@ def test_views_of_the_same_frames_are_sampled_alike(data):
     same = [view(), view(same_frames=True, normalise="none", augment=[])]
     assert len(collect(make_loader(make_feeder(data), same))[0].views) == 2
     other = [view(), view(same_frames=True, sampling=[{"Resize": {"num_frame": 8}}])]
-    with pytest.raises(
-        ValueError, match="same_frames: true, but samples otherwise than the first one; give both"
-    ):
+    with pytest.raises(ValueError, match="same_frames: true"):
         make_loader(make_feeder(data), other)

@@ -17,7 +17,7 @@ import stage1
 from data_gen.pyskl_gen_preprocess import main as prepare
 from feeder.prepared import open_prepared
 from feeder.recordings.files import read_recordings, recorded_poses
-from feeder.recordings.reading import Unstated
+from feeder.recordings.reading import ReadOptions
 from processor.inference import Recogniser
 from tools import export
 from torchlight.checkpoint import load_checkpoint
@@ -91,8 +91,8 @@ def test_the_printed_command_trains(changes, channels, unit, tmp_path, capsys, m
     prepared = open_prepared(tmp_path / "flat.h5")
     assert (prepared.channels, prepared.unit) == (channels, unit)
     # Whoever reads a clip's file knows, too, which numbers are places.
-    unstated = Unstated(prepared.skeleton)
-    clips = read_recordings("flat", tmp_path / "flat.h5", unstated, bodies="as given")
+    options = ReadOptions(prepared.skeleton)
+    clips = read_recordings("flat", tmp_path / "flat.h5", options, bodies="as given")
     assert {(clip.channels, clip.recording.channels) for clip in clips} == {(channels, channels)}
     assert words[2] == "config/custom/st_gcn_2d.yaml" and f"data.channels={channels}" in words
     assert train(words, tmp_path / "run", *NARROW) == 0

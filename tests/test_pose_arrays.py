@@ -126,7 +126,7 @@ def test_matlab_s_order(tmp_path: Path) -> None:
     )
     found = read(tmp_path / "a.mat", COCO)
     np.testing.assert_allclose(found.tracks[0], poses(20), rtol=1e-6)
-    assert "(V, C, T)" in found.said[0]
+    assert "(V, C, T)" in found.assumptions[0]
 
 
 class Code:
@@ -217,4 +217,4 @@ def test_poses_in_the_picture(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", poses(20))
     assert "confidence" in str(refused(tmp_path / "c.npy", COCO, channels="xyc"))
     np.save(tmp_path / "a.npy", pixels * np.nan)
-    assert "nobody" in str(refused(tmp_path / "a.npy", COCO, channels="xyc"))
+    assert "no frame has a body" in str(refused(tmp_path / "a.npy", COCO, channels="xyc"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from feeder.recordings import ucla
-from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings
+from feeder.recordings.files import ReadOptions, Recorded, find_recordings, read_recordings
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.mediapipe import DISTANCE, HIPS
 from feeder.recordings.other_layout import with_layout
@@ -138,13 +138,13 @@ def openpose_folder(folder: Path, tracks: np.ndarray) -> Path:
 
 
 def read(path: Path, skeleton: Skeleton = NTU, **more) -> Recorded:
-    (found,) = read_recordings(path.stem, path, Unstated(skeleton, **more), bodies="energy")
+    (found,) = read_recordings(path.stem, path, ReadOptions(skeleton, **more), bodies="energy")
     assert isinstance(found, Recorded), found
     return found
 
 
 def refused(path: Path, skeleton: Skeleton = NTU, **more) -> RecordingError:
-    (found,) = read_recordings(path.stem, path, Unstated(skeleton, **more), bodies="energy")
+    (found,) = read_recordings(path.stem, path, ReadOptions(skeleton, **more), bodies="energy")
     assert isinstance(found, RecordingError), found
     return found
 
@@ -227,7 +227,10 @@ def test_world_landmarks_are_in_metres_before_the_camera(tmp_path: Path) -> None
         kinect = with_layout(found, NTU)
         upright_and_not_mirrored(kinect)
         assert kinect.tracks.any(3).all() and kinect.recording.joints.shape[1:] == (25, 3)
-    assert any("axes" in text for text in found.said) == (wanted.ndim == 5) and "world" in found.said[0]
+    assert (
+        any("axes" in text for text in found.assumptions) == (wanted.ndim == 5)
+        and "world" in found.assumptions[0]
+    )
 
 
 def test_landmarks_of_the_picture(tmp_path: Path) -> None:
@@ -348,9 +351,9 @@ def test_limits_of_links_are_arguments(tmp_path: Path) -> None:
 
 def test_a_stated_layout_counts(tmp_path: Path) -> None:
     path = openpose_folder(tmp_path / "clip", people("body_25"))
-    found = read(path, get_skeleton("body_25b"), stated=True)
+    found = read(path, get_skeleton("body_25b"), layout_given=True)
     assert found.skeleton is None
-    assert "25 joints" in str(refused(path, get_skeleton("coco"), stated=True))
+    assert "25 joints" in str(refused(path, get_skeleton("coco"), layout_given=True))
 
 
 def test_frames_by_their_numbers(tmp_path: Path) -> None:
@@ -358,10 +361,10 @@ def test_frames_by_their_numbers(tmp_path: Path) -> None:
     for row in rows:
         row["image_id"] = f"cam01.{30 + 6 * row['image_id']:04d}.png"
     found = read(write(tmp_path / "a.json", rows))
-    assert found.recording.num_frame == T and any("steps of 6" in text for text in found.said)
+    assert found.recording.num_frame == T and any("steps of 6" in text for text in found.assumptions)
     for number, row in enumerate(rows):
         row["image_id"] = 10**6 * number + number**2
-    assert "no frames of a video" in str(refused(write(tmp_path / "a.json", rows)))
+    assert "not frames of a video" in str(refused(write(tmp_path / "a.json", rows)))
 
 
 def test_one_frame_one_person_and_forty(tmp_path: Path) -> None:
@@ -394,9 +397,9 @@ def change(rows: object, **more) -> object:
         ('{"data": []}', "no frames"),
         ('{"data": 3}', "data"),
         ('{"data": [{"frame_index": "x"}]}', "frame_index"),
-        ('{"data": [{"frame_index": 1, "skeleton": []}]}', "nobody"),
+        ('{"data": [{"frame_index": 1, "skeleton": []}]}', "no frame has a body"),
         ('{"data": [{"frame_index": 1, "skeleton": [{"pose": [1], "score": [1]}]}]}', "frame 1"),
-        ('{"people": []}', "nobody"),
+        ('{"people": []}', "no frame has a body"),
         ('{"people": [{"pose_keypoints_2d": "wave"}]}', "pose_keypoints_2d"),
         ('[{"image_id": 1}]', "detection 0"),
         ('[{"image_id": [1], "keypoints": []}]', "image_id"),
@@ -407,8 +410,8 @@ def change(rows: object, **more) -> object:
         (change(coco_results(people()), keypoints=[float("inf")] * 51), "outside of any picture"),
         (change(coco_results(people()), keypoints=[[1.0, 2.0, 3.0, 4.0]] * 17), "in space"),
         (coco_results(people()[:, :, :9]), "9 joints"),
-        (coco_results(0 * people()), "nobody"),
-        (ultralytics(people()[:0]), "nobody"),
+        (coco_results(0 * people()), "no frame has a body"),
+        (ultralytics(people()[:0]), "no frame has a body"),
         ([{"instances": None}], "list"),
         ([[{"keypoints": {"x": [1.0], "y": [1.0, 2.0]}}]], "detection 0"),
         ([{"image_id": 1, "keypoints": [0] * 51}, 3], "something else"),
@@ -448,7 +451,7 @@ def test_bad_landmarks(tmp_path: Path) -> None:
     for array, word in (
         (landmarks()[:, :, :2], "shape"),
         (landmarks() + np.inf, "infinite"),
-        (landmarks() * np.nan, "nobody"),
+        (landmarks() * np.nan, "no frame has a body"),
         (landmarks()[:0], "shape"),
     ):
         np.save(tmp_path / "a.npy", array)

@@ -500,7 +500,7 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
         ),
         (
             ["test_view.normalise=align_shoulders"],
-            "test_view.normalise: is 'align_shoulders', which turns by frames that are yet to come; choose another",
+            "test_view.normalise: is 'align_shoulders', which depends on frames that are not seen yet; choose another",
         ),
         (["train_view.normalise=align_shoulders"], "train_view.normalise: is 'align_shoulders'"),
         (["test_view.sampling=[{Resize: {num_frame: 14}}]"], "test_view.sampling: is not one Crop"),

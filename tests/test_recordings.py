@@ -16,7 +16,7 @@ from feeder.prepared import open_prepared
 from feeder.recordings import bodies, pku
 from feeder.recordings.array import read_tracks
 from feeder.recordings.cuts import find_cuts, is_cut
-from feeder.recordings.files import Recorded, Unstated, find_recordings, read_recordings, recorded_poses
+from feeder.recordings.files import ReadOptions, Recorded, find_recordings, read_recordings, recorded_poses
 from feeder.recordings.lines import parse_frame
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
@@ -33,13 +33,13 @@ def poses(*shape: int, num_joint: int = 17, seed: int = 0) -> np.ndarray:
 
 
 def read(path: Path, skeleton=COCO, *, scale: float = 1.0, how: str = "as given") -> Recorded:
-    (found,) = read_recordings(path.stem, path, Unstated(skeleton, scale), bodies=how)
+    (found,) = read_recordings(path.stem, path, ReadOptions(skeleton, scale), bodies=how)
     assert isinstance(found, Recorded), found
     return found
 
 
 def refused(path: Path, skeleton=COCO) -> RecordingError:
-    (found,) = read_recordings(path.stem, path, Unstated(skeleton), bodies="as given")
+    (found,) = read_recordings(path.stem, path, ReadOptions(skeleton), bodies="as given")
     assert isinstance(found, RecordingError), found
     return found
 
@@ -99,7 +99,7 @@ def test_nw_ucla_and_a_prepared_file(tmp_path: Path) -> None:
         content = {"file_name": name, "skeletons": frames, "label": label}
         (folder / f"{name}.json").write_text(json.dumps(content))
     assert prepare_ucla(["--data_path", str(folder), "--out", str(tmp_path / "u.h5")]) == 0
-    found = list(read_recordings("u", tmp_path / "u.h5", Unstated(COCO), bodies="one"))
+    found = list(read_recordings("u", tmp_path / "u.h5", ReadOptions(COCO), bodies="one"))
     assert [each.name for each in found if isinstance(each, Recorded)] == [
         "a01_s01_e00_v01",
         "a02_s01_e00_v03",
@@ -184,7 +184,9 @@ def test_rows_of_any_program(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / "a.csv").tracks[0], expected)
     (tmp_path / "a.csv").write_text("\n".join(",".join(["0.25"] * 2 * 17 * 2) for _ in range(3)))
     found = read(tmp_path / "a.csv")
-    assert found.channels == "xy" and "rows of 68 numbers are taken to be 2 x 17 joints x 2" in found.said
+    assert (
+        found.channels == "xy" and "rows of 68 numbers are taken to be 2 x 17 joints x 2" in found.assumptions
+    )
     (tmp_path / "a.csv").write_text(",".join(f"x{k}" for k in range(51)) + "\n\n")
     assert "no row of numbers" in str(refused(tmp_path / "a.csv"))
 

@@ -23,7 +23,7 @@ from test_pose_files import HEIGHT, WIDTH, upright_and_not_mirrored
 from data_gen import ctrgcn_gen_preprocess, kinetics_gen_preprocess, pyskl_gen_preprocess
 from data_gen.performance import draw_subject, perform
 from feeder.prepared import PreparedWriter
-from feeder.recordings.files import FORMATS, JSON_KEYS, Recorded, Unstated, read_recordings
+from feeder.recordings.files import FORMATS, JSON_KEYS, ReadOptions, Recorded, read_recordings
 from feeder.recordings.mediapipe import DISTANCE, HIPS
 from net.utils.layouts import get_skeleton
 
@@ -134,13 +134,13 @@ def prepare(folder: Path, clips: Sequence[np.ndarray], layout: str, channels: st
 
 
 def read_prepared(path: Path) -> list[Recorded]:
-    found = list(read_recordings("clips", path, Unstated(NTU), bodies="as given"))
+    found = list(read_recordings("clips", path, ReadOptions(NTU), bodies="as given"))
     assert all(isinstance(each, Recorded) for each in found), found
     return found  # type: ignore[return-value]
 
 
 def single(
-    suffix: str, write: Callable[[Path, np.ndarray], object], layout: str = NTU.name, **unstated: object
+    suffix: str, write: Callable[[Path, np.ndarray], object], layout: str = NTU.name, **options: object
 ) -> Callable[[Path, Sequence[np.ndarray]], list[Recorded]]:
     """Makes recordings of a file, or a folder, for each clip; `layout` is that of files that do not say."""
 
@@ -149,7 +149,7 @@ def single(
         for number, clip in enumerate(clips):
             path = folder / f"{number}{suffix}"
             write(path, clip)
-            told = Unstated(get_skeleton(layout), **unstated)  # type: ignore[arg-type]
+            told = ReadOptions(get_skeleton(layout), **options)  # type: ignore[arg-type]
             (found,) = read_recordings(str(number), path, told, bodies="first")
             assert isinstance(found, Recorded), found
             recorded.append(found)

@@ -34,7 +34,7 @@ import numpy as np
 
 from feeder.class_names import read_class_names
 from feeder.prepared import refuse_existing
-from feeder.recordings.arguments import add_reading_arguments, limits_of, unstated_of
+from feeder.recordings.arguments import add_reading_arguments, limits_of, read_options_of
 from feeder.recordings.array import METRES
 from feeder.recordings.files import Recorded, find_recordings, read_recordings
 from feeder.recordings.lines import parse_frame
@@ -184,8 +184,8 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
     """Name of each recording, and the recording or why there is none."""
     stated = None if args.layout is None else get_skeleton(args.layout)
     target = target_of(args, trained.skeleton)
-    unstated = unstated_of(
-        args, stated or trained.skeleton, stated=stated is not None, channels=trained.channels
+    options = read_options_of(
+        args, stated or trained.skeleton, layout_given=stated is not None, channels=trained.channels
     )
     assumed: dict[str, None] = {}
     named: set[str] = set()
@@ -200,7 +200,7 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
             if name in named:  # a file of another folder
                 name = path.with_suffix("").as_posix()
             named.add(name)
-            for found in read_recordings(name, path, unstated, bodies=trained.bodies):
+            for found in read_recordings(name, path, options, bodies=trained.bodies):
                 if isinstance(found, RecordingError):
                     yield str(path), found
                     continue
@@ -224,7 +224,7 @@ def _with_stated(
     assumed: dict[str, None],
 ) -> Recorded:
     """A recording with what the command line says of it; what is then taken for granted is noted in `assumed`."""
-    assumed.update(dict.fromkeys(found.said))
+    assumed.update(dict.fromkeys(found.assumptions))
     if found.skeleton is None:
         found = found._replace(skeleton=stated or (trained.skeleton if args.to else None))
         if stated is None:

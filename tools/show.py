@@ -29,7 +29,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from feeder.prepared import open_prepared, refuse_existing
-from feeder.recordings.arguments import add_reading_arguments, unstated_of
+from feeder.recordings.arguments import add_reading_arguments, read_options_of
 from feeder.recordings.array import read_values
 from feeder.recordings.files import PREPARED, Recorded, find_recordings, read_recordings
 from feeder.recordings.recording import RecordingError
@@ -109,7 +109,7 @@ def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | Recordi
     if path.suffix.lower() in PREPARED:
         return RecordingError(None, "a prepared file is shown alone: name it in place of its folder")
     skeleton, stated = get_skeleton(args.layout or ANY_LAYOUT), args.layout is not None
-    (found,) = read_recordings(name, path, unstated_of(args, skeleton, stated=stated), bodies="")
+    (found,) = read_recordings(name, path, read_options_of(args, skeleton, layout_given=stated), bodies="")
     if isinstance(found, Recorded) and (stated or found.skeleton is not None):
         return of_recorded(found, skeleton, args.frame_rate)
     if isinstance(found, RecordingError) and (stated or not _holds_array(path, args.variable)):

@@ -1,6 +1,6 @@
-"""CTR-GCN's arrays: all clips of a benchmark in one `.npz`, read piece by piece, never unpacked.
+"""CTR-GCN's arrays: all clips of a benchmark in one `.npz`, read in blocks and never unpacked.
 
-`x_train`, `x_test` (N, T, M * V * 3): bodies, joints, x y z; zeros behind a clip's end and for an absent body.
+`x_train`, `x_test` (N, T, M * V * 3): bodies, joints, x y z; zeros after a clip's end and for an absent body.
 `y_train`, `y_test` (N, K) one-hot; a row of zeros is a clip without a label. Clips have no names.
 """
 
@@ -21,8 +21,8 @@ from net.utils.channels import bodies_there
 
 NAMES = dict(zip(PARTS, ("train", "test"), strict=True))
 NUM_BODY, NUM_CHANNEL = 2, 3
-USUAL = {25: "ntu-rgb+d", 20: "kinect-v1"}
-# By the last word of a file's name, as in NTU60_CS.npz.
+LAYOUTS = {25: "ntu-rgb+d", 20: "kinect-v1"}
+# Benchmark by the last word of a file's name, as in NTU60_CS.npz.
 BENCHMARKS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cview": "xview", "cset": "xset"}
 BLOCK_BYTES = 16 << 20
 MAX_CLIP_BYTES = 256 << 20  # 12,000 frames of two bodies in float64 are 14 MB
@@ -34,13 +34,13 @@ class CtrGcnSource(Source):
     Args:
         file: the arrays.
         layout: of the joints; None: NTU RGB+D's for rows of 150, Kinect v1's for rows of 120.
-        class_names: in order of labels; None: those of NTU RGB+D where the file is called after it, or numbers.
-        frame_rate: frames a second, which such a file does not say.
-        benchmark: what the split is called; None: by the file's name, or `split`.
+        class_names: in order of labels; None: those of NTU RGB+D if the file's name has "ntu", else numbers.
+        frame_rate: frames per second, which the file does not state.
+        benchmark: name of the split; None: from the file's name, or `split`.
 
     Raises:
-        ValueError: it is no such file.
-        OSError: it cannot be read.
+        ValueError: the file is not of this form.
+        OSError: the file cannot be read.
     """
 
     bodies = "as in the arrays"
@@ -66,7 +66,7 @@ class CtrGcnSource(Source):
         num_class = {self.labels[part].shape[1] for part in full if len(self.labels[part].shape) == 2}
         if len(width) > 1 or len(num_class) > 1:
             raise ValueError(f"the two parts of {file} have rows of {width} numbers and {num_class} classes")
-        self.layout = layout or self._usual_layout(*width)
+        self.layout = layout or self._default_layout(*width)
         self.num_joint = self.skeleton.num_joint
         for part in full:
             self._check(part)
@@ -97,7 +97,7 @@ class CtrGcnSource(Source):
         poses, labels = self.poses[part], self.labels[part]
         if poses.ratio > MAX_RATIO:
             raise ValueError(
-                f"{poses} unpacks to {poses.ratio:,.0f} times its size, which poses do not; it is not read"
+                f"{poses} unpacks to {poses.ratio:,.0f} times its size, too much for poses; it was not read"
             )
         one_body = self.num_joint * NUM_CHANNEL
         if len(poses.shape) != 3 or poses.width % one_body or 0 in poses.shape:
@@ -107,17 +107,17 @@ class CtrGcnSource(Source):
             )
         if labels.shape and (len(labels.shape) != 2 or len(labels) != len(poses) or labels.width > MAX_CLASS):
             raise ValueError(
-                f"{labels} has shape {labels.shape}; needed are {len(poses)} one-hot rows, one a clip of {poses}"
+                f"{labels} has shape {labels.shape}; needed are {len(poses)} one-hot rows, one per clip of {poses}"
             )
 
-    def _usual_layout(self, width: int) -> str:
+    def _default_layout(self, width: int) -> str:
         num_joint, rest = divmod(width, NUM_BODY * NUM_CHANNEL)
-        if rest or num_joint not in USUAL:
+        if rest or num_joint not in LAYOUTS:
             raise ValueError(
-                f"{self.file} has rows of {width} numbers, not 150 (NTU RGB+D) or 120 (Kinect v1); say with --layout "
-                "which joints they are"
+                f"{self.file} has rows of {width} numbers, not 150 (NTU RGB+D) or 120 (Kinect v1); give the layout of "
+                "the joints with --layout"
             )
-        return USUAL[num_joint]
+        return LAYOUTS[num_joint]
 
     def _known_classes(self, num_class: int) -> list[str]:
         is_ntu = "ntu" in self.file.stem.lower() and self.layout == "ntu-rgb+d"
@@ -127,13 +127,13 @@ class CtrGcnSource(Source):
 
 
 class Member:
-    """An array of numbers in a `.npz`, read row by row; an absent one has no shape and no rows.
+    """An array of numbers in a `.npz`, read row by row; a missing array has shape () and no rows.
 
-    ratio: of what it unpacks to, to what it takes in the file.
+    ratio: unpacked size divided by the size in the file.
 
     Raises:
-        ValueError: the file is no `.npz`, or the array is damaged or of another kind.
-        OSError: it cannot be read.
+        ValueError: the file is not a `.npz`, or the array is damaged or of another kind.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, file: Path, name: str) -> None:
@@ -195,21 +195,21 @@ class Member:
 
     def _read_header(self, stream: IO[bytes]) -> None:
         if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("it is of another version than NumPy writes for numbers")
+            raise ValueError("it is not of version 1.0, which NumPy writes for numbers")
         self.shape, fortran, self.dtype = np.lib.format.read_array_header_1_0(stream)
         if self.dtype.kind not in "fiub" or (fortran and len(self.shape) > 1) or not self.shape:
             raise ValueError(f"it holds {self.dtype} {self.shape}; needed are rows of numbers in C order")
 
     def _damaged(self, error: Exception) -> ValueError:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return ValueError(f"{self} is no array of numbers in a .npz, or damaged ({said}); copy it again")
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return ValueError(f"{self} is no array of numbers in a .npz, or damaged ({reason}); copy it again")
 
 
 def _tracks(row: np.ndarray, num_joint: int) -> np.ndarray:
-    """Tracks (M, T', V, 3) float32 of a clip's rows (T, M * V * 3), without the zeros at the end of either.
+    """Tracks (M, T', V, 3) float32 from a clip's rows (T, M * V * 3), without empty frames and bodies at the end.
 
     Raises:
-        RecordingError: a coordinate is NaN or infinite, nobody is there, or it is in another unit than metres.
+        RecordingError: a coordinate is NaN or infinite, no frame has a body, or the unit is not metres.
     """
     poses = np.asarray(row, np.float32).reshape(len(row), -1, num_joint, NUM_CHANNEL)
     seen = bodies_there(poses)
@@ -219,17 +219,17 @@ def _tracks(row: np.ndarray, num_joint: int) -> np.ndarray:
     tracks = poses[:num_frame, :num_body].swapaxes(0, 1)
     if not np.isfinite(tracks).all():
         raise RecordingError(None, "a coordinate is NaN or infinite")
-    refuse_other_units(tracks, "scale them, and write the file anew")
+    refuse_other_units(tracks, "scale them, and write the file again")
     return tracks
 
 
 def _label_of(row: np.ndarray, num_class: int) -> int:
-    """The class of a one-hot row; `NO_LABEL` of zeros."""
+    """The class of a one-hot row (K,); `NO_LABEL` for a row of zeros."""
     (classes,) = np.nonzero(row)
     if len(classes) == 0:
         return NO_LABEL
     if len(classes) > 1 or row[classes[0]] != 1 or classes[0] >= num_class:
         raise RecordingError(
-            None, "its row of labels is not one-hot, or names a class that --class_names does not"
+            None, "its row of labels is not one-hot, or is of a class that --class_names does not name"
         )
     return int(classes[0])

@@ -1,4 +1,4 @@
-"""Clips of one's own: a table, and a file per clip, of any kind that `feeder.recordings.files` reads."""
+"""A user's own clips: a table, and a file per clip, in any format of `feeder.recordings.files`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,32 +8,32 @@ import numpy as np
 from data_gen.clip_table import Split, draw_split, given_splits, number_labels, number_subjects, read_table
 from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Problem, Splits, problem_of
 from feeder.prepared import NO_LABEL, PARTS
-from feeder.recordings.files import Recorded, Unstated, read_recordings
+from feeder.recordings.files import ReadOptions, Recorded, read_recordings
 from feeder.recordings.gaps import Gaps
 from feeder.recordings.recording import RecordingError
 
-USUAL_RATE = 30.0
+DEFAULT_RATE = 30.0
 WITHOUT_LABELS = "all"
 
 
 class CustomSource(ItemSource):
-    """The clips of a table. The first that can be read decides channels, unit and frame rate; all others must agree.
+    """The clips of a table. All must have the channels, the unit and the frame rate of the first readable clip.
 
     Args:
         table: the table, see `data_gen.clip_table`.
-        data_path: the folder that the table's files are below.
+        data_path: the folder with the table's files.
         layout: of the joints.
-        unstated: what the files do not say, with the skeleton of `layout`.
-        class_names: in order of labels; None: as the table has them.
+        options: facts that the files do not state, with the skeleton of `layout`.
+        class_names: in order of labels; None: from the table.
         first_label: the number of the first class.
-        frame_rate: frames a second; files that state another rate are resampled. None: what the first file states,
-            else `USUAL_RATE`.
-        held_out: fraction of the subjects to hold out where the table has no splits.
-        seed: of that draw.
+        frame_rate: frames per second; files that state another rate are resampled. None: the rate that the first file
+            states, else `DEFAULT_RATE`.
+        held_out: fraction of the subjects to hold out if the table has no splits.
+        seed: of the choice of these subjects.
 
     Raises:
-        NotADirectoryError: no such folder.
-        ValueError: the table is not in order, or a part would be empty.
+        NotADirectoryError: `data_path` is not a folder.
+        ValueError: the table is wrong, or a part would be empty.
     """
 
     bodies = "as given"
@@ -45,7 +45,7 @@ class CustomSource(ItemSource):
         data_path: Path,
         layout: str,
         *,
-        unstated: Unstated,
+        options: ReadOptions,
         class_names: Sequence[str] | None,
         first_label: int,
         frame_rate: float | None,
@@ -55,7 +55,7 @@ class CustomSource(ItemSource):
         if not data_path.is_dir():
             raise NotADirectoryError(f"--data_path {data_path} is not a folder")
         self.layout, self.source = layout, str(table)
-        self.data_path, self.unstated = data_path, unstated
+        self.data_path, self.options = data_path, options
         self.held_out, self.seed = held_out, seed
         self.table = read_table(table)
         self.label, self.class_names = number_labels(self.table.label, class_names, first_label=first_label)
@@ -63,7 +63,7 @@ class CustomSource(ItemSource):
         self.items = range(len(self.label))
         self._split_rows(self.items)
         self.may_resample = frame_rate is not None
-        self.frame_rate = frame_rate or USUAL_RATE
+        self.frame_rate = frame_rate or DEFAULT_RATE
         self._take_first(frame_rate)
 
     def read(self, row: int) -> Sequence[Entry]:
@@ -74,7 +74,7 @@ class CustomSource(ItemSource):
             tracks = self._tracks(found)
         except RecordingError as error:
             return [problem_of(self.data_path / name, error)]
-        mended = [*found.said, *_said_of(found.gaps)]
+        mended = [*found.assumptions, *_note_on_gaps(found.gaps)]
         return [
             Clip(name, self.label[row], tracks, {"subject": self.subject[row]}),
             *(Problem(self.data_path / name, None, text, mended=True) for text in mended),
@@ -90,7 +90,7 @@ class CustomSource(ItemSource):
         return [*self._split_rows(self._rows(kept))[1], *unused]
 
     def _take_first(self, frame_rate: float | None) -> None:
-        """Take channels, unit and, where none is wanted, frame rate of the first clip that can be read."""
+        """Set channels, unit and, if `frame_rate` is None, the frame rate to those of the first readable clip."""
         for row in self.items:
             try:
                 first = self._recorded(row)
@@ -102,19 +102,19 @@ class CustomSource(ItemSource):
             return
 
     def _recorded(self, row: int) -> Recorded:
-        """What the file of a row holds.
+        """The recording in the file of a row.
 
         Raises:
-            RecordingError: it cannot be read, or holds several recordings, or one of another layout.
+            RecordingError: the file cannot be read, holds several recordings, or has another layout.
         """
         name = self.table.file[row]
-        found = read_recordings(name, self.data_path / name, self.unstated, bodies=self.bodies)
+        found = read_recordings(name, self.data_path / name, self.options, bodies=self.bodies)
         first, another = next(found), next(found, None)
         if isinstance(first, RecordingError):
             raise first
         if another is not None:
-            raise RecordingError(None, "it holds several recordings; a clip is a file of one")
-        if first.skeleton is not None and first.skeleton != self.unstated.skeleton:
+            raise RecordingError(None, "it holds several recordings; give one file per clip")
+        if first.skeleton is not None and first.skeleton != self.options.skeleton:
             raise RecordingError(
                 None, f"its joints are those of {first.skeleton.name!r}, but --layout is {self.layout}"
             )
@@ -125,14 +125,14 @@ class CustomSource(ItemSource):
             raise RecordingError(
                 None,
                 f"channels {found.channels} in unit {found.unit}, but {self.channels} in {self.unit} in the first "
-                "clip; all clips of a prepared file have the same: prepare the others on their own",
+                "clip; all clips of a prepared file must have the same: prepare the others separately",
             )
         known = found.frame_rate is not None and np.isfinite(found.frame_rate)
         if known and found.frame_rate != self.frame_rate and not self.may_resample:
             raise RecordingError(
                 None,
-                f"{found.frame_rate:g} frames a second, but {self.frame_rate:g} in the first clip; say with "
-                "--frame_rate which all are to have",
+                f"{found.frame_rate:g} frames a second, but {self.frame_rate:g} in the first clip; give the rate of "
+                "all clips with --frame_rate",
             )
         if not known or found.frame_rate == self.frame_rate:
             return found.tracks
@@ -147,9 +147,9 @@ class CustomSource(ItemSource):
         return [row_of[clip.name] for clip in kept]
 
     def _split_rows(self, rows: Sequence[int]) -> tuple[dict[str, Split], list[str]]:
-        """Splits of some rows of the table, as places in `rows`, and what is to be said of them.
+        """Splits of some rows of the table, as indices into `rows`, and notes for the user.
 
-        Clips without a label stand in the training part of every benchmark.
+        Clips without a label are in the training part of every benchmark.
         """
         labelled = [place for place, row in enumerate(rows) if self.label[row] != NO_LABEL]
         if not labelled:
@@ -178,8 +178,8 @@ class CustomSource(ItemSource):
         ]
 
 
-def _said_of(gaps: Gaps) -> list[str]:
-    """What the report says of joints that were not seen."""
+def _note_on_gaps(gaps: Gaps) -> list[str]:
+    """A note for the report on joints that were not seen; empty if there are none."""
     counts = {"interpolated": gaps.num_filled, "absent": gaps.num_absent}
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return [f"joints that were not seen: {', '.join(found)}"] if found else []

@@ -1,4 +1,4 @@
-"""Kinetics-skeleton: a folder of JSON files for each part, and a file of labels beside each."""
+"""Kinetics-skeleton: a folder of JSON files and a file of labels for each part."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ MAX_BYTES = 64 << 20  # 300 frames of 5 bodies are 1 MB
 
 
 class KineticsSource(ItemSource):
-    """The files of `kinetics_train/` and `kinetics_val/`, one of which may be missing.
+    """The clips in `kinetics_train/` and `kinetics_val/`; one of the two folders may be missing.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no file, or none of labels.
-        ValueError: a file of labels is not what it should be.
+        FileNotFoundError, NotADirectoryError: there are no clips, or a file of labels is missing.
+        ValueError: a file of labels has another form.
     """
 
     layout = LAYOUT
@@ -82,7 +82,7 @@ class KineticsSource(ItemSource):
         return {BENCHMARK: parts}
 
     def _add_label(self, name: str, about: Any, file: Path, names: dict[int, str]) -> None:
-        """Note the class of a clip and what it is called; a clip whose label is no class has none."""
+        """Store the label of a clip and the name of its class; after a wrong label, the clip has no label."""
         label = about.get("label_index") if isinstance(about, dict) else None
         if type(label) is not int or not 0 <= label < MAX_CLASS:
             reason = f"{name!r:.80} has no label_index from 0, below {MAX_CLASS:,}; it has no label"
@@ -99,7 +99,7 @@ def _is_unseen(about: Any) -> bool:
 
 def _read_labels(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; it says which clip is of which class")
+        raise FileNotFoundError(f"{file} is missing; it holds the labels of the clips")
     try:
         content = parse_json(file.read_bytes())
     except RecordingError as error:

@@ -1,4 +1,4 @@
-"""What the names of clips say, where they are those of a data set that is known."""
+"""Keys and class names from the names of clips, for known data sets."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from data_gen.sources.ucla import ACTIONS as UCLA_ACTIONS
 from data_gen.sources.ucla import KEYS as UCLA_KEYS
 from data_gen.sources.ucla import NAME as UCLA_NAME
 
-# The form of a name, what its numbers are, and the data set's classes by how many of them there are.
+# Per data set: pattern of a clip's name, keys of the numbers in it, and number of classes -> class names.
 KNOWN: tuple[tuple[re.Pattern[str], tuple[str, ...], dict[int, tuple[str, ...]]], ...] = (
     (
         NTU_NAME,
@@ -22,7 +22,7 @@ KNOWN: tuple[tuple[re.Pattern[str], tuple[str, ...], dict[int, tuple[str, ...]]]
 
 
 def keys_of(names: Sequence[str]) -> list[dict[str, int]]:
-    """The numbers in each name, such as subject and camera; none where not all names are of one known form."""
+    """The numbers in each name, such as subject and camera; empty unless all names are of one known form."""
     for pattern, keys, _ in KNOWN:
         found = [pattern.fullmatch(name) for name in names]
         if names and all(found):
@@ -31,7 +31,7 @@ def keys_of(names: Sequence[str]) -> list[dict[str, int]]:
 
 
 def class_names_of(names: Sequence[str], num_class: int) -> list[str]:
-    """Names of that many classes: the data set's where clips have its names, else numbers."""
+    """Names of `num_class` classes: those of the data set if its pattern fits all clips' names, else numbers."""
     for pattern, _, classes in KNOWN:
         if names and num_class in classes and all(map(pattern.fullmatch, names)):
             return list(classes[num_class])

@@ -18,7 +18,7 @@ MAX_BYTES = 16 << 20  # 300 frames of 6 bodies are 5 MB
 
 
 def find_clips(data_path: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Raw files below a folder: clip name -> file, in order of names; and what is wrong with the others.
+    """Raw files below a folder, clip name -> file, in order of names; and problems with other raw files.
 
     Raises:
         NotADirectoryError, FileNotFoundError: no such folder, or no raw file below it.
@@ -45,7 +45,11 @@ def find_clips(data_path: Path) -> tuple[dict[str, Path], list[Problem]]:
 
 
 def read_ignored(path: Path | None) -> set[str]:
-    """Clip names in the public list of clips with missing skeletons; none without a list."""
+    """Names in a list of clips with missing skeletons; empty without a list.
+
+    Raises:
+        ValueError: the list has no clip's name.
+    """
     if path is None:
         return set()
     names = {match.group() for match in NAME.finditer(path.read_text(encoding="utf-8", errors="replace"))}
@@ -55,7 +59,7 @@ def read_ignored(path: Path | None) -> set[str]:
 
 
 def smallest_data_set(names: Sequence[str]) -> str:
-    """The first of `DATA_SETS` that all clips belong to."""
+    """The first of `DATA_SETS` that contains all clips."""
     clips = [parse_name(name) for name in names]
     return next(name for name, facts in DATA_SETS.items() if all(map(facts.has, clips)))
 
@@ -64,7 +68,7 @@ def read_file(path: Path, *, bodies: str) -> np.ndarray:
     """Tracks (M, T, V, 3) of a raw file; see `feeder.recordings.bodies`.
 
     Raises:
-        RecordingError, OSError: it cannot be used.
+        RecordingError, OSError: the file cannot be used.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -79,9 +83,9 @@ class NtuSource(ItemSource):
 
     Args:
         data_path: the folder.
-        data_set: one of `DATA_SETS`, whose clips are taken; None: the smallest that has all.
-        bodies: which bodies make a clip, see `feeder.recordings.bodies.CHOICES`.
-        ignored: list of clips with missing skeletons, which are left out.
+        data_set: one of `DATA_SETS`; other clips are left out. None: the smallest that contains all clips.
+        bodies: choice of bodies, one of `feeder.recordings.bodies.CHOICES`.
+        ignored: file with a list of clips to leave out, those with missing skeletons.
     """
 
     layout = "ntu-rgb+d"

@@ -21,7 +21,7 @@ HEADING = re.compile(r"\s*(train|val|test)[a-z ]*:?", re.IGNORECASE)
 
 
 class SplitFile(NamedTuple):
-    """A split file: half (one of `PARTS`; a part is one of PKU-MMD's here) -> sequence -> line it stands on."""
+    """A split file; `lines`: half (of `PARTS`) -> sequence -> line number. Elsewhere here, a part is I or II."""
 
     path: Path
     lines: dict[str, dict[str, int]]
@@ -33,7 +33,7 @@ class SplitFile(NamedTuple):
 
 
 def find_texts(root: Path, option: str) -> list[Path]:
-    """Text files below a folder, in order of their paths.
+    """Text files below a folder, sorted by path.
 
     Raises:
         NotADirectoryError: no such folder.
@@ -46,7 +46,7 @@ def find_texts(root: Path, option: str) -> list[Path]:
 
 
 def kind_of(path: Path, root: Path) -> str:
-    """Which of `KINDS` the nearest folder of a file, below `root`, is called after; "skeleton" if none is."""
+    """The one of `KINDS` that is in the name of the nearest folder of a file below `root`; else "skeleton"."""
     for folder in reversed(path.relative_to(root).parent.parts):
         for kind in KINDS:
             if kind in folder.lower():
@@ -55,7 +55,11 @@ def kind_of(path: Path, root: Path) -> str:
 
 
 def find_kind(kind: str, root: Path, option: str) -> list[Path]:
-    """Files of sequences that are of a kind: all below its own folder, or those below --data_path."""
+    """Files of a kind: all files of sequences below its own folder; or those of the kind below --data_path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     paths = [path for path in find_texts(root, option) if part_of(path.stem)]
     if option == "--data_path":
         paths = [path for path in paths if kind_of(path, root) == kind]
@@ -68,10 +72,14 @@ def find_kind(kind: str, root: Path, option: str) -> list[Path]:
 
 
 def choose_part(paths: Iterable[Path], wanted: int | None) -> int:
-    """The part that is wanted, or else the only one that there are sequences of."""
+    """The part `wanted`, or the only part that has sequences.
+
+    Raises:
+        ValueError: `wanted` has no sequences; or it is None, and there are two parts.
+    """
     found = sorted({part for path in paths if (part := part_of(path.stem))})
     if wanted is None and len(found) > 1:
-        raise ValueError("there are skeleton files of parts 1 and 2; say which one to prepare with --part")
+        raise ValueError("there are skeleton files of parts 1 and 2; choose one with --part")
     if wanted is not None and wanted not in found:
         raise ValueError(
             f"--part {wanted}, but the skeleton files are of part {found[0]}; give --part {found[0]}"
@@ -83,7 +91,7 @@ def by_name(paths: Iterable[Path], kind: str, part: int) -> dict[str, Path]:
     """Name of a sequence of a part -> its file, in order of names.
 
     Raises:
-        ValueError: it has two.
+        ValueError: a sequence has two files.
     """
     files: dict[str, Path] = {}
     for path in sorted(paths, key=lambda path: path.stem):
@@ -96,10 +104,10 @@ def by_name(paths: Iterable[Path], kind: str, part: int) -> dict[str, Path]:
 
 
 def read_split(path: Path) -> SplitFile:
-    """Read a split file: lines "Training videos:" and "Validation videos:", and names behind them.
+    """Read a split file: lines "Training videos:" and "Validation videos:", each followed by names.
 
     Raises:
-        ValueError: there is anything else, or a name is in both lists.
+        ValueError: the file holds anything else, or a name is in both lists.
     """
     lines: dict[str, dict[str, int]] = {half: {} for half in PARTS}
     half = None
@@ -123,11 +131,11 @@ def read_split(path: Path) -> SplitFile:
 
 
 def find_splits(root: Path, option: str, part: int) -> tuple[dict[str, SplitFile], list[str]]:
-    """Benchmark -> the split file of a part of PKU-MMD; and what to say of benchmarks that have none.
+    """Benchmark -> its split file for a part of PKU-MMD; and notes on benchmarks without a split file.
 
     Raises:
-        ValueError: two files differ, or one is not a split file.
-        FileNotFoundError: there is none at all.
+        ValueError: two split files of a benchmark differ, or a file is not a split file.
+        FileNotFoundError: there is no split file.
     """
     texts = find_texts(root, option)
     splits: dict[str, SplitFile] = {}
@@ -154,7 +162,7 @@ def find_splits(root: Path, option: str, part: int) -> tuple[dict[str, SplitFile
 def find_differences(
     skeletons: Mapping[str, Path], labels: Mapping[str, Path], splits: Mapping[str, SplitFile]
 ) -> Iterator[Problem]:
-    """Sequences that are not in all of: the skeleton files, the label files, the split files."""
+    """Problems of sequences that are missing in the skeleton files, the label files or the split files."""
     for name in skeletons.keys() - labels.keys():
         yield Problem(skeletons[name], None, f"no label file {name}.txt")
     for name in labels.keys() - skeletons.keys():
@@ -171,9 +179,9 @@ class PkuSource(ItemSource):
     """The sequences of a part of PKU-MMD.
 
     Args:
-        roots: of each of `KINDS` and "split", the folder to look for its files in, and the option that gives it.
-        part: 1 or 2; None: the one that there are skeleton files of.
-        bodies: which of two bodies comes first, see `feeder.recordings.pku.CHOICES`.
+        roots: for each of `KINDS` and "split", the folder to search for its files, and the option that gives it.
+        part: 1 or 2; None: the part of the skeleton files.
+        bodies: order of the two bodies, one of `feeder.recordings.pku.CHOICES`.
     """
 
     layout = "ntu-rgb+d"
@@ -196,7 +204,7 @@ class PkuSource(ItemSource):
         self.bodies = bodies
         self.source = f"pku_part{part}"
         self.default_out = Path("data", f"{self.source}.h5")
-        # Of part I whole sequences are held out, which the recipe says itself.
+        # Part I holds out whole sequences, as in the recipe; part II holds out subjects.
         self.recipe_settings = {"data.val_by": "subject"} if part == 2 else {}
         self.num_sequence = len(skeletons)
         self.num_unlabelled = len(skeletons.keys() - labels.keys())

@@ -19,25 +19,25 @@ from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
 from feeder.recordings.picture import to_picture
 from feeder.recordings.recording import RecordingError, refuse_other_units
 
-# The layout where the user names none, by the channels and the number of joints.
-USUAL = {("xyz", 25): "ntu-rgb+d", ("xyz", 20): "kinect-v1", ("xy", 17): "coco", ("xy", 18): "openpose"}
+# The default layout by the channels and the number of joints.
+LAYOUTS = {("xyz", 25): "ntu-rgb+d", ("xyz", 20): "kinect-v1", ("xy", 17): "coco", ("xy", 18): "openpose"}
 # As in xsub_train, xsub_val, train, train1, test1.
 SPLIT_NAME = re.compile(r"(?P<benchmark>.*?)[_-]?(?P<part>train|val|test)(?P<number>\d*)")
 WITHOUT_SPLITS = "all"
 
 
 class PysklSource(Source):
-    """The annotations of a pickle, which is read whole; nothing in it can run code.
+    """The clips of a pickle, which is read whole; it cannot run code.
 
     Args:
         file: the pickle.
-        layout: of the joints; None: the usual one for as many joints and channels as the first clip has.
+        layout: of the joints; None: the default for the joints and channels of the first clip.
         class_names: in order of labels; None: those of a known data set, or numbers.
-        frame_rate: frames a second, which such a file does not say.
+        frame_rate: frames per second, which the file does not state.
 
     Raises:
-        ValueError: it is no such pickle, or the layout cannot be told.
-        OSError: it cannot be read.
+        ValueError: the pickle has another form, or its layout is not known.
+        OSError: the file cannot be read.
     """
 
     bodies = "as given"
@@ -49,8 +49,8 @@ class PysklSource(Source):
         annotations = content.get("annotations") if isinstance(content, dict) else content
         if not isinstance(annotations, list) or not annotations:
             raise ValueError(
-                f"{file} holds no list of annotations; needed is a dict with 'split' and 'annotations', or the bare "
-                "list, as PYSKL and MMAction2 write them"
+                f"{file} holds no list of annotations; give a dict with 'split' and 'annotations', or the bare list, "
+                "as PYSKL and MMAction2 write them"
             )
         self.annotations = annotations
         self.file, self.source, self.frame_rate = file, str(file), frame_rate
@@ -62,7 +62,7 @@ class PysklSource(Source):
                 f"no annotation of {file} has 'keypoint', an array (bodies, frames, joints, x y z or x y)"
             )
         self.channels, self.unit = _kind_of(first)
-        self.layout = layout or _usual_layout(file, self.channels, first["keypoint"].shape[2])
+        self.layout = layout or _default_layout(file, self.channels, first["keypoint"].shape[2])
         if self.skeleton.num_joint != first["keypoint"].shape[2]:
             raise ValueError(
                 f"layout {self.layout!r} has {self.skeleton.num_joint} joints, the first clip of {file} has "
@@ -134,7 +134,7 @@ class PysklSource(Source):
                 raise RecordingError(
                     None, f"'keypoint_score' has shape {score.shape}; 'keypoint' has {poses.shape}"
                 )
-            # Estimators give a little more than 1.
+            # Some estimators give scores slightly above 1.
             poses = np.concatenate([poses, score[..., None].clip(0, 1)], -1)
         with np.errstate(over="ignore"):
             tracks = np.asarray(poses, np.float32)
@@ -142,7 +142,7 @@ class PysklSource(Source):
             raise RecordingError(None, "a coordinate is NaN, infinite or too large")
         size = _size_of(annotation)
         if channels == "xyz":
-            refuse_other_units(tracks, "scale them, and write the file anew")
+            refuse_other_units(tracks, "scale them, and write the file again")
         elif size is not None:
             tracks = to_picture(tracks, *size)
         else:
@@ -155,7 +155,7 @@ class PysklSource(Source):
     def _read_splits(
         self, content: Any, names: set[str]
     ) -> tuple[dict[str, dict[str, list[str]]], list[Problem]]:
-        """Benchmark -> part -> names of clips; and what is wrong with the splits."""
+        """Benchmark -> part -> names of clips; and problems with the splits."""
         given = content.get("split") if isinstance(content, dict) else None
         found: dict[str, dict[str, list[str]]] = {}
         problems: list[Problem] = []
@@ -187,7 +187,11 @@ class PysklSource(Source):
     def _as_benchmarks(
         self, found: Mapping[str, Mapping[str, list[str]]], problems: list[Problem]
     ) -> dict[str, dict[str, list[str]]]:
-        """Held out are the test clips, or else the val clips; where there are both, the latter in `<name>_val`."""
+        """Benchmark -> part of `PARTS` -> names of clips.
+
+        The test clips are held out, or the val clips if there are no test clips. If there are both, the val clips are
+        held out in a second benchmark, `<name>_val`.
+        """
         benchmarks = {}
         for name, parts in found.items():
             held_out = {name: "test" if "test" in parts else "val"}
@@ -207,7 +211,7 @@ class PysklSource(Source):
 
 
 def _has_poses(annotation: Any) -> bool:
-    """Whether it has an array of poses, of 2 or 3 channels; `keypoint_score`, where it is there, is an array too."""
+    """Whether it has an array of poses with 2 or 3 channels, and `keypoint_score` is an array or missing."""
     if not isinstance(annotation, dict):
         return False
     poses: Any = annotation.get("keypoint")
@@ -230,7 +234,7 @@ def _kind_of(annotation: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _size_of(annotation: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Width and height of the picture; None where no two numbers say so."""
+    """Width and height of the picture; None if `img_shape` is not two numbers."""
     size = annotation.get("img_shape")
     if not isinstance(size, (tuple, list, np.ndarray)):
         return None
@@ -242,7 +246,7 @@ def _size_of(annotation: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _label_of(annotation: Any) -> int | None:
-    """The class that an annotation names, `NO_LABEL` where it names none; None where that is no class."""
+    """The label of an annotation, `NO_LABEL` if it has none, None if it is not a class number."""
     label = annotation.get("label") if isinstance(annotation, dict) else None
     if label is None:
         return NO_LABEL
@@ -253,14 +257,14 @@ def _label_of(annotation: Any) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as text, cut: lists of one list, which is of one list, have no end."""
+    """A value as text, shortened: the text of nested lists that share items grows without bound."""
     return " ".join(reprlib.repr(value).split())[:50]
 
 
-def _usual_layout(file: Path, channels: str, num_joint: int) -> str:
-    found = USUAL.get((channels.removesuffix("c"), num_joint))
+def _default_layout(file: Path, channels: str, num_joint: int) -> str:
+    found = LAYOUTS.get((channels.removesuffix("c"), num_joint))
     if found is None:
         raise ValueError(
-            f"{file} has {num_joint} joints of channels {channels}; say with --layout which they are"
+            f"{file} has {num_joint} joints of channels {channels}; give their layout with --layout"
         )
     return found

@@ -1,6 +1,6 @@
-"""What a source is: it finds the recordings of one kind of data, and reads them.
+"""The base classes of sources. A source finds and reads the recordings of one kind of data.
 
-It knows nothing of workers' processes, progress, reports and prepared files: that is the driver, `data_gen.prepare`.
+The driver, `data_gen.prepare`, does everything else: processes, progress, report and prepared file.
 
 M bodies, T frames, V joints, C channels.
 """
@@ -18,7 +18,7 @@ from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 
-# Benchmark -> part, of `feeder.prepared.PARTS` -> places in the list of clips that were kept.
+# Benchmark -> part of `feeder.prepared.PARTS` -> indices into the list of kept clips.
 Splits = Mapping[str, Mapping[str, Sequence[int]]]
 
 
@@ -28,7 +28,7 @@ class Clip(NamedTuple):
     name: unique in the data set.
     label: number of its class, or `feeder.prepared.NO_LABEL`.
     tracks: (M, T, V, C) float32, zero where a body or a joint is absent.
-    keys: whole numbers that the splits come from (subject, camera, ...); the same ones for every clip.
+    keys: whole numbers that define splits (subject, camera, ...); all clips must have the same keys.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Clip(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What the report says of a file: something of it was skipped, or is used `mended`; `line` counts from 1."""
+    """A row of the report: input of a file was skipped, or changed if `mended`. `line` counts from 1."""
 
     file: str | Path
     line: int | None
@@ -50,7 +50,7 @@ Entry = Clip | Problem
 
 
 class Kept(NamedTuple):
-    """A clip that the prepared file holds, without its poses."""
+    """A clip that was written to the prepared file, without its poses."""
 
     name: str
     label: int
@@ -58,24 +58,24 @@ class Kept(NamedTuple):
 
 
 class Source(ABC):
-    """Recordings that come one after another, as out of one file.
+    """Recordings that are read one after another, for example from one file.
 
     Attributes:
-        layout: of the V joints, as `data.layout` takes it.
-        class_names: one per label; none where no clip has a label.
-        frame_rate: frames a second.
+        layout: of the V joints, a value of `data.layout`.
+        class_names: one per label; empty if no clip has a label.
+        frame_rate: frames per second.
         bodies: how the bodies of a clip were chosen.
-        source: where the clips come from, as the prepared file says it.
-        default_out: the file to make where the user names none.
+        source: origin of the clips, for the prepared file.
+        default_out: the prepared file if the user gives none.
         channels, unit: see `feeder.prepared.PreparedWriter`.
-        attrs: more facts for the prepared file.
-        official: benchmark -> clips of (train, val), as its authors state them.
-        recipe: a config that trains on the data; None: that for own data.
-        recipe_settings: what the recipe needs for this data beside its path and benchmark.
-        left_out: what was passed over without being bad -> how many.
-        num_item: how often `entries` gives something, for the progress bar; None: not known.
-        item: what that is.
-        problems: what is already known to be wrong.
+        attrs: further attributes of the prepared file.
+        official: benchmark -> numbers of clips of (train, val), from its authors.
+        recipe: a config that trains on the data; None: the one for own data.
+        recipe_settings: settings that the recipe needs, other than path and benchmark.
+        left_out: reason -> number of items that were left out although they are not bad.
+        num_item: number of results of `entries`, for the progress bar; None if not known.
+        item: what an item is, for the progress bar.
+        problems: problems that are known before reading.
     """
 
     layout: str
@@ -97,37 +97,37 @@ class Source(ABC):
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """What `layout` names."""
+        """The skeleton of `layout`."""
         return get_skeleton(self.layout)
 
     @abstractmethod
     def entries(self, num_worker: int) -> Generator[Sequence[Entry], None, None]:
-        """Clips and problems, in the same order every time; whoever takes them closes the generator."""
+        """Clips and problems, always in the same order; the caller closes the generator."""
 
     @abstractmethod
     def splits(self, kept: Sequence[Kept]) -> Splits:
-        """The benchmarks of the clips that were kept.
+        """The benchmarks of the kept clips.
 
         Raises:
-            ValueError: a part that a user asked for would be empty.
+            ValueError: a part that the user asked for would be empty.
         """
 
     def notes(self, kept: Sequence[Kept]) -> Sequence[str]:
-        """What else the user should know at the end, a line each."""
+        """Further lines for the summary."""
         return ()
 
 
 class ItemSource(Source):
-    """A source of items, such as files, that are read one by one, by several processes.
+    """A source of items, such as files, that several processes read one by one.
 
-    items: one for each call of `read`, such as the paths of files; a subclass sets it.
+    items: arguments of `read`, such as paths of files; a subclass sets it.
     """
 
     items: Sequence[Any]
 
     @abstractmethod
     def read(self, item: Any) -> Sequence[Entry]:
-        """The clips of an item, and what is wrong with it. A process of its own may call it."""
+        """The clips and the problems of an item. A worker process may call it."""
 
     def entries(self, num_worker: int) -> Generator[Sequence[Entry], None, None]:
         """See `Source.entries`."""
@@ -136,7 +136,7 @@ class ItemSource(Source):
 
 
 def problem_of(file: str | Path, error: RecordingError | OSError) -> Problem:
-    """What the report says of a file that could not be read."""
+    """The row of the report for a file that could not be read."""
     if isinstance(error, RecordingError):
         return Problem(file, error.line, error.reason)
     return Problem(file, None, error.strerror or str(error))

@@ -1,6 +1,6 @@
 """Northwestern-UCLA Multiview Action 3D: a folder of JSON files.
 
-Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}; joints are those of Kinect v1, in metres.
+Each file holds {"file_name", "skeletons": [T][20][3], "label": 1 to 10}. The joints are those of Kinect v1, in metres.
 """
 
 import re
@@ -15,7 +15,7 @@ from feeder.recordings.ucla import LAYOUT, parse_json, poses_of
 
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 KEYS = ("action", "subject", "sequence", "view")
-# By the number in the file's name; the label counts them, without the numbers that were given up.
+# Name of an action by its number in the file's name. Labels number the actions without gaps.
 ACTIONS = {
     1: "pick up with one hand",
     2: "pick up with two hands",
@@ -30,7 +30,7 @@ ACTIONS = {
 }
 LABEL = {action: label for label, action in enumerate(ACTIONS)}
 VIEWS = (1, 2, 3)
-# Benchmark -> the key by which it holds out clips, and the values held out.
+# Benchmark -> the key by which it holds out clips, and the held-out values.
 HELD_OUT = {"xview": ("view", (3,)), "xsub": ("subject", (8, 9, 10))}
 
 
@@ -38,7 +38,7 @@ def parse_name(name: str) -> dict[str, int]:
     """The numbers in a clip's name, such as a01_s02_e03_v01, by `KEYS`.
 
     Raises:
-        RecordingError: it is not of that form, or the action or view is none of the data set's.
+        RecordingError: the name is not of that form, or there is no such action or view.
     """
     match = NAME.fullmatch(name)
     if match is None:
@@ -57,21 +57,23 @@ def parse_clip(name: str, data: bytes) -> np.ndarray:
     """Poses (1, T, 20, 3) float32 of the content of a file, zero in frames without a skeleton.
 
     Raises:
-        RecordingError: it is not of the format, is of another clip, or holds no skeleton.
+        RecordingError: the content is not of the format, is of another clip, or holds no skeleton.
     """
     content = parse_json(data)
     poses = poses_of(content)
     expected = {"file_name": name, "label": 1 + LABEL[parse_name(name)["action"]]}
     for key, value in expected.items():
         if content.get(key) != value:
-            raise RecordingError(
-                None, f"{key} is {content.get(key)!r}, but the file's name stands for {value!r}"
-            )
+            raise RecordingError(None, f"{key} is {content.get(key)!r}, but the file's name means {value!r}")
     return poses[None]
 
 
 def find_clips(data_path: Path) -> list[Path]:
-    """JSON files of a folder, in order of names."""
+    """JSON files of a folder, in order of names.
+
+    Raises:
+        NotADirectoryError, FileNotFoundError: no such folder, or no JSON file in it.
+    """
     if not data_path.is_dir():
         raise NotADirectoryError(f"--data_path {data_path} is not a folder")
     paths = sorted(data_path.glob("*.json"))

@@ -12,22 +12,22 @@ import scipy  # `scipy.io` is imported at its first use: it takes half a second
 
 from feeder.recordings.recording import RecordingError
 
-# Of an array, unpacked: 12,000 frames of 40 people take as much.
+# Largest size of an unpacked array: 12,000 frames of 40 people.
 MAX_BYTES = 1 << 29
-# Of what an array unpacks to, to what it takes in the file; poses with all their zeros make about 10. What unpacks to
-# few bytes may do so from any number.
+# Largest ratio of an array's unpacked size to its size in the file; poses with many zeros have about 10. Arrays of
+# FEW_BYTES or less may have any ratio.
 MAX_RATIO = 200
 FEW_BYTES = 1 << 24
-# Bytes before the elements of a MATLAB 5 file, of the head of an element, and the type of a compressed one.
+# MATLAB 5: bytes before the first element, bytes of an element's head, and the type of a compressed element.
 MAT_HEADER, MAT_HEAD, MAT_COMPRESSED = 128, 8, 15
 MAT_NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
 def read_npz(path: Path, variable: str | None) -> np.ndarray:
-    """The array in a NumPy archive that `variable` names, or that is the only one of two axes or more.
+    """The array `variable` of a NumPy archive; None for the only array with two axes or more.
 
     Raises:
-        RecordingError: there is none, or it is too large.
+        RecordingError: there is no such array, or it is too large.
         ValueError, OSError: the file is damaged.
     """
     with zipfile.ZipFile(path) as archive:
@@ -49,7 +49,7 @@ def read_npz(path: Path, variable: str | None) -> np.ndarray:
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the array of a `.npy` stream."""
+    """Shape and type of the array in a `.npy` stream."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
@@ -57,12 +57,12 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def read_mat(path: Path, variable: str | None) -> np.ndarray:
-    """The numeric array in a MATLAB file that `variable` names, or that is the only one of two axes or more.
+    """The numeric array `variable` of a MATLAB file; None for the only array with two axes or more.
 
     Files of MATLAB 7.3 are HDF5. Objects and functions are not read.
 
     Raises:
-        RecordingError: there is none, or it is too large.
+        RecordingError: there is no such array, or it is too large.
         ValueError, OSError: the file is damaged.
     """
     if h5py.is_hdf5(path):
@@ -76,8 +76,8 @@ def read_mat(path: Path, variable: str | None) -> np.ndarray:
     except RecordingError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in SciPy
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"no MATLAB file, or damaged ({said})") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"no MATLAB file, or damaged ({reason})") from None
 
 
 def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
@@ -85,7 +85,7 @@ def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
         found = {}
         for name in file:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                continue  # what is in another file
+                continue  # a link, perhaps to another file
             each = file[name]
             if not isinstance(each, h5py.Dataset) or each.is_virtual or each.external:
                 continue
@@ -99,7 +99,11 @@ def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
 
 
 def _choose(shapes: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
-    """The name of the array that is meant."""
+    """`variable`, or the name of the only array with two axes or more.
+
+    Raises:
+        RecordingError: there is no such array, or there are several.
+    """
     if variable is not None:
         if variable not in shapes:
             raise RecordingError(None, f"no numeric array {variable!r}; it holds {_listed(shapes)}")
@@ -116,7 +120,7 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _refuse_large(name: str, num_byte: int, packed: int) -> None:
-    """Raise RecordingError if an array of `packed` bytes unpacks to more than poses do."""
+    """Raise RecordingError if an array of `packed` bytes unpacks to more bytes than poses do."""
     if num_byte > MAX_BYTES:
         raise RecordingError(
             None,
@@ -143,7 +147,7 @@ def _refuse_bomb(data: bytes) -> None:
                 try:
                     total += len(unpacker.decompress(packed, 1 << 20))
                 except zlib.error:
-                    return  # which SciPy says
+                    return  # SciPy will report it
                 _refuse_large("of all", total, len(data))
                 packed = unpacker.unconsumed_tail
         at += size

@@ -1,16 +1,16 @@
-"""What a command line says of recordings that their files do not."""
+"""Command-line options for facts that the files of recordings do not state."""
 
 import argparse
 
 from feeder.recordings.axes import check_axes
 from feeder.recordings.gaps import MAX_GAP
 from feeder.recordings.linking import LinkLimits
-from feeder.recordings.reading import METRES, Unstated
+from feeder.recordings.reading import METRES, ReadOptions
 from net.utils.skeleton import Skeleton
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that `unstated_of` reads."""
+    """Add the options that `read_options_of` and `limits_of` read."""
     add = parser.add_argument
     add("--unit", choices=list(METRES), default="m", help="of files that do not say (default m)")
     add(
@@ -33,31 +33,31 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=LinkLimits().distance,
         metavar="D",
-        help="detections may be one person where their joints are less apart than that share of the body, "
-        "from where the person is expected (default %(default)s)",
+        help="largest distance between a detection and the expected place of a person, as a share of the body's size "
+        "(default %(default)s)",
     )
     add(
         "--link_gap",
         type=_count,
         default=LinkLimits().gap,
         metavar="N",
-        help="frames that a person may be away for (default %(default)s)",
+        help="number of frames that a person may be absent (default %(default)s)",
     )
 
 
 def limits_of(args: argparse.Namespace) -> LinkLimits:
-    """Which detections may be one person."""
+    """The limits for linking detections into one person."""
     return LinkLimits(args.link_distance, args.link_gap)
 
 
-def unstated_of(
-    args: argparse.Namespace, skeleton: Skeleton, *, stated: bool, channels: str = "xyz"
-) -> Unstated:
-    """What readers are told; see `Unstated` for the arguments."""
-    return Unstated(
+def read_options_of(
+    args: argparse.Namespace, skeleton: Skeleton, *, layout_given: bool, channels: str = "xyz"
+) -> ReadOptions:
+    """The options of readers; see `ReadOptions` for the arguments."""
+    return ReadOptions(
         skeleton,
         METRES[args.unit],
-        stated=stated,
+        layout_given=layout_given,
         channels=channels,
         axes=args.axes,
         variable=args.variable,

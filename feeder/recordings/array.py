@@ -1,7 +1,8 @@
 """Reads arrays of poses: `.npy`, `.npz`, `.mat`, nested lists in `.json`, and `.csv` with a row per frame.
 
-An array is (T frames, V joints, C channels) or (M bodies, T, V, C), zero where a body is absent, or in another order
-that its shape shows; see `feeder.recordings.axes`. Channels are x y z, or x y and perhaps confidence in the picture.
+An array is (T frames, V joints, C channels) or (M bodies, T, V, C); absent bodies are zero. Its axes may also be in
+another order, which the shape shows or the user gives; see `feeder.recordings.axes`. Channels are x y z in space, or
+x y and perhaps confidence in the picture.
 """
 
 import csv
@@ -21,35 +22,33 @@ from feeder.recordings.gaps import fill_gaps
 from feeder.recordings.mediapipe import LAYOUT as MEDIAPIPE
 from feeder.recordings.mediapipe import is_mediapipe, read_landmarks
 from feeder.recordings.picture import place_in_picture
-from feeder.recordings.reading import METRES, Content, Unstated
+from feeder.recordings.reading import METRES, Content, ReadOptions
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
 from feeder.recordings.ucla import read_json
 from net.utils.channels import has_confidence, in_plane, joints_there
 
 __all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]
 
-OTHER_UNITS = "give --unit mm or --unit cm where they are in those"
-IN_PICTURE = (
-    "where they are x, y and confidence in a picture, give its size in pixels, as in --picture 640x480"
-)
-# What may set the columns of a .csv apart.
+OTHER_UNITS = "give --unit mm or --unit cm if that is their unit"
+IN_PICTURE = "if they are x, y and confidence in a picture, give its size in pixels, as in --picture 640x480"
+# Possible separators of columns in a .csv.
 SEPARATORS = (",", ";", "\t")
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """The array in a `.npy` file, memory-mapped, so that a header cannot ask for more memory than the file has.
+    """The array in a `.npy` file, memory-mapped, so that a header cannot request more memory than the file has.
 
     Raises:
-        ValueError: it holds no plain array, or its header is damaged.
-        OSError: it cannot be read.
+        ValueError: the file holds no plain array, or its header is damaged.
+        OSError: the file cannot be read.
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in NumPy and Python's tokenizer
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"no plain NumPy array, or damaged ({said})") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"no plain NumPy array, or damaged ({reason})") from None
 
 
 def _read_npy(path: Path, variable: str | None) -> np.ndarray:
@@ -66,7 +65,7 @@ def array_of(content: Any) -> np.ndarray:
 
 
 def _is_header(row: list[str]) -> bool:
-    """Whether a row names the columns: by words, or by 0, 1, 2, ..., as pandas does."""
+    """Whether a row is a header: words, or 0, 1, 2, ..., as pandas writes."""
     return not any(map(_is_number, row)) or row == [str(number) for number in range(len(row))]
 
 
@@ -96,7 +95,7 @@ def _read_csv(path: Path, variable: str | None) -> np.ndarray:
 
 
 def _parse_rows(file: TextIO, separator: str) -> np.ndarray:
-    """Rows of numbers, cell by cell: slow, but knows which row is wrong."""
+    """Rows of numbers (rows, columns), parsed cell by cell: slow, but errors name the row."""
     rows = [row for row in csv.reader(file, delimiter=separator) if row]
     if rows and _is_header(rows[0]):
         rows = rows[1:]
@@ -115,7 +114,7 @@ READERS: dict[str, Callable[[Path, str | None], np.ndarray]] = {
     ".json": _read_json,
     ".csv": _read_csv,
 }
-# What readers raise for damaged content.
+# Exceptions that readers raise for damaged content.
 DAMAGED = (
     ValueError,
     TypeError,
@@ -129,10 +128,11 @@ DAMAGED = (
 
 
 def read_values(path: Path, variable: str | None = None) -> np.ndarray:
-    """The array of numbers that a file holds, in its own order.
+    """The array of numbers in a file; its axes keep their order.
 
     Raises:
-        RecordingError: the file is missing, damaged, or holds no array of numbers, or several and none is named.
+        RecordingError: the file is missing or damaged; it holds no array of numbers; or it holds several, and
+            `variable` is None.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -154,52 +154,54 @@ def _numbers(values: Any) -> np.ndarray:
     return values
 
 
-def read_array(source: Any, unstated: Unstated) -> Content:
-    """The content of a file of an array, by its path, or of nested lists of numbers.
+def read_array(source: Any, options: ReadOptions) -> Content:
+    """The content of an array, from the path of its file or from nested lists of numbers.
 
-    In the picture, a joint that is NaN or zero, or has confidence 0, was not seen. In space that holds where
-    `max_gap` is given; else NaN is refused, and zeros are left as they are.
+    In the picture, joints that are NaN or zero, or have confidence 0, were not seen. In space, joints that are NaN or
+    zero were not seen if `max_gap` is given; without it, NaN is refused, and zeros are kept.
 
     Raises:
         RecordingError: see `read_values`, `arrange` and `as_tracks`.
     """
     try:
-        values = read_values(source, unstated.variable) if isinstance(source, Path) else array_of(source)
+        values = read_values(source, options.variable) if isinstance(source, Path) else array_of(source)
     except DAMAGED as error:
         if isinstance(error, RecordingError):
             raise
         raise RecordingError(None, f"not an array of numbers: {error}") from None
-    skeleton = unstated.skeleton
+    skeleton = options.skeleton
     if skeleton.name == MEDIAPIPE or (
-        not unstated.stated and is_mediapipe(values) and skeleton.num_joint not in values.shape
+        not options.layout_given and is_mediapipe(values) and skeleton.num_joint not in values.shape
     ):
-        return read_landmarks(values, unstated)
-    wanted = len(unstated.channels)
+        return read_landmarks(values, options)
+    wanted = len(options.channels)
     counts = tuple(dict.fromkeys((wanted, 3, 2)))
-    tracks, said = arrange(values, num_joint=skeleton.num_joint, num_channels=counts, axes=unstated.axes)
-    told = () if said is None else (said,)
-    channels = unstated.channels
+    tracks, assumed_order = arrange(
+        values, num_joint=skeleton.num_joint, num_channels=counts, axes=options.axes
+    )
+    assumptions = () if assumed_order is None else (assumed_order,)
+    channels = options.channels
     if tracks.shape[3] != wanted:
         channels = "xy" if tracks.shape[3] == 2 else "xyc"
-    elif unstated.picture is not None and channels == "xyz":
+    elif options.picture is not None and channels == "xyz":
         channels = "xyc"
     if not in_plane(channels):
-        return _in_space(tracks, unstated)._replace(said=told)
-    return _in_picture(tracks, channels, unstated)._replace(said=told)
+        return _in_space(tracks, options)._replace(assumptions=assumptions)
+    return _in_picture(tracks, channels, options)._replace(assumptions=assumptions)
 
 
-def _in_space(tracks: np.ndarray, unstated: Unstated) -> Content:
-    num_joint = unstated.skeleton.num_joint
-    if unstated.max_gap is None:
-        return Content(Recording.of_tracks(as_tracks(tracks, num_joint=num_joint, scale=unstated.scale)))
+def _in_space(tracks: np.ndarray, options: ReadOptions) -> Content:
+    num_joint = options.skeleton.num_joint
+    if options.max_gap is None:
+        return Content(Recording.of_tracks(as_tracks(tracks, num_joint=num_joint, scale=options.scale)))
     tracks = np.array(tracks, np.float64)
     seen = ~np.isnan(tracks).any(-1) & joints_there(tracks)
-    tracks = as_tracks(np.where(seen[..., None], tracks, 0), num_joint=num_joint, scale=unstated.scale)
-    recording, gaps = fill_gaps(Recording.of_tracks(tracks), _by_frame(seen[: len(tracks)]), unstated.max_gap)
+    tracks = as_tracks(np.where(seen[..., None], tracks, 0), num_joint=num_joint, scale=options.scale)
+    recording, gaps = fill_gaps(Recording.of_tracks(tracks), _by_frame(seen[: len(tracks)]), options.max_gap)
     return Content(recording, gaps=gaps)
 
 
-def _in_picture(tracks: np.ndarray, channels: str, unstated: Unstated) -> Content:
+def _in_picture(tracks: np.ndarray, channels: str, options: ReadOptions) -> Content:
     with np.errstate(over="ignore"):
         tracks = np.array(tracks, np.float32)
     seen = ~np.isnan(tracks).any(-1) & joints_there(tracks[..., :2])
@@ -212,14 +214,14 @@ def _in_picture(tracks: np.ndarray, channels: str, unstated: Unstated) -> Conten
     if np.isinf(tracks).any():
         raise RecordingError(None, "a coordinate is infinite or too large")
     if not seen.any():
-        raise RecordingError(None, "nobody in any frame")
-    tracks, unit = place_in_picture(tracks, unstated.picture)
-    recording, gaps = fill_gaps(Recording.of_tracks(tracks, channels), _by_frame(seen), unstated.gap)
+        raise RecordingError(None, "no frame has a body")
+    tracks, unit = place_in_picture(tracks, options.picture)
+    recording, gaps = fill_gaps(Recording.of_tracks(tracks, channels), _by_frame(seen), options.gap)
     return Content(recording, unit=unit, gaps=gaps)
 
 
 def _by_frame(seen: np.ndarray) -> np.ndarray:
-    """(M, T, V) as `Recording.of_tracks` orders poses: (T * M, V)."""
+    """`seen` (M, T, V) in the order of poses in `Recording.of_tracks`: (T * M, V)."""
     return np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, seen.shape[2])
 
 
@@ -227,8 +229,8 @@ def read_tracks(path: Path, *, num_joint: int, scale: float) -> np.ndarray:
     """Tracks (M, T, V, 3) float32 of a file, times `scale`, without empty bodies at the end.
 
     Raises:
-        RecordingError: it is missing, not of its kind, of another shape, in another unit, or holds NaN, infinity or
-            zeros only.
+        RecordingError: the file is missing or of another kind; its array has another shape or unit, or holds NaN,
+            infinity or only zeros.
     """
     tracks, _ = arrange(read_values(path), num_joint=num_joint, num_channels=(3,))
     return as_tracks(tracks, num_joint=num_joint, scale=scale)
@@ -238,7 +240,7 @@ def as_tracks(values: np.ndarray, *, num_joint: int, channels: str = "xyz", scal
     """Poses (T, V, C) or (M, T, V, C) as tracks (M, T, V, C) float32, times `scale`, without empty bodies at the end.
 
     Raises:
-        RecordingError: another shape or unit, no numbers, NaN, infinity, or zeros only.
+        RecordingError: another shape or unit, no numbers, NaN, infinity, or only zeros.
     """
     values = _numbers(values)
     if values.ndim not in (3, 4) or values.shape[-2:] != (num_joint, len(channels)) or 0 in values.shape:
@@ -251,7 +253,7 @@ def as_tracks(values: np.ndarray, *, num_joint: int, channels: str = "xyz", scal
     if not np.isfinite(tracks).all():
         raise RecordingError(
             None,
-            "a coordinate is NaN, infinite or too large; write a missing joint as 0 0 0, or give --max_gap N to fill "
+            "a coordinate is NaN, infinite or too large; write 0 0 0 for an absent joint, or give --max_gap N to fill "
             "gaps of NaN and zeros",
         )
     present = np.flatnonzero(tracks.any((1, 2, 3)))

@@ -7,17 +7,17 @@ import numpy as np
 
 from feeder.recordings.recording import RecordingError
 
-USUAL = {3: "tvc", 4: "mtvc"}
-# Where the order is not the usual one, that many bodies at the most and frames at the least tell one from the other.
+DEFAULT_ORDERS = {3: "tvc", 4: "mtvc"}
+# An axis of another order is taken for bodies if it is at most FEW_BODIES, and for frames if at least SOME_FRAMES.
 FEW_BODIES = 4
 SOME_FRAMES = 8
 
 
 def check_axes(axes: str) -> str:
-    """The same axes. Raises ValueError if they are none."""
+    """`axes`, checked. Raises ValueError if they are not t, v, c and perhaps m."""
     if "".join(sorted(axes)) not in ("ctv", "cmtv"):
         raise ValueError(
-            f"axes are {axes!r}; give t, v and c, and m where there are bodies, in the array's order: vct"
+            f"axes are {axes!r}; give t, v, c, and m if there is an axis of bodies, in the array's order, such as vct"
         )
     return axes
 
@@ -25,19 +25,19 @@ def check_axes(axes: str) -> str:
 def arrange(
     values: np.ndarray, *, num_joint: int, num_channels: Sequence[int], axes: str | None = None
 ) -> tuple[np.ndarray, str | None]:
-    """An array as tracks (M, T, V, C), a view of it, and a sentence where its order was recognised.
+    """An array as tracks (M, T, V, C), a view of it; and a sentence about the order if it was guessed, else None.
 
-    It is (T, V, C), (M, T, V, C), a row of M * V * C numbers a frame, or in another order that `axes` names or
-    that the shape leaves no doubt of.
+    The array is (T, V, C), (M, T, V, C) or (T, M * V * C). Another order must be given in `axes`, or be the only one
+    that fits the shape.
 
     Args:
-        values: of 2 to 4 axes.
+        values: array with 2 to 4 axes.
         num_joint: V.
-        num_channels: what C may be; the first that fits.
-        axes: its order; None for what fits.
+        num_channels: possible values of C; the first one that fits is used.
+        axes: order of the axes; None to use the one that fits.
 
     Raises:
-        RecordingError: it fits no order, or several.
+        RecordingError: no order fits, or several do.
     """
     if values.size == 0:
         raise _misfit(values, num_joint, num_channels)
@@ -51,22 +51,24 @@ def arrange(
         if not _fits(values.shape, axes, num_joint, num_channels):
             sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, values.shape, strict=True))
             raise RecordingError(
-                None, f"by --axes {axes} there are {sizes}; needed are {_needed(num_joint, num_channels)}"
+                None, f"with --axes {axes} there are {sizes}; needed are {_needed(num_joint, num_channels)}"
             )
         return _as_tracks(values, axes), None
-    if values.ndim not in USUAL:
+    if values.ndim not in DEFAULT_ORDERS:
         raise _misfit(values, num_joint, num_channels)
-    usual = USUAL[values.ndim]
+    default = DEFAULT_ORDERS[values.ndim]
     for count in num_channels:
-        is_usual = _fits(values.shape, usual, num_joint, [count])
-        if is_usual and not _is_unlikely(values.shape):
-            return _as_tracks(values, usual), None
+        is_default = _fits(values.shape, default, num_joint, [count])
+        if is_default and not _is_unlikely(values.shape):
+            return _as_tracks(values, default), None
         found = [
-            "".join(order) for order in permutations(usual) if _fits(values.shape, order, num_joint, [count])
+            "".join(order)
+            for order in permutations(default)
+            if _fits(values.shape, order, num_joint, [count])
         ]
-        sure = [order for order in found if order != usual and _is_sure(values.shape, order)]
-        if is_usual and not sure:
-            return _as_tracks(values, usual), None
+        sure = [order for order in found if order != default and _is_sure(values.shape, order)]
+        if is_default and not sure:
+            return _as_tracks(values, default), None
         if len(sure) == 1:
             order = ", ".join(sure[0].upper())
             return _as_tracks(values, sure[0]), f"axes of shape {values.shape} are taken to be ({order})"
@@ -100,7 +102,7 @@ def _is_sure(shape: Sequence[int], axes: Sequence[str]) -> bool:
 
 
 def _is_unlikely(shape: Sequence[int]) -> bool:
-    """Whether (M, T, V, C) of a shape would be many bodies in few frames."""
+    """Whether a shape, read as (M, T, V, C), has many bodies and few frames."""
     return len(shape) == 4 and shape[0] >= SOME_FRAMES and shape[1] <= FEW_BODIES
 
 

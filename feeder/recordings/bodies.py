@@ -1,8 +1,8 @@
-"""Which bodies of a recording make a clip: up to two tracks out of all that the sensor saw.
+"""Choices of a recording's bodies for a clip, usually one or two tracks.
 
-Each choice takes a `Recording` of T frames to tracks (M, T', V, C), float32, metres, zero in the frames that a body
-is absent from. `energy`, `first` and `denoise` give one or two tracks, `as_given` all. A sensor now and then takes
-furniture for a body, or one actor for several.
+A choice is a function from a `Recording` of T frames to tracks (M, T', V, C) float32, in metres, zero where a body is
+absent. `energy`, `first`, `denoise` and `moving` give one or two tracks, `as_given` gives all. A choice is needed
+because a sensor sometimes reports furniture as a body, or one actor as several bodies.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ NOISY_FRAMES = 0.69754  # of all frames of a body
 
 
 def first(recording: Recording) -> np.ndarray:
-    """The first two bodies of each frame, as ST-GCN (Yan et al., AAAI 2018) has it; T' = T."""
+    """The first two bodies of each frame, as in ST-GCN (Yan et al., AAAI 2018); T' = T."""
     return _present(recording.by_slot(MAX_TRACK))
 
 
 def energy(recording: Recording) -> np.ndarray:
-    """The two slots of largest spread among the first four, as AS-GCN (Li et al., CVPR 2019) has it; T' = T.
+    """The two slots with the largest spread among the first four, as in AS-GCN (Li et al., CVPR 2019); T' = T.
 
-    The spread of a slot is std(x) + std(y) + std(z), each over the joints of the frames where it is not zero.
+    The spread of a slot is std(x) + std(y) + std(z), each over all joints of the frames in which the slot is not zero.
     """
     tracks = recording.by_slot(ENERGY_SLOTS)
     if len(tracks) > 1:
@@ -38,16 +38,16 @@ def energy(recording: Recording) -> np.ndarray:
 
 
 def denoise(recording: Recording) -> np.ndarray:
-    """Tracks by body id, with noise removed, as CTR-GCN (Chen et al., ICCV 2021) has it; T' = frames with a body.
+    """Tracks by body id, without noise, as in CTR-GCN (Chen et al., ICCV 2021); T' = number of frames with a body.
 
-    Where there are several ids: those seen in 11 frames or fewer go; then those wider than 0.8 of their
-    height in 69.754 % of their frames or more, while another is left. The rest, by falling motion (variance
-    of the joints, or of those in the frames not too wide if less), join the first track, or where they
-    overlap it, the second; a body that overlaps both is dropped.
+    If there are several ids, those seen in 11 frames or fewer are removed. If all are, all are kept (the published code
+    fails). Then those wider than 0.8 of their height in 69.754 % of their frames or more are removed, while another is
+    left. The others are sorted by falling motion: the variance of the joints, in all frames or in the frames that are
+    not too wide, whichever is smaller. In this order each body joins the first track, or the second if it overlaps
+    the first. A body that overlaps both is dropped.
 
-    An id that is lost and found again is taken to follow on without a gap, and the second track to begin in
-    frame 0: the published results depend on both. If all ids are short, all are kept (the published code
-    fails there).
+    As in the published code, a body that is lost and found again continues without a gap, and the second track begins
+    in frame 0. The published results depend on both.
     """
     seen = recording.num_body > 0
     num_frame = int(seen.sum())
@@ -56,7 +56,7 @@ def denoise(recording: Recording) -> np.ndarray:
     for identity in range(int(recording.body.max()) + 1):
         mine = np.flatnonzero(recording.body == identity)
         start = int(frame[mine[0]])
-        # An id given twice in a frame would run past the last.
+        # An id that is twice in a frame would have more poses than there are frames.
         bodies.append(_Body(start, recording.joints[mine[: num_frame - start]]))
     if len(bodies) > 1:
         bodies = [body for body in bodies if len(body.poses) > LONGEST_NOISE] or bodies
@@ -67,9 +67,9 @@ def denoise(recording: Recording) -> np.ndarray:
 def moving(recording: Recording) -> np.ndarray:
     """The bodies that move most, of people who were linked into tracks; T' = T.
 
-    A body's motion is the sum, over its frames and joints, of the squared distance from the joint's mean place. By
-    falling motion each body goes into the first of two tracks that has none of its frames yet, else it is left out. So
-    a person who is lost and found again, as another body, is in one track.
+    A body's motion is the sum, over its frames and joints, of the squared distance from the joint's mean position. In
+    order of falling motion, each body goes into the first of two tracks that is free in all its frames; else it is
+    left out. So a person who is lost and found again, as another body, is in one track.
     """
     frame, body, joints = recording.frame, recording.body, recording.joints
     tracks = np.zeros((MAX_TRACK, recording.num_frame, *joints.shape[1:]), np.float32)
@@ -87,7 +87,7 @@ def moving(recording: Recording) -> np.ndarray:
 
 
 def _motion(poses: np.ndarray, num_coordinate: int) -> float:
-    """Sum of the squared distances of joints (n, V, C) from their mean places; absent joints are left out."""
+    """Sum of squared distances of joints (n, V, C) from their mean positions; absent joints are left out."""
     there = joints_there(poses)[..., None]
     places = poses[..., :num_coordinate].astype(np.float64)
     mean = (places * there).sum(0) / np.maximum(there.sum(0), 1)
@@ -114,7 +114,7 @@ class _Body:
         return self.start + len(self.poses) - 1
 
     def too_wide(self) -> np.ndarray:
-        """(n,) bool, frames with a body too wide to be one."""
+        """(n,) bool, frames in which the body is too wide for a person."""
         width, height, _ = np.ptp(self.poses, axis=1).T
         return width > MAX_WIDTH * height.astype(np.float64)
 
@@ -136,7 +136,7 @@ def _by_motion(bodies: list[_Body]) -> list[_Body]:
 
 
 def _merge(bodies: list[_Body], num_frame: int) -> np.ndarray:
-    """Put each body into the first track (2, T', V, 3) whose span so far it shares at most one frame with."""
+    """Tracks (2, T', V, 3): each body goes into the first track whose span it overlaps by at most one frame."""
     tracks = np.zeros((MAX_TRACK, num_frame, *bodies[0].poses.shape[1:]), np.float32)
     spans = [(bodies[0].start, bodies[0].start), (0, 0)]
     for body in bodies:
@@ -149,7 +149,7 @@ def _merge(bodies: list[_Body], num_frame: int) -> np.ndarray:
 
 
 def _present(tracks: np.ndarray) -> np.ndarray:
-    """The tracks up to the last that is not all zero."""
+    """`tracks` (M, T, V, C) without the empty ones at the end."""
     present = np.flatnonzero(tracks.any((1, 2, 3)))
     if present.size == 0:
         raise RecordingError(None, "every joint of every body is at the origin")
@@ -157,7 +157,7 @@ def _present(tracks: np.ndarray) -> np.ndarray:
 
 
 def _variance(poses: np.ndarray) -> np.ndarray:
-    """Of x, y and z over all joints of (n, V, 3) poses, in float64; zero if there are none."""
+    """Variance of x, y and z over all joints of poses (n, V, 3): (3,) float64; zero without poses."""
     return poses.reshape(-1, 3).var(0, dtype=np.float64) if len(poses) else np.zeros(3)
 
 

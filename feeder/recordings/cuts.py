@@ -1,4 +1,4 @@
-"""Where a recording is cut: what follows is another recording, as in a film that was edited.
+"""Finds cuts in a recording, as in an edited film: frames after which other bodies are seen.
 
 T frames, V joints, M bodies, C channels.
 """
@@ -8,23 +8,23 @@ import numpy as np
 from feeder.recordings.recording import Recording, larger_side
 from net.utils.channels import bodies_there, in_plane, joints_there, num_coordinate
 
-# Mean speed of the joints, in m/s, above which two poses are not one body; sprinters reach 12.
+# Largest mean speed of the joints of one body, in m/s; sprinters reach 12.
 MAX_SPEED = 12.0
-# Metres of a body from its lowest to its highest joint. In the picture, where there are none, it gives the scale.
+# Height of a body in metres. It gives the scale of poses in the picture, which are not in metres.
 HEIGHT = 1.7
-# Frames a second where the rate is not known.
-USUAL_RATE = 30.0
+# Frames per second if the rate is not known.
+DEFAULT_RATE = 30.0
 
 
 def find_cuts(recording: Recording, frame_rate: float | None) -> list[int]:
-    """The frames that begin a new part: no body in them can be one of those in the last frame before with a body."""
+    """The frames in which no body can be one of the bodies in the last frame before that has a body."""
     frames = np.unique(recording.frame[bodies_there(recording.joints)])
     if len(frames) < 2:
         return []
     bodies = recording.by_slot()[:, frames]
     channels = recording.channels
     nearest = np.min([[_distance(b[:-1], a[1:], channels) for b in bodies] for a in bodies], axis=(0, 1))
-    cut = nearest > MAX_SPEED * np.diff(frames) / (frame_rate or USUAL_RATE)
+    cut = nearest > MAX_SPEED * np.diff(frames) / (frame_rate or DEFAULT_RATE)
     return frames[1:][cut].tolist()
 
 
@@ -33,14 +33,14 @@ def is_cut(
 ) -> bool:
     """Whether no body of `after` (M, V, C) can be one of `before` (M', V, C), `num_frame` frames earlier."""
     nearest = _distance(before[None], after[:, None], channels)
-    return bool(nearest.min() > MAX_SPEED * num_frame / (frame_rate or USUAL_RATE))
+    return bool(nearest.min() > MAX_SPEED * num_frame / (frame_rate or DEFAULT_RATE))
 
 
 def _distance(before: np.ndarray, after: np.ndarray, channels: str) -> np.ndarray:
-    """Mean distance of the joints that are there in both poses (..., V, C): (...).
+    """Mean distance of the joints that are present in both poses (..., V, C), in metres: (...).
 
-    Metres; in the picture they are those of a body as high as the larger side of the larger pose. Poses without such a
-    joint cannot be told apart: 0. Where one of them is no pose, it is infinite.
+    In the picture, the larger side of the larger pose stands for a height of 1.7 m. The distance is 0 if no joint is
+    present in both poses, and infinite if one of the poses has no joint.
     """
     there = [joints_there(poses) for poses in (before, after)]
     places = [poses[..., : num_coordinate(channels)] for poses in (before, after)]

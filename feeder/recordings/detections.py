@@ -1,7 +1,6 @@
-"""Reads people that a pose estimator detected in pictures, one by one and without identity.
+"""Reads JSON files of people that a pose estimator detected in each frame.
 
-A JSON file holds COCO results, AlphaPose's results, MMPose's `instances` of each frame, or what Ultralytics' `to_json`
-gives.
+A file holds results of COCO or AlphaPose, MMPose's `instances` of each frame, or the output of Ultralytics' `to_json`.
 
 T frames, V joints, B detections in all frames; each joint is x, y in the picture and a confidence.
 """
@@ -16,7 +15,7 @@ import numpy as np
 from feeder.recordings.gaps import fill_gaps
 from feeder.recordings.linking import link
 from feeder.recordings.picture import place_in_picture
-from feeder.recordings.reading import Content, Unstated
+from feeder.recordings.reading import Content, ReadOptions
 from feeder.recordings.recording import Recording, RecordingError
 from net.utils.channels import bodies_there, joints_there
 from net.utils.layouts import get_skeleton
@@ -24,16 +23,16 @@ from net.utils.skeleton import Skeleton
 
 CHANNELS = "xyc"
 LAYOUTS = {17: ("coco",), 18: ("openpose",), 25: ("body_25", "body_25b"), 33: ("mediapipe",)}
-# Whose detection it is, in files of tracked people.
+# Keys of a person's number, in files of tracked people.
 IDENTITIES = ("track_id", "idx")
-# Numbers of frames that are not used, for each that is: more, and they number something else.
+# If fewer than one in this many frame numbers are used, the numbers are not those of frames.
 SPARSE = 100
-# No joint is that far outside of a picture.
+# Largest distance of a joint from the corner of the picture, in pixels.
 FAR = 1e6
 
 
 def is_detections(content: Any) -> bool:
-    """Whether the content of a JSON file is one of the forms that are read here."""
+    """Whether the content of a JSON file has one of the forms that `read_detections` reads."""
     if isinstance(content, dict):
         return "instance_info" in content or (
             bool(content)
@@ -49,13 +48,13 @@ def _has_dict(lists: Iterable[Any]) -> bool:
     return any(isinstance(each, dict) for some in lists if isinstance(some, list) for each in some)
 
 
-def read_detections(content: Any, unstated: Unstated) -> Content:
+def read_detections(content: Any, options: ReadOptions) -> Content:
     """The content of a JSON file of detections.
 
     Raises:
-        RecordingError: another form, joints of no known layout, or nobody in any frame.
+        RecordingError: another form, joints of no known layout, or no body in any frame.
     """
-    frames, said = _frames_of(content)
+    frames, assumptions = _frames_of(content)
     flat = [each for frame in frames for each in frame]
     for number, each in enumerate(flat):
         if not isinstance(each, dict) or not isinstance(each.get("keypoints"), (list, dict)):
@@ -63,14 +62,14 @@ def read_detections(content: Any, unstated: Unstated) -> Content:
     return content_of(
         poses_of([_numbers_of(each, number) for number, each in enumerate(flat)]),
         np.array([len(frame) for frame in frames]),
-        unstated,
+        options,
         identity=_identities(flat),
-        said=said,
+        assumptions=assumptions,
     )
 
 
 def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
-    """The detections of each frame."""
+    """The detections of each frame, and what was assumed."""
     if isinstance(content, dict) and "instance_info" in content:
         content = content["instance_info"]
     if isinstance(content, dict):  # picture: its detections
@@ -98,21 +97,22 @@ def _frames_of(content: Any) -> tuple[list[list[Any]], tuple[str, ...]]:
 
 
 def _in_order(names: Sequence[Any], items: Sequence[list[Any]]) -> tuple[list[list[Any]], tuple[str, ...]]:
-    """Items by the numbers of their frames, an empty list for a frame that there is none of."""
-    number, said = number_frames(names)
+    """The item of each frame, an empty list for a missing frame; and what was assumed."""
+    number, assumptions = number_frames(names)
     frames: list[list[Any]] = [[] for _ in range(max(number) + 1)]
     for place, item in zip(number, items, strict=True):
         frames[place] = item
-    return frames, said
+    return frames, assumptions
 
 
 def number_frames(names: Sequence[Any]) -> tuple[list[int], tuple[str, ...]]:
-    """The frame of each picture, counted from 0, by the last number in its name; in the order of names without numbers.
+    """The frame of each picture, counted from 0, and what was assumed.
 
-    Steps that all numbers have in common are one frame.
+    The last number in a picture's name gives its frame. If all numbers are multiples of a step (from the first one),
+    this step is one frame. If a name has no number, pictures are in the order of their names.
 
     Raises:
-        RecordingError: there is no picture, two have one number, or the numbers are no frames.
+        RecordingError: there is no picture, two pictures have one number, or the numbers are not those of frames.
     """
     if not names:
         raise RecordingError(None, "no frames")
@@ -130,18 +130,18 @@ def number_frames(names: Sequence[Any]) -> tuple[list[int], tuple[str, ...]]:
     if count > SPARSE * len(numbers):
         raise RecordingError(
             None,
-            f"{len(numbers)} pictures are numbered from {first} to {max(numbers)}; those are no frames of a video",
+            f"{len(numbers)} pictures are numbered from {first} to {max(numbers)}; these are not frames of a video",
         )
-    said = (
+    assumptions = (
         (f"pictures are numbered in steps of {step}: taken to be one frame after the other",)
         if step > 1
         else ()
     )
-    return [(number - first) // step for number in numbers], said
+    return [(number - first) // step for number in numbers], assumptions
 
 
 def _numbers_of(detection: dict[str, Any], number: int) -> list[Any]:
-    """x, y, confidence of all joints of a detection, one after the other."""
+    """x, y, confidence of all joints of a detection, as one list."""
     points = detection["keypoints"]
     if isinstance(points, dict):  # Ultralytics
         x, y = (points.get(key) for key in ("x", "y"))
@@ -161,20 +161,20 @@ def _numbers_of(detection: dict[str, Any], number: int) -> list[Any]:
     else:
         return points
     if len({len(part) if isinstance(part, list) else number for number, part in enumerate(parts, -3)}) != 1:
-        raise RecordingError(None, f"detection {number} has not as many x, y and confidences")
+        raise RecordingError(None, f"detection {number} has different numbers of x, y and confidences")
     return [value for joint in zip(*parts, strict=True) for value in joint]
 
 
 def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Poses (B, V, 3) float32 of rows of x, y, confidence of all joints; zeros for a joint that was not seen.
+    """Poses (B, V, 3) float32 from B rows of x, y, confidence of all joints; joints that were not seen are zeros.
 
-    Confidence above 1, as some estimators give it, is 1.
+    Some estimators give a confidence above 1; it becomes 1.
 
     Raises:
-        RecordingError: rows of different lengths, or of anything but numbers.
+        RecordingError: there are no rows, they differ in length, or they hold anything but numbers.
     """
     if not rows:
-        raise RecordingError(None, "nobody in any frame")
+        raise RecordingError(None, "no frame has a body")
     width = len(rows[0])
     for number, row in enumerate(rows):
         if len(row) != width or not width or width % 3:
@@ -198,7 +198,7 @@ def poses_of(rows: Sequence[Sequence[Any]]) -> np.ndarray:
 
 
 def _identities(detections: Sequence[dict[str, Any]]) -> np.ndarray | None:
-    """(B,) whose each detection is, by first appearance, where all say so."""
+    """(B,) number of each detection's person, in order of first appearance; None if a detection has no number."""
     for key in IDENTITIES:
         if all(type(each.get(key)) is int for each in detections):
             number: dict[int, int] = {}
@@ -209,51 +209,52 @@ def _identities(detections: Sequence[dict[str, Any]]) -> np.ndarray | None:
 def content_of(
     poses: np.ndarray,
     num_body: np.ndarray,
-    unstated: Unstated,
+    options: ReadOptions,
     *,
     identity: np.ndarray | None = None,
-    said: tuple[str, ...] = (),
+    assumptions: tuple[str, ...] = (),
 ) -> Content:
     """The content of detections, linked into tracks, with short gaps filled.
 
     Args:
         poses: (B, V, 3), frame by frame, see `poses_of`.
         num_body: (T,), detections in each frame.
-        unstated: what the file does not say.
-        identity: (B,) whose each is; None where nobody said, or a number is twice in a frame.
-        said: what was taken for granted so far.
+        options: facts that the file does not state.
+        identity: (B,) number of each detection's person; None to link the detections by their poses. It is not used
+            if a number is twice in a frame.
+        assumptions: what was assumed so far.
 
     Raises:
-        RecordingError: joints of no known layout, or nobody in any frame.
+        RecordingError: joints of no known layout, or no body in any frame.
     """
     there = bodies_there(poses)
     if not there.any():
-        raise RecordingError(None, "nobody in any frame")
-    layout, told = _layout_of(poses[there], unstated)
+        raise RecordingError(None, "no frame has a body")
+    layout, assumed_layout = _layout_of(poses[there], options)
     frame = np.repeat(np.arange(len(num_body)), num_body)[there]
-    poses, unit = place_in_picture(poses[there], unstated.picture)
+    poses, unit = place_in_picture(poses[there], options.picture)
     num_body = np.bincount(frame, minlength=len(num_body))
     if identity is not None:
         identity = identity[there]
         if len(np.unique(np.stack((frame, identity)), axis=1).T) < len(frame):
             identity = None
     if identity is None:
-        body = link(poses, num_body, unstated.limits, num_coordinate=2)
+        body = link(poses, num_body, options.limits, num_coordinate=2)
     else:
         _, first, inverse = np.unique(identity, return_index=True, return_inverse=True)
         body = np.argsort(np.argsort(first))[inverse]
-    recording, gaps = fill_gaps(Recording(num_body, body, poses, CHANNELS), joints_there(poses), unstated.gap)
-    return Content(recording, layout, unit, gaps, (*said, *told))
+    recording, gaps = fill_gaps(Recording(num_body, body, poses, CHANNELS), joints_there(poses), options.gap)
+    return Content(recording, layout, unit, gaps, (*assumptions, *assumed_layout))
 
 
-def _layout_of(poses: np.ndarray, unstated: Unstated) -> tuple[str | None, tuple[str, ...]]:
-    """The layout of detections (B, V, 3), None where the user names it; and a sentence where it was recognised."""
+def _layout_of(poses: np.ndarray, options: ReadOptions) -> tuple[str | None, tuple[str, ...]]:
+    """The layout of detections (B, V, 3), None if the user gave it; and a sentence about it if it was guessed."""
     num_joint = poses.shape[1]
-    if unstated.stated:
-        if unstated.skeleton.num_joint != num_joint:
+    if options.layout_given:
+        if options.skeleton.num_joint != num_joint:
             raise RecordingError(
                 None,
-                f"{num_joint} joints; layout {unstated.skeleton.name!r} has {unstated.skeleton.num_joint}",
+                f"{num_joint} joints; layout {options.skeleton.name!r} has {options.skeleton.num_joint}",
             )
         return None, ()
     if num_joint not in LAYOUTS:
@@ -267,7 +268,7 @@ def _layout_of(poses: np.ndarray, unstated: Unstated) -> tuple[str | None, tuple
 
 
 def _bone_length(poses: np.ndarray, skeleton: Skeleton) -> float:
-    """Mean length of the bones that are seen, over all poses (B, V, 3); 0 where none is."""
+    """Mean length of the bones that are seen in poses (B, V, 3); 0 if no bone is seen."""
     joint, parent = np.array(skeleton.bones).T
     both = joints_there(poses[:, joint]) & joints_there(poses[:, parent])
     length = np.linalg.norm(poses[:, joint, :2] - poses[:, parent, :2], axis=-1)

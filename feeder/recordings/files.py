@@ -1,7 +1,7 @@
-"""Finds and reads recordings of every kind that the project knows; a kind is a row of `FORMATS`.
+"""Finds and reads recordings of all known formats; see `FORMATS`.
 
-Places in space come in metres, right-handed as Kinect's: x to the picture's left, y up, z away from the camera. Places
-in the picture have x to its right and y down.
+Coordinates in space are in metres and right-handed, as Kinect's: x to the picture's left, y up, z away from the camera.
+In the picture, x is to the right and y down.
 """
 
 import os
@@ -22,7 +22,7 @@ from feeder.recordings.detections import is_detections, read_detections
 from feeder.recordings.gaps import Gaps
 from feeder.recordings.ntu import parse_skeleton
 from feeder.recordings.openpose import is_openpose_folder, read_folder, read_frame, read_kinetics
-from feeder.recordings.reading import AS_GIVEN, Content, Unstated
+from feeder.recordings.reading import AS_GIVEN, Content, ReadOptions
 from feeder.recordings.recording import Recording, RecordingError
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
@@ -32,31 +32,31 @@ MOVING: Mapping[str, Choice] = {"moving": bodies.moving}
 
 
 class Format(NamedTuple):
-    """How files of a kind are read.
+    """How files of a format are read.
 
-    read: gives the content of a file, which may raise RecordingError or OSError. It takes the path, or, of JSON,
-        what the file holds.
-    choices: which bodies are taken, by the name that a prepared file has for it; the first where it names another.
-    layout, frame_rate: what all files of the kind have; None where they do not say.
+    read: gives the content of a file; may raise RecordingError or OSError. It takes the path, or the parsed content of
+        a JSON file.
+    choices: choices of bodies by name, as in `Prepared.attrs`; the first is used for other names.
+    layout, frame_rate: of all files of the format; None if not fixed.
     """
 
-    read: Callable[[Any, Unstated], Content]
+    read: Callable[[Any, ReadOptions], Content]
     choices: Mapping[str, Choice]
     layout: str | None = None
     frame_rate: float | None = None
 
 
 class Recorded(NamedTuple):
-    """A recording that was read.
+    """The result of reading a recording.
 
-    tracks: of all of it, (M, T, V, C) float32, by the choice of bodies that preparation makes.
-    recording: what the tracks are chosen from.
-    choose: chooses the tracks of a part of it.
+    tracks: (M, T, V, C) float32, the chosen bodies of the whole recording.
+    recording: all bodies.
+    choose: the choice of bodies, for parts of the recording.
     skeleton, frame_rate: as the file states them, or None.
     channels: see `Recording`.
-    unit: "m"; in the picture "picture", heights of it from its middle, or "px", pixels from its corner.
+    unit: "m"; in the picture "picture" (heights of the picture from its middle) or "px" (pixels from its corner).
     gaps: joints that were not seen.
-    said: what was taken for granted, a sentence each.
+    assumptions: what the reader assumed, one sentence each.
     """
 
     name: str
@@ -68,18 +68,18 @@ class Recorded(NamedTuple):
     channels: str = "xyz"
     unit: str = "m"
     gaps: Gaps = Gaps()
-    said: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
-def _read_ntu(path: Path, unstated: Unstated) -> Content:
+def _read_ntu(path: Path, options: ReadOptions) -> Content:
     return Content(parse_skeleton(path.read_bytes()))
 
 
-def _read_pku(path: Path, unstated: Unstated) -> Content:
+def _read_pku(path: Path, options: ReadOptions) -> Content:
     return Content(pku.as_recording(pku.parse_poses(path.read_bytes())))
 
 
-def _read_ucla(content: Any, unstated: Unstated) -> Content:
+def _read_ucla(content: Any, options: ReadOptions) -> Content:
     return Content(Recording.of_tracks(ucla.poses_of(content)[None]))
 
 
@@ -95,7 +95,7 @@ FORMATS: dict[str, Format] = {
     ".csv": ARRAY,
     ".json": ARRAY,
 }
-# What a JSON object of another form is known by, before detections and nested lists.
+# Formats of JSON objects by a key; checked before detections and nested lists.
 JSON_KEYS: dict[str, Format] = {
     "skeletons": UCLA,
     "people": Format(read_frame, MOVING),
@@ -105,11 +105,11 @@ DETECTIONS = Format(read_detections, MOVING)
 
 
 def format_of(path: Path) -> tuple[Format, Any]:
-    """The format of a file, by its suffix, and what its reader takes: the path, or what a JSON file holds.
+    """The format of a file, and the argument of its reader: the path, or the parsed content of a JSON file.
 
     Raises:
-        RecordingError: it is of no known kind, or not a regular file, or not JSON though named so.
-        OSError: it cannot be opened.
+        RecordingError: the format is not known, the path is not a regular file, or a `.json` file is not JSON.
+        OSError: the file cannot be opened.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode) and is_openpose_folder(path, os.listdir(path)):
@@ -144,13 +144,13 @@ def _listed(content: dict[str, Any]) -> str:
 
 
 def find_recordings(path: Path) -> dict[str, Path]:
-    """The files of a recording's path by name: the file itself, or all of known kinds below a folder, in order.
+    """Files of recordings by name: `path` itself, or all files of known formats below a folder, sorted.
 
-    A name is the path below the folder, or the file's own, without the suffix where no other file has that name. A
-    folder of OpenPose's frames is one recording.
+    A name is the path below the folder, without the suffix if no other file has that name. A folder of OpenPose's
+    frames is one recording.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no recording.
         OSError: a folder cannot be read.
     """
     known = (*FORMATS, *PREPARED)
@@ -187,21 +187,22 @@ def _name(file: Path, folder: Path) -> str:
 
 
 def read_recordings(
-    name: str, path: Path, unstated: Unstated, *, bodies: str
+    name: str, path: Path, options: ReadOptions, *, bodies: str
 ) -> Iterator[Recorded | RecordingError]:
-    """The recording of a file, or each clip of a prepared file; or why there is none.
+    """The recording of a file, or each clip of a prepared file; an error in place of a recording that cannot be read.
 
     Args:
-        name: of the recording; clips of a prepared file have their own.
+        name: of the recording; clips of a prepared file have their own names.
         path: the file, or the folder of OpenPose's frames.
-        unstated: what the file does not say.
-        bodies: how a prepared file chose bodies, see `Prepared.attrs`; the format's own choice where it has no such.
+        options: facts that the file does not state.
+        bodies: name of a choice of bodies, as in `Prepared.attrs`; the format's first choice if it has none of that
+            name.
     """
     try:
         if path.suffix.lower() in PREPARED:
             yield from _clips_of(path)
         else:
-            yield _read(name, path, unstated, bodies)
+            yield _read(name, path, options, bodies)
     except RecordingError as error:
         yield error
     except OSError as error:
@@ -210,9 +211,9 @@ def read_recordings(
         yield RecordingError(None, str(error))
 
 
-def _read(name: str, path: Path, unstated: Unstated, bodies: str) -> Recorded:
+def _read(name: str, path: Path, options: ReadOptions, bodies: str) -> Recorded:
     kind, source = format_of(path)
-    content = kind.read(source, unstated)
+    content = kind.read(source, options)
     recording = content.recording
     choose = kind.choices.get(bodies, next(iter(kind.choices.values())))
     layout = kind.layout or content.layout
@@ -226,7 +227,7 @@ def _read(name: str, path: Path, unstated: Unstated, bodies: str) -> Recorded:
         channels=recording.channels,
         unit=content.unit,
         gaps=content.gaps,
-        said=content.said,
+        assumptions=content.assumptions,
     )
 
 
@@ -249,10 +250,10 @@ def _clips_of(path: Path) -> Iterator[Recorded]:
 
 
 def recorded_poses(name: str, poses: np.ndarray, skeleton: Skeleton, channels: str) -> Recorded:
-    """A recording of poses (T, V, C) or (M, T, V, C) in memory, in the unit that their network takes.
+    """A recording of poses (T, V, C) or (M, T, V, C) in memory, in the unit that the network takes.
 
     Raises:
-        RecordingError: they are not that.
+        RecordingError: the poses have another shape or unit, or hold NaN or infinity.
     """
     tracks = as_tracks(poses, num_joint=skeleton.num_joint, channels=channels)
     recording = Recording.of_tracks(tracks, channels)

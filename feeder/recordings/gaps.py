@@ -1,4 +1,4 @@
-"""Joints that were not seen: interpolated over short gaps, absent in longer ones.
+"""Fills short gaps of joints that were not seen by interpolation.
 
 T frames, V joints, B poses of all bodies in all frames, C channels.
 """
@@ -10,32 +10,32 @@ import numpy as np
 from feeder.recordings.recording import Recording
 from net.utils.channels import bodies_there, has_confidence, joints_there
 
-# Frames: a third of a second at 30 a second.
+# Longest gap in frames: a third of a second at 30 frames per second.
 MAX_GAP = 10
 
 
 class Gaps(NamedTuple):
-    """How many joints were not seen, over all poses: interpolated, or absent from a body that is there."""
+    """Numbers of joints that were not seen, over all poses: interpolated, or absent from a body that is present."""
 
     num_filled: int = 0
     num_absent: int = 0
 
 
 def fill_gaps(recording: Recording, seen: np.ndarray, max_gap: int) -> tuple[Recording, Gaps]:
-    """A recording whose joints are interpolated over up to `max_gap` frames between two in which they were seen.
+    """The recording with joints interpolated over gaps of up to `max_gap` frames; and the numbers of joints.
 
-    Frames in which a body was not detected count, too. Interpolated joints have confidence 0. A joint in a longer gap,
-    or before it was first or after it was last seen, is absent: all zeros.
+    Frames in which the body was not detected are part of a gap, too. Interpolated joints have confidence 0. Joints in
+    longer gaps, before they were first seen or after they were last seen are absent: all zeros.
 
     Args:
-        recording: T frames with B poses; a body is in a frame once.
+        recording: T frames with B poses; each body is at most once in a frame.
         seen: (B, V) bool.
         max_gap: frames; 0 to interpolate nothing.
     """
     frame, body, joints, seen = _by_body(recording, seen, max_gap)
     count = len(frame)
     row = np.arange(count, dtype=np.int32)[:, None]
-    # Rows in which each joint was last and will next be seen.
+    # Rows in which each joint was last seen, and is next seen.
     before = np.maximum.accumulate(np.where(seen, row, -1), 0)
     after = np.minimum.accumulate(np.where(seen, row, count)[::-1], 0)[::-1]
     inside = ~seen & (before >= 0) & (after < count)
@@ -59,7 +59,7 @@ def fill_gaps(recording: Recording, seen: np.ndarray, max_gap: int) -> tuple[Rec
 def _by_body(
     recording: Recording, seen: np.ndarray, max_gap: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frame, body, joints, seen of all poses, body by body, with empty ones where a body was away for a short time."""
+    """Frame, body, joints and seen of all poses, body by body, with copies not seen in short absences of a body."""
     order = np.lexsort((recording.frame, recording.body))
     frame, body = recording.frame[order], recording.body[order]
     away = np.diff(frame, append=frame[-1:] + 1) - 1

@@ -1,4 +1,4 @@
-"""Reads files of Kinetics-skeleton: what OpenPose saw in a video, as ST-GCN (Yan et al., AAAI 2018) published it.
+"""Reads files of Kinetics-skeleton: OpenPose's output on videos, published with ST-GCN (Yan et al., AAAI 2018).
 
 A file is JSON: {"data": [{"frame_index": 1 on, "skeleton": [{"pose": [x, y of 18 joints], "score": [18]}, ...]}, ...]};
 x and y are shares of the picture's width and height, 0 where a joint was not seen. Bodies come in any order.
@@ -15,16 +15,16 @@ LAYOUT = "openpose"
 NUM_JOINT = 18
 NUM_BODY = 2
 MAX_FRAME = 100_000
-MAX_SHARE = 10.0  # of a picture that a joint may be away from it; pixels are more
+MAX_SHARE = 10.0  # largest coordinate, as a share of the picture; pixels are more
 
 
 def tracks_of(content: Any) -> np.ndarray:
     """Tracks (M, T, 18, 3) float32 of a file's content: x, y from the picture's middle, confidence.
 
-    Of each frame the two bodies with the highest sums of scores are kept, the highest first, as in ST-GCN.
+    The two bodies with the highest sums of scores in each frame are kept, the highest first, as in ST-GCN.
 
     Raises:
-        RecordingError: it is not of the format, or nobody is in it.
+        RecordingError: the content is not of the format, or has no body.
     """
     frames = content.get("data") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -48,7 +48,7 @@ def tracks_of(content: Any) -> np.ndarray:
 
 
 def _frame(frame: Any, number: int) -> tuple[int, list[Any]]:
-    """Index, from 1, and bodies of a frame, the `number`-th."""
+    """Index, from 1, and bodies of a frame; `number` is for messages."""
     index = frame.get("frame_index") if isinstance(frame, dict) else None
     if type(index) is not int or not 1 <= index <= MAX_FRAME:
         raise RecordingError(

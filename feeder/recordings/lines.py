@@ -1,4 +1,4 @@
-"""Frames as lines of JSON, as a pose estimator can pipe them in.
+"""Parses frames in lines of JSON, which a pose estimator can pipe in.
 
 V joints, M bodies, C channels.
 """
@@ -13,19 +13,19 @@ from net.utils.channels import num_coordinate
 
 
 def parse_frame(line: bytes, *, num_joint: int, channels: str, scale: float) -> np.ndarray:
-    """The bodies (M, V, C) float32 of a frame, in metres or as they are in the picture; M may be 0.
+    """The bodies (M, V, C) float32 of a frame; M may be 0.
 
-    A line is one body, `[[x, y, z], ...]` with an item for each joint, or a list of bodies; `[]` is an empty frame. A
+    A line is one body, `[[x, y, z], ...]` with an item for each joint, or a list of bodies. `[]` is an empty frame. A
     joint that was not seen is `null`, and becomes 0.
 
     Args:
         line: the text.
         num_joint: V.
         channels: of a joint, see `Recording`.
-        scale: the unit in metres; confidence has none.
+        scale: factor of the coordinates, such as their unit in metres; confidence is not scaled.
 
     Raises:
-        RecordingError: the line is anything else, or a coordinate is NaN or infinite.
+        RecordingError: the line has another form, or a coordinate is NaN or infinite.
     """
     content = parse_json(line)
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""Links people from frame to frame who were detected without identity.
+"""Links detections of people from frame to frame into tracks.
 
 M bodies in a frame, K open tracks, V joints, C channels, D coordinates among them.
 """
@@ -11,19 +11,19 @@ import scipy  # `scipy.optimize` is imported at its first use: it takes half a s
 from feeder.recordings.recording import box
 from net.utils.channels import joints_there
 
-# Of the newest step in the mean motion of a track.
-FRESH = 0.5
-# By how much each frame that a track was away for makes its distances count more.
-AWAY = 0.1
-# Tracks that are open at a time, those last seen: a frame takes no longer than so many need.
+# Weight of the newest step in the running mean of a track's velocity.
+NEWEST_WEIGHT = 0.5
+# Relative increase of a track's cost per frame of its absence.
+ABSENCE_COST = 0.1
+# Largest number of open tracks, those seen last; it bounds the time for a frame.
 MAX_OPEN = 100
 
 
 class LinkLimits(NamedTuple):
-    """What may be one person.
+    """Limits for two detections of one person.
 
-    distance: mean distance of the joints from where they are expected, as a share of the body's larger side.
-    gap: frames that a person may be away for.
+    distance: largest mean distance of the joints from their expected positions, as a share of the body's larger side.
+    gap: largest number of frames that a person may be absent.
     """
 
     distance: float = 0.5
@@ -31,26 +31,26 @@ class LinkLimits(NamedTuple):
 
 
 class Linker:
-    """Gives each body of each frame the number of its track, frame by frame.
+    """Assigns each body to a track, frame by frame.
 
-    Bodies and tracks are assigned so that the sum of distances is least. A track is expected where its last pose moves
-    on to at its mean speed, so that two people who cross keep their numbers.
+    The assignment of bodies to tracks has the least sum of distances. The expected pose of a track is its last pose,
+    moved on at its mean velocity. So two people who cross keep their numbers.
 
     Args:
-        limits: what may be one person.
-        num_coordinate: D; the channels behind are not places.
+        limits: for two detections of one person.
+        num_coordinate: D; further channels are not coordinates.
     """
 
     def __init__(self, limits: LinkLimits, num_coordinate: int) -> None:
         self.limits, self.num_coordinate = limits, num_coordinate
         self._number = np.zeros(0, np.int64)
-        self._seen = np.zeros(0, np.int64)  # frame that each was last in
+        self._seen = np.zeros(0, np.int64)  # last frame of each track
         self._poses: np.ndarray | None = None
-        self._speed: np.ndarray = np.zeros((0, num_coordinate), np.float32)
+        self._velocity: np.ndarray = np.zeros((0, num_coordinate), np.float32)
         self._frame = self._count = 0
 
     def link(self, bodies: np.ndarray) -> np.ndarray:
-        """The tracks' numbers (M,) of the next frame's bodies (M, V, C), counted from 0; absent joints are zeros."""
+        """Track numbers (M,), from 0, of the bodies (M, V, C) in the next frame; absent joints are zeros."""
         frame, self._frame = self._frame, self._frame + 1
         if self._poses is None:
             self._poses = np.zeros((0, *bodies.shape[1:]), bodies.dtype)
@@ -62,25 +62,25 @@ class Linker:
         new = number < 0
         number[new] = np.arange(self._count, self._count + new.sum())
         self._count += int(new.sum())
-        speed = np.zeros((len(bodies), self.num_coordinate), bodies.dtype)
+        velocity = np.zeros((len(bodies), self.num_coordinate), bodies.dtype)
         away = (frame - self._seen[columns])[:, None]
-        speed[rows] = (1 - FRESH) * self._speed[columns] + FRESH * moved / away
-        away_now = np.ones(len(self._number), bool)
-        away_now[columns] = False
-        self._keep(away_now)
+        velocity[rows] = (1 - NEWEST_WEIGHT) * self._velocity[columns] + NEWEST_WEIGHT * moved / away
+        unmatched = np.ones(len(self._number), bool)
+        unmatched[columns] = False
+        self._keep(unmatched)
         self._number = np.concatenate((self._number, number))
         self._seen = np.concatenate((self._seen, np.full(len(bodies), frame)))
-        self._speed = np.concatenate((self._speed, speed))
+        self._velocity = np.concatenate((self._velocity, velocity))
         self._poses = np.concatenate((self._poses, bodies))
         return number
 
     def _assign(self, bodies: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bodies (n,), tracks (n,) that they go on with, and how far each moved (n, D)."""
+        """Indices of bodies (n,), of the tracks (n,) that they continue, and the mean step of their joints (n, D)."""
         assert self._poses is not None
         there, was = joints_there(bodies), joints_there(self._poses)
         places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
-        expected = self._speed * (frame - self._seen)[:, None]
-        # No mean distance is less than that of the boxes: of all pairs those too far apart are left out, P are left.
+        expected = self._velocity * (frame - self._seen)[:, None]
+        # The mean distance of joints is at least that of the boxes: leave out pairs with boxes too far apart; P stay.
         (low, high), (last_low, last_high) = box(places, there), box(last, was)
         sides = (np.maximum(high - low, 0).max(-1), np.maximum(last_high - last_low, 0).max(-1))
         size = np.maximum(sides[0][:, None], sides[1][None])
@@ -94,9 +94,9 @@ class Linker:
         share = distance / np.maximum(size[rows, columns], np.finfo(np.float32).tiny)
         allowed = np.flatnonzero(both.any(-1) & (share <= self.limits.distance))
         rows, columns, share = rows[allowed], columns[allowed], share[allowed]
-        # Of two tracks that end in one place, that of the last frame goes on. What is not allowed costs most.
+        # Of two tracks that end in one place, the one seen later costs less. Pairs that are not allowed cost most.
         cost, pair = np.full(size.shape, 1e6), np.full(size.shape, -1)
-        cost[rows, columns] = share * (1 + AWAY * (frame - 1 - self._seen[columns]))
+        cost[rows, columns] = share * (1 + ABSENCE_COST * (frame - 1 - self._seen[columns]))
         pair[rows, columns] = allowed
         rows, columns = scipy.optimize.linear_sum_assignment(cost)
         kept = pair[rows, columns] >= 0
@@ -108,7 +108,7 @@ class Linker:
     def _keep(self, kept: np.ndarray) -> None:
         assert self._poses is not None
         self._number, self._seen = self._number[kept], self._seen[kept]
-        self._speed, self._poses = self._speed[kept], self._poses[kept]
+        self._velocity, self._poses = self._velocity[kept], self._poses[kept]
 
 
 def link(joints: np.ndarray, num_body: np.ndarray, limits: LinkLimits, num_coordinate: int) -> np.ndarray:

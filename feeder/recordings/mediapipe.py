@@ -1,7 +1,8 @@
-"""Arrays of MediaPipe's pose landmarks: (T frames, 33 joints, x y z and perhaps visibility), or that for each body.
+"""Reads arrays of MediaPipe's pose landmarks.
 
-World landmarks are metres from the middle of the hips: x to the picture's right, y down, z away from the camera. Those
-of the picture are shares of its width and height.
+An array is (T frames, 33 joints, x y z and perhaps visibility), or (M bodies, T, 33, 3 or 4).
+World landmarks are in metres from the middle of the hips: x to the picture's right, y down, z away from the camera.
+Landmarks of the picture are shares of its width and height.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from feeder.recordings.axes import arrange
 from feeder.recordings.gaps import fill_gaps
 from feeder.recordings.picture import place_in_picture
-from feeder.recordings.reading import Content, Unstated
+from feeder.recordings.reading import Content, ReadOptions
 from feeder.recordings.recording import Recording, RecordingError
 from net.utils.channels import joints_there
 from net.utils.layouts import get_skeleton
@@ -17,9 +18,9 @@ from net.utils.layouts import get_skeleton
 LAYOUT = "mediapipe"
 SKELETON = get_skeleton(LAYOUT)
 HIPS = [SKELETON.joints.index(f"{side} hip") for side in ("left", "right")]
-# Metres before the camera: world landmarks do not say where the body stands.
+# Assumed distance from the camera in metres: world landmarks do not state it.
 DISTANCE = 3.0
-# How far the middle of the hips may be from the origin of world landmarks, in shares of the body's height.
+# Largest distance from the origin to the middle of the hips in world landmarks, as a share of the body's height.
 ORIGIN = 0.02
 
 
@@ -28,38 +29,40 @@ def is_mediapipe(values: np.ndarray) -> bool:
     return SKELETON.num_joint in values.shape and values.ndim in (3, 4)
 
 
-def read_landmarks(values: np.ndarray, unstated: Unstated) -> Content:
+def read_landmarks(values: np.ndarray, options: ReadOptions) -> Content:
     """The content of an array of landmarks, of the world or of the picture; joints that are NaN or zero were not seen.
 
-    Visibility becomes confidence in the picture. In space there is none: the network always places all joints.
+    In the picture, visibility becomes confidence. In space it is not used, because MediaPipe always places all joints.
 
     Raises:
-        RecordingError: another shape, infinity, or nobody in any frame.
+        RecordingError: another shape, infinity, or no body in any frame.
     """
-    tracks, said = arrange(values, num_joint=SKELETON.num_joint, num_channels=(4, 3), axes=unstated.axes)
+    tracks, assumed_order = arrange(
+        values, num_joint=SKELETON.num_joint, num_channels=(4, 3), axes=options.axes
+    )
     tracks = np.array(tracks, np.float32)
     if np.isinf(tracks).any():
         raise RecordingError(None, "a coordinate is infinite or too large")
     seen = ~np.isnan(tracks).any(-1) & joints_there(tracks[..., :3])
     if not seen.any():
-        raise RecordingError(None, "nobody in any frame")
+        raise RecordingError(None, "no frame has a body")
     tracks = np.where(seen[..., None], tracks, np.float32(0))
     if _is_world(tracks, seen):
         channels, unit = "xyz", "m"
         tracks = to_camera(tracks[..., :3])
     else:
         channels = "xyc" if tracks.shape[-1] == 4 else "xy"
-        tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], unstated.picture)
+        tracks, unit = place_in_picture(tracks[..., [0, 1, 3][: len(channels)]], options.picture)
         seen &= joints_there(tracks)  # not those of visibility 0
     recording = Recording.of_tracks(tracks, channels)
     flat = np.ascontiguousarray(seen.swapaxes(0, 1)).reshape(-1, SKELETON.num_joint)
-    recording, gaps = fill_gaps(recording, flat, unstated.gap)
-    told = "33 joints of MediaPipe: " + ("world landmarks" if unit == "m" else "landmarks of the picture")
-    return Content(recording, LAYOUT, unit, gaps, (told, *([said] if said else [])))
+    recording, gaps = fill_gaps(recording, flat, options.gap)
+    kind = "33 joints of MediaPipe: " + ("world landmarks" if unit == "m" else "landmarks of the picture")
+    return Content(recording, LAYOUT, unit, gaps, (kind, *([assumed_order] if assumed_order else [])))
 
 
 def to_camera(landmarks: np.ndarray) -> np.ndarray:
-    """World landmarks (..., 3) in the axes of Kinect's camera, 3 m before it; zeros, not seen, stay zeros."""
+    """World landmarks (..., 3) in the axes of Kinect's camera, 3 m away from it; absent joints stay zeros."""
     turned = landmarks * np.array([-1, -1, 1], np.float32) + np.array([0, 0, DISTANCE], np.float32)
     return np.where(joints_there(landmarks)[..., None], turned, np.float32(0))
 

@@ -1,8 +1,8 @@
 """Reads raw `.skeleton` files of NTU RGB+D.
 
-The format, one item a line: number of frames T; per frame the number of bodies; per body a header of 10
-values whose first is the body's id, the number of joints (25), and 25 lines of 12 values, the first three of
-which are x, y, z in metres.
+The format has one item per line: the number of frames T; per frame the number of bodies; per body a header of 10
+values, the number of joints (25), and 25 lines of 12 values. The first value of the header is the body's id. The first
+three values of a joint are x, y, z in metres.
 """
 
 import codecs
@@ -23,19 +23,18 @@ POWERS_OF_TEN = 10 ** np.arange(WIDTH, dtype=np.uint64)
 
 
 class _IrregularError(Exception):
-    """The quick reader does not take this file; the thorough one may, or can say what is wrong."""
+    """The fast reader cannot read this file; the slow one may, or its error says what is wrong."""
 
 
 def parse_skeleton(data: bytes) -> Recording:
-    """Read the content of a file.
+    """The recording in the content of a file.
 
-    Every coordinate is the float32 nearest to the float64 nearest to the text, as `float` reads it. Frames
-    without bodies are kept. Other columns are counted, and must be numbers; they may be NaN or infinite, since
-    they are not used.
+    Coordinates are rounded as by `float`, then to float32. Frames without bodies are kept. Other columns are not
+    used, but must be numbers; they may be NaN or infinite.
 
     Raises:
         RecordingError: the file is not of the format (cut short, other counts, not numbers, NaN or infinite
-            coordinates, more text behind), or no frame has a body.
+            coordinates, more text after the last frame), or no frame has a body.
     """
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
@@ -45,7 +44,7 @@ def parse_skeleton(data: bytes) -> Recording:
 
 
 def _parse_by_line(data: bytes) -> Recording:
-    """`parse_skeleton`, line by line: slow, but knows which line is wrong and takes any blanks."""
+    """`parse_skeleton`, line by line: slow, but accepts any blanks, and errors name the line."""
     lines = data.rstrip().splitlines()
     at = 0
 
@@ -102,7 +101,7 @@ def check_number(word: bytes, line: int) -> float:
         number = float(word)
     except ValueError:
         raise RecordingError(line, f"{_show(word)} is not a number") from None
-    if b"_" in word:  # Python's, not the format's
+    if b"_" in word:  # valid in Python, but not in the format
         raise RecordingError(line, f"{_show(word)} is not a number")
     return number
 
@@ -116,7 +115,7 @@ def read_number(word: bytes, line: int) -> float:
 
 
 def _show(text: bytes) -> str:
-    """`text` for a message: short, and in ASCII."""
+    """The first 20 bytes of `text` in ASCII, for a message."""
     return repr(text[:20]).removeprefix("b") + ("..." if len(text) > 20 else "")
 
 
@@ -128,7 +127,9 @@ def _require(regular: bool | np.bool_) -> None:
 def _parse_at_once(data: bytes) -> Recording:
     """`parse_skeleton` for files with single blanks between values and one kind of line end.
 
-    Raises _IrregularError or RecordingError for others. L lines, B bodies.
+    Shapes: L lines, B bodies.
+
+    Raises _IrregularError or RecordingError: the file has another form.
     """
     _require(data.endswith(b"\n"))
     text = np.frombuffer(data, np.uint8)
@@ -160,7 +161,7 @@ def _parse_at_once(data: bytes) -> Recording:
 
 
 def _check_letters(data: bytes, positions: np.ndarray) -> None:
-    """Lines with letters hold numbers all the same (1e-05, nan)."""
+    """Raise RecordingError if a line with letters at `positions` holds anything but numbers (1e-05, nan)."""
     checked = -1
     for position in positions.tolist():
         if position > checked:
@@ -172,9 +173,10 @@ def _check_letters(data: bytes, positions: np.ndarray) -> None:
 def _count_bodies(
     data: bytes, line_start: np.ndarray, line_end: np.ndarray, header: np.ndarray
 ) -> np.ndarray:
-    """Bodies per frame (T,), where lines follow each other as the format has it.
+    """Number of bodies of each frame (T,). Raises _IrregularError if lines are not in the order of the format.
 
-    line_start, line_end: (L,) bytes that each line begins at and ends before; header: (B,) their lines.
+    line_start, line_end: (L,) bytes at which each line begins and before which it ends.
+    header: (B,) numbers of the lines with the bodies' headers.
     """
     text = np.frombuffer(data, np.uint8)
     num_line = len(line_start)
@@ -190,7 +192,7 @@ def _count_bodies(
     _require(data[: line_end[0]] == b"%d" % len(frame))
     num_body = text[line_start[frame]].astype(np.int64) - ZERO
     _require((line_end[frame] - line_start[frame] == 1).all() and (num_body <= MAX_BODY).all())
-    # Each frame is followed by as many bodies as it says, and there are no others, so that none overlap.
+    # Each frame is followed by its number of bodies, and there are no other bodies: so no two overlap.
     _require((np.diff(frame, append=num_line) == 1 + BODY_LINES * num_body).all())
     _require(num_body.sum() == len(header))
     return num_body
@@ -199,9 +201,9 @@ def _count_bodies(
 def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Numbers at the bytes [start, end) as float32 (n,); each ends at least WIDTH bytes into `data`.
 
-    Plain decimals of WIDTH characters at most are read all at once: 15 digits and a point give a whole number
-    below 2^53 and a power of ten up to 10^15, both exact in float64, so their quotient is the float64 nearest
-    to the text. The others (exponents, more digits) go through `float`.
+    Plain decimals of at most WIDTH characters are read all at once. 15 digits and a point give a whole number below
+    2^53 and a power of ten up to 10^15. Both are exact in float64, so their quotient is the float64 nearest to the
+    text. Other numbers (exponents, more digits) are read by `float`.
     """
     text = np.frombuffer(data, np.uint8)
     windows: np.ndarray = np.ndarray(len(data) - WIDTH + 1, f"V{WIDTH}", data, strides=(1,))
@@ -220,7 +222,7 @@ def _read_numbers(data: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray
     for scale in (np.uint8(10), np.uint16(10**2), np.uint32(10**4), np.uint64(10**8)):
         number = number[0::2].astype(scale.dtype) * scale + number[1::2]
     whole = number[0]
-    # The point stood for a digit 0: what is before it counts tenfold.
+    # The point was read as a digit 0: the digits before it count tenfold.
     places = np.arange(WIDTH - 1, -1, -1, dtype=np.uint8)[:, None]
     power = POWERS_OF_TEN[plain * (is_point * places).sum(0, dtype=np.uint8)]
     before = np.where(num_point == 1, whole // (10 * power), np.uint64(0))

@@ -1,4 +1,4 @@
-"""Recordings with the joints of another layout."""
+"""Maps recordings to the joints of another layout."""
 
 from dataclasses import replace
 
@@ -9,13 +9,15 @@ from net.utils.skeleton import Skeleton
 
 
 def with_layout(recorded: Recorded, target: Skeleton) -> Recorded:
-    """A recording with the joints of `target`.
+    """The recording with the joints of `target`.
 
     Raises:
-        RecordingError: its layout is not known, or a joint cannot be made.
+        RecordingError: the layout of the recording is not known, or a joint of `target` cannot be computed.
     """
     if recorded.skeleton is None:
-        raise RecordingError(None, f"no layout is stated that could become {target.name!r}; give --layout")
+        raise RecordingError(
+            None, f"its layout is not known, so it cannot be mapped to {target.name!r}; give --layout"
+        )
     if recorded.skeleton == target:
         return recorded
     try:

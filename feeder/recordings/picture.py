@@ -1,22 +1,22 @@
-"""Places in the picture: x to the right, y down. C channels: x, y and perhaps confidence."""
+"""Coordinates in the picture: x to the right, y down. C channels: x, y and perhaps confidence."""
 
 import numpy as np
 
 from feeder.recordings.recording import RecordingError
 from net.utils.channels import joints_there
 
-# A body in pixels spans more; shares of the picture are from 0 to 1, or little beyond where a joint is outside.
+# Shares of the picture are from 0 to 1, or little more if a joint is outside; pixels are larger.
 MAX_SHARE = 2.0
 
 
 def to_picture(poses: np.ndarray, width: float, height: float) -> np.ndarray:
     """Poses (..., V, C) in pixels as ((x - width / 2) / height, (y - height / 2) / height), float32.
 
-    Joints that are absent, all zeros or of confidence 0, become zeros throughout. Shares of a picture of unknown size
-    are pixels of one that is 1 x 1.
+    All channels of absent joints (all zeros, or confidence 0) become zero. For shares of a picture of unknown size,
+    give 1 x 1.
 
     Raises:
-        RecordingError: a picture without size.
+        RecordingError: the width or the height is not above 0 and finite.
     """
     if not (0 < width < np.inf and 0 < height < np.inf):
         raise RecordingError(None, f"the picture is {width}x{height}; give its width and height in pixels")
@@ -27,18 +27,18 @@ def to_picture(poses: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def _seen(poses: np.ndarray) -> np.ndarray:
-    """Which joints of poses (..., V, C) are there and, where there is a confidence, have one above 0: (..., V) bool."""
+    """Joints of poses (..., V, C) that are present: (..., V) bool; if there is a confidence, it decides alone."""
     return joints_there(poses[..., 2:] if poses.shape[-1] == 3 else poses)
 
 
 def place_in_picture(poses: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, str]:
-    """Poses (..., V, C) in pixels or in shares of the picture, and their unit: "picture", or "px" for plain pixels.
+    """Poses (..., V, C) in heights of the picture from its middle, unit "picture"; pixels of unknown size stay, "px".
 
-    Joints that are absent become zeros throughout, see `to_picture`.
+    All channels of absent joints become zero, see `to_picture`.
 
     Args:
-        poses: pixels, or shares of the width and the height where none is 2 or more.
-        size: (width, height) of the picture; None where it is not known.
+        poses: in pixels; or in shares of the width and the height, if all are below 2.
+        size: (width, height) of the picture in pixels; None if it is not known.
 
     Raises:
         RecordingError: see `to_picture`.

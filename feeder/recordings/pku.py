@@ -1,7 +1,7 @@
 """Reads skeleton files of PKU-MMD.
 
-A file has a row per frame: x, y, z in metres of the 25 joints of one body, then of another, zeros for a body that
-is absent.
+A file has one row per frame: x, y, z in metres of the 25 joints of two bodies, one after the other. An absent body is
+zeros.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from feeder.recordings.recording import Recording, RecordingError
 
 NUM_BODY = 2
 NUM_VALUE = NUM_BODY * NUM_JOINT * 3
-# There are no ids to follow a body by, and no more than two bodies to choose from: what is left is their order.
+# `denoise` is left out, because there are no ids. The two others only order the two bodies.
 CHOICES = {name: ALL_CHOICES[name] for name in ("energy", "first")}
 
 
@@ -23,14 +23,14 @@ def parse_poses(data: bytes) -> np.ndarray:
     """Poses (T, 2, 25, 3) float32 of the content of a skeleton file.
 
     Raises:
-        RecordingError: no rows, or one that is not of 150 finite numbers.
+        RecordingError: there is no row, or a row is not 150 finite numbers.
     """
     data = data.removeprefix(codecs.BOM_UTF8).rstrip()
     if not data:
         raise RecordingError(None, "no frames")
     try:
         rows = np.loadtxt(io.BytesIO(data), np.float32, comments=None, ndmin=2)
-        # Empty lines are passed over, which would shift the frames behind them.
+        # NumPy skips empty lines, which would shift the frames after them.
         regular = rows.shape == (data.count(b"\n") + 1, NUM_VALUE) and np.isfinite(rows).all()
     except ValueError:
         regular = False
@@ -40,7 +40,7 @@ def parse_poses(data: bytes) -> np.ndarray:
 
 
 def _parse_by_line(data: bytes) -> np.ndarray:
-    """`parse_poses`, line by line: slow, but knows which line is wrong and takes any line ends."""
+    """`parse_poses`, line by line: slow, but accepts any line ends, and errors name the line."""
     rows = []
     for number, line in enumerate(data.splitlines(), 1):
         words = line.split()
@@ -51,9 +51,9 @@ def _parse_by_line(data: bytes) -> np.ndarray:
 
 
 def as_recording(poses: np.ndarray) -> Recording:
-    """The recording of poses (T, 2, V, 3), without the bodies that are absent from all of it.
+    """The recording of poses (T, 2, V, 3), without bodies that are absent from all frames.
 
     Raises:
-        RecordingError: no body is there.
+        RecordingError: no frame has a body.
     """
     return Recording.of_tracks(poses.swapaxes(0, 1)).part(0, len(poses))

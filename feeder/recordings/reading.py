@@ -1,4 +1,4 @@
-"""What a reader of recordings is told, and what it gives."""
+"""Options and results of the readers of recordings."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,24 +13,24 @@ METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 AS_GIVEN: Mapping[str, Choice] = {"as given": as_given}
 
 
-class Unstated(NamedTuple):
-    """What files of some kinds leave unsaid.
+class ReadOptions(NamedTuple):
+    """Facts that files of some formats do not state.
 
-    skeleton: whose joints they hold.
-    scale: their unit in metres.
-    stated: the user named the skeleton; else it is what is needed, and gives way to what a file shows.
-    channels: of arrays whose number of channels leaves it open.
-    axes: of arrays, a letter each, of "mtvc"; None for the usual order, or what the shape shows.
-    variable: the name of the array in a file of several.
-    picture: (width, height) in pixels; None where it is not known.
-    max_gap: frames over which joints that were not seen are interpolated. None: `MAX_GAP` for what a pose estimator
-        wrote; arrays of places in space may then hold no NaN.
-    limits: which detections may be one person.
+    skeleton: layout of the joints.
+    scale: unit of the coordinates, in metres.
+    layout_given: whether the user gave the layout. If not, `skeleton` is a default, and a file may show another one.
+    channels: of arrays whose number of channels fits several.
+    axes: order of an array's axes, letters of "mtvc"; None for the default order, or for the one that the shape shows.
+    variable: name of the array in a file that holds several.
+    picture: (width, height) in pixels; None if not known.
+    max_gap: longest gap, in frames, over which joints that were not seen are interpolated. None: `MAX_GAP` for output
+        of pose estimators; arrays in space then must not hold NaN.
+    limits: for two detections of one person.
     """
 
     skeleton: Skeleton
     scale: float = METRES["m"]
-    stated: bool = False
+    layout_given: bool = False
     channels: str = "xyz"
     axes: str | None = None
     variable: str | None = None
@@ -40,22 +40,22 @@ class Unstated(NamedTuple):
 
     @property
     def gap(self) -> int:
-        """`max_gap` of what a pose estimator wrote."""
+        """`max_gap` for output of pose estimators."""
         return MAX_GAP if self.max_gap is None else self.max_gap
 
 
 class Content(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
-    recording: of it.
-    layout: of its joints, where the file shows it.
+    recording: all bodies.
+    layout: of the joints, if the file shows it.
     unit: "m", "picture" or "px"; see `Recorded`.
     gaps: joints that were not seen.
-    said: what was taken for granted, a sentence each.
+    assumptions: what the reader assumed, one sentence each.
     """
 
     recording: Recording
     layout: str | None = None
     unit: str = "m"
     gaps: Gaps = Gaps()
-    said: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()

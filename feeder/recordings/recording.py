@@ -9,7 +9,7 @@ import numpy as np
 
 from net.utils.channels import bodies_there, joints_there
 
-# Metres that bodies span at the least and at the most, hands included; what spans less or more is in another unit.
+# Smallest and largest span of a body (or of a hand alone) in metres; poses beyond are in another unit.
 MIN_SPAN, MAX_SPAN = 0.02, 20.0
 
 
@@ -17,7 +17,7 @@ class RecordingError(ValueError):
     """A recording that cannot be used.
 
     Attributes:
-        line: where in the file, counted from 1; None if no one line is to blame.
+        line: number of the wrong line in the file, from 1; None if the error is not in a single line.
         reason: what is wrong.
     """
 
@@ -32,13 +32,13 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Poses in the order of frames, and within a frame in the order that the sensor gave.
+    """Poses in the order of frames; within a frame, in the sensor's order.
 
-    num_body: (T,) int64, poses in each frame.
-    body: (B,) int64, whose pose it is: ids numbered by first appearance.
-    joints: (B, V, C) float32; a joint that is not there is all zeros.
-    channels: of a joint, a letter each: "xyz", metres; "xy" or "xyc" in the picture. The last, "c", is confidence: 0
-        for a joint that was not seen.
+    num_body: (T,) int64, number of poses in each frame.
+    body: (B,) int64, body of each pose; bodies are numbered by first appearance.
+    joints: (B, V, C) float32; an absent joint is all zeros.
+    channels: a letter for each of C: "xyz" in metres; "xy" or "xyc" in the picture. "c" is confidence, 0 for a joint
+        that was not seen.
     """
 
     num_body: np.ndarray
@@ -60,17 +60,20 @@ class Recording:
 
     @property
     def frame(self) -> np.ndarray:
-        """(B,) int64, the frame each pose is in."""
+        """(B,) int64, frame of each pose."""
         return np.repeat(np.arange(self.num_frame), self.num_body)
 
     @property
     def slot(self) -> np.ndarray:
-        """(B,) int64, place of each pose among those of its frame."""
+        """(B,) int64, index of each pose within its frame."""
         before = np.cumsum(self.num_body) - self.num_body
         return np.arange(len(self.body)) - np.repeat(before, self.num_body)
 
     def by_slot(self, num_slot: int | None = None) -> np.ndarray:
-        """Bodies by their place in their frame: (places in use, at most `num_slot`; T, V, C), 0 where there is none."""
+        """Tracks (S, T, V, C) of the first S poses of each frame, zero where a frame has fewer.
+
+        S is the largest number of poses in a frame, at most `num_slot`.
+        """
         slot, num_track = self.slot, int(self.num_body.max())
         num_track = num_track if num_slot is None else min(num_track, num_slot)
         used = slot < num_track
@@ -79,7 +82,7 @@ class Recording:
         return tracks
 
     def part(self, first: int, last: int) -> "Recording":
-        """Frames `first` up to, not including, `last`; bodies that are absent from all of them are left out.
+        """The recording of frames `first` to `last` - 1; bodies that are absent from all of them are left out.
 
         Raises:
             RecordingError: no body is in these frames.
@@ -91,7 +94,7 @@ class Recording:
         if not kept.any():
             raise RecordingError(None, f"no body in frames {first} to {last - 1}")
         frame = np.repeat(np.arange(last - first), self.num_body[first:last])[kept]
-        # Ids are numbered by first appearance again.
+        # Number the bodies by first appearance again.
         _, index, inverse = np.unique(body[kept], return_index=True, return_inverse=True)
         number = np.empty(len(index), np.int64)
         number[np.argsort(index)] = np.arange(len(index))
@@ -100,14 +103,17 @@ class Recording:
 
 
 def larger_side(places: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Larger side of the box of the joints that are there, of poses (..., V, D): (...); 0 where none is."""
+    """Larger side of the bounding box of each pose (..., V, D): (...); 0 without joints. `there` is (..., V) bool."""
     low, high = box(places, there)
     return np.maximum(high - low, 0).max(-1)
 
 
 def box(places: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest coordinates (..., D) of the joints that are there, of poses (..., V, D); inf, -inf of none."""
-    # Joints first: NumPy then compares whole poses at a time, which is thrice as fast.
+    """Smallest and largest coordinates (..., D) of each pose (..., V, D); inf and -inf without joints.
+
+    there: (..., V) bool, joints that are present.
+    """
+    # With joints as the first axis, NumPy compares whole poses, which is three times as fast.
     joints, there = np.ascontiguousarray(np.moveaxis(places, -2, 0)), np.moveaxis(there, -1, 0)[..., None]
     low = joints.min(0, initial=np.inf, where=there)
     high = joints.max(0, initial=-np.inf, where=there)
@@ -117,13 +123,13 @@ def box(places: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def refuse_other_units(poses: np.ndarray, remedy: str, *, in_picture: str | None = None) -> None:
     """Raise RecordingError if poses (..., V, C) cannot be 3-D in metres.
 
-    They can if a body spans `MIN_SPAN` to `MAX_SPAN`. The median over bodies decides, so that single frames may be
-    wrong. Joints at 0 0 0 are not there.
+    Poses are accepted if the median span of a body is `MIN_SPAN` to `MAX_SPAN`; single frames may be wrong. Joints at
+    0 0 0 are absent.
 
     Args:
         poses: x y z of each joint.
-        remedy: how to say that they are in another unit; the message ends with it.
-        in_picture: how to say that they are x, y and confidence; takes the place of `remedy` where they look so.
+        remedy: end of the message: what to do if the unit is another one.
+        in_picture: replaces `remedy` if the third number of all joints looks like a confidence.
     """
     bodies = poses.reshape(-1, *poses.shape[-2:])
     present = joints_there(bodies)
@@ -133,7 +139,7 @@ def refuse_other_units(poses: np.ndarray, remedy: str, *, in_picture: str | None
         return
     if median < MIN_SPAN:
         raise RecordingError(
-            None, f"a body spans {1000 * median:.2g} mm; is the unit another one than was said?"
+            None, f"a body spans {1000 * median:.2g} mm, too little for a person; give the right unit"
         )
     third = bodies[present][:, 2:3]
     confidence = third.size > 0 and ((third >= 0) & (third <= 1)).all()

@@ -1,4 +1,4 @@
-"""Another frame rate for a recording."""
+"""Resamples recordings to another frame rate."""
 
 import math
 
@@ -9,10 +9,10 @@ from feeder.ragged import RaggedBatch
 
 
 def resample(tracks: np.ndarray, frame_rate: float | None, wanted: float | None) -> np.ndarray:
-    """Tracks (M, T, V, C) at another frame rate by linear interpolation; as they are where a rate is not known.
+    """Tracks (M, T', V, C) at the frame rate `wanted`, by linear interpolation; unchanged if a rate is not known.
 
-    Frame k is that at time k / wanted, as long as the recording goes on, so that no frame depends on later ones than
-    its neighbours. Between a frame in which a body is and one in which it is not, the nearer one counts.
+    Frame k is at time k / wanted, up to the end of the recording. So a frame depends only on the two frames around it.
+    Between a frame with a body and a frame without it, the nearer one is used.
     """
     known = [rate is not None and math.isfinite(rate) for rate in (frame_rate, wanted)]
     if not all(known) or frame_rate == wanted:

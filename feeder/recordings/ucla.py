@@ -1,7 +1,7 @@
 """Reads files of Northwestern-UCLA Multiview Action 3D.
 
-A file is JSON: {"file_name", "skeletons": [T][20][3], "label": 1 to 10}; joints are those of Kinect v1, in metres. A
-frame without a skeleton is an empty list.
+A file is JSON: {"file_name", "skeletons": [T][20][3], "label": 1 to 10}. The joints are those of Kinect v1, in metres.
+A frame without a skeleton is an empty list.
 """
 
 import json
@@ -14,7 +14,7 @@ from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 
 LAYOUT = "kinect-v1"
-# Of a JSON file, which takes some ten times as many to read; 12,000 frames of 40 detections are 210 MB.
+# Largest JSON file; reading takes about ten times as much memory. 12,000 frames of 40 detections are 210 MB.
 MAX_BYTES = 1 << 28
 
 
@@ -22,8 +22,8 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        RecordingError: it is not JSON, or too large.
-        OSError: it cannot be read.
+        RecordingError: the file is not JSON, or too large.
+        OSError: the file cannot be read.
     """
     if path.stat().st_size > MAX_BYTES:
         raise RecordingError(
@@ -33,24 +33,27 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """The content of the bytes of a JSON file.
+    """The content of JSON text.
 
     Raises:
-        RecordingError: it is not JSON.
+        RecordingError: the text is not JSON.
     """
     try:
         return json.loads(data)
     except json.JSONDecodeError as error:
         raise RecordingError(error.lineno, f"not JSON: {error.msg}") from None
-    except (ValueError, RecursionError):  # other bytes than text, a number of too many digits, too deep
+    except (
+        ValueError,
+        RecursionError,
+    ):  # bytes that are not text, a number with too many digits, too deep lists
         raise RecordingError(None, "not JSON") from None
 
 
 def poses_of(content: Any) -> np.ndarray:
-    """Poses (T, 20, 3) float32 of a file's content, zero in frames without a skeleton, which stay in their place.
+    """Poses (T, 20, 3) float32 of a file's content; frames without a skeleton are kept, as zeros.
 
     Raises:
-        RecordingError: it is not of the format, or holds no skeleton.
+        RecordingError: the content is not of the format, or holds no skeleton.
     """
     if not isinstance(content, dict) or not isinstance(content.get("skeletons"), list):
         raise RecordingError(None, 'not an object with a list "skeletons"')
