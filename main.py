@@ -14,7 +14,7 @@ if __name__ == "__main__":
     wait_passively()
 
 from processor.checks import problems_of
-from processor.moved_configs import find_moved, tell_move
+from processor.moved_configs import find_moved, print_new_command
 from processor.processor import Processor
 from processor.schedule import changed_by_inheritance
 from processor.table import PROCESSORS, task_class
@@ -168,7 +168,7 @@ def main(
     """
     args = parse(argv, processor=processor, config=config)
     words = sys.argv[1:] if argv is None else argv
-    tell_move(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
+    print_new_command(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
     try:
         run(args)
     except ConfigError as error:

@@ -36,7 +36,7 @@ from processor.losses import (
     pair_of_views,
 )
 from processor.processor import Processor
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.task import Task
 from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
@@ -105,13 +105,13 @@ class Prediction(Task):
         problems += hidden_problems("train_view", config.train_view, config, self.packages, ahead)
         problems += hidden_problems("test_view", config.test_view, config, self.packages, config.predict)
         for number, phase in enumerate(config.schedule):
-            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without):
+            if CROSS_ENTROPY.name in active_losses([phase], without=config.without):
                 text = "is of actions, which prediction does not learn; leave it out, or run recognition"
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY.name}", text))
         if any(problem.key in ("method", "model") for problem in problems):
             return problems
         try:
-            labelled = [loss.name for loss in self.plan.counting if loss.label]
+            labelled = [loss.name for loss in self.plan.active if loss.label]
         except ClassPathError:  # said elsewhere
             return problems
         problems += _ahead_problems(config, self.hidden_frames())

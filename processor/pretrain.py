@@ -22,7 +22,7 @@ from processor.experiment import Experiment
 from processor.losses import LossPlan, MethodKeys
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.task import Task
 from torchlight.build import ClassPathError, Problem
 from torchlight.checkpoint import load_weights
@@ -75,10 +75,10 @@ class Pretrain(Task):
         if any(problem.key in ("model", "method") for problem in problems):
             return problems
         try:
-            counting = self.plan.counting
+            active = self.plan.active
         except ClassPathError:  # said elsewhere
             return problems
-        if not config.schedule and not counting:
+        if not config.schedule and not active:
             text = f"is empty; name the losses of {config.method} that are to count"
             problems.append(Problem("schedule", text))
         problems += [
@@ -87,7 +87,7 @@ class Pretrain(Task):
                 "needs labels, which pre-training does not use",
             )
             for number, phase in enumerate(config.schedule)
-            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without)
+            if CROSS_ENTROPY.name in active_losses([phase], without=config.without)
         ]
         return problems
 

@@ -126,7 +126,7 @@ def _matters(name: str, settings: OptimConfig) -> bool:
     return getattr(settings, other) == value
 
 
-def counting_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:
+def active_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:
     """Names of the losses that count in some phase, but for those that are left out."""
     return {name for phase in phases for name, weight in phase.losses.items() if weight > 0} - set(without)
 

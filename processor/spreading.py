@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SpreadConfig:
-    """How labels spread; see `spread_labels`."""
+    """How labels spread; see `propagate_labels`."""
 
     # nearest neighbours that each clip is linked to
     num_neighbour: int = 20
@@ -51,7 +51,7 @@ TOLERANCE = 1e-6
 PART = 4096
 
 
-def spread_labels(
+def propagate_labels(
     features: Tensor,
     label: Tensor,
     known: Tensor,
@@ -165,7 +165,7 @@ class Spreading:
         """Set the targets of training clips: their labels where known, else labels spread by features (n, D)."""
         feeder, device = self.run.loaders["train"].feeder, features.device
         label, known = (torch.from_numpy(each).to(device) for each in (feeder.label, self.known))
-        targets = spread_labels(
+        targets = propagate_labels(
             features,
             label,
             known,

@@ -15,7 +15,7 @@ from feeder.recordings.linking import Linker, LinkLimits
 from feeder.recordings.recording import MAX_SPAN, Recording, RecordingError, refuse_other_units
 from feeder.recordings.resample import resample
 from net.utils.channels import bodies_there, in_plane, num_coordinate
-from processor.timeline import usual_stride
+from processor.timeline import default_stride
 
 if TYPE_CHECKING:  # which makes streams
     from processor.inference import Recogniser
@@ -81,7 +81,7 @@ class Stream:
         self.channels = recogniser.members[0].channels
         self.frame_rate = recogniser.frame_rate if frame_rate is None else frame_rate
         self.window = recogniser.window_of(frame_rate) if window is None else window
-        self.stride = usual_stride(self.window) if stride is None else stride
+        self.stride = default_stride(self.window) if stride is None else stride
         refuse_numbers(window=self.window, stride=self.stride, repeat=repeat)
         # The bodies of each of the last frames, (M, V, C), and whose they are, (M,).
         self._frames: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=self.window)

@@ -32,7 +32,7 @@ class Timeline(NamedTuple):
     of_frames: np.ndarray
 
 
-def usual_stride(window: int) -> int:
+def default_stride(window: int) -> int:
     """Frames from window to window, or from a stream's answer to the next: a quarter of a window, or 1."""
     return max(1, window // 4)
 

@@ -39,7 +39,7 @@ def draw_clips(run: "Experiment", config: WhitenConfig, count: int) -> np.ndarra
     return np.sort(rng.permutation(count)[: config.whiten_clip])
 
 
-def learn_whitening(run: "Experiment", config: WhitenConfig, whitening: Whitening, encoder: Encoder) -> None:
+def fit_whitening(run: "Experiment", config: WhitenConfig, whitening: Whitening, encoder: Encoder) -> None:
     """`Whitening.by_views` of training clips, labelled or not, as the config says.
 
     Raises:

@@ -519,7 +519,7 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
             ["train_view.sampling.0.Crop.num_frame=13"],
             "train_view.sampling: has 5 frames after the 8 that are seen, but the network predicts 4 at once; make",
         ),
-        (["without=[future]"], "schedule: has no phase that learns by 'future'; give it a weight"),
+        (["without=[future]"], "schedule: has no phase with the loss 'future'"),
         (["method=null"], "method: net.st_gcn.Model has no loss future; "),
         (
             ["schedule=[{name: a, losses: {cross_entropy: 1.0, future: 1.0}}]"],
@@ -527,7 +527,7 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
         ),
         (
             ["schedule=[{name: a, losses: {intra_frame: 1.0}}]"],
-            "schedule: has no phase that learns by 'future'",
+            "schedule: has no phase with the loss 'future'",
         ),
         (["data.label_fraction=0.5"], "data.label_fraction: is 0.5; no loss that counts uses labels"),
         (["select=val", "data.val_fraction=0"], "select: 'val' needs a validation part"),

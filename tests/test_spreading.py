@@ -16,9 +16,9 @@ from net.whitening import Whitening
 from processor import spreading
 from processor.experiment import Experiment
 from processor.features import extract_features
-from processor.spreading import spread_labels
+from processor.spreading import propagate_labels
 from processor.table import task_class
-from processor.whitening import learn_whitening
+from processor.whitening import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
 
@@ -28,7 +28,7 @@ PROCESSORS = ("linear_evaluation", "finetune_evaluation")
 def spread(features, label, known, **changes):
     arguments = {"num_class": 3, "num_neighbour": 4, "temperature": 0.1, "alpha": 0.8} | changes
     features, label = torch.as_tensor(features, dtype=torch.float32), torch.as_tensor(label)
-    return spread_labels(features, label, torch.as_tensor(known), **arguments)
+    return propagate_labels(features, label, torch.as_tensor(known), **arguments)
 
 
 def by_dense_algebra(features, label, known, *, num_class, num_neighbour, temperature, alpha, take=None):
@@ -206,7 +206,7 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
     whitening = Whitening(32)
     seen = [config.test_view]
     if whiten:
-        learn_whitening(processor, config, whitening, processor.model)
+        fit_whitening(processor, config, whitening, processor.model)
         seen = [config.whiten_view] * config.whiten_repeat if name == "finetune_evaluation" else seen
     shown = processor.shown(loader, seen)
     features = extract_features(processor.model, shown, shown.iterate(), processor.autocast())

@@ -31,7 +31,7 @@ from processor.figures import save_figure
 from processor.fonts import legible
 from processor.io import write_text
 from processor.knn_evaluation import KnnEvaluation, whitening_of
-from processor.moved_configs import tell_move
+from processor.moved_configs import print_new_command
 from torchlight.build import PACKAGES
 from torchlight.status import status_of
 
@@ -82,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
-    tell_move(args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)])
+    print_new_command(
+        args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)]
+    )
     return status_of(lambda: make_map(args))
 
 

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from feeder.class_names import read_class_names
 from processor.export import OPSET, check_packages, dense_view, graph_of, metadata_of, record, to_onnx
-from processor.export_check import check_agreement, made_up_people, real_clips
+from processor.export_check import check_agreement, real_clips, synthetic_people
 from processor.trained import load_trained
 from torchlight.checkpoint import atomic_write
 from torchlight.status import status_of
@@ -75,7 +75,7 @@ def export(args: argparse.Namespace) -> None:
         print(f"{trained.path} does not say {what}", file=sys.stderr)
     graph = graph_of(trained, network_only=args.network_only)
     view = dense_view(trained) if args.network_only else None
-    kinds = {"made-up": made_up_people(trained)}
+    kinds = {"made-up": synthetic_people(trained)}
     try:
         if (clips := real_clips(trained)) is not None:
             kinds["recorded"] = clips

@@ -29,7 +29,7 @@ from omegaconf import MISSING
 import main as command
 from processor.figures import save_figure
 from processor.io import write_text
-from processor.moved_configs import find_moved, tell_move
+from processor.moved_configs import find_moved, print_new_command
 from processor.state import differences
 from torchlight.config import load_config
 from torchlight.status import status_of
@@ -292,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
     ]
     words = sys.argv[1:] if argv is None else argv
-    tell_move(args.config, args.settings, ["tools/label_efficiency.py", *words])
+    print_new_command(args.config, args.settings, ["tools/label_efficiency.py", *words])
     return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite, plugins=args.plugin))
 
 
