@@ -158,7 +158,7 @@ def test_a_collapse_is_seen_and_warned_of(tiny_data, tmp_path, capsys):
     assert run("pretrain", config, *decay, "num_epoch=10", "data.val_fraction=0", "seed=2") == 0
     spread = [float(row["train_spread"]) for row in rows_of(tmp_path / "work")]
     assert spread[-1] < 0.1 < spread[0]
-    assert "warning: the encoder collapses: embeddings spread 0.0" in capsys.readouterr().out
+    assert "warning: the encoder collapses: the spread of its embeddings is 0.0" in capsys.readouterr().out
 
 
 def test_an_epoch_that_taught_nothing_is_told():
