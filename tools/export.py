@@ -1,13 +1,13 @@
-"""Write a trained network as an ONNX file, which runs where there is no PyTorch.
+"""Write a trained network as an ONNX file, which runs without PyTorch.
 
     python tools/export.py --weights work_dir/nw_ucla/st_gcn/joint/best.pt --out st_gcn.onnx
 
-The input is `poses` (N, T, V, C, M), as recorded, in the T frames of the weights' view: resample a window of the
-recording to that. Normalisation, steps in space and stream of the test view are in the graph. The output is
-`probability` (N, classes); of weights of prediction `future` (N, P, V, C, M), the next poses. N is free, M is the
-weights' number of bodies: fill up with zeros. Names of classes and joints, frame rate and window are in the file.
+The input is `poses` (N, T, V, C, M), as recorded: a window of the recording, resampled to the T frames of the weights'
+view. Normalisation, steps in space and stream of the test view are in the graph. The output is `probability`
+(N, classes). For weights of prediction it is `future` (N, P, V, C, M), the next poses. N is free. M is the weights'
+number of bodies; absent bodies are zeros. Names of classes and joints, frame rate and window are in the file.
 
-At its end the command asks onnxruntime and PyTorch, and writes nothing where they disagree.
+The command compares onnxruntime with PyTorch, and writes nothing if they differ.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Raise OSError where `out` cannot be written."""
+    """Raise OSError if `out` cannot be written."""
     if out.is_dir():
         raise IsADirectoryError(f"--out {out} is a folder; name a file, e.g. {out / 'model.onnx'}")
     if not out.parent.is_dir():
@@ -61,7 +61,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Export, check, write."""
+    """Export a network, compare it with PyTorch, and write the file."""
     check_packages()
     check_out(args.out, overwrite=args.overwrite)
     trained = load_trained(
