@@ -702,7 +702,7 @@ def test_a_stream_that_cannot_be_answered(
         (["nothing.npy", "--weights", "{joint}"], "not found"),
         (["{empty}", "--weights", "{joint}"], "holds no recording"),
         (["{empty}", "--weights", "missing.pt"], "missing.pt"),
-        (["{empty}", "--weights", "{encoder}"], "pre-training"),
+        (["{empty}", "--weights", "{encoder}"], "pre-trained encoder"),
         (["{clip}", "--weights", "{joint}", "--layout", "coco"], "shape"),
         (["{clip}", "--weights", "{joint}", "--layout", "nonsense"], "unknown layout"),
     ],
