@@ -14,7 +14,7 @@ if __name__ == "__main__":
     wait_passively()
 
 from processor.checks import problems_of
-from processor.moved_configs import find_moved, tell_move
+from processor.moved_configs import find_moved, print_new_command
 from processor.processor import Processor
 from processor.schedule import changed_by_inheritance
 from processor.table import PROCESSORS, task_class
@@ -23,9 +23,9 @@ from torchlight.build import PACKAGES, Problem
 from torchlight.config import ConfigError, Loaded, load, to_yaml
 from torchlight.origins import annotate
 
-# What a user can put right; anything else is a defect and shows its trace.
+# Errors that a user can correct; any other error is a defect and shows its trace.
 USER_ERRORS = (OSError, ValueError, ArithmeticError)
-# What torch says where a device, or a CPU, has no memory left.
+# Parts of torch's messages when a device or CPU has no memory left.
 NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
@@ -37,10 +37,10 @@ def parse(
     Args:
         argv: the words after the program's name; None for those of this process.
         processor: None if the first word names it.
-        config: the file to take where none is named; None if one must be.
+        config: the default config file; None if the command line must name one.
     """
     parser = argparse.ArgumentParser(
-        description="Train and judge models of skeleton actions."
+        description="Train and evaluate models of skeleton-based action recognition."
         if processor is None
         else f"The same as main.py {processor}.",
         epilog="Any key of the config can be set by key=value, e.g. stream=bone optim.lr=0.05",
@@ -56,7 +56,7 @@ def parse(
     )
     add("-c", "--config", required=config is None, default=config, metavar="FILE", help=shown)
     add("-w", "--work_dir", metavar="DIR", help="where the files of the run go")
-    add("--phase", choices=("train", "test"), default="train", help="test only scores --weights")
+    add("--phase", choices=("train", "test"), default="train", help="test only evaluates --weights")
     add("--weights", metavar="FILE", help="weights to start from, or to test")
     add("--device", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, …")
     add("--resume", action="store_true", help="continue the run in work_dir, or begin it")
@@ -103,9 +103,7 @@ def load_run(args: argparse.Namespace) -> Loaded[Any]:
     def check(config: object) -> list[Problem]:
         problems = problems_of(chosen(config, (*PACKAGES, *args.plugin)))
         if args.phase == "test" and config.weights is None:  # type: ignore[attr-defined]
-            problems.append(
-                Problem("weights", "--phase test scores given weights; name them with --weights FILE")
-            )
+            problems.append(Problem("weights", "--phase test needs weights; name them with --weights FILE"))
         return problems
 
     loaded = load(args.config, settings_of(args), chosen.config_class, check=check, find_moved=find_moved)
@@ -118,21 +116,21 @@ def load_run(args: argparse.Namespace) -> Loaded[Any]:
     return loaded
 
 
-def tell_changes(loaded: Loaded[Any]) -> None:
-    """Say, in one of several processes, where a config means something else than in earlier versions."""
+def print_changes(loaded: Loaded[Any]) -> None:
+    """Print, in the main process only, where a config has another meaning than in earlier versions."""
     if os.environ.get("RANK", "0") == "0":
         for line in changed_by_inheritance(getattr(loaded.config, "schedule", ()), loaded.inherited):
             print(f"note: {line}", file=sys.stderr)
 
 
 def make_processor(args: argparse.Namespace) -> Processor:
-    """The run that a command line names, its config checked.
+    """The run that a command line names; checks its config.
 
     Raises:
         ConfigError: something is wrong with it.
     """
     loaded = load_run(args)
-    tell_changes(loaded)
+    print_changes(loaded)
     distributed.init(loaded.config.device)
     return Processor(task_class(args.processor)(loaded.config, (*PACKAGES, *args.plugin)))
 
@@ -141,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
     """Load and check the config, then train or test."""
     if args.print_config:
         loaded = load_run(args)
-        tell_changes(loaded)
+        print_changes(loaded)
         print(annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins)), end="")
         return
     processor = make_processor(args)
@@ -153,22 +151,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that no memory was left, of which torch's own are RuntimeErrors."""
+    """Whether an error is about memory; those of torch are RuntimeErrors."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY)
 
 
 def main(
     argv: Sequence[str] | None = None, *, processor: str | None = None, config: str | None = None
 ) -> int:
-    """Run one command; returns the exit status: 0 done, 1 broke off, 2 wrong config or usage.
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong config or usage.
 
-    A stop signal ends the process with 128 + its number (143 after SIGTERM), after the state is saved.
+    After a stop signal the state is saved, and the exit status is 128 + the signal's number (143 for SIGTERM).
 
-    `parse` says what the arguments are.
+    Arguments as for `parse`.
     """
     args = parse(argv, processor=processor, config=config)
     words = sys.argv[1:] if argv is None else argv
-    tell_move(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
+    print_new_command(args.config, args.settings, ["main.py", *([processor] if processor else []), *words])
     try:
         run(args)
     except ConfigError as error:
@@ -186,7 +184,7 @@ def main(
         if args.debug or not is_out_of_memory(error):
             raise
         print(
-            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'no more to be had'}); lower "
+            f"error: out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}); lower "
             "batch_size or test_batch_size, or set data.cache=none",
             file=sys.stderr,
         )

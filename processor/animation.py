@@ -1,6 +1,6 @@
-"""A moving picture of a recording: its skeletons, what they do, and how they go on.
+"""Animation of a recording: its skeletons, captions, and predicted poses.
 
-T frames, P frames to come, V joints, M bodies, C coordinates.
+T frames, P predicted frames, V joints, M bodies, C coordinates.
 """
 
 import shutil
@@ -19,15 +19,16 @@ from processor.figures import orient, picture_plane, plane_of
 from processor.shown import PREDICTED, SEEN
 from torchlight.files import naming
 
-# Pictures a second, and in all: a longer recording is shown in fewer of its frames.
+# Highest number of pictures a second.
 RATE = 15.0
+# Highest number of pictures in all; of a longer recording, frames are skipped.
 MOST_PICTURES = 300
-# Of the height of the picture, on every side.
+# Empty border on every side, as a share of the larger extent of the poses.
 MARGIN = 0.08
 
 
 class _GifWriter(PillowWriter):
-    """A GIF whose pictures are shown for hundredths of a second, on average for as long as they should be."""
+    """GIF writer that rounds durations to the format's 1/100 s so that the errors do not add up."""
 
     def finish(self) -> None:
         """Write the file."""
@@ -48,16 +49,16 @@ def animate(
     confidence: np.ndarray | None = None,
     up: int | None = None,
 ) -> list[Path]:
-    """Write a GIF, and where ffmpeg is installed an MP4 beside it; returns the files.
+    """Write a GIF and, where ffmpeg is installed, an MP4 of the same name; returns the paths.
 
     Args:
-        tracks: (M, T, V, C), a joint at 0 is not drawn.
-        skeleton: whose bones are drawn.
-        captions: T + P lines above the picture.
+        tracks: (M, T, V, C); a joint at 0 is not drawn.
+        skeleton: defines the bones.
+        captions: T + P titles, one for each frame.
         path: of the GIF.
         frame_rate: frames a second; None for 30.
-        future: (M, P, V, C), poses that follow; what was seen has one colour then, and they another.
-        confidence: (M, T, V), 0 to 1; bones are faint where it is low.
+        future: (M, P, V, C), predicted poses; observed and predicted poses then have one colour each.
+        confidence: (M, T, V), 0 to 1; bones of low confidence are faint.
         up: the coordinate that points up; None for the one along which the first body's torso stands.
     """
     poses = tracks if future is None else np.concatenate((tracks[: len(future)], future), 1)

@@ -1,6 +1,6 @@
-"""The answers about recordings, as a person reads them and as files.
+"""The answers about recordings, on the terminal and as files.
 
-T frames, V joints, M bodies, C coordinates, K classes, P frames to come.
+T frames, V joints, M bodies, C coordinates, K classes, P predicted frames.
 """
 
 import json
@@ -28,32 +28,32 @@ from torchlight.files import atomic_write
 
 TABLES = ("answers.csv", "answers.json")
 NONE = "none"
-# Of the table on the terminal.
+# The table on the terminal.
 HEADING = ("recording", "frames", "answer", "p", "next")
 WIDTHS = (24, 6, 24, 4, 0)
 
 
 class AnswersExist(FileExistsError):
-    """A folder holds earlier answers, and nothing was said about them."""
+    """A folder holds earlier answers, and `overwrite` is not set."""
 
 
 def prepare_answers(folder: Path, *, overwrite: bool) -> None:
     """Make a folder for answers.
 
     Raises:
-        AnswersExist: it holds answers, and `overwrite` was not asked for.
-        NotADirectoryError: a file is in its place.
-        OSError: nothing can be written into it.
+        AnswersExist: the folder holds answers, and `overwrite` is False.
+        NotADirectoryError: `folder` is a file.
+        OSError: the folder is not writable.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # before any work
+        with tempfile.TemporaryFile(dir=folder):  # fails before any work is done
             pass
     except OSError as error:
         raise OSError(
-            error.errno, f"nothing can be written into --out {folder} ({error.strerror}); name another folder"
+            error.errno, f"--out {folder} is not writable ({error.strerror}); name another folder"
         ) from None
     held = [name for name in TABLES if (folder / name).exists()]
     if held and not overwrite:
@@ -68,11 +68,11 @@ class Answers:
     Args:
         class_names: K.
         skeleton: of the joints.
-        out: the folder for files; None to print alone.
-        top: classes that are shown.
-        threshold: below this probability the answer is none.
-        animated: write a moving picture of each recording.
-        html: the page of the first recordings; None for no page.
+        out: the folder for files; None to print only.
+        top: number of classes shown for each recording.
+        threshold: below this probability the answer is `NONE`.
+        animated: write an animation of each recording.
+        html: the page with the first recordings; None for no page.
     """
 
     def __init__(
@@ -94,12 +94,18 @@ class Answers:
         self._stems: set[str] = set()
 
     def add_error(self, name: str, error: RecordingError) -> None:
-        """A recording that cannot be answered, and why."""
+        """Add a recording without an answer, and the reason."""
         self._print(name, "", "no answer", "", str(error))
         self.rows.append({"recording": name, "error": str(error)})
 
     def add(self, recorded: Recorded, probability: np.ndarray, of_frames: np.ndarray | None) -> None:
-        """The class probabilities (K,) of a recording, and those of its frames (T, K) where it was looked at so."""
+        """Add the class probabilities of a recording.
+
+        Args:
+            recorded: the recording.
+            probability: (K,), of the whole recording.
+            of_frames: (T, K), of each frame; None where only the whole recording was classified.
+        """
         order = np.argsort(-probability, kind="stable")
         label = int(order[0]) if probability[order[0]] >= self.threshold else -1
         top = [[self.class_names[k], round(float(probability[k]), 6)] for k in order[: self.top]]
@@ -139,7 +145,7 @@ class Answers:
         self.rows.append(row)
 
     def add_poses(self, recorded: Recorded, future: np.ndarray, frame_rate: float | None) -> None:
-        """The next poses (M, P, V, C) of a recording, at a frame rate."""
+        """Add the predicted poses (M, P, V, C) of a recording; `frame_rate` is theirs, None where unknown."""
         count = future.shape[1]
         ahead = "" if frame_rate is None else f"{1000 * count / frame_rate:.0f} ms"
         frames = recorded.recording.num_frame
@@ -164,7 +170,7 @@ class Answers:
         self.rows.append(row)
 
     def finish(self) -> int:
-        """Write the tables; returns the exit status: 1 if a recording could not be answered, or there was none."""
+        """Write the tables; returns the exit status: 1 if a recording has no answer or there is no recording."""
         failed = sum("error" in row for row in self.rows)
         if self.out is not None:
             write_text(self.out / "answers.json", json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
@@ -172,17 +178,17 @@ class Answers:
             print(f"{len(self.rows) - failed} answered, {failed} not; files in {self.out}", flush=True)
         if self.html is not None and self._shown:
             write_page(self.html, "Answers", self._shown)
-            most = "" if len(self._shown) == len(self.rows) - failed else ", of the first recordings alone"
+            most = "" if len(self._shown) == len(self.rows) - failed else ", the first ones only"
             print(f"{self.html}: a page of {len(self._shown)} clips{most}", flush=True)
         return int(failed > 0 or not self.rows)
 
     def _show(self, clip: Shown) -> None:
-        """Put a clip into the page, which holds a number of them."""
+        """Put a clip into the page, up to `MOST_CLIPS`."""
         if len(self._shown) < MOST_CLIPS:
             self._shown.append(clip)
 
     def _print(self, *cells: str) -> None:
-        """A row of the table on the terminal; the first one after a heading."""
+        """Print a row of the table; the heading comes before the first row."""
         for each in (cells,) if self.rows else (HEADING, cells):
             print(
                 "  ".join(cell.ljust(width) for cell, width in zip(each, WIDTHS, strict=True)).rstrip(),
@@ -193,7 +199,7 @@ class Answers:
         return NONE if label < 0 else self.class_names[label]
 
     def _stem(self, name: str) -> str:
-        """A file's name for a recording: letters, digits, and _ in place of anything else."""
+        """A unique file name for a recording: letters, digits, `.`, `-`; any other characters become `_`."""
         plain = re.sub(r"[^\w.-]+", "_", name).strip(".") or "recording"
         stem, number = plain, 1
         while stem in self._stems:
@@ -203,7 +209,7 @@ class Answers:
         return stem
 
     def _table(self) -> pd.DataFrame:
-        """A row a recording: what it is, the answer, the probability of each class, or the error."""
+        """One row for each recording: its name, the answer and the probability of each class, or the error."""
         rows = []
         for row in self.rows:
             flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
@@ -213,7 +219,7 @@ class Answers:
     def _segments(
         self, labels: np.ndarray, of_frames: np.ndarray, frame_rate: float | None
     ) -> list[dict[str, Any]]:
-        """The runs of equal labels, printed."""
+        """Print the runs of equal labels; returns them as rows for the JSON file."""
         found = []
         for part in segments(labels, of_frames):
             each: dict[str, Any] = {
@@ -265,5 +271,5 @@ class Answers:
 
 
 def _column(class_name: str) -> str:
-    """The column of a class's probability, which no other column is called."""
+    """The column of a class's probability; its name differs from all other columns."""
     return f"p({class_name})"

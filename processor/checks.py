@@ -1,6 +1,6 @@
-"""What is wrong with a config, before data or device is touched: rules across keys, in one place.
+"""Problems of a config, found before data or device is touched: rules across keys.
 
-Rules of losses and methods are in `processor.losses` and `processor.schedule`, those of a task alone in its `problems`.
+Rules of losses and methods are in `processor.losses` and `processor.schedule`. Those of one task are in its `problems`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def problems_of(task: "Task") -> list[Problem]:
-    """All that can be seen to be wrong with the config of a task."""
+    """All problems of a task's config that can be found without its data."""
     config, packages = task.config, task.packages
     problems = build.check_class("model", config.model, config.model_args, packages, base=task.model_class)
     problems += out_of_range(config, task.ranges) + contradictions(config)
@@ -42,7 +42,7 @@ def problems_of(task: "Task") -> list[Problem]:
 
 
 def _figure_problems(task: "Task") -> list[Problem]:
-    """What is wrong with the evaluators of a config, and with the figure that selects the epoch."""
+    """Problems of the evaluators of a config, and of the figure that selects the epoch."""
     problems: list[Problem] = []
     figures = list(task.figures)
     for evaluator in build_evaluators(task.config.evaluators, task.packages, problems):
@@ -51,7 +51,7 @@ def _figure_problems(task: "Task") -> list[Problem]:
             problems.append(Problem("evaluators", text))
         figures += evaluator.figures
     name = task.config.select_by
-    # What an evaluator that cannot be built would give is not known.
+    # The figures of an evaluator that cannot be built are unknown.
     if name is not None and name not in figures and not problems:
         text = f"{name!r} is no figure of this processor; {build.nearest(name, figures)}"
         problems.append(Problem("select_by", text))
@@ -62,7 +62,7 @@ def _figure_problems(task: "Task") -> list[Problem]:
 
 
 def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
-    """What is wrong with the views of a config, and with their length."""
+    """Problems of the views of a config, and of their length."""
     config, problems = task.config, []
     hidden, longest = task.hidden_frames(), _longest_clip(config, task.packages)
     for key, described in views_of(config).items():
@@ -85,12 +85,12 @@ def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
 
 
 def _longest_clip(config: ProcessorConfig, packages: Sequence[str]) -> int | None:
-    """Frames that the network has places for; None if it takes any number, or that cannot be told."""
+    """The largest number of frames that the network takes; None if there is no limit, or it is unknown."""
     try:
         longest = build.argument(
             build.import_class(config.model, packages), config.model_args, "max_frame", None
         )
-    except build.ClassPathError:  # said elsewhere
+    except build.ClassPathError:  # reported by `check_class`
         return None
     return longest if isinstance(longest, int) else None
 
@@ -110,12 +110,12 @@ def _wrong_ahead(ahead: int, predicted: int) -> str:
 def layout_problems(
     key: str, path: str, args: Mapping[str, Any], config: ProcessorConfig, packages: Sequence[str]
 ) -> list[Problem]:
-    """What is wrong with a class whose layout has other joints than the data's; nothing if that cannot be told."""
+    """The problem of a class whose layout has another number of joints than the data's; empty if unknown."""
     wanted = config.data.layout
     try:
         layout = build.argument(build.import_class(path, packages), args, "layout", wanted)
         joints = [get_skeleton(each).num_joint for each in (layout, wanted)]
-    except (ValueError, OSError):  # said elsewhere
+    except (ValueError, OSError):  # reported elsewhere
         return []
     if joints[0] == joints[1]:
         return []
@@ -126,21 +126,21 @@ def layout_problems(
 def channel_problems(
     key: str, path: str, args: Mapping[str, Any], config: ProcessorConfig, packages: Sequence[str]
 ) -> list[Problem]:
-    """What is wrong with a class that takes other channels than the data's; nothing if that cannot be told."""
+    """Problems of a class that takes other channels than the data's; empty if unknown."""
     channels = config.data.channels
     try:
         cls = build.import_class(path, packages)
-    except build.ClassPathError:  # said elsewhere
+    except build.ClassPathError:  # reported by `check_class`
         return []
     problems = []
     count = build.argument(cls, args, "in_channels", len(channels))
     if count != len(channels):
         text = f'is {count}, but data.channels is {channels!r}; write "${{count:${{data.channels}}}}"'
         problems.append(Problem(f"{key}_args.in_channels", text))
-    # Without a word of it all channels are coordinates.
-    said = build.argument(cls, args, "channels", channels)
-    if said != channels and (said is not None or has_confidence(channels)):
-        text = f"is {said!r}, but data.channels is {channels!r}; write ${{data.channels}}"
+    # Without `channels` a class takes all channels as coordinates.
+    given = build.argument(cls, args, "channels", channels)
+    if given != channels and (given is not None or has_confidence(channels)):
+        text = f"is {given!r}, but data.channels is {channels!r}; write ${{data.channels}}"
         problems.append(Problem(f"{key}_args.channels", text))
     return problems
 
@@ -162,7 +162,7 @@ OPTIM_RANGES: tuple[Range, ...] = (
         "two numbers, 0 or more and below 1",
     ),
 )
-# Keys that matter with one value of another alone.
+# Keys that are ignored unless another key has a certain value: key -> (other key, its value).
 ONLY_WITH = {
     "momentum": ("optimizer", "sgd"),
     "nesterov": ("optimizer", "sgd"),
@@ -174,7 +174,7 @@ ONLY_WITH = {
 
 
 def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range]) -> list[Problem]:
-    """Numbers outside their range; a part of the config that is null has none."""
+    """Problems of numbers outside their range; a part of the config that is null is skipped."""
     problems = []
     for key, holds, allowed in ranges:
         of, _, name = key.rpartition(".")
@@ -185,7 +185,7 @@ def out_of_range(config: ProcessorConfig | OptimConfig, ranges: Sequence[Range])
 
 
 def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
-    """What is wrong with the settings of an optimizer under `key`."""
+    """Problems of an optimizer's settings; `key` is the config key that holds them."""
     problems = [Problem(f"{key}.{name}", text) for name, text in out_of_range(settings, OPTIM_RANGES)]
     problems += [
         Problem(f"{key}.lr_factor.{name}", f"is {factor}; it is above 0")
@@ -201,7 +201,7 @@ def optim_problems(key: str, settings: OptimConfig) -> list[Problem]:
 
 
 def contradictions(config: ProcessorConfig) -> list[Problem]:
-    """Values that do not go together."""
+    """Problems of values that contradict each other."""
     problems = []
     if config.select == "val" and config.data.val_fraction == 0:
         problems.append(

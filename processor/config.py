@@ -1,4 +1,4 @@
-"""What every processor can be told: the keys of a config file, their types and their defaults."""
+"""The keys that configs of all processors share, with their types and defaults."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,30 +15,30 @@ class DataConfig:
     path: str = MISSING
     # name of the joints' layout, or a YAML file that describes it
     layout: str = MISSING
-    # what the numbers of a joint are: x, y, z in metres; x, y in the picture, perhaps with confidence; a prepared file
-    # must agree, and of arrays with three channels this says which
+    # channels of a joint: `xyz` in metres, or `xy` in the picture, or `xyc` with the confidence too; a prepared file
+    # must have the same; for arrays with three channels this key tells `xyz` from `xyc`
     channels: Literal["xyz", "xy", "xyc"] = "xyz"
-    # number of classes; where there is a label map, of its targets
+    # number of classes; with a label map, the number after mapping
     num_class: int = MISSING
-    # bodies of a clip that are used; further ones are left out
+    # largest number of bodies of a clip; further bodies are left out
     num_body: int = 2
     # share of the training clips that is held out for validation; 0 trains on all of them
     val_fraction: float = 0.1
-    # what is held out whole: a key of the data (`subject`, `sequence`); `random` holds out single clips
+    # key of the data (`subject`, `sequence`) whose groups of clips are held out whole; `random` holds out single clips
     val_by: str = "subject"
     # seed that draws the validation part
     val_seed: int = 0
-    # share of each class's labels that is used, in the validation part too; above 0, up to 1
+    # share of each class's labels that is used, in training and validation part; above 0, up to 1
     label_fraction: float = 1.0
     # seed that draws the labelled clips
     label_seed: int = 0
     # CSV or YAML file that maps the data's classes to others
     label_map: str | None = None
-    # an epoch has equally many training clips of each class, so that rare classes are learnt, too
+    # draw equally many training clips of each class in an epoch, so that rare classes are learnt too
     balanced: bool = False
-    # for arrays of other projects: number of the first class; null: 0, and labels from 1 are refused
+    # for arrays of other projects: number of the first class; null means 0 and refuses labels that start at 1
     first_label: int | None = None
-    # where the frames are kept: on the training device, in main memory, or on disk, read by workers
+    # where frames are kept: on the training device, in main memory, or (`none`) on disk, read by workers
     cache: Literal["device", "memory", "none"] = "device"
     # processes that read the clips; only with `cache: none`
     num_worker: int = 0
@@ -54,7 +54,7 @@ class ViewConfig:
     normalise: str = "none"
     # steps in space, in order; see the table of steps
     augment: list[Any] = field(default_factory=list)
-    # for a view beside others: use the frames that the first view draws; its sampling must be equal
+    # for a second or later view: use the frames that the first view draws; both need the same `sampling`
     same_frames: bool = False
 
 
@@ -62,27 +62,27 @@ class ViewConfig:
 class OptimConfig:
     """Optimizer and learning-rate schedule; see `processor.optim`."""
 
-    # SGD, or AdamW, which has no use for `momentum` and `nesterov`
+    # SGD or AdamW; AdamW ignores `momentum` and `nesterov`
     optimizer: Literal["sgd", "adamw"] = "sgd"
     # learning rate after the warm-up
     lr: float = 0.1
-    # weight decay, of the parameters that `decayed` says
+    # weight decay of the parameters that `decayed` selects
     weight_decay: float = 1e-4
-    # which parameters decay: all, or the weights of linear layers and convolutions alone, not biases, norms,
-    # embeddings and learnt graphs
+    # parameters with weight decay: `all`, or only the `weights` of linear layers and convolutions (no biases, norms,
+    # embeddings or learnt graphs)
     decayed: Literal["all", "weights"] = "all"
     # momentum of `sgd`
     momentum: float = 0.9
     # Nesterov momentum for `sgd`
     nesterov: bool = True
-    # share of the running means of gradients and of their squares that `adamw` keeps in a step
+    # decay rates of `adamw` for its running means of gradients and of squared gradients
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    # share of a layer's rate at which the layer before it learns; the head has the full rate, the last layer of the
-    # encoder the share of it; below 1 only for encoders that say their layers
+    # layer-wise decay: each layer's learning rate is this factor times the rate of the layer after it; the head has
+    # the full rate; below 1 only for encoders that define their layers
     layer_decay: float = 1.0
-    # factors on the rates of parts of the network that it names, such as `links` of AS-GCN
+    # factors on the learning rates of the parts that the network names, such as `links` of AS-GCN
     lr_factor: dict[str, float] = field(default_factory=dict)
-    # batches whose gradients are averaged in a step of the optimizer; the last step of an epoch may have fewer
+    # number of batches whose gradients are averaged in a step; the last step of an epoch may have fewer
     accumulate: int = 1
     # how the learning rate falls: at the epochs of `step`, along a cosine, or not at all
     schedule: Literal["step", "cosine", "constant"] = "cosine"
@@ -106,7 +106,7 @@ class ProcessorConfig:
     work_dir: str = MISSING
     # split of the data, such as `xsub` or `xview`
     benchmark: str = MISSING
-    # what of the skeleton is the input: joints, bones, or the movement of either
+    # input of the network: joints, bones, or the motion of either between frames
     stream: Literal["joint", "bone", "motion", "bone_motion"] = "joint"
     # which clips
     data: DataConfig = field(default_factory=DataConfig)
@@ -116,29 +116,29 @@ class ProcessorConfig:
     model_args: dict[str, Any] = field(default_factory=dict)
     # weights to start from, or to test
     weights: str | None = None
-    # weights that are not loaded: names, with all below them (`head`), or patterns
+    # weights that are not loaded: patterns, or names of parts (`head`), which include all below them
     ignore_weights: list[str] = field(default_factory=list)
 
-    # how a test or validation clip is shown
+    # how a test or validation clip becomes the network's input
     test_view: ViewConfig = field(default_factory=ViewConfig)
     # clips of a training step, in each process
     batch_size: int = 64
     # clips of a step of evaluation
     test_batch_size: int = 256
-    # views of a test clip whose scores are averaged; more than one is of use where `test_view` draws at random
+    # views of a test clip whose scores are averaged; more than one makes sense if `test_view` draws at random
     test_repeat: int = 1
     # epochs of the whole run
     num_epoch: int = MISSING
-    # clips that an epoch has at least; where there are fewer, they are repeated
+    # smallest number of clips in an epoch; clips are repeated to reach it
     min_epoch_clip: int = 0
     # optimizer and learning rate
     optim: OptimConfig = field(default_factory=OptimConfig)
 
-    # whose best epoch is kept: the validation part's; `last` keeps the last epoch; `test` is for comparison only
+    # part of the data that selects the best epoch; `last` keeps the last epoch; `test` is for comparison only
     select: Literal["val", "last", "test"] = "val"
-    # figure of that part which selects, such as `mean_class` or `loss`; null: the processor's own
+    # figure that selects the best epoch, such as `mean_class` or `loss`; null: the processor's default
     select_by: str | None = None
-    # further figures of the validation and the test part: class paths of evaluators, or `{path: {argument: value}}`
+    # evaluators for further figures of the validation and test part: class paths, or `{path: {argument: value}}`
     evaluators: list[Any] = field(default_factory=list)
     # epochs between two evaluations of the validation part
     eval_interval: int = 1
@@ -146,7 +146,7 @@ class ProcessorConfig:
     seed: int = 0
     # `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, …
     device: str = "auto"
-    # arithmetic of the network; views are made in float32 in any case
+    # precision of the network; views are always computed in float32
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     # run the network through `torch.compile`
     compile: bool = False
@@ -158,13 +158,13 @@ class ProcessorConfig:
 
 @dataclass
 class TrainViewKeys:
-    """A key of tasks that see a training clip in one view, or one before others."""
+    """The key of the first or only view of a training clip."""
 
-    # how a training clip is shown
+    # how a training clip becomes the network's input
     train_view: ViewConfig = field(default_factory=ViewConfig)
 
 
-# Key, what holds of its value, and how that is said.
+# Key, the test of its value, and the allowed values in words.
 Range = tuple[str, Callable[[Any], bool], str]
 RANGES: tuple[Range, ...] = (
     *(

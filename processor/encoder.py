@@ -1,4 +1,4 @@
-"""Taking over an encoder: of a self-supervised method, of a recognition run, of other programs."""
+"""Loading the weights of an encoder: from a self-supervised method, a recognition run, or other programs."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ PROBE_WEIGHT = "linear.weight"
 
 
 class Probe(nn.Module):
-    """A linear layer on features (N, D), standardised or whitened: (N, num_class). It begins at zero."""
+    """A linear classifier on standardised or whitened features. Its weights start at zero."""
 
     def __init__(self, feature_dim: int, num_class: int) -> None:
         super().__init__()
@@ -32,15 +32,15 @@ class Probe(nn.Module):
 
     @torch.no_grad()
     def as_linear(self) -> tuple[Tensor, Tensor]:
-        """Weight (num_class, D) and bias (num_class,) of one linear layer that does the same."""
+        """Weight (num_class, D) and bias (num_class,) of the equivalent linear layer without whitening."""
         weight = self.linear.weight @ self.whitening.basis.T
         return weight, self.linear.bias - weight @ self.whitening.mean
 
 
 def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """From the weights of a self-supervised method those of its encoder; weights of anything else as they are.
+    """The encoder's weights out of those of a self-supervised method; other weights are returned unchanged.
 
-    model: what they are for; if it has parts of such names itself, nothing is taken apart.
+    model: gets the weights; a prefix that its own parts have is not removed.
     """
     own = list(model.state_dict())
     for prefix in ("encoder_q.", "encoder."):
@@ -53,13 +53,13 @@ def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 
 def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of `model`: of a self-supervised method, those of its encoder.
+    """Weights under the names that `model` has for them; of a self-supervised method, only the encoder's.
 
-    The probe of a linear evaluation becomes the linear head that it amounts to, unless the model has one itself.
+    The probe of a linear evaluation becomes the equivalent linear head, unless the head of `model` is a `Probe`.
     """
     if not isinstance(model, Encoder):
         return encoder_of(state, model)
-    # AS-GCN's published links are a file of their own, and begin with `encoder.`, as a method's encoder does.
+    # Translate first: names in AS-GCN's published file of links begin with `encoder.`, as a method's encoder does.
     state = model.translate(encoder_of(model.translate(state), model))
     if not model.has_head or isinstance(model.head, Probe):
         return state
@@ -76,14 +76,14 @@ def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Ten
     probe.load_state_dict(of_head)
     weight, bias = probe.as_linear()
     shape = model.head.get_parameter("weight").shape
-    # A head of another number of classes keeps its shape, for the error that lists it.
+    # For another number of classes the shape stays: loading then fails with an error that names it.
     weight = weight.view(shape) if weight.numel() == shape.numel() else weight
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
     return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
 
 
 def left_out(model: nn.Module, keys: Iterable[str]) -> list[str]:
-    """Those keys of weights that belong to parts which the encoders in `model` were built without."""
+    """The keys of weights for optional parts that the encoders in `model` were built without."""
     patterns = [
         f"{name}.{pattern}" if name else pattern
         for name, part in model.named_modules()
@@ -94,9 +94,9 @@ def left_out(model: nn.Module, keys: Iterable[str]) -> list[str]:
 
 
 def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) -> None:
-    """Load weights under whatever names other programs, or a self-supervised method, gave them.
+    """Load weights, also under the names of other programs or of a self-supervised method.
 
-    Those of parts that the network was built without are not used.
+    Weights of optional parts that the network was built without are ignored.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
@@ -110,7 +110,7 @@ def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) 
 
 
 def load_encoder(model: Encoder, path: str, *, ignore: Sequence[str] = ()) -> None:
-    """Load all but the head, which keeps its values and whose weights the file may have or not.
+    """Load all weights except the head's. The head keeps its values, and the file need not hold any for it.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
@@ -118,7 +118,7 @@ def load_encoder(model: Encoder, path: str, *, ignore: Sequence[str] = ()) -> No
 
 
 def load_head(model: Encoder, path: str) -> None:
-    """Load the head alone; the file may hold the rest, too.
+    """Load the head only; the file may hold other weights too.
 
     Raises FileNotFoundError, CheckpointError and WeightsError as `torchlight.checkpoint.load_weights` does.
     """
@@ -126,7 +126,7 @@ def load_head(model: Encoder, path: str) -> None:
     load_translated(model, path, ignore=rest)
 
 
-# What decides whose labels a head has learnt from.
+# Config keys that decide which labels a head is trained on.
 LABEL_KEYS = (
     "benchmark ",
     "data.label_",
@@ -135,12 +135,12 @@ LABEL_KEYS = (
 
 
 def has_head_for(config: ProcessorConfig, model: Encoder) -> bool:
-    """Whether the weights that a config names are of a linear evaluation whose head a run may go on from.
+    """Whether `weights` of a config are of a linear evaluation whose head this run can start from.
 
-    They are not where `ignore_weights` names the head, or the linear evaluation was of another number of classes.
+    False if `ignore_weights` names the head, or if the linear evaluation had another number of classes.
 
     Raises:
-        ValueError: it has learnt from other labels than this run may use.
+        ValueError: the head was trained on other labels than this run uses.
     """
     assert config.weights is not None
     content = load_checkpoint(config.weights)
@@ -151,7 +151,7 @@ def has_head_for(config: ProcessorConfig, model: Encoder) -> bool:
     other = [change for change in changes(made_with, config) if change.startswith(LABEL_KEYS)]
     if other:
         raise ValueError(
-            f"{config.weights} is a linear evaluation with other labels ({'; '.join(other)}), which this run is not to "
-            f"know; name one with the same, or take its encoder alone with ignore_weights=[{model.HEAD}]"
+            f"{config.weights} is a linear evaluation that was trained on other labels ({'; '.join(other)}); "
+            f"name one with the same labels, or load only its encoder with ignore_weights=[{model.HEAD}]"
         )
     return True

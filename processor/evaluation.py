@@ -1,4 +1,4 @@
-"""What evaluating a part of the data gives, and further figures of it that a config asks for."""
+"""The result of evaluating a part of the data, and evaluators for further figures of it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -20,23 +20,23 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Further figures of a part of the data, beside those of the task.
+    """Further figures of a part of the data, in addition to the task's.
 
-    figures: the names of what it gives, any of which `select_by` may name.
-    falling: those that are better where they are smaller.
+    figures: names of the figures that it gives; `select_by` may name any of them.
+    falling: names of those figures for which smaller is better.
     """
 
     figures: ClassVar[tuple[str, ...]] = ()
     falling: ClassVar[tuple[str, ...]] = ()
 
     def evaluate(self, run: "Processor", loader: "Loader", evaluation: Evaluation) -> dict[str, float]:
-        """Its figures of a part.
+        """The figures of a part, by name.
 
         Args:
-            run: whose `method` is the network, in eval mode.
+            run: its `method` is the network, in eval mode.
             loader: the clips of the part.
-            evaluation: what the task found; where it gives class scores, `arrays` has `scores` (n, num_class) and
-                `label` (n,), in every process those of all clips.
+            evaluation: the task's result. For tasks with class scores, `arrays` has `scores` (n, num_class) and
+                `label` (n,). Each process has them for all clips.
         """
         raise NotImplementedError
 
@@ -44,5 +44,5 @@ class Evaluator:
 def build_evaluators(
     items: Sequence[Item], packages: Sequence[str], problems: list[Problem]
 ) -> list[Evaluator]:
-    """The evaluators that a config lists; what is wrong is added to `problems`."""
+    """The evaluators that a config lists; adds what is wrong with them to `problems`."""
     return build_listed("evaluators", items, {}, packages=packages, base=Evaluator, problems=problems)

@@ -1,4 +1,4 @@
-"""What a config and a task make: clips, views, batches and a network."""
+"""The clips, views, batches and network of a run, built from its config and task."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,15 +33,15 @@ DEBUG_BATCHES = 2
 class Experiment:
     """The data, the network and the phases of a run, built from a config.
 
-    task: what the run does with them.
-    method: what trains the network and gives its answers.
-    network: the same as a step calls it, which may be spread over processes.
+    task: defines what the run does with them.
+    method: trains the network and gives its answers.
+    network: `method` as a training step calls it, which may be wrapped for several processes.
     """
 
     def __init__(self, task: Task) -> None:
         self.task, self.config = task, task.config
         self.device = distributed.device(self.config.device)
-        # What the network computes in: a CPU without instructions for bf16 takes five times as long with it.
+        # A CPU without instructions for bf16 takes five times as long with bf16 as with float32.
         self.precision = self.config.precision
         if self.precision == "bf16" and self.device.type == "cpu" and not cpu_has_bf16():
             self.precision = "fp32"
@@ -54,7 +54,7 @@ class Experiment:
         self.model = self.task.build_model().to(self.device)
 
     def load_translated(self, path: str) -> None:
-        """Load weights by the names that the network, or another program, has for them."""
+        """Load weights, also under the names of other programs."""
         load_translated(self.model, path, ignore=self.config.ignore_weights)
 
     @property
@@ -64,19 +64,23 @@ class Experiment:
         return self.model
 
     def finish_network(self) -> None:
-        """Make what trains the network, and gives its answers."""
+        """Build the method around the network."""
         self.method = self.task.build_method(self.model, self.phase).to(self.device)
         self.network: nn.Module = self.method
 
     def phase_of(self, epoch: int) -> Phase:
-        """The phase that an epoch is in, or the last one for an epoch past the end."""
+        """The phase that an epoch is in; the last phase for an epoch past the end."""
         return [phase for phase in self.schedule if phase.start <= epoch][-1]
 
     def setup(self, phase: str = "train") -> None:
-        """Open the data and build the network. What a task then extracts or learns first, it does in `prepare`.
+        """Open the data and build the network.
 
         Args:
             phase: "train" or "test".
+
+        Raises:
+            FileNotFoundError: `weights` does not exist.
+            ValueError: a part has fewer clips than there are processes.
         """
         config, task = self.config, self.task
         if config.weights is not None and not Path(config.weights).is_file():
@@ -100,7 +104,7 @@ class Experiment:
         self.labelled: dict[Part, Feeder] = {
             part: feeder for part, feeder in feeders.items() if part != "test"
         }
-        # Probabilities of classes (n, num_class) that training clips are to have, where these are not their labels.
+        # Soft targets of the training clips, (n, num_class); None to train on their labels.
         self.targets: Tensor | None = None
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
@@ -109,19 +113,19 @@ class Experiment:
         for each in self.schedule if phase == "train" else ():
             rate_factors(self.method, each.optim)
         if self.method.varies_batch or as_method(self.model).varies_batch:
-            # cuDNN would time its algorithms anew in every step.
+            # cuDNN would time its algorithms again in every step.
             torch.backends.cudnn.benchmark = False
         if config.compile:
             self.model.compile()
-            # Of another method `forward` is its own, and does not call the model's.
+            # Other methods have a `forward` of their own that does not call the model's.
             if self.method is not self.model and not isinstance(self.method, Supervised):
                 self.method.compile()
         if distributed.world_size() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            # Buffers are queues of keys, of many megabytes and alike in all ranks, which draw them by one seed, and
-            # statistics of batch norms, of which an evaluation takes the first rank's.
+            # Buffers need no broadcast. Queues of keys take many megabytes, and are equal in all ranks because one
+            # seed draws them. Of the batch-norm statistics an evaluation takes the first rank's.
             with warnings.catch_warnings():
-                # torch 2.13 has another name for it, which earlier ones do not know.
+                # torch 2.13 renames `broadcast_buffers`; earlier versions do not know the new name.
                 warnings.simplefilter("ignore", FutureWarning)
                 self.network = DistributedDataParallel(
                     self.method,
@@ -132,11 +136,11 @@ class Experiment:
         task.opened(self)
 
     def _losses_change(self) -> bool:
-        """Whether phases count other losses than one another, so that parts of a network may have no gradient."""
+        """Whether phases have different losses, so that parts of the network may have no gradient in one of them."""
         return len({frozenset(phase.losses) for phase in self.schedule}) > 1
 
     def part_loader(self, feeder: Feeder) -> Loader:
-        """Batches of a part's clips, as its training or evaluation wants them."""
+        """Batches of a part's clips, with the settings for training or for evaluation."""
         config, train = self.config, feeder.part == "train"
         batch_size = config.batch_size if train else config.test_batch_size
         return self.loader(
@@ -144,7 +148,7 @@ class Experiment:
             self.task.views(feeder.part),
             batch_size=batch_size,
             shuffle=train,
-            # A short last batch would weigh its clips more; fewer clips than a batch are one short batch.
+            # A short last batch would give its clips more weight. It stays where it is the only batch.
             drop_last=train
             and max(len(feeder), config.min_epoch_clip) >= batch_size * distributed.world_size(),
             min_clip=config.min_epoch_clip,
@@ -164,7 +168,7 @@ class Experiment:
         balanced: bool = False,
         num_future: int | None = None,
     ) -> Loader:
-        """Batches of this rank's share of a feeder's clips, as `feeder.loader.Loader` makes them."""
+        """Batches of this rank's share of a feeder's clips; see `feeder.loader.Loader`."""
         data = self.config.data
         return Loader(
             feeder,
@@ -184,12 +188,12 @@ class Experiment:
         )
 
     def shown(self, loader: Loader, views: Sequence[ViewConfig]) -> Loader:
-        """A loader's clips, once each and in order, in other views."""
+        """A loader of the same clips in other views, each clip once and in order."""
         made = [view_of(view, self.config, loader.feeder.skeleton, self.task.packages) for view in views]
         return loader.with_views(made, batch_size=self.config.test_batch_size)
 
     def feeder(self, part: Part, **changes: Any) -> Feeder:
-        """The clips that the task takes of a part. `changes` replace keys of the config's `data`."""
+        """The clips of a part that the task uses. `changes` replace keys of the config's `data`."""
         return self.task.feeder(self, part, **changes)
 
     def open_feeder(self, part: Part, **changes: Any) -> Feeder:
@@ -200,11 +204,11 @@ class Experiment:
         return Feeder(self.source, self.config.benchmark, part=part, **data)
 
     def autocast(self) -> torch.autocast:
-        """The run's precision, for what the network does; views are always made in float32."""
+        """Context in which the network computes in the run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def watch(self, loader: Loader) -> Iterator[Batch]:
-        """The batches of a part with a progress bar, two of them in debug mode."""
+        """The batches of a part with a progress bar; in debug mode the first `DEBUG_BATCHES` only."""
         return islice(
             progress(loader.iterate(), loader.feeder.part, total=len(loader)),
             DEBUG_BATCHES if self.config.debug else None,
@@ -212,12 +216,12 @@ class Experiment:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16, so that it is no slower than float32."""
+    """Whether the CPU has instructions for bf16; without them bf16 is slower than float32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def set_precision(precision: str) -> None:
-    """Whether CUDA devices may round the inputs of float32 products to TF32, as they do with precision `tf32`."""
+    """Let CUDA devices round the inputs of float32 products to TF32 if the precision is `tf32`, otherwise not."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    # Convolutions have a switch of their own.
+    # Convolutions have a separate switch.
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -1,6 +1,6 @@
 """A trained network as an ONNX graph, which runs without this program.
 
-N clips, M bodies, B = N * M bodies in all, T frames, V joints, C coordinates, P frames to come.
+N clips, M bodies, B = N * M bodies in all, T frames, V joints, C coordinates, P predicted frames.
 """
 
 import importlib.util
@@ -21,10 +21,10 @@ from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
 from processor.trained import Trained
 
-# Those of the extra `export` in setup.py.
+# The packages of the extra `export` in setup.py.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-# Which dimension of the input is free, and its name in the file.
+# The only dimension of the input that is not fixed, and its name in the file.
 ANY_BATCH = ({0: torch.export.Dim("N")},)
 
 
@@ -45,7 +45,7 @@ class ClassProbability(nn.Module):
 
 
 class PoseProbability(nn.Module):
-    """Probabilities of classes, from poses as they were recorded."""
+    """Probabilities of classes, from poses in the coordinates of the recording."""
 
     def __init__(self, view: DenseView, probability: ClassProbability) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class NetworkForecast(nn.Module):
 class PoseForecast(nn.Module):
     """The next poses in the coordinates of the recording.
 
-    forecast: of the network.
-    view: what normalises; it has no step in space, and the stream of joints.
+    forecast: the network's.
+    view: normalises the poses; has no steps in space, and the stream `joint`.
     """
 
     def __init__(self, forecast: NetworkForecast, view: DenseView) -> None:
@@ -83,7 +83,7 @@ class PoseForecast(nn.Module):
         self.forecast, self.view = forecast, view
 
     def forward(self, poses: Tensor) -> Tensor:
-        """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); 0 for what is not in the last frame."""
+        """From poses (N, T, V, C, M), as recorded, to (N, P, V, C, M); joints absent from the last frame are 0."""
         bodies = poses.permute(0, 4, 1, 2, 3)
         normalised, matrix = self.view.normalise(bodies)
         moved = self.forecast(normalised.permute(0, 4, 2, 3, 1), recorded_presence(poses))
@@ -98,12 +98,12 @@ class PoseForecast(nn.Module):
 
 
 def recorded_presence(poses: Tensor) -> Tensor:
-    """Which bodies are there in poses (N, T, V, C, M), as recorded, that is not 0: (N, M, T) bool."""
+    """Presence (N, M, T) bool of bodies in poses (N, T, V, C, M), as recorded: absent bodies are all 0."""
     return presence(poses.permute(0, 3, 1, 2, 4))
 
 
 class Exported(NamedTuple):
-    """What is exported, in eval mode, and what its input and output are called."""
+    """The module to export, in eval mode, and the names of its input and output."""
 
     module: nn.Module
     input: str
@@ -111,12 +111,12 @@ class Exported(NamedTuple):
 
 
 def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
-    """What is exported of a trained network: what takes poses (N, T, V, C, M), as recorded, to its answer.
+    """The module to export: from poses (N, T, V, C, M), as recorded, to probabilities or predicted poses.
 
     Args:
         trained: the network.
-        network_only: leave out what a view does (normalisation, steps in space, stream); the input is then the
-            network's, (N, C, T, V, M), and what is predicted is in its coordinates.
+        network_only: leave out the view (normalisation, steps in space, stream). Input is then the network's,
+            (N, C, T, V, M), and predicted poses are in its coordinates.
 
     Raises:
         ValueError: the view cannot be part of a graph.
@@ -133,25 +133,25 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
     view, normalise = dense_view(trained), config.test_view.normalise
     if view.normalisation.looks_past:
         raise ValueError(
-            f"test_view.normalise is {normalise!r}, in which frames depend on later ones: poses cannot be predicted"
+            f"test_view.normalise is {normalise!r}, which changes frames by later ones: poses cannot be predicted"
         )
     whole = PoseForecast(forecast, view)
     return Exported(whole.eval(), "poses", "future")
 
 
 def dense_view(trained: Trained) -> DenseView:
-    """What the view of a run's test does to poses (N, T, V, C, M) that have its frames."""
+    """The run's test view without its sampling, for poses (N, T, V, C, M) that are sampled already."""
     return DenseView(trained.test_view())
 
 
 def window_of(trained: Trained) -> int:
-    """T, frames that the network sees."""
+    """T, the number of frames that the network takes."""
     config = trained.config
     return config.observe if isinstance(config, PredictionConfig) else trained.test_view().num_frame
 
 
 def metadata_of(trained: Trained) -> dict[str, str]:
-    """What the file says of itself: words as they are, numbers and lists as JSON."""
+    """Metadata for the file: text as it is, numbers and lists as JSON."""
     config, skeleton = trained.config, trained.skeleton
     content: dict[str, Any] = {
         "class_names": list(trained.class_names),
@@ -172,14 +172,14 @@ def metadata_of(trained: Trained) -> dict[str, str]:
 
 
 def check_packages() -> None:
-    """Raise PackageMissing where one of `PACKAGES` is not installed."""
+    """Raise PackageMissing if one of `PACKAGES` is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise PackageMissing(f"not installed: {', '.join(missing)}; run pip install -e .[export]")
 
 
 def record(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """The operations of a module on batches of any number of clips, from an example of two or more."""
+    """The operations of a module, for any batch size; `example` is a batch of two or more clips."""
     with _quietly(), torch.no_grad():
         return torch.export.export(module, (example,), dynamic_shapes=ANY_BATCH, strict=False)
 
@@ -187,12 +187,12 @@ def record(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
 def to_onnx(
     program: torch.export.ExportedProgram, graph: Exported, metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """An ONNX file of what was recorded.
+    """The content of an ONNX file of a recorded program.
 
     Args:
-        program: made by `record` of the graph's module.
+        program: made by `record` from the graph's module.
         graph: names input and output.
-        metadata: what the file is to say of itself.
+        metadata: properties to write into the file.
     """
     import onnx
 
@@ -201,7 +201,7 @@ def to_onnx(
             program,
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=ANY_BATCH,  # here for the name alone
+            dynamic_shapes=ANY_BATCH,  # sets the name of the dimension
             input_names=[graph.input],
             output_names=[graph.output],
             verbose=False,
@@ -215,7 +215,7 @@ def to_onnx(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what PyTorch says of its own parts while it exports."""
+    """Suppress warnings and log messages of PyTorch's exporter."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whether an exported graph gives what PyTorch does: on made-up people, and on clips of the run's data.
+"""Comparison of an exported graph with PyTorch, on synthetic people and on clips of the run's data.
 
 N clips, M bodies, T frames, V joints, C coordinates.
 """
@@ -17,16 +17,16 @@ from net.utils.skeleton import Skeleton
 from processor.export import Exported, window_of
 from processor.trained import Trained
 
-# How far onnxruntime and PyTorch may lie apart, in probabilities or metres.
+# Largest difference allowed between onnxruntime and PyTorch, in probabilities or metres.
 TOLERANCE = 1e-4
-# Batch sizes that both are compared on.
+# Batch sizes of the comparison.
 BATCHES = (1, 7)
-# Of the joints of made-up people in the picture, those that are not seen.
+# Share of the joints of synthetic people in the picture that are not seen.
 SHARE_UNSEEN = 0.1
 
 
 class Disagreement(ValueError):
-    """An exported graph gives other numbers than PyTorch."""
+    """An exported graph and PyTorch give different numbers."""
 
 
 def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
@@ -34,11 +34,11 @@ def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
 
     Args:
         onnx_file: content of the file.
-        graph: what it was made of.
-        inputs: as many clips as the largest batch has, or fewer.
+        graph: the module that was exported, and its names.
+        inputs: clips, at most as many as the largest batch has.
 
     Raises:
-        Disagreement: it is above `TOLERANCE`.
+        Disagreement: shapes differ, or the difference is above `TOLERANCE`.
     """
     import onnxruntime
 
@@ -52,7 +52,7 @@ def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
         if found.shape != expected.shape:
             raise Disagreement(f"onnxruntime gives {found.shape}, PyTorch {tuple(expected.shape)}")
         apart = float((torch.from_numpy(found) - expected).abs().max())
-        if not apart <= TOLERANCE:  # NaN is no agreement
+        if not apart <= TOLERANCE:  # also true for NaN
             raise Disagreement(
                 f"onnxruntime and PyTorch differ by {apart:.1e} on {len(batch)} clips; up to {TOLERANCE:g} is allowed"
             )
@@ -60,10 +60,10 @@ def check_agreement(onnx_file: bytes, graph: Exported, inputs: Tensor) -> float:
     return largest
 
 
-def made_up_people(trained: Trained, *, seed: int = 0) -> Tensor:
-    """Poses (N, T, V, C, M) of people that sway, three metres away; some come late, some are not there.
+def synthetic_people(trained: Trained, *, seed: int = 0) -> Tensor:
+    """Poses (N, T, V, C, M) of people who sway at a distance of three metres; some appear late, some are absent.
 
-    Where joints have a confidence, it is drawn, and of some joints it is 0.
+    Confidences are drawn at random; some joints have confidence 0.
     """
     generator = torch.Generator().manual_seed(seed)
     skeleton, num_channel = trained.skeleton, len(trained.channels)
@@ -94,10 +94,10 @@ def _chains(skeleton: Skeleton) -> Tensor:
 
 
 def real_clips(trained: Trained) -> Tensor | None:
-    """Poses (N, T, V, C, M) of the first test clips of a run's data, as recorded; None where the file is not there.
+    """Poses (N, T, V, C, M) of the first test clips of a run's data, as recorded; None if the file is missing.
 
     Raises:
-        ValueError, OSError: it cannot be read, or is of another kind.
+        ValueError, OSError: the file cannot be read, or does not match the config.
     """
     config = trained.config
     if not Path(config.data.path).exists():

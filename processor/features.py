@@ -1,4 +1,4 @@
-"""Features of clips by a frozen encoder.
+"""Features of clips from a frozen encoder.
 
 n clips, R views of each, D channels.
 """
@@ -21,14 +21,13 @@ def extract_features(
     """Features of all clips of a loader, gathered over the ranks, in the order of its feeder.
 
     Args:
-        encoder: put into eval mode.
-        loader: without shuffling, so that every clip comes once.
-        batches: its batches.
+        encoder: is put into eval mode.
+        loader: does not shuffle, so that each clip comes once.
+        batches: the loader's batches.
         autocast: the precision of the network.
 
     Returns:
-        (n, R, D) float32 on the loader's device, for n clips of R views each; clips that `batches` leaves out
-        have features 0.
+        (n, R, D) float32 on the loader's device; clips that are not in `batches` have features 0.
     """
     encoder.eval()
     index = [torch.empty(0, dtype=torch.int64, device=loader.device)]
@@ -45,9 +44,9 @@ def extract_features(
 
 
 def refuse_collapse(features: Tensor, weights: str | None) -> None:
-    """Raise ValueError if features (n, R, D) are all the same, or no numbers."""
+    """Raise ValueError if features (n, R, D) are all the same, or if one is NaN or infinite."""
     if not features.isfinite().all() or (features == features[:1, :1]).all():
         raise ValueError(
-            f"the encoder of {weights} gives the same feature for all {len(features)} clips, or none that is a "
-            "number: it has collapsed; look at train_spread in the metrics.csv of its run, and train it otherwise"
+            f"the encoder of {weights} has collapsed: the features of all {len(features)} clips are the same, or some "
+            "are NaN or infinite; look at train_spread in the metrics.csv of its run, and change its training"
         )

@@ -1,4 +1,4 @@
-"""Pictures of a run: training curves, the confusion matrix, anticipation, errors and poses of a prediction."""
+"""Figures of a run: training curves, confusion matrix, anticipation, errors and poses of a prediction."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,23 +20,23 @@ POSE_COLOURS = {"true": "tab:gray", "predicted": "tab:red"}
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture, whole, as PNG."""
+    """Write a figure as PNG, atomically."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
 
 
 def whole_numbers() -> MaxNLocator:
-    """Ticks for what is counted, epochs or frames: at whole numbers only."""
+    """Ticks at whole numbers only, for epochs or frames."""
     return MaxNLocator(integer=True, min_n_ticks=1)
 
 
 def shorten(name: str, length: int) -> str:
-    """The name, cut where it is longer than so many letters."""
+    """The name, cut to at most `length` characters."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def curves_of(metrics: pd.DataFrame) -> list[tuple[list[str], str]]:
-    """Columns of `metrics.csv` that are drawn together, and what they are: losses; accuracies, or errors of poses."""
+    """Columns of `metrics.csv` to draw together, with a title: the losses; the accuracies, or the errors of poses."""
     names = [str(column) for column in metrics]
     losses = [name for name in names if name.endswith("loss")]
     accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
@@ -46,7 +46,7 @@ def curves_of(metrics: pd.DataFrame) -> list[tuple[list[str], str]]:
 
 
 def save_curves(metrics: pd.DataFrame, path: Path) -> None:
-    """Losses on the left, accuracies (or errors of poses) on the right, over epochs, from the rows of `metrics.csv`."""
+    """Plot `metrics.csv` over the epochs: losses on the left, accuracies (or errors of poses) on the right."""
     shown = curves_of(metrics)
     figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
     for axes, (columns, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -61,9 +61,9 @@ def save_curves(metrics: pd.DataFrame, path: Path) -> None:
 
 
 def seen_classes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes (k,) that occur in a confusion matrix, their part (k, k) of it, and its rows as shares.
+    """The classes (k,) that occur in a confusion matrix, their submatrix (k, k), and its rows as shares.
 
-    A picture of 60 classes of which a data set has 15 would be mostly empty.
+    With all classes the picture would be mostly empty where the test has, say, 15 of 60 classes.
     """
     seen = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix = matrix[np.ix_(seen, seen)]
@@ -71,14 +71,14 @@ def seen_classes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as row shares, of the classes that occur; up to 20 classes have numbers in their cells."""
+    """Draw the confusion matrix of the classes that occur, as row shares; up to 20 classes get numbers in the cells."""
     seen, matrix, share = seen_classes(matrix)
     side = float(np.clip(0.3 * len(seen) + 3, 5, 24))
     with legible(class_names) as names:
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.subplots()
         axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-        # A class that others were mapped to carries all their names.
+        # Names can be long: a label map joins the names of the classes that it merges.
         shown = [shorten(names[label], 40) for label in seen]
         axes.set_xticks(range(len(seen)), shown, rotation=90, fontsize=7)
         axes.set_yticks(range(len(seen)), shown, fontsize=7)
@@ -90,7 +90,7 @@ def save_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
 
 
 def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
-    """Top-1 over the share of a clip that was seen: columns `observed`, `top1`."""
+    """Plot top-1 over the observed share of a clip; the table has columns `observed`, `top1`."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(100 * table["observed"], 100 * table["top1"], marker="o")
@@ -100,16 +100,20 @@ def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
 
 
 def draw_errors(table: pd.DataFrame, path: Path) -> None:
-    """Error over the horizon, a curve for each predictor: columns `predictor`, `frames`, `mpjpe_mm`.
+    """Plot the error over the horizon, a curve for each predictor.
 
-    The first one's sets the scale, for errors of the simplest predictors soon leave any.
+    The first predictor sets the scale, because the errors of the simplest ones soon become much larger.
+
+    Args:
+        table: columns `predictor`, `frames`, `mpjpe_mm`.
+        path: the picture.
     """
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     top = None
     for name, rows in table.groupby("predictor", sort=False):
         largest = rows["mpjpe_mm"].max()
-        # Dashes let a curve be seen below another.
+        # Dashes show a curve that lies below another.
         style = "-o" if top is None else "--."
         top = top or (2 * largest if largest > 0 else 1)
         axes.plot(rows["frames"], rows["mpjpe_mm"], style, label=str(name).replace("_", " "))
@@ -129,22 +133,22 @@ def draw_poses(
     num_clip: int = 4,
     num_column: int = 5,
 ) -> None:
-    """True poses (grey) and predicted ones (red), one action a row, seen along the axis that is not across or up.
+    """Draw true poses (grey) and predicted ones (red) in a `picture_plane`, one action a row.
 
     Args:
         arrays: `label` (n,), `last` (n, M, V, C), `predicted`, `true` (n, M, P, V, C), `scored` (n, M, P, V).
         class_names: one per class.
-        skeleton: whose bones are drawn.
+        skeleton: defines the bones.
         path: the picture.
-        num_clip: rows, of as many actions as there are.
-        num_column: horizons, the last frame seen first.
+        num_clip: largest number of rows; each row has another action.
+        num_column: number of columns; the first is the last frame seen, the others are horizons.
     """
     judged = np.flatnonzero(arrays["scored"].any((1, 2, 3)))
     clips = judged[np.unique(arrays["label"][judged], return_index=True)[1]][:num_clip]
     horizons = np.unique(np.linspace(0, arrays["true"].shape[2], num_column).round().astype(int))
     last = arrays["last"][judged]
     plane = picture_plane(last[:, 0], skeleton)
-    # Poses that are centred on a joint have it at 0, where others have one that is not there.
+    # Poses that are centred on the spine have it at 0, which otherwise marks an absent joint.
     centred = not last[:, 0, skeleton.spine].any()
     num_row = max(len(clips), 1)
     with legible(class_names) as names:
@@ -155,7 +159,7 @@ def draw_poses(
         for row, clip in zip(grid, clips, strict=False):
             row[0].set_ylabel(shorten(names[arrays["label"][clip]], 24), fontsize=8)
             for axes, horizon in zip(row, horizons, strict=True):
-                # From joints that have left nothing can be drawn.
+                # Joints that have no true pose at this horizon are not drawn.
                 there = arrays["scored"][clip, :, max(horizon - 1, 0)].copy()
                 there[0, skeleton.spine] |= centred and there[0].any()
                 poses = {name: arrays[name][clip, :, horizon - 1] for name in POSE_COLOURS}
@@ -174,12 +178,12 @@ def draw_poses(
 
 
 def draw_future(last: np.ndarray, predicted: np.ndarray, skeleton: Skeleton, path: Path) -> None:
-    """The last pose seen (grey) and some of those predicted (red), side by side.
+    """Draw the last pose seen (grey) and, next to it, up to five predicted poses (red) over it.
 
     Args:
-        last: (M, V, C), a joint at 0 is not drawn.
+        last: (M, V, C); a joint at 0 is not drawn.
         predicted: (M, P, V, C).
-        skeleton: whose bones are drawn.
+        skeleton: defines the bones.
         path: the picture.
     """
     horizons = np.unique(np.linspace(0, predicted.shape[1], 6).round().astype(int))
@@ -212,16 +216,16 @@ def draw_timeline(
     xlabel: str = "seconds",
     num_class: int = 8,
 ) -> None:
-    """Probabilities of classes over the frames of a recording; a colour below tells the likeliest one.
+    """Plot probabilities of classes over the frames of a recording; a coloured bar below shows the likeliest class.
 
     Args:
         probability: (T, K).
         class_names: K.
         seconds: (T,) times of the frames.
         path: the picture.
-        title: above it.
+        title: of the picture.
         xlabel: of the times.
-        num_class: of the classes, those that are likeliest at some time.
+        num_class: largest number of classes to plot; see `likeliest`.
     """
     best = probability.argmax(1)
     shown = likeliest(probability, num_class)
@@ -242,19 +246,22 @@ def draw_timeline(
 
 
 def likeliest(probability: np.ndarray, num_class: int = 8) -> np.ndarray:
-    """Of classes, by probabilities (T, K), so many that are likeliest at some time, those of most frames first."""
+    """The `num_class` classes that are likeliest in most frames, from probabilities (T, K), most frames first.
+
+    Where equally many frames count, the class with the higher peak comes first.
+    """
     often = np.bincount(probability.argmax(1), minlength=probability.shape[1])
     return np.lexsort((-probability.max(0), -often))[:num_class]
 
 
 def seen_bones(pose: np.ndarray, there: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Ends (bones, 2, 2) of the bones of a pose (V, 2) whose joints are both `there` (V,)."""
+    """Ends (bones, 2, 2) of the bones of a pose (V, 2); `there` (V,) bool says which joints are present."""
     bones = np.array(skeleton.bones, int).reshape(-1, 2)
     return pose[bones[there[bones].all(1)]]
 
 
 def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
-    """Turn the axes of a `picture_plane` as a picture has them."""
+    """Invert axes of a `picture_plane` where needed, so that people stand upright and left is left."""
     across, up = directions(plane, num_channel)
     if across < 0:
         axes.invert_xaxis()
@@ -263,7 +270,7 @@ def orient(axes: Axes, plane: list[int], num_channel: int) -> None:
 
 
 def directions(plane: list[int], num_channel: int) -> tuple[int, int]:
-    """1 or -1 for the coordinates of a `picture_plane`: whether they grow to the right, and up, in a picture."""
+    """Directions (across, up) of the coordinates of a `picture_plane`: 1 if they grow to the right or up, else -1."""
     if num_channel == 2:
         return 1, -1  # y points down
     # The camera looks along z: x points to the picture's left.
@@ -271,9 +278,9 @@ def directions(plane: list[int], num_channel: int) -> tuple[int, int]:
 
 
 def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
-    """The coordinates to draw across and up, from poses (n, V, C): up is the one along which torsos stand.
+    """The coordinates to draw across and up, from poses (n, V, C).
 
-    Poses in a picture (C = 2) are drawn as they are in it, people who lie included.
+    With C = 3, up is the coordinate along which torsos are longest on average. With C = 2 it is y in any case.
     """
     up = 1
     if skeleton.torso is not None and len(poses) and poses.shape[2] == 3:
@@ -283,5 +290,5 @@ def picture_plane(poses: np.ndarray, skeleton: Skeleton) -> list[int]:
 
 
 def plane_of(up: int) -> list[int]:
-    """The coordinates to draw across and up, by the one that points up."""
+    """The coordinates to draw across and up; `up` is the coordinate that points up."""
     return [0 if up else 1, up]

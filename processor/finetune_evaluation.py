@@ -1,4 +1,4 @@
-"""Fine-tuning: a pre-trained encoder and a new head learn from few labels."""
+"""Fine-tuning: train a pre-trained encoder and a new head on few labels."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,11 +26,11 @@ from torchlight.build import Problem
 class FinetuneConfig(SmoothingKeys, SemiSupervisedConfig, WhitenConfig, TrainViewKeys, ProcessorConfig):
     """Keys of `finetune_evaluation`."""
 
-    # learning rate of a pre-trained encoder; null, or without `weights`: that of the head, `optim.lr`
+    # learning rate of a pre-trained encoder; null, or without `weights`: `optim.lr`, as for the head
     encoder_lr: float | None = None
-    # for `--phase test`: file of a head that was published without its encoder, which `weights` then gives
+    # for `--phase test`: file of a head that was published without its encoder; `weights` then names the encoder
     head_weights: str | None = None
-    # train the head alone; the encoder stays as it is, in eval mode
+    # train only the head; the encoder is frozen, in eval mode
     freeze: bool = False
 
 
@@ -54,7 +54,7 @@ class FinetuneEvaluation(Task):
         for key, value in (("freeze", config.freeze), ("head_weights", config.head_weights)):
             if value and config.weights is None:
                 shown = "true" if value is True else value
-                text = f"is {shown}, but there are no weights of an encoder: name them with --weights FILE"
+                text = f"is {shown}, but weights is null: name an encoder's with --weights FILE"
                 problems.append(Problem(key, text))
         return problems
 
@@ -67,16 +67,16 @@ class FinetuneEvaluation(Task):
         return labels.with_head(model, self.config.data.num_class)
 
     def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; training takes the encoder alone, a test the whole network.
+        """See `Task`; training loads only the encoder, a test loads the whole network.
 
-        From a linear evaluation of the same classes training takes the head, too: what the encoder has learnt is
-        then not lost while a new head is still at random (Kumar et al., ICLR 2022).
+        From a linear evaluation of the same classes, training loads the head too. A new random head would distort
+        the pre-trained features at first (Kumar et al., ICLR 2022).
         """
         config, test, model = self.config, run.phase == "test", run.encoder
         if config.head_weights is not None and not test:
             raise ValueError(
-                f"head_weights is {config.head_weights}, which goes with --phase test; training begins with a new "
-                "head, or with that of a linear evaluation whose best.pt --weights names"
+                f"head_weights is {config.head_weights}, which is for --phase test only; training starts from a new "
+                "head, or from the head of a linear evaluation: name its best.pt with --weights"
             )
         if config.head_weights is not None:
             load_encoder(model, path, ignore=config.ignore_weights)
@@ -88,7 +88,7 @@ class FinetuneEvaluation(Task):
         model.encoder_requires_grad_(not config.freeze)
 
     def prepare(self, run: Processor) -> None:
-        """See `Task`: labels spread to unlabelled clips, by the encoder that training starts from."""
+        """See `Task`: propagate labels to unlabelled clips, by features of the encoder that training starts from."""
         config, model = self.config, run.encoder
         if config.weights is None:
             return
@@ -108,7 +108,7 @@ class FinetuneEvaluation(Task):
         spreading.spread(whitening(features.mean(1)))
 
     def parameter_groups(self, run: Processor, settings: OptimConfig) -> list[Group]:
-        """See `Task`: encoder and head apart."""
+        """See `Task`: one group for the encoder, one for the head."""
         head_lr, encoder_lr, model = settings.lr, self.config.encoder_lr, run.encoder
         if self.config.weights is None or encoder_lr is None:
             encoder_lr = head_lr
@@ -125,7 +125,7 @@ class FinetuneEvaluation(Task):
     def warnings(self, run: Processor) -> list[str]:
         """See `Task`."""
         return notes.unlearnt(
-            run, "begin with --weights of a recognition run that counts them, or choose another model"
+            run, "start from --weights of a recognition run with these losses, or choose another model"
         )
 
     def result(self, run: Processor) -> dict[str, Any]:

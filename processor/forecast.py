@@ -1,6 +1,6 @@
-"""Judging predicted poses: distances to the true ones at each horizon, beside the simplest predictions there are.
+"""Evaluation of predicted poses: errors at each horizon, and the simplest predictions as baselines.
 
-N clips, M bodies, T frames seen, P frames to come, V joints, C coordinates (metres).
+N clips, M bodies, T frames seen, P predicted frames, V joints, C coordinates (metres).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,19 @@ from net.utils.clip import Clip
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
-# What stands in a table where the name of an action does.
+# Entry of the `action` column for the mean over all actions.
 OVERALL = "(all actions)"
 
 
 def zero_velocity(seen: Tensor, count: int) -> Tensor:
-    """The last frame of (N, M, T, V, C), `count` times: (N, M, P, V, C)."""
+    """The last frame of (N, M, T, V, C), repeated `count` times: (N, M, P, V, C)."""
     return seen[:, :, -1:].expand(-1, -1, count, -1, -1)
 
 
 def constant_velocity(seen: Tensor, count: int) -> Tensor:
-    """The last frame of (N, M, T, V, C) moving on as it did from the one before: (N, M, P, V, C).
+    """The last frame of (N, M, T, V, C), continued with its velocity: (N, M, P, V, C).
 
-    A joint that was not there the frame before, as in a clip of one frame, stays where it is.
+    A joint that is absent from the frame before stays where it is, and so do all joints of a clip of one frame.
     """
     if seen.shape[2] < 2:
         return zero_velocity(seen, count)
@@ -38,16 +38,16 @@ def constant_velocity(seen: Tensor, count: int) -> Tensor:
     return last + step * (last - before) * known
 
 
-# What a network has to beat.
+# Predictions that a network must be better than.
 BASELINES = {"zero_velocity": zero_velocity, "constant_velocity": constant_velocity}
 
 
 def roll_out(forecast: Callable[[Clip], Tensor], seen: Clip, count: int) -> Tensor:
-    """As many frames as wanted, (N, C, P, V, M), from a network that predicts some and then goes on from those.
+    """Predict `count` frames, (N, C, P, V, M); beyond those of one call the network continues from its own output.
 
     Args:
         forecast: from a clip of T frames to the next ones (N, C, P', V, M).
-        seen: T frames; the bodies that are there in the last one stay.
+        seen: T frames; bodies that are present in the last frame are present in the predicted ones.
         count: P.
     """
     frames, present = seen
@@ -60,31 +60,37 @@ def roll_out(forecast: Callable[[Clip], Tensor], seen: Clip, count: int) -> Tens
 
 
 def as_recorded(moved: Tensor, normalised: Tensor, turn: Tensor | None, last: Tensor) -> Tensor:
-    """Poses (B, P, V, C) in the recording's coordinates, from predicted ones (B, P, V, C) in those of a view.
+    """Predicted poses (B, P, V, C) in the coordinates of the recording.
 
-    What normalisation did to the last frame seen is undone. A joint that is not there in it has zeros.
+    Undoes the normalisation of the last frame seen. Joints that are absent from that frame are 0.
 
     Args:
-        moved: what was predicted.
+        moved: predicted poses (B, P, V, C) in the coordinates of a view.
         normalised: the last frame seen, (B, V, C), in the coordinates of the view.
-        turn: (B, C, C), which normalisation turned that frame by; None if it did not.
+        turn: (B, C, C), the rotation of that frame by the normalisation; None if it does not rotate.
         last: that frame, (B, V, C), as recorded.
     """
     if turn is not None:  # the inverse of a rotation is its transpose, here applied to rows
         moved, normalised = moved @ turn[:, None], normalised @ turn
     there = joints_there(last)[..., None]
-    # Where the origin of the view is in the recording: by all joints, since each alone is rounded.
+    # Origin of the view in the recording: the mean over all joints reduces the rounding error of each.
     origin = ((last - normalised) * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
     return (moved + origin[:, None]) * there[:, None]
 
 
 def total_error(predicted: Tensor, future: Tensor, scored: Tensor) -> Tensor:
-    """Sum of the distances in mm at each horizon, (N, P), of joints (N, M, P, V, C) that are `scored` (N, M, P, V)."""
+    """Sum of the joints' errors in mm at each horizon, (N, P).
+
+    Args:
+        predicted: (N, M, P, V, C) in metres.
+        future: the true poses, (N, M, P, V, C) in metres.
+        scored: (N, M, P, V) bool, joints that count.
+    """
     return ((predicted - future).norm(dim=-1) * scored).sum((1, 3)) * MILLIMETRES
 
 
 def mpjpe(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Mean per-joint position error at each horizon, (P,), from sums and counts (n, P); NaN where there is no joint."""
+    """Mean per-joint position error at each horizon, (P,), from sums and counts (n, P); NaN without joints."""
     error, joints = total.sum(0, dtype=np.float64), count.sum(0)
     return np.divide(error, joints, out=np.full(len(joints), np.nan), where=joints > 0)
 
@@ -98,15 +104,15 @@ def mpjpe_table(
     horizons: Sequence[int],
     frame_rate: float,
 ) -> pd.DataFrame:
-    """MPJPE in mm at each horizon, overall and for each action that has clips, of every predictor: a row each.
+    """Table of the MPJPE in mm: a row for each action that has clips (and overall), predictor and horizon.
 
     Args:
-        totals: by predictor, sums of distances (n, P) in mm.
+        totals: for each predictor, sums of errors (n, P) in mm.
         count: (n, P) joints.
         label: (n,).
         class_names: one per class.
         horizons: frames, from 1 to P.
-        frame_rate: frames per second; NaN where unknown, and so are the milliseconds.
+        frame_rate: frames per second; NaN where unknown, the column `ms` is then NaN too.
     """
     groups = [(OVERALL, np.ones(len(label), bool)), *((class_names[k], label == k) for k in np.unique(label))]
     rows = []
@@ -120,9 +126,9 @@ def mpjpe_table(
 
 
 def distances_by_action(poses: Tensor, label: Tensor) -> tuple[float, float]:
-    """Mean distance between predicted poses of clips of one action, and of clips of different actions.
+    """Mean distances between predictions of two clips: of the same action, and of different actions.
 
-    Each prediction is centred and scaled to length 1, so that neither place nor size counts. NaN without such clips.
+    Each prediction is centred and scaled to length 1, so that place and size do not count. NaN without such pairs.
 
     Args:
         poses: (n, P, V, C).
@@ -130,7 +136,7 @@ def distances_by_action(poses: Tensor, label: Tensor) -> tuple[float, float]:
     """
     unit = unit_poses(poses)
     total, count = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    # In parts, for the distances of all to all can be larger than the memory.
+    # In parts: all distances at once may not fit into memory.
     for start in range(0, len(unit), 1024):
         distance = torch.cdist(unit[start : start + 1024], unit)
         alike = label[start : start + 1024, None] == label

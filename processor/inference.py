@@ -25,36 +25,33 @@ from feeder.recordings.resample import resample
 from net.utils.clip import Clip
 from processor.labels import score
 from processor.stream import Ranking, Stream, refuse_numbers
-from processor.timeline import Timeline, frame_probabilities, usual_stride, window_begins, window_ends
+from processor.timeline import Timeline, default_stride, frame_probabilities, window_begins, window_ends
 from processor.trained import Trained, as_array, load_trained
 from torchlight.seed import derive_seed
 
-# Windows that are made into views at a time.
+# Number of windows in a batch.
 WINDOW_BATCH = 64
 
 
 class Recogniser:
-    """Names actions by one network, or by several of different streams whose scores are averaged.
+    """Recognises actions by one network, or by several (of different streams), whose scores are averaged.
 
     Attributes:
         class_names: one per class.
         skeleton: of the joints that poses must have.
-        num_frame: T of a window, by default: as many as a view of the network has.
-        frame_rate: frames a second that the networks were trained with; None where that is not known.
+        num_frame: default length T of a window: that of the networks' longest test view.
+        frame_rate: frames a second of the networks' training data; None where unknown.
     """
 
     def __init__(self, members: Sequence[Trained]) -> None:
-        """Raises ValueError: no network, or one that predicts poses.
-
-        Nor may networks differ in classes, joints, channels or frame rate.
-        """
+        """Raises ValueError: no network; one predicts poses; or they differ in classes, joints, channels or rate."""
         if not members:
             raise ValueError("there are no weights; name one checkpoint or more")
         first = members[0]
         for member in members:
             if not member.experiment.task.names_actions:
                 raise ValueError(
-                    f"{member.path} are weights of {member.name}, which gives poses and no classes; use PosePredictor"
+                    f"{member.path} are weights of {member.name}, which gives no classes; for poses use PosePredictor"
                 )
             for what in ("class_names", "skeleton", "channels", "frame_rate"):
                 mine, others = getattr(member, what), getattr(first, what)
@@ -78,7 +75,7 @@ class Recogniser:
         device: str = "auto",
         plugins: Sequence[str] = (),
     ) -> "Recogniser":
-        """The recogniser of one checkpoint or more; see `load_trained` for the arguments and what is raised."""
+        """The recogniser of one or more checkpoints; see `load_trained` for arguments and exceptions."""
         return cls(
             [
                 load_trained(path, config=config, class_names=class_names, device=device, plugins=plugins)
@@ -92,28 +89,28 @@ class Recogniser:
         """All classes and their probabilities, best first, of a recording as a whole.
 
         Args:
-            poses: (T, V, C) of one body or (M, T, V, C), in the unit of the networks' data, zero where a body or
-                joint is not seen.
-            frame_rate: frames a second of the recording; None for that of the networks' data.
-            repeat: views that are averaged; None for as many as in the test of the run.
+            poses: (T, V, C) of one body, or (M, T, V, C), in the unit of the networks' data; 0 where a body or joint
+                is not seen.
+            frame_rate: frames a second of the recording; None for the rate of the networks' data.
+            repeat: number of views to average; None for `test_repeat` of the run.
 
         Raises:
-            RecordingError: poses of another shape, NaN or infinity in them, or no body.
-            ValueError: a frame rate that is not above 0, or a number of views below 1.
+            RecordingError: poses have another shape, contain NaN or infinity, or have no body.
+            ValueError: `frame_rate` is not above 0, or `repeat` is below 1.
         """
         refuse_numbers(frame_rate=frame_rate, repeat=repeat)
         recorded = recorded_poses("poses", as_array(poses), self.skeleton, self.members[0].channels)
         return self.rank(self.probabilities([recorded._replace(frame_rate=frame_rate)], repeat=repeat)[0])
 
     def rank(self, probability: np.ndarray) -> Ranking:
-        """Names and probabilities (K,) of all classes, best first."""
+        """Pairs of class name and probability, best first, from probabilities (K,)."""
         order = np.argsort(-probability, kind="stable")
         return [(self.class_names[k], float(probability[k])) for k in order]
 
     def probabilities(self, recordings: Sequence[Recorded], *, repeat: int | None = None) -> np.ndarray:
-        """Probabilities (n, K) float32 of recordings as wholes, by the run's own test view, repeats and seed.
+        """Probabilities (n, K) float32 of whole recordings, by the run's own test view, repeats and seed.
 
-        Recordings in the order of a run's test part get the scores that the run's `scores.npz` has.
+        The recordings of a run's test part, in its order, get the scores of the run's `scores.npz`.
 
         Raises:
             RecordingError: a recording has other joints.
@@ -121,7 +118,7 @@ class Recogniser:
         return self.scores(recordings, repeat=repeat).softmax(1).numpy()
 
     def scores(self, recordings: Sequence[Recorded], *, repeat: int | None = None) -> Tensor:
-        """Class scores (n, K) that `probabilities` are made of, the mean over the networks."""
+        """Class scores (n, K) before the softmax, averaged over the networks; see `probabilities`."""
         for recorded in recordings:
             self.members[0].refuse_other_joints(recorded)
         tracks = [resample(each.tracks, each.frame_rate, self.frame_rate) for each in recordings]
@@ -162,17 +159,22 @@ class Recogniser:
         num_frame: int | None = None,
         repeat: int = 1,
     ) -> np.ndarray:
-        """Probabilities (W, K) of the windows of a recording that end at some of its frames.
+        """Probabilities (W, K) of the windows of a recording that end at given frames.
 
-        `feeder.recordings.files.recorded_poses` makes a recording of an array. Bodies are chosen within each window. No
-        window reaches across a cut, see `feeder.recordings.cuts`. A window without a body has probabilities 0.
+        `feeder.recordings.files.recorded_poses` makes a recording of an array. Bodies are chosen within each window.
+        Windows do not cross a cut, see `feeder.recordings.cuts`. A window without a body has probabilities 0.
 
         Args:
             recorded: the recording.
             ends: last frame of each window, counted from 0.
-            num_frame: frames of a window, in those of the recording; fewer where it begins later. None for `window_of`.
-            repeat: views of a window that are averaged: 1 for the deterministic one, or so many that are drawn, by the
-                run's seed and the window's last frame.
+            num_frame: length of a window in frames of the recording; windows at the start of a recording or after a
+                cut are shorter. None for `window_of`.
+            repeat: number of views of a window to average. 1 takes the deterministic view. More views are drawn at
+                random, seeded by the run's seed and the window's last frame.
+
+        Raises:
+            RecordingError: the recording has other joints.
+            ValueError: a window ends outside the recording.
         """
         self.members[0].refuse_other_joints(recorded)
         if any(not 0 <= end < recorded.recording.num_frame for end in ends):
@@ -191,7 +193,7 @@ class Recogniser:
         for start in range(0, len(ends), WINDOW_BATCH):
             parts: dict[int, np.ndarray] = {}
             for place, end in enumerate(ends[start : start + WINDOW_BATCH], start):
-                with suppress(RecordingError):  # no body is there
+                with suppress(RecordingError):  # the window has no body
                     parts[place] = recorded.choose(recorded.recording.part(begins[place], end + 1))
             if parts:
                 tracks = [resample(part, recorded.frame_rate, self.frame_rate) for part in parts.values()]
@@ -201,21 +203,21 @@ class Recogniser:
     def timeline(
         self, recorded: Recorded, *, window: int | None = None, stride: int | None = None, repeat: int = 1
     ) -> Timeline:
-        """What a recording shows when, by windows that begin anew after each cut.
+        """Class probabilities over the time of a recording, from windows that do not cross a cut.
 
         Args:
             recorded: the recording.
-            window: frames of a window, in those of the recording; None for `window_of`.
-            stride: frames from window to window; None for `usual_stride`.
+            window: length of a window in frames of the recording; None for `window_of`.
+            stride: frames from window to window; None for `default_stride`.
             repeat: see `windows`.
 
         Raises:
-            RecordingError: it has other joints.
+            RecordingError: the recording has other joints.
         """
         self.members[0].refuse_other_joints(recorded)
         size = self.window_of(recorded.frame_rate) if window is None else window
         num_frame, cuts = recorded.recording.num_frame, self.cuts(recorded)
-        ends = window_ends(num_frame, size, usual_stride(size) if stride is None else stride, cuts)
+        ends = window_ends(num_frame, size, default_stride(size) if stride is None else stride, cuts)
         found = self._windows(recorded, window_begins(ends, size, cuts).tolist(), ends, repeat)
         return Timeline(
             ends, found, frame_probabilities(ends, found, num_frame=num_frame, window=size, cuts=cuts)
@@ -227,10 +229,10 @@ class Recogniser:
     ) -> np.ndarray:
         """Probabilities (W, K) of windows that are cut out already; in float32.
 
-        In a lower precision they would depend on how many windows come at once: a stream has one.
+        A lower precision would make them depend on the number of windows in a batch; a stream has batches of one.
 
         Args:
-            tracks: of each window, (M, T, V, C) at the networks' frame rate.
+            tracks: for each window, (M, T, V, C) at the networks' frame rate.
             ends: last frame of each window.
             repeat: see `windows`.
         """
@@ -255,12 +257,15 @@ class Recogniser:
         return total.softmax(1).numpy()
 
     def cuts(self, recorded: Recorded) -> list[int]:
-        """First frames of the parts of a recording that was cut, but the first part's; see `feeder.recordings.cuts`."""
+        """Frames of a recording that come first after a cut; see `feeder.recordings.cuts`."""
         rate = self.frame_rate if recorded.frame_rate is None else recorded.frame_rate
         return find_cuts(recorded.recording, rate)
 
     def window_of(self, frame_rate: float | None) -> int:
-        """Frames of a recording at some rate that make a window as long as a view of the networks."""
+        """Length of a window in frames of a recording, which lasts as long as `num_frame` at the networks' rate.
+
+        frame_rate: of the recording; None for the networks' rate.
+        """
         if frame_rate is None or self.frame_rate is None:
             return self.num_frame
         return max(1, round(self.num_frame * frame_rate / self.frame_rate))
@@ -274,5 +279,5 @@ class Recogniser:
         repeat: int = 1,
         limits: LinkLimits | None = None,
     ) -> Stream:
-        """Answers about frames as they come; see `Stream`."""
+        """A recogniser of single frames as they arrive; see `Stream` for the arguments."""
         return Stream(self, window=window, stride=stride, frame_rate=frame_rate, repeat=repeat, limits=limits)

@@ -1,4 +1,4 @@
-"""The files of a run: what a work_dir may hold before, and what a processor leaves in it."""
+"""The files of a run: checks of a work_dir before it, and the results that a processor writes into it."""
 
 import json
 import math
@@ -32,30 +32,30 @@ RESULT_FILES = (
 LABELLED = "labelled.csv"
 RUN_FILES = ("config.yaml", "log.txt", LABELLED, *TRAIN_FILES, *RESULT_FILES)
 
-# How a class score of a clip is stored; `tools/ensemble.py` joins such files by clip name.
+# Arrays of `scores.npz` and their types; `tools/ensemble.py` joins such files by clip name.
 SCORES = {"name": np.str_, "label": np.int64, "scores": np.float32, "class_name": np.str_}
 
 
 class WorkDirHoldsRun(FileExistsError):
-    """A work_dir has the files of an earlier run, and nothing was said about them."""
+    """A work_dir has the files of an earlier run, which would be lost."""
 
 
 def prepare_work_dir(
     work_dir: Path, *, resume: bool, overwrite: bool, keep: str | Path | None = None
 ) -> None:
-    """Make a folder ready for a training run; one that holds an earlier run must be resumed or replaced.
+    """Prepare a folder for a training run; an earlier run in it must be resumed or replaced.
 
-    Only the files that a run writes are ever removed, and only with `overwrite`.
+    Removes only files that a run writes, and only with `overwrite`.
 
     Args:
         work_dir: the folder.
-        resume: go on with the run that is there, if any.
-        overwrite: remove the run that is there, if any.
+        resume: continue an earlier run in the folder, if any.
+        overwrite: remove an earlier run from the folder, if any.
         keep: a file that must not be removed: the weights that the new run starts from.
 
     Raises:
-        WorkDirHoldsRun: an earlier run is there and neither was asked for; it cannot be resumed; or `keep` is
-            one of its files.
+        WorkDirHoldsRun: the folder holds an earlier run, and neither `resume` nor `overwrite` is set; or that run
+            cannot be resumed; or `keep` is one of its files.
     """
     held = _held(work_dir, RUN_FILES)
     if overwrite:
@@ -78,16 +78,16 @@ def prepare_work_dir(
 
 
 def prepare_result_dir(folder: Path, *, overwrite: bool) -> None:
-    """Make a folder for the results of a test or a fusion; a training run's own folder is never taken.
+    """Make a folder for the results of a test or a fusion; the folder of a training run is refused.
 
     Raises:
-        WorkDirHoldsRun: a training run is there, or earlier results and `overwrite` was not asked for.
+        WorkDirHoldsRun: the folder holds a training run, or earlier results and `overwrite` is not set.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = _held(folder, TRAIN_FILES)
     if trained:
         raise WorkDirHoldsRun(
-            f"{folder} holds a training run ({_listed(trained)}), whose results would be replaced; "
+            f"{folder} holds a training run ({_listed(trained)}), and its results would be replaced; "
             "choose another folder"
         )
     held = _held(folder, RESULT_FILES)
@@ -109,23 +109,23 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, or leave the old one as it was."""
+    """Write a text file atomically: after a failure the old file is unchanged."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def save_scores(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Clip names (N,), labels (N,), class scores (N, num_class) and class names (num_class,); no pickles."""
+    """Write clip names (N,), labels (N,), class scores (N, num_class), class names (num_class,); no pickles."""
     with atomic_write(path) as file:
         np.savez(file, allow_pickle=False, **{key: arrays[key].astype(kind) for key, kind in SCORES.items()})
 
 
 def load_scores(path: Path) -> dict[str, np.ndarray]:
-    """What `save_scores` wrote.
+    """The arrays that `save_scores` wrote.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a file of scores.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a file of scores.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; a finished run, or --phase test, writes it")
@@ -139,7 +139,7 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
 
 
 def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Scores, per-class table and confusion matrix (CSV and PNG); `arrays` as for `save_scores`."""
+    """Write scores, per-class table and confusion matrix (CSV and PNG); `arrays` as for `save_scores`."""
     save_scores(work_dir / "scores.npz", arrays)
     class_names = [str(name) for name in arrays["class_name"]]
     matrix = confusion(arrays["scores"], arrays["label"])
@@ -150,20 +150,20 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def save_anticipation(work_dir: Path, ratios: Sequence[float], top1: Sequence[float]) -> None:
-    """`anticipation.csv` and `.png`: top-1 after each share of a clip that was seen."""
+    """Write `anticipation.csv` and `.png`: top-1 after each observed share of a clip."""
     table = pd.DataFrame({"observed": ratios, "top1": top1})
     write_text(work_dir / "anticipation.csv", table.to_csv(index=False))
     draw_anticipation(table, work_dir / "anticipation.png")
 
 
-# What `predictions.npz` holds of n clips: C coordinates (metres) of M bodies and V joints in P frames.
+# Arrays of `predictions.npz` for n clips: C coordinates (metres) of M bodies and V joints in P frames.
 PREDICTIONS = {
     "name": np.str_,  # (n,)
     "label": np.int64,  # (n,)
     "last": np.float32,  # (n, M, V, C), the last frame seen
     "predicted": np.float32,  # (n, M, P, V, C)
     "true": np.float32,  # (n, M, P, V, C)
-    "scored": np.bool_,  # (n, M, P, V), joints that are there
+    "scored": np.bool_,  # (n, M, P, V), joints that count for the error
 }
 
 
@@ -175,7 +175,7 @@ def save_predictions(
     class_names: Sequence[str],
     skeleton: Skeleton,
 ) -> None:
-    """`predictions.npz`, the errors `mpjpe.csv` and `.png`, and `poses.png` with some true and predicted poses."""
+    """Write `predictions.npz`, the errors `mpjpe.csv` and `.png`, and `poses.png` with some of the poses."""
     with atomic_write(work_dir / "predictions.npz") as file:
         kept: dict[str, Any] = {key: arrays[key].astype(kind) for key, kind in PREDICTIONS.items()}
         np.savez(file, allow_pickle=False, class_name=np.asarray(class_names), **kept)
@@ -185,21 +185,21 @@ def save_predictions(
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
-    """`result.json`: the figures of a run and what they were made with; null for a figure that is not a number."""
+    """Write `result.json`: the figures of a run and the versions used; NaN and infinity become null."""
     made_with = {"torch": torch.__version__, "python": platform.python_version()}
     text = json.dumps(_without_nan({**result, "made_with": made_with}), indent=2, allow_nan=False)
     write_text(work_dir / "result.json", text + "\n")
 
 
 def _without_nan(value: Any) -> Any:
-    """What JSON can say of a figure, or of a mapping to figures: it knows neither NaN nor infinity."""
+    """A value, or mapping of values, with NaN and infinity replaced by None, because JSON has neither."""
     if isinstance(value, Mapping):
         return {key: _without_nan(each) for key, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_labelled(work_dir: Path, feeders: Mapping[Part, Feeder]) -> None:
-    """`labelled.csv`: the clips of some parts, whose labels are used to train on and to choose the epoch."""
+    """Write `labelled.csv`: the clips whose labels are used, for training or to select the epoch."""
     tables = [
         pd.DataFrame({"name": feeder.name, "part": part, "label": feeder.label})
         for part, feeder in feeders.items()
@@ -208,7 +208,7 @@ def save_labelled(work_dir: Path, feeders: Mapping[Part, Feeder]) -> None:
 
 
 def draw_curves(work_dir: Path) -> None:
-    """`curves.png` from `metrics.csv`, where a run has trained."""
+    """Write `curves.png` from `metrics.csv`, if there is one."""
     path = work_dir / "metrics.csv"
     if path.exists():
         save_curves(pd.read_csv(path), work_dir / "curves.png")

@@ -1,4 +1,4 @@
-"""Nearest neighbours: how good an encoder is without training anything on top of it."""
+"""Nearest-neighbour evaluation: accuracy of an encoder's features without any further training."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,31 +19,31 @@ from processor.features import refuse_collapse
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
 from processor.task import Task
-from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
+from processor.whitening import WHITEN_RANGES, WhitenConfig, fit_whitening
 
 
 @dataclass
 class KnnConfig(WhitenConfig, ProcessorConfig):
     """Keys of `knn_evaluation`."""
 
-    # nearest neighbours that vote
+    # number of nearest neighbours that vote
     knn_k: int = 1
-    # of no use here: nothing is trained
+    # ignored: nothing is trained
     num_epoch: int = 1
 
 
 class KnnEvaluation(Task):
-    """Gives each test clip the class of the labelled clips nearest to it by the cosine of their features."""
+    """Classifies each test clip by the labelled clips whose features are nearest to its own, by cosine similarity."""
 
     config_class: ClassVar[type[ProcessorConfig]] = KnnConfig
     model_class = Encoder
     needs_weights = True
     trains = False
     ranges: ClassVar[tuple[Range, ...]] = (*RANGES, *KNN_RANGES, *WHITEN_RANGES)
-    # the classes of the encoder's training do not matter
+    # not `data.label_map`: the encoder may be trained on other classes
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
     config: KnnConfig
-    # of features; learnt in `prepare`
+    # of features; fitted in `prepare`
     whitening: Whitening | None = None
 
     def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
@@ -55,7 +55,7 @@ class KnnEvaluation(Task):
         load_encoder(run.encoder, path, ignore=self.config.ignore_weights)
 
     def prepare(self, run: Processor) -> None:
-        """See `Task`; the whitening."""
+        """See `Task`; fits the whitening."""
         self.whitening = whitening_of(run, self.config)
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
@@ -77,8 +77,8 @@ class KnnEvaluation(Task):
 
 
 def whitening_of(run: Experiment, config: KnnConfig) -> Whitening:
-    """What the config does to features: learnt from training clips, or the identity."""
+    """The whitening of features, fitted to training clips; the identity without `whiten_view`."""
     whitening = Whitening(run.encoder.feature_dim).to(run.device)
     if config.whiten_view is not None:
-        learn_whitening(run, config, whitening, run.encoder)
+        fit_whitening(run, config, whitening, run.encoder)
     return whitening

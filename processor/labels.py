@@ -1,4 +1,4 @@
-"""Class scores of clips learnt from labels: the loss, the figures, and a warning where nothing is learnt."""
+"""Supervised classification of clips: the loss, the figures, and a warning if nothing is learnt."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from processor.experiment import Experiment
     from processor.processor import Processor
 
-# A training loss that has come this share of the way from a guess to its least value, or less, is near chance.
+# Near chance: the loss has fallen by less than this share of the range from chance level to its minimum.
 NEAR_CHANCE = 0.1
 
 
@@ -31,7 +31,7 @@ NEAR_CHANCE = 0.1
 class SmoothingKeys:
     """A key of tasks that train on labels."""
 
-    # share of the label that is spread over all classes
+    # share of the target probability that is distributed evenly over all classes
     label_smoothing: float = 0.0
 
 
@@ -41,22 +41,22 @@ SMOOTHING_RANGES: tuple[Range, ...] = (
 
 
 def with_head(model: nn.Module, num_class: int) -> nn.Module:
-    """The same network; an encoder without a head is given a linear one."""
+    """The same network; an encoder without a head gets a linear one."""
     if isinstance(model, Encoder) and not model.has_head:
         model.replace_head(nn.Linear(model.feature_dim, num_class))
     return model
 
 
 def step(run: "Processor", batch: Batch) -> dict[str, Tensor]:
-    """The losses of a batch where the cross-entropy alone counts."""
+    """The losses of a batch by name: only the cross-entropy."""
     output = run.network(batch, (CROSS_ENTROPY.name,))
     return {CROSS_ENTROPY.name: cross_entropy(run, output.scores, batch)}
 
 
 def cross_entropy(run: "Processor", scores: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the class scores (N, num_class) of a batch, (); counts the hits."""
+    """Cross-entropy, (), of the class scores (N, num_class) of a batch; adds the accuracy to the run's meter."""
     scores, target = _checked(run, scores, len(batch.label)).float(), target_of(run, batch)
-    # Of probabilities that tie, the first class stands for the clip.
+    # The target's most probable class; of equal ones the first.
     own = target if target.dim() == 1 else target.argmax(1)
     hit = predicted_class(scores, own) == own
     # Unlabelled clips have soft labels only.
@@ -70,7 +70,7 @@ def _smoothing(run: "Processor") -> float:
 
 
 def target_of(run: "Processor", batch: Batch) -> Tensor:
-    """What the scores of a batch are to be: classes (N,), or their probabilities (N, num_class)."""
+    """Targets of a batch: classes (N,), or soft targets (N, num_class)."""
     return batch.label if run.targets is None else run.targets[batch.index]
 
 
@@ -82,25 +82,26 @@ def review(run: "Processor", row: Mapping[str, float]) -> None:
         return
     if phase.losses and CROSS_ENTROPY.name not in phase.losses:
         return
-    # The sum has that name where cross-entropy is all of it.
+    # With cross-entropy as the only loss, `train_loss` is its name.
     loss = row.get(f"train_{CROSS_ENTROPY.name}_loss", row.get("train_loss"))
-    if loss is None:  # the run goes on with the evaluation
+    if loss is None:  # a run that resumes with the evaluation has no loss
         return
     loss /= phase.losses.get(CROSS_ENTROPY.name, 1.0)
     guess, least = _chance(run)
     if guess - loss < NEAR_CHANCE * (guess - least):
         run.log.info(
-            f"warning: after {done} of {phase.num_epoch} epochs the training loss is {loss:.3f}, and that of a "
-            f"guess {guess:.3f}: the network has learnt next to nothing. Change optim.lr{run.whose_optim(phase)}, "
+            f"warning: after {done} of {phase.num_epoch} epochs the training loss is {loss:.3f}, close to chance "
+            f"({guess:.3f}): the network has learnt next to nothing. Set optim.lr{run.whose_optim(phase)}, "
             f"which is {phase.optim.lr:g}, to a tenth, then to ten times as much; if neither helps, train longer "
-            "(num_epoch, min_epoch_clip), or see whether labels fit their clips"
+            "(num_epoch, min_epoch_clip), or check that labels fit their clips"
         )
 
 
 def _chance(run: "Processor") -> tuple[float, float]:
-    """Cross-entropy of the best scores that are equal for all clips, and of the best scores there are.
+    """Cross-entropy at chance level (the best scores that are equal for all clips), and its minimum.
 
-    Both are entropies of the smoothed targets, of their mean over the clips that an epoch draws and of each.
+    The first is the entropy of the mean smoothed target over the clips that an epoch draws. The second is the mean
+    of the entropies of their targets.
     """
     loader, config = run.loaders["train"], run.config
     label = torch.from_numpy(loader.feeder.label)
@@ -114,7 +115,7 @@ def _chance(run: "Processor") -> tuple[float, float]:
 
 
 def evaluate(run: "Processor", loader: Loader) -> Evaluation:
-    """Scores of all clips of a part in the order of its feeder, and their worth."""
+    """Scores of all clips of a part, in the order of its feeder, and their accuracies and loss."""
     order, scores = score(run, loader)
     label = loader.feeder.label[order]
     metrics = classification_metrics(scores.numpy(), label)
@@ -125,7 +126,7 @@ def evaluate(run: "Processor", loader: Loader) -> Evaluation:
 
 
 def score(run: "Experiment", loader: Loader) -> tuple[np.ndarray, Tensor]:
-    """Places in the feeder (n,), and scores (n, num_class) of the clips there: the mean over a clip's views."""
+    """Indices of clips in the feeder (n,), and their scores (n, num_class), averaged over each clip's views."""
     index = [torch.empty(0, dtype=torch.int64, device=run.device)]
     scores = [torch.empty(0, run.config.data.num_class, device=run.device)]
     for batch in run.watch(loader):
@@ -139,7 +140,7 @@ def score(run: "Experiment", loader: Loader) -> tuple[np.ndarray, Tensor]:
 
 
 def _checked(run: "Experiment", scores: Tensor, num_clip: int) -> Tensor:
-    """Class scores (N, num_class); raises ValueError where the network gives another shape."""
+    """The scores; raises ValueError if their shape is not (num_clip, num_class)."""
     if scores.shape != (num_clip, run.config.data.num_class):
         raise ValueError(
             f"{run.config.model} gives {tuple(scores.shape)} for {num_clip} clips of "

@@ -1,4 +1,4 @@
-"""Linear evaluation: how well one linear layer tells actions apart by the features of a frozen encoder."""
+"""Linear evaluation: accuracy of one linear layer on the features of a frozen encoder."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,19 +16,19 @@ from processor.labels import SMOOTHING_RANGES, SmoothingKeys
 from processor.processor import Processor
 from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.task import Task
-from processor.whitening import WHITEN_RANGES, WhitenConfig, learn_whitening
+from processor.whitening import WHITEN_RANGES, WhitenConfig, fit_whitening
 
 
 @dataclass
 class LinearConfig(SmoothingKeys, SemiSupervisedConfig, WhitenConfig, TrainViewKeys, ProcessorConfig):
     """Keys of `linear_evaluation`."""
 
-    # views of a training clip whose features are made; more than one is of use where `train_view` draws at random
+    # views of a training clip whose features are used; more than one makes sense if `train_view` draws at random
     train_repeat: int = 1
 
 
 class LinearEvaluation(Task):
-    """Makes the features of all clips once, then trains the layer on them."""
+    """Extracts the features of all clips once, then trains the layer on them."""
 
     config_class: ClassVar[type[ProcessorConfig]] = LinearConfig
     model_class = Encoder
@@ -47,18 +47,18 @@ class LinearEvaluation(Task):
         return [self.config.train_view] if part == "train" else super().views(part)
 
     def adapt_model(self, model: nn.Module) -> nn.Module:
-        """See `Task`; the encoder has a probe for its head."""
+        """See `Task`; the encoder's head becomes a probe."""
         assert isinstance(model, Encoder)
         model.replace_head(Probe(model.feature_dim, self.config.data.num_class))
         return model
 
     def build_method(self, model: nn.Module, phase: str) -> Method:
-        """See `Task`; training changes the probe alone."""
+        """See `Task`; training changes only the probe."""
         assert isinstance(model, Encoder)
         return as_method(model if phase == "test" else model.head)
 
     def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; training takes the encoder alone, a test the whole network."""
+        """See `Task`; training loads only the encoder, a test loads the whole network."""
         if run.phase == "test":
             super().load_weights(run, path)
         else:
@@ -66,13 +66,13 @@ class LinearEvaluation(Task):
             run.encoder.encoder_requires_grad_(False)
 
     def prepare(self, run: Processor) -> None:
-        """See `Task`: features of all clips, and labels spread by those of training clips."""
+        """See `Task`: extract features of all clips, and propagate labels by those of the training clips."""
         encoder = run.encoder
         assert isinstance(encoder.head, Probe)
         whitening = encoder.head.whitening
         spreading = start_spreading(run, self.config.spread)
         if self.config.whiten_view is not None:
-            learn_whitening(run, self.config, whitening, encoder)
+            fit_whitening(run, self.config, whitening, encoder)
         for part, loader in run.loaders.items():
             repeat = self.config.train_repeat if part == "train" else 1
             shown = loader.with_views(loader.views * repeat, batch_size=self.config.test_batch_size)

@@ -1,4 +1,4 @@
-"""Figures of an epoch that are made on the device and read on the host, without a wait in every step."""
+"""Figures of an epoch: computed on the device, and read on the host without waiting in every step."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from torchlight import distributed
 
 @dataclass
 class Meter:
-    """Means of named values over the clips of an epoch; sums stay on the device until they are read."""
+    """Means of named values over the clips of an epoch; the sums stay on the device until they are read."""
 
     total: dict[str, Tensor] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Meter:
         self.count[name] = self.count.get(name, 0) + count
 
     def over_ranks(self) -> "Meter":
-        """The sums of all ranks, on the host. All must call it."""
+        """A meter with the sums over all ranks, on the host. Every rank must call it."""
         total = distributed.all_reduce_sum({name: float(value) for name, value in self.total.items()})
         count = distributed.all_reduce_sum(self.count)
         return Meter(
@@ -31,17 +31,17 @@ class Meter:
         )
 
     def means(self) -> dict[str, float]:
-        """Means so far, over all ranks. All must call it."""
+        """Means so far, over all ranks. Every rank must call it."""
         sums = self.over_ranks()
         return {name: float(value) / sums.count[name] for name, value in sums.total.items()}
 
 
 @dataclass(frozen=True)
 class PendingLoss:
-    """A loss on its way from the device.
+    """A loss that is being copied from the device.
 
-    value: (), on the host, to be read once `arrived`, or at once where that is None.
-    clips: (N,) places in the feeder of the clips it is of.
+    value: (), on the host; valid after the event `arrived`, or at once if that is None.
+    clips: (N,) indices in the feeder of the clips of its batch.
     """
 
     value: Tensor
@@ -50,7 +50,7 @@ class PendingLoss:
 
     @classmethod
     def of(cls, loss: Tensor, clips: Tensor) -> "PendingLoss":
-        """Send a loss () to the host without waiting for the device."""
+        """Start the copy of a loss () to the host, without waiting for the device."""
         if loss.device.type != "cuda":
             return cls(loss, None, clips)
         value = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
@@ -59,7 +59,7 @@ class PendingLoss:
         return cls(value, arrived, clips)
 
     def wait(self) -> float:
-        """The loss, as soon as the device has made it; what the device does after it is not waited for."""
+        """Wait until the loss is on the host, but not for later work of the device; returns the loss."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return float(self.value)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of clips whose own class is among the k highest scores.
+    """Share of clips whose true class is among the k highest scores.
 
     Shape:
         scores (N, num_class), label (N,).
 
-    A class that ties with the clip's own counts as ranked above it, so constant scores earn nothing.
-    A score that is not a number (NaN) counts as wrong.
+    Classes that tie with the true class count as ranked above it, so constant scores have accuracy 0.
+    A clip with NaN as the score of its true class counts as wrong.
     """
     own = np.take_along_axis(scores, label[:, None], axis=1)
     not_below = ~(scores < own)
@@ -24,14 +24,14 @@ def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
 
 
 def predicted_class(scores: Tensor, label: Tensor) -> Tensor:
-    """The class of the highest score, (N,) int64; if the clip's own class ties with others, the first of these.
+    """The class of the highest score, (N,) int64; if the true class ties with others, the first of the others.
 
-    So a tie counts as wrong, as in `top_k_accuracy`, and which class comes first does not matter.
+    A tie thus counts as wrong, as in `top_k_accuracy`, whatever the order of the classes.
 
     Shape:
         scores (N, num_class), label (N,) int64.
 
-    A score that is not a number (NaN) ranks above the clip's own class.
+    A class with score NaN ranks above the true class.
     """
     num_class, own = scores.shape[1], label[:, None]
     if num_class == 1:
@@ -44,40 +44,41 @@ def predicted_class(scores: Tensor, label: Tensor) -> Tensor:
 
 
 def knn_scores(
-    known: Tensor, label: Tensor, asked: Tensor, *, k: int, num_class: int, temperature: float = 0.07
+    bank: Tensor, label: Tensor, query: Tensor, *, k: int, num_class: int, temperature: float = 0.07
 ) -> Tensor:
-    """Class scores of clips from their k nearest known ones by cosine (Wu et al. 2018, section 3.4).
+    """Class scores of query clips from their k nearest bank clips by cosine (Wu et al. 2018, section 3.4).
 
     Each neighbour votes for its class with exp(similarity / temperature), so with k = 1 its class wins.
 
     Shape:
-        known (B, D), label (B,) int64, asked (N, D), all on one device -> (N, num_class) float32.
+        bank (B, D), label (B,) int64, query (N, D), all on one device -> (N, num_class) float32.
 
-    k is lowered to B where there are no more known clips.
+    All B clips vote if k is larger than B.
     """
-    known = F.normalize(known.float(), dim=1)
-    scores = [torch.empty(0, num_class, device=asked.device)]
-    # In parts, for the similarities of all to all can be larger than the device's memory.
-    for part in F.normalize(asked.float(), dim=1).split(4096):
-        similarity, nearest = (part @ known.T).topk(min(k, len(known)), dim=1)
+    bank = F.normalize(bank.float(), dim=1)
+    scores = [torch.empty(0, num_class, device=query.device)]
+    # In parts: all similarities at once may not fit into the device's memory.
+    for part in F.normalize(query.float(), dim=1).split(4096):
+        similarity, nearest = (part @ bank.T).topk(min(k, len(bank)), dim=1)
         votes = ((similarity - 1) / temperature).exp()
         scores.append(votes.new_zeros(len(part), num_class).scatter_add_(1, label[nearest], votes))
     return torch.cat(scores)
 
 
 def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Counts (num_class, num_class): rows are true classes, columns those of `predicted_class`."""
+    """Counts (num_class, num_class): rows are true classes, columns are predicted ones, see `predicted_class`."""
     num_class = scores.shape[1]
     predicted = predicted_class(torch.from_numpy(scores), torch.from_numpy(label)).numpy()
-    # scikit-learn's takes a second to import, in every process.
+    # Not scikit-learn's function: its import takes a second in every process.
     pairs = np.bincount(label * num_class + predicted, minlength=num_class**2)
     return pairs.reshape(num_class, num_class)
 
 
 def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """One row a class: clips, recall, precision, and the class (of equals the first) it is most mistaken for.
+    """One row a class: clips, recall, precision, and the class that it is most often mistaken for.
 
-    Recall of a class without clips and precision of a class never predicted are empty (NaN).
+    Of equally frequent mistakes the first class is named. Recall of a class without clips and precision of a class
+    that is never predicted are NaN.
     """
     count, predicted, hit = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     wrong = matrix - np.diag(hit)

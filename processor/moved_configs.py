@@ -1,4 +1,4 @@
-"""Where the configs of earlier versions are, so that commands and files that name them run on.
+"""New places of the configs of earlier versions, so that commands and files that name them still work.
 
 `config/ntu60/xview/train.yaml` is `config/ntu/long_term_as_gcn.yaml benchmark=xview`.
 """
@@ -15,11 +15,11 @@ from torchlight.layers import Moved
 
 
 class Folder(NamedTuple):
-    """Where the configs of a folder of earlier versions are, and the settings that choose its data."""
+    """The new folder for configs of an earlier folder, and the settings that choose the data of the earlier one."""
 
     name: str
     settings: tuple[str, ...] = ()
-    # Earlier name of a config -> its name now, where that differs.
+    # Earlier name of a config -> its new name, where they differ.
     renamed: dict[str, str] = {}
 
 
@@ -45,7 +45,7 @@ FOLDERS = {
     ),
     "adaptation": Folder("adaptation", (), {"label_efficiency_frame50": "label_efficiency"}),
 }
-# Settings of a config that has become another with settings.
+# Settings that make another config equal to one that was removed.
 SETTINGS = {
     "adaptation/label_efficiency_frame50": (
         "weights=work_dir/adaptation/stage1_frame50/joint/best.pt",
@@ -60,7 +60,7 @@ AS_GCN16 = (
     "model_args.num_link_frame=32",
     "model_args.link_hidden=32",
 )
-# Bases that have another name, or are another's with settings.
+# Bases of earlier versions: the new name, and settings that make it equal.
 BASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ntu120": ("ntu60", NTU120),
     "pku_part2": ("pku_part1", PKU_PART2),
@@ -77,13 +77,14 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {
 GONE = re.compile(
     r"(?P<config>.*/config)/(?P<folder>\w+)/((?P<benchmark>xsub|xview|xset)/)?(?P<name>\w+)[.]yaml"
 )
-# Configs whose runs start from a pre-trained encoder, and whose folder is not one a stream.
+# Configs of runs that start from a pre-trained encoder.
 PRETRAINED = ("linear", "finetune", "knn", "label_efficiency")
+# Configs whose runs have no folder for each stream.
 ONE_STREAM = ("predict", "predict_contrast", "label_efficiency")
 
 
 def find_moved(file: Path) -> Moved | None:
-    """Where a config of an earlier version is now; None for any other file."""
+    """The new place of a config of an earlier version; None for any other file."""
     gone = GONE.fullmatch(file.resolve().as_posix())
     if gone is None:
         return None
@@ -104,7 +105,7 @@ def find_moved(file: Path) -> Moved | None:
 
 
 def _folders(folder: str, benchmark: str, name: str) -> tuple[str, ...]:
-    """Settings that keep a run's folder and weights where they were, whatever data and benchmark it is given."""
+    """Settings that keep the run's earlier folder and weights."""
     place = f"work_dir/{folder}/{benchmark}"
     work_dir = f"work_dir={place}/{name}" + ("" if name in ONE_STREAM else "/${stream}")
     if name not in PRETRAINED:
@@ -113,8 +114,8 @@ def _folders(folder: str, benchmark: str, name: str) -> tuple[str, ...]:
     return f"weights={place}/pretrain_aimclr/{stream}/best.pt", work_dir
 
 
-def tell_move(config: str, settings: Sequence[str], words: Sequence[str]) -> None:
-    """Say the command of today, where a command names a config of an earlier version.
+def print_new_command(config: str, settings: Sequence[str], words: Sequence[str]) -> None:
+    """Print the new command if a command names a config of an earlier version.
 
     Args:
         config: the config's path as given.
@@ -125,13 +126,13 @@ def tell_move(config: str, settings: Sequence[str], words: Sequence[str]) -> Non
     if moved is None or os.environ.get("RANK", "0") != "0":
         return
     given = {setting.partition("=")[0] for setting in settings}
-    # Its own data and benchmark name the folders, unless the user chose others.
+    # The new config names its folders by data and benchmark, unless the user sets those.
     named = {"work_dir", "weights"} if "data.path" not in given and "benchmark" not in given else set()
     skipped = given | (named if moved.settings[:1] and moved.settings[0].startswith("benchmark=") else set())
     added = [setting for setting in moved.settings if setting.partition("=")[0] not in skipped]
     place = next((number for number, word in enumerate(words) if word.endswith(config)), None)
     if place is None:  # a program's own default
         return
-    said = words[place].removesuffix(config) + str(moved.file)
-    command = shlex.join([*words[:place], said, *added, *words[place + 1 :]])
+    new = words[place].removesuffix(config) + str(moved.file)
+    command = shlex.join([*words[:place], new, *added, *words[place + 1 :]])
     print(f"{config} has moved; the command is now: python {command}", file=sys.stderr)

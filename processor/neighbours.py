@@ -1,4 +1,4 @@
-"""Nearest neighbours: classes of clips as their nearest labelled ones have them."""
+"""Classification of clips by their nearest labelled neighbours."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -29,19 +29,19 @@ def by_neighbours(
     k: int,
     change: Callable[[Tensor], Tensor],
 ) -> Evaluation:
-    """Classes of a part's clips as their k nearest labelled training clips have them; all seen in the part's views.
+    """Classify a part's clips by their k nearest labelled training clips; all are seen in the part's views.
 
-    change: what is done to features (n, R, D) before the mean over the views is taken.
+    change: applied to features (n, R, D) before the mean over the views.
     """
-    bank = train.with_views(loader.views, batch_size=loader.batch_size)
-    known, asked = (
+    same_views = train.with_views(loader.views, batch_size=loader.batch_size)
+    bank, query = (
         change(extract_features(encoder, each, run.watch(each), run.autocast())).mean(1)
-        for each in (bank, loader)
+        for each in (same_views, loader)
     )
     label = loader.feeder.label
-    known_label = torch.from_numpy(train.feeder.label).to(known.device)
-    labelled = known_label != NO_LABEL
-    scores = knn_scores(known[labelled], known_label[labelled], asked, k=k, num_class=loader.feeder.num_class)
+    bank_label = torch.from_numpy(train.feeder.label).to(bank.device)
+    labelled = bank_label != NO_LABEL
+    scores = knn_scores(bank[labelled], bank_label[labelled], query, k=k, num_class=loader.feeder.num_class)
     found = scores.cpu().numpy()
     return Evaluation(
         classification_metrics(found, label), {"name": loader.feeder.name, "label": label, "scores": found}

@@ -1,4 +1,4 @@
-"""What the log says of a run before it trains or tests: lines about the run, and warnings."""
+"""Lines and warnings about a run, for the log before it trains or tests."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from processor.encoder import left_out, translate
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.state import changes
 from torchlight.checkpoint import load_checkpoint, state_dict_of
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def about_run(run: "Processor") -> Iterator[str]:
-    """Network, device, clips, where it goes on, and settings that are probably not intended."""
+    """Lines on network, device and clips, where a run resumes, and settings that are probably not intended."""
     parts = ", ".join(f"{len(loader.feeder)} {part}" for part, loader in run.loaders.items())
     count = sum(parameter.numel() for parameter in run.model.parameters())
     if run.epoch == run.num_epoch:
-        yield f"all {run.epoch} epochs are done; the test is made again"
+        yield f"all {run.epoch} epochs are done; only the test is repeated"
     elif run.epoch or run.batch_done:
         yield f"resumed in epoch {run.epoch + 1} after step {run.batch_done}"
     yield f"{run.config.model}, {count:,} parameters, on {device_name(run.device)}; {parts} clips"
@@ -31,35 +31,35 @@ def about_run(run: "Processor") -> Iterator[str]:
 
 
 def about_weights(run: "Processor", keys: tuple[str, ...]) -> Iterator[str]:
-    """What of the weights is not used, and where clips are shown to the network otherwise than in its training.
+    """Lines on weights that are not used, and warnings where the input differs from that of their training.
 
-    keys: beginnings of config keys that make a difference to what is shown.
+    keys: beginnings of config keys that change the input.
     """
     path = run.config.weights
     assert path is not None
     content = load_checkpoint(path)
     if unused := left_out(run.model, translate(run.model, state_dict_of(content, path))):
         yield (
-            f"{len(unused)} weights of {path} are not used, {unused[0]!r} for one: they are of parts that this "
-            "network was built without"
+            f"{len(unused)} weights of {path} are not used, such as {unused[0]!r}: this network was built without "
+            "their parts"
         )
     trained = content.get("config")
     try:
         changed = changes(trained, run.config) if isinstance(trained, str) else []
-    except yaml.YAMLError:  # another program's
+    except yaml.YAMLError:  # a config of another program
         return
     for change in changed:
-        # The mode has no weights of its own, by which it would be known.
+        # The padding mode changes no weights, so that loading them cannot find a difference.
         if change.startswith((*keys, "model_args.padding_mode ")):
             yield f"warning: these weights were trained with another input: {change}"
 
 
 def late_falls(run: "Processor") -> Iterator[str]:
-    """Warnings about rates that never fall."""
+    """Warnings about `step` schedules that the run or a phase is too short for."""
     for phase in () if run.config.debug else run.schedule:
-        # The run's own falls are those of its last phase; shorter ones before it do without.
-        meant = phase.optim.step != run.config.optim.step or phase is run.schedule[-1]
-        if meant and (late := phase.late_steps()):
+        # The run's `optim.step` is for its last phase; an earlier, shorter phase may inherit it without a warning.
+        own = phase.optim.step != run.config.optim.step or phase is run.schedule[-1]
+        if own and (late := phase.late_steps()):
             which = f"phase {phase.name!r}" if phase.name else "the run"
             yield (
                 f"{which} has {phase.num_epoch} epochs, so that its rate does not fall after {late}; "
@@ -68,14 +68,14 @@ def late_falls(run: "Processor") -> Iterator[str]:
 
 
 def unlearnt(run: "Processor", remedy: str) -> list[str]:
-    """The warning, if it is due, that parts of an encoder learn from losses alone which no phase counts."""
-    own = run.method.unlearnt(counting_losses(run.schedule))
-    if not own or run.config.weights is not None:  # weights may bring what was learnt before
+    """A warning if the losses that alone train some parts of the encoder are active in no phase."""
+    own = run.method.unlearnt(active_losses(run.schedule))
+    if not own or run.config.weights is not None:  # loaded weights may include trained parts
         return []
-    text = f"no phase counts {' or '.join(own)}, from which parts of {run.config.model} alone learn"
-    return [f"{text}: they stay as they were drawn; {remedy}"]
+    text = f"no phase has the losses {' or '.join(own)}, and some parts of {run.config.model} learn from no other"
+    return [f"{text}: these parts keep their random weights; {remedy}"]
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called."""
+    """The name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -18,11 +18,11 @@ SCHEDULES = ("step", "cosine", "constant")
 
 
 class Group(NamedTuple):
-    """Parameters that learn at one rate."""
+    """Parameters with one learning rate."""
 
     parameters: Iterable[nn.Parameter]
     lr: float
-    # under which its rate is written down
+    # column of `metrics.csv` for the rate
     name: str = "lr"
     # factor on `lr`, and whether weight decay acts on the parameters
     factor: float = 1.0
@@ -30,9 +30,9 @@ class Group(NamedTuple):
 
 
 def split(groups: Sequence[Group], method: Method, settings: OptimConfig) -> list[Group]:
-    """Groups such that each has one factor on its rate, and decays or not, as the settings say of parts of the method.
+    """Split groups so that each has one factor on its rate, and weight decay for all its parameters or for none.
 
-    A group of which they say nothing stays as it is.
+    The settings give factors and weight decay for parts of the method. A group without such parts stays as it is.
 
     Raises ValueError: see `rate_factors`.
     """
@@ -51,18 +51,18 @@ def split(groups: Sequence[Group], method: Method, settings: OptimConfig) -> lis
 
 
 def rate_factors(method: Method, settings: OptimConfig) -> dict[nn.Parameter, float]:
-    """Factors on the rates of those parameters of a method for which the settings have one.
+    """Factors on the learning rates of parameters, from the settings `layer_decay` and `lr_factor`.
 
     Layer k of n, counted from 0, has `layer_decay` ** (n - k), as in BEiT (Bao et al. 2022) and MAE. timm's
-    `param_groups_layer_decay` knows layers by regular expressions on names; here the encoder says them.
+    `param_groups_layer_decay` finds layers by regular expressions on names; here the encoder defines them.
 
-    Raises ValueError: the encoder says no layers, or the method has no part of a name in `lr_factor`.
+    Raises ValueError: the encoder defines no layers, or `lr_factor` names a part that the method does not have.
     """
     factors: dict[nn.Parameter, float] = {}
     layers = method.encoder_layers() if settings.layer_decay < 1 else []
     if settings.layer_decay < 1 and not layers:
         raise ValueError(
-            f"optim.layer_decay is {settings.layer_decay}, but the encoder does not say its layers; give it "
+            f"optim.layer_decay is {settings.layer_decay}, but the encoder defines no layers; give it "
             "`layers` (see net.encoder.Encoder), or set optim.layer_decay=1"
         )
     for below, parameters in enumerate(reversed(layers), start=1):
@@ -70,17 +70,17 @@ def rate_factors(method: Method, settings: OptimConfig) -> dict[nn.Parameter, fl
     parts = method.parameter_groups()
     for name, factor in settings.lr_factor.items():
         if name not in parts:
-            hint = nearest(name, parts) if parts else "it names none: leave optim.lr_factor empty"
+            hint = nearest(name, parts) if parts else "it names no parts at all: leave optim.lr_factor empty"
             raise ValueError(f"optim.lr_factor.{name}: the network names no part {name!r}; {hint}")
         factors |= {each: factors.get(each, 1.0) * factor for each in parts[name]}
     return factors
 
 
 def layer_weights(network: nn.Module) -> set[nn.Parameter]:
-    """Matrices of linear layers and kernels of convolutions: what torch calls a weight, of two dimensions or more.
+    """Parameters that torch calls weights and that have two or more dimensions, except embeddings.
 
-    So are those of attention and recurrent layers. Not embeddings, norms and biases; nor the parameters that a module
-    has of its own, such as places of tokens, or learnt graphs.
+    These are the matrices of linear, attention and recurrent layers and the kernels of convolutions. Norms, biases,
+    position embeddings and learnt graphs are not among them.
     """
     embedded = {each.weight for each in network.modules() if isinstance(each, nn.Embedding)}
     named = ((name.rpartition(".")[2], parameter) for name, parameter in network.named_parameters())
@@ -90,7 +90,7 @@ def layer_weights(network: nn.Module) -> set[nn.Parameter]:
 def build_optimizer(groups: Sequence[Group], settings: OptimConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require a gradient.
 
-    Every group remembers its own `base_lr`, which `set_lr` scales.
+    Each group stores its `base_lr`, which `set_lr` scales.
     """
     trained = [
         {
@@ -98,20 +98,20 @@ def build_optimizer(groups: Sequence[Group], settings: OptimConfig) -> torch.opt
             "lr": group.lr * group.factor,
             "base_lr": group.lr * group.factor,
             "name": group.name,
-            # Only where they say something: states of earlier versions have neither.
+            # Only where they have an effect: states of earlier versions do not have these keys.
             **({} if group.factor == 1 else {"factor": group.factor}),
             **({} if group.decays else {"weight_decay": 0.0}),
         }
         for group in groups
     ]
     decay = settings.weight_decay
-    # Fused: all parameters in one go, which is 4 to 6 times as fast on a CPU.
+    # Fused steps update all parameters at once, which is 4 to 6 times as fast on a CPU.
     if settings.optimizer == "sgd":
         momentum, nesterov = settings.momentum, settings.nesterov
         optimizer = torch.optim.SGD(
             trained, momentum=momentum, nesterov=nesterov, weight_decay=decay, fused=True
         )
-        # From the start, for fused steps fail where some parameters get their first gradient later than others.
+        # Buffers from the start: fused steps fail if some parameters get their first gradient later than others.
         for parameter in (p for group in optimizer.param_groups for p in group["params"] if momentum > 0):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
@@ -158,36 +158,37 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The rates of the groups by name, without the factors that parts of a group have."""
+    """The rates of the groups by name, without the factors that `split` gave them."""
     return {group["name"]: group["lr"] / group.get("factor", 1.0) for group in optimizer.param_groups}
 
 
 class Step(NamedTuple):
-    """The batches of an epoch that one step of the optimizer learns from: `size`, from number `first` on."""
+    """The batches of one optimizer step: `size` batches of the epoch, from number `first` on."""
 
     first: int
     size: int
 
     @classmethod
     def of(cls, batch: int, *, accumulate: int, num_batch: int) -> "Step":
-        """The step that a batch of an epoch of `num_batch` is in; the last step has the batches that are left."""
+        """The step that batch number `batch` of `num_batch` belongs to; the last step may be smaller."""
         first = batch - batch % accumulate
         return cls(first, min(accumulate, num_batch - first))
 
     @property
     def middle(self) -> float:
-        """Batches of the epoch that are done in the middle of the step."""
+        """Number of batches of the epoch that are done in the middle of the step."""
         return self.first + self.size / 2
 
     def ends_with(self, batch: int) -> bool:
-        """Whether this is its last batch."""
+        """Whether a batch is the last one of the step."""
         return batch == self.first + self.size - 1
 
 
 def exchange(network: nn.Module, *, gradients: bool) -> AbstractContextManager:
-    """A context for forward and backward passes, in which processes average the gradients, or keep their own sums.
+    """A context for forward and backward passes.
 
-    With gradients they average what has been summed up since then, too.
+    gradients: processes average the gradients, including those that they have accumulated before. Otherwise each
+        process only accumulates its own.
     """
     if gradients or not isinstance(network, DistributedDataParallel):
         return nullcontext()

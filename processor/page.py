@@ -1,6 +1,6 @@
-"""One HTML file to look at clips with: they play in 3-D above their class probabilities; figures and tables follow.
+"""One HTML file that plays clips in 3-D, above their class probabilities; figures and tables follow.
 
-Everything is in the file, Plotly's script included: nothing is loaded from anywhere. Text is put in as text.
+The file holds everything, Plotly's script included, and loads nothing from elsewhere. Names are escaped.
 M bodies, T frames, V joints, C coordinates, K classes.
 """
 
@@ -24,27 +24,27 @@ from processor.figures import likeliest
 from processor.shown import Shown
 from torchlight.files import atomic_write, make_folder_of
 
-# Of the extra `page` in setup.py.
+# The package of the extra `page` in setup.py.
 PACKAGE = "plotly"
-# Bytes for the frames of all clips; Plotly's script is of 4.8 MB, and a page of 20 clips stays under 10.
+# Bytes for the frames of all clips. Plotly's script takes 4.8 MB; with it a page of 20 clips stays under 10 MB.
 BUDGET = 4_500_000
-# Clips of a page; with more of them too few frames of each would be left.
+# Largest number of clips of a page; more of them would leave too few frames for each.
 MOST_CLIPS = 200
-# What a whole number of 16 bits says of a joint that is not there.
+# The 16-bit integer for the coordinates of an absent joint.
 NOT_THERE = -32768
 LARGEST = 32767
-# The smallest step between coordinates that is kept: a millimetre, if they are metres.
+# Resolution of coordinates: a millimetre, if they are metres.
 STEP = 1e-3
-# Of a base64 text to its bytes.
+# Length of a base64 text divided by that of its bytes.
 BASE64 = 4 / 3
 
 
 class PackageMissing(OSError):
-    """Plotly, which only pages need, is not installed."""
+    """Plotly is not installed, which pages need."""
 
 
 class PageFigure(NamedTuple):
-    """A figure of Plotly: a title, and what `Plotly.newPlot` takes."""
+    """A figure of Plotly: a title, and the arguments `data` and `layout` of `Plotly.newPlot`."""
 
     title: str
     data: Sequence[Mapping[str, Any]]
@@ -59,7 +59,7 @@ class PageTable(NamedTuple):
 
 
 def check_package() -> None:
-    """Raise PackageMissing where Plotly is not installed."""
+    """Raise PackageMissing if Plotly is not installed."""
     if importlib.util.find_spec(PACKAGE) is None:
         raise PackageMissing(f"not installed: {PACKAGE}, which pages need; run pip install -e .[page]")
 
@@ -78,7 +78,7 @@ def write_page(
     Args:
         path: the HTML file; its folder is made if needed.
         title: of the page.
-        clips: at most `MOST_CLIPS`; if all frames of all clips are more than fits, each is shown in fewer frames.
+        clips: at most `MOST_CLIPS`; frames are skipped if all frames of all clips are larger than `BUDGET`.
         notes: lines below the title.
         figures: below the clips.
         tables: below the figures.
@@ -90,7 +90,7 @@ def write_page(
     """
     check_package()
     if len(clips) > MOST_CLIPS:
-        raise ValueError(f"a page holds at most {MOST_CLIPS} clips, and here are {len(clips)}; choose some")
+        raise ValueError(f"there are {len(clips)} clips; a page holds at most {MOST_CLIPS}: choose fewer")
     from plotly.offline import get_plotlyjs
 
     content = {**as_scenes(clips), "figures": [figure._asdict() for figure in figures]}
@@ -109,7 +109,7 @@ def write_page(
 
 
 def _in_script(text: str) -> str:
-    """JSON that ends no script, whatever names it holds."""
+    """JSON in which no name can end the script element of the page."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -121,7 +121,7 @@ def _as_html(table: PageTable) -> str:
 
 
 def as_scenes(clips: Sequence[Shown]) -> dict[str, Any]:
-    """What the page's script draws: clips, their skeletons and colours, as JSON can hold them."""
+    """The data of the page's script, ready for JSON: clips, their skeletons and colours."""
     skeletons: dict[Skeleton, int] = {}
     scenes = []
     for clip in clips:
@@ -138,7 +138,7 @@ def as_scenes(clips: Sequence[Shown]) -> dict[str, Any]:
 
 
 def _as_scene(clip: Shown, skeleton: int, budget: float) -> dict[str, Any]:
-    """A clip in as many of its frames as fit into a number of bytes, evenly spaced."""
+    """The data of a clip, in as many evenly spaced frames as fit into `budget` bytes."""
     num_frame = clip.tracks.shape[1]
     shown = likeliest(clip.probability) if clip.probability is not None else np.arange(0)
     numbers = (
@@ -164,7 +164,7 @@ def _as_scene(clip: Shown, skeleton: int, budget: float) -> dict[str, Any]:
         "probability": None,
     }
     if clip.confidence is not None:
-        # A value beyond 0 to 1 is drawn as the nearest of these.
+        # Values outside 0 to 1 are clipped.
         sure = np.nan_to_num(clip.confidence[:, ::every].swapaxes(0, 1)).clip(0, 1)
         scene["confidence"] = encode(sure[..., None], np.ones(sure.shape, bool), 1 / LARGEST)
     if clip.probability is not None:
@@ -177,13 +177,13 @@ def _as_scene(clip: Shown, skeleton: int, budget: float) -> dict[str, Any]:
 
 
 def encode(values: np.ndarray, there: np.ndarray, step: float) -> dict[str, Any]:
-    """Numbers (..., C) as whole ones of 16 bits, little-endian, in base64: value = origin + step * whole number.
+    """Numbers (..., C) as 16-bit integers, little-endian, in base64: value = origin + step * integer.
 
     Args:
         values: the numbers.
-        there: (...) bool; where false, all C are `NOT_THERE`.
-        step: between values, at the least; larger where they spread over more than such steps can say, and smaller
-            where they are within a hundred steps.
+        there: (...) bool; where False, all C are `NOT_THERE`.
+        step: resolution. It becomes coarser if the range does not fit into 16 bits, and finer if the range is less
+            than 200 steps.
     """
     known = values[there] if there.any() else np.zeros((1, values.shape[-1]), values.dtype)
     low, high = known.min(0).astype(float), known.max(0).astype(float)

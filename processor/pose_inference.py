@@ -1,6 +1,6 @@
-"""The next poses of a recording, by a network that `prediction` trained, in the recording's own coordinates.
+"""Prediction of the next poses of a recording, in its own coordinates, by a network that `prediction` trained.
 
-T frames, V joints, M bodies, C coordinates, P frames to come.
+T frames, V joints, M bodies, C coordinates, P predicted frames.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from processor.trained import Trained, as_array, load_trained
 
 
 class PosePredictor:
-    """Predicts how the bodies of a recording go on.
+    """Predicts the next poses of a recording.
 
     Attributes:
-        observe: frames that the network sees, the last ones of a recording.
-        predict: P, by default: frames that its run predicted.
-        frame_rate: frames a second, of what it sees and of what it predicts; None where that is not known.
+        observe: number of frames that the network sees, at the end of a recording.
+        predict: default of P: the number of frames that the network's run predicted.
+        frame_rate: frames a second of observed and predicted poses; None where unknown.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -50,13 +50,13 @@ class PosePredictor:
         device: str = "auto",
         plugins: Sequence[str] = (),
     ) -> "PosePredictor":
-        """The predictor of a checkpoint; see `load_trained` for the arguments and what is raised."""
+        """The predictor of a checkpoint; see `load_trained` for arguments and exceptions."""
         return cls(load_trained(path, config=config, device=device, plugins=plugins))
 
     def __call__(
         self, poses: np.ndarray | Tensor, *, frame_rate: float | None = None, count: int | None = None
     ) -> np.ndarray:
-        """The next poses (M, P, V, C) of poses (T, V, C) or (M, T, V, C), metres; see `next_poses`."""
+        """The next poses (M, P, V, C) after poses (T, V, C) or (M, T, V, C), in metres; see `next_poses`."""
         recorded = recorded_poses("poses", as_array(poses), self.skeleton, self.trained.channels)
         return self.next_poses(recorded._replace(frame_rate=frame_rate), count=count)
 
@@ -64,21 +64,21 @@ class PosePredictor:
     def next_poses(self, recorded: Recorded, *, count: int | None = None) -> np.ndarray:
         """The next poses (M, P, V, C) float32 of a recording, at the network's frame rate, in its coordinates.
 
-        Where the view centres every frame on the first body, that body's place is not predicted: it stays where it
-        was last. A body or joint that is not there in the last frame has zeros.
+        If the view centres every frame on the first body, the place of that body is not predicted: it stays at its last
+        place. A body or joint that is absent from the last frame is 0.
 
         Args:
             recorded: the recording.
             count: P; None for as many as the run predicted.
 
         Raises:
-            RecordingError: other joints, fewer frames since the last cut than the network sees, or no body in the last
-                frame.
+            RecordingError: the recording has other joints, fewer frames after the last cut than the network sees, or
+                no body in the last frame.
         """
         self.trained.refuse_other_joints(recorded)
         begin = find_cuts(recorded.recording, recorded.frame_rate or self.frame_rate)[-1:]
         part = recorded.tracks
-        if begin:  # what was before is another recording
+        if begin:  # frames before the cut belong to another scene
             part = recorded.choose(recorded.recording.part(begin[0], recorded.recording.num_frame))
         tracks = resample(part, recorded.frame_rate, self.frame_rate)[: self._num_body]
         num_frame = tracks.shape[1]
@@ -91,7 +91,7 @@ class PosePredictor:
             )
         last = torch.from_numpy(tracks[:, -1])
         if not last.any():
-            raise RecordingError(None, "no body in the last frame, so there is none to go on from")
+            raise RecordingError(None, "no body in the last frame, so that no pose can be predicted")
         device = self.trained.experiment.device
         batch = RaggedBatch.of_tracks([torch.from_numpy(tracks).to(device)])
         bodies = batch.tracks(len(tracks))

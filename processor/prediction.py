@@ -1,4 +1,4 @@
-"""Prediction: the poses that follow those seen, judged by how far each joint is off, in millimetres."""
+"""Pose prediction: the poses after the observed ones, evaluated by the error of each joint in millimetres."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from processor.losses import (
     pair_of_views,
 )
 from processor.processor import Processor
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.task import Task
 from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
@@ -50,18 +50,18 @@ ROUNDING = 1e-6
 class PredictionConfig(KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
     """Keys of `prediction`."""
 
-    # frames that the network sees
+    # number of frames that the network sees
     observe: int = 20
-    # frames that a test predicts; beyond those of one call the network goes on from its own
+    # number of frames that a test predicts; beyond those of one call the network continues from its own output
     predict: int = 10
-    # frames at which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
+    # predicted frames at which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
     horizon: list[int] = field(default_factory=list)
-    # clips that are too short for a view: left out, or repeated from their start until they are long enough
+    # clips that are too short for a view: leave them out, or repeat them from their start until they are long enough
     short: Literal["leave_out", "repeat"] = "leave_out"
 
 
 class Prediction(Task):
-    """Trains a network that predicts poses; no baseline learns anything."""
+    """Trains a network that predicts poses, and compares it with baselines that are not trained."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PredictionConfig
     ranges: ClassVar[tuple[Range, ...]] = (
@@ -72,7 +72,7 @@ class Prediction(Task):
     )
     figures = ("mpjpe",)
     names_actions = False
-    # A test may go on for longer than the network was trained to.
+    # Not `predict`: a test may predict more frames than training did.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")
     config: PredictionConfig
     plan: LossPlan
@@ -82,7 +82,7 @@ class Prediction(Task):
         self.plan = LossPlan(
             config, packages, default={FUTURE: 1.0}, needed=FUTURE, views=pair_of_views(config)
         )
-        # By part: clips that are too short for its view, and those of them that are left out.
+        # For each part: the number of clips that are too short for its view, and how many of these are left out.
         self.num_short: dict[str, int] = {}
         self.num_left_out: dict[str, int] = {}
 
@@ -90,33 +90,33 @@ class Prediction(Task):
         """See `Task`."""
         config, problems = self.config, super().problems()
         if config.stream != "joint":
-            problems.append(Problem("stream", f"is {config.stream!r}; poses are predicted as 'joint'"))
+            problems.append(Problem("stream", f"is {config.stream!r}; prediction needs 'joint'"))
         if in_plane(config.data.channels):
-            text = f"is {config.data.channels!r}; errors are in millimetres, which pictures do not show: take 'xyz', "
-            problems.append(Problem("data.channels", text + "or train recognition, which takes such poses"))
+            text = f"is {config.data.channels!r}; errors in millimetres need 3-D poses: take 'xyz', "
+            problems.append(Problem("data.channels", text + "or train recognition, which takes 2-D poses"))
         if config.test_view.augment:
-            text = f"is {config.test_view.augment}; errors are in metres of the recording: leave it empty"
+            text = f"is {config.test_view.augment}; steps in space would change the errors: leave it empty"
             problems.append(Problem("test_view.augment", text))
         if any(horizon > config.predict for horizon in config.horizon):
-            text = f"is {config.horizon}, but predict is {config.predict} frames; ask for no more"
+            text = f"is {config.horizon}, but predict is {config.predict} frames; list no larger numbers"
             problems.append(Problem("horizon", text))
         problems += _view_problems("train_view", config) + _view_problems("test_view", config)
         ahead = max(0, frames_of(config.train_view) - config.observe)
         problems += hidden_problems("train_view", config.train_view, config, self.packages, ahead)
         problems += hidden_problems("test_view", config.test_view, config, self.packages, config.predict)
         for number, phase in enumerate(config.schedule):
-            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without):
-                text = "is of actions, which prediction does not learn; leave it out, or run recognition"
+            if CROSS_ENTROPY.name in active_losses([phase], without=config.without):
+                text = "needs class scores, which prediction does not have; leave it out, or run recognition"
                 problems.append(Problem(f"schedule.{number}.losses.{CROSS_ENTROPY.name}", text))
         if any(problem.key in ("method", "model") for problem in problems):
             return problems
         try:
-            labelled = [loss.name for loss in self.plan.counting if loss.label]
-        except ClassPathError:  # said elsewhere
+            labelled = [loss.name for loss in self.plan.active if loss.label]
+        except ClassPathError:  # reported by `check_class`
             return problems
         problems += _ahead_problems(config, self.hidden_frames())
         if config.data.label_fraction < 1 and not labelled:
-            text = "; no loss that counts uses labels, so all clips train: leave it at 1"
+            text = "; no loss of the run uses labels, so all clips are trained on: leave it at 1"
             problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
         return problems
 
@@ -125,23 +125,26 @@ class Prediction(Task):
         return super().num_future(run, part) if part == "train" else self.config.predict
 
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """See `Task`; no class scores are learnt."""
+        """See `Task`; does nothing, because there are no class scores."""
 
     def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
-        """See `Task`; clips too short for the part's view are counted, and left out if they are to be."""
+        """See `Task`; counts the clips that are too short for the part's view, and leaves them out as `short` says.
+
+        Raises ValueError: no clip is long enough.
+        """
         feeder = super().feeder(run, part, **changes)
         wanted, longest = frames_of(self.views(part)[0]), int(feeder.num_frame.max())
         repeat = self.config.short == "repeat"
-        # A clip that is repeated has a frame at least that is not seen. None is for longer than all recordings.
+        # A repeated clip needs at least one frame beyond those that are seen.
         least = self.config.observe + 1
         shortest = least if repeat else wanted
         repeated = {
             "to be predicted": (wanted - self.config.observe, "Lower predict"),
-            "that are more than are seen": (least, "Lower observe"),
+            "that are needed, one more than observe": (least, "Lower observe"),
         }
-        helps = longest >= max(count for count, _ in repeated.values())
-        lower = "Lower observe or predict" + (", or set short: repeat" if helps else "")
-        needed = repeated if repeat else {"that are seen and predicted": (wanted, lower)}
+        repeat_helps = longest >= max(count for count, _ in repeated.values())
+        lower = "Lower observe or predict" + (", or set short: repeat" if repeat_helps else "")
+        needed = repeated if repeat else {"of observe and predict": (wanted, lower)}
         for what, (count, remedy) in needed.items():
             if longest < count:
                 text = f"has the {count} frames {what}; the longest has {longest}. {remedy}"
@@ -151,11 +154,11 @@ class Prediction(Task):
         return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
-        """The losses that count in this phase, times their weights."""
+        """The active losses of this phase, times their weights."""
         return self.plan.learn(run, batch)[1]
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
-        """Predictions for all clips of a part in the order of its feeder, and their errors."""
+        """Predictions for all clips of a part, in the order of its feeder, and their errors."""
         found: dict[str, list[Tensor]] = {}
         count = self.config.predict
         for batch in run.watch(loader):
@@ -185,7 +188,7 @@ class Prediction(Task):
         return Evaluation(self._metrics(arrays), arrays)
 
     def _metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """MPJPE in mm: the mean over all frames predicted, and at each horizon; that of the baselines beside it."""
+        """MPJPE in mm of the network and the baselines: the mean over all predicted frames, and at each horizon."""
         metrics = {}
         for predictor, prefix in ((NETWORK, ""), *((name, f"{name}_") for name in BASELINES)):
             error = mpjpe(arrays[predictor], arrays["count"])
@@ -196,8 +199,8 @@ class Prediction(Task):
 
     def _horizons(self) -> list[int]:
         # At 30 frames a second 33, 67, 133, 267, 333, 400, 567 and 667 ms, then every 333 ms.
-        usual = {1, 2, 4, 8, 10, 12, 17, *range(20, self.config.predict + 1, 10), self.config.predict}
-        return sorted(set(self.config.horizon) or {each for each in usual if each <= self.config.predict})
+        default = {1, 2, 4, 8, 10, 12, 17, *range(20, self.config.predict + 1, 10), self.config.predict}
+        return sorted(set(self.config.horizon) or {each for each in default if each <= self.config.predict})
 
     def save_evaluation(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> None:
         """See `Task`: predictions, errors by action, and figures of both."""
@@ -213,21 +216,21 @@ class Prediction(Task):
         io.save_predictions(work_dir, arrays, table, class_names=run.class_names, skeleton=feeder.skeleton)
 
     def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
-        """See `Task`: whether baselines are beaten, and whether futures of one action are alike."""
+        """See `Task`: whether the network beats the baselines, and how similar predictions of one action are."""
         metrics, arrays = evaluation.metrics, evaluation.arrays
         beaten = {name: metrics["mpjpe"] < metrics[f"{name}_mpjpe"] * (1 - ROUNDING) for name in BASELINES}
         for name in (name for name, is_beaten in beaten.items() if not is_beaten):
-            run.log.info(f"warning: the network is no better than {name}, which learns nothing")
+            run.log.info(f"warning: the network is no better than the baseline {name}, which is not trained")
         if short := self.num_short["test"]:
             left_out = self.num_left_out["test"]
             run.log.info(
                 f"{short} test clips have fewer than {self.config.observe + self.config.predict} frames: "
                 f"{left_out} left out, {short - left_out} repeated from their start"
             )
-        # Of each clip the first body that is judged.
-        judged = np.asarray(arrays["scored"].any((2, 3)))
-        clip = np.flatnonzero(judged.any(1))
-        body, label = judged[clip].argmax(1), torch.from_numpy(arrays["label"][clip])
+        # Of each clip the first body that is scored.
+        scored = np.asarray(arrays["scored"].any((2, 3)))
+        clip = np.flatnonzero(scored.any(1))
+        body, label = scored[clip].argmax(1), torch.from_numpy(arrays["label"][clip])
         (same, other), (same_true, other_true) = (
             distances_by_action(torch.from_numpy(arrays[name][clip, body]), label)
             for name in ("predicted", "true")
@@ -247,7 +250,7 @@ class Prediction(Task):
 
 
 def frames_of(view: ViewConfig) -> int:
-    """Frames of a view whose sampling is one Crop, or 0 for another."""
+    """Number of frames of a view whose sampling is a single Crop; 0 for any other."""
     match view.sampling:
         case [{"Crop": {"num_frame": int(count)}}]:
             return count
@@ -255,28 +258,28 @@ def frames_of(view: ViewConfig) -> int:
 
 
 def _ahead_problems(config: PredictionConfig, predicted: Mapping[str, int] | None) -> list[Problem]:
-    """What is wrong if a training view has other frames after those that are seen than are `predicted`."""
+    """The problem of a training view with another number of frames after those seen than the network predicts."""
     ahead = frames_of(config.train_view) - config.observe
     if predicted is None or ahead <= 0 or ahead == predicted["train_view"]:
-        return []  # no frame ahead at all is a problem of the view alone
+        return []  # `_view_problems` reports a view without frames ahead
     text = (
         f"has {ahead} frames after the {config.observe} that are seen, but the network predicts "
-        f"{predicted['train_view']} at once; make num_predict and this agree"
+        f"{predicted['train_view']} at once; change num_predict or num_frame"
     )
     return [Problem("train_view.sampling", text)]
 
 
 def _view_problems(key: Literal["train_view", "test_view"], config: PredictionConfig) -> list[Problem]:
-    """What is wrong with how the clips are shown."""
+    """Problems of the length and sampling of a view."""
     view: ViewConfig = getattr(config, key)
     problems = []
     found, length = frames_of(view), f"{key}.sampling.0.Crop.num_frame"
     if not found:
-        text = "is not one Crop with a num_frame; only that takes frames as they were recorded"
+        text = "is not a single Crop with a num_frame; only that keeps the recorded frames and their rate"
         problems.append(Problem(f"{key}.sampling", text))
     elif key == "train_view" and found <= config.observe:
-        text = f"takes {found} frames, but observe is {config.observe}; a view holds "
-        problems.append(Problem(length, text + "those and the ones to come"))
+        text = f"takes {found} frames, but observe is {config.observe}; a training view needs more, "
+        problems.append(Problem(length, text + "for the frames to predict"))
     elif key == "test_view" and found != config.observe + config.predict:
         text = (
             f"takes {found} frames, but observe + predict are {config.observe + config.predict}; set it to "

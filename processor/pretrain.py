@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: an encoder is learnt from views of clips whose labels are not used."""
+"""Self-supervised pre-training: train an encoder on views of clips, without labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,12 +22,12 @@ from processor.experiment import Experiment
 from processor.losses import LossPlan, MethodKeys
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.task import Task
 from torchlight.build import ClassPathError, Problem
 from torchlight.checkpoint import load_weights
 
-# A spread below this is a collapse: directions at random have 1.
+# Embeddings with a spread below this have collapsed; random directions have 1.
 COLLAPSED = 0.1
 
 
@@ -37,16 +37,16 @@ class PretrainConfig(MethodKeys, ProcessorConfig):
 
     # class path of the method around `model`, such as `net.aimclr.AimCLR`
     method: str = MISSING
-    # views of a clip, in the method's order; those that the method does not use are not made
+    # views of a clip, in the method's order; views that the method does not use are not computed
     views: list[ViewConfig] = field(default_factory=list)
-    # nearest neighbours whose labels evaluate the encoder
+    # number of nearest neighbours that vote in the evaluation of the encoder
     knn_k: int = 1
-    # which epoch is kept; `last`, the default, uses no labels
+    # part of the data that selects the best epoch; `last` keeps the last epoch and uses no labels
     select: Literal["val", "last", "test"] = "last"
 
 
 class Pretrain(Task):
-    """Trains an encoder by a method that needs no labels; nearest neighbours judge it."""
+    """Trains an encoder by a method that needs no labels; evaluates it by nearest neighbours."""
 
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
     model_class = Encoder
@@ -67,7 +67,9 @@ class Pretrain(Task):
         """See `Task`."""
         config, problems = self.config, super().problems()
         if config.data.label_fraction < 1:
-            text = f"is {config.data.label_fraction}; pre-training uses no labels, so it takes all clips: leave it at 1"
+            text = (
+                f"is {config.data.label_fraction}; pre-training uses all clips, without labels: leave it at 1"
+            )
             problems.append(Problem("data.label_fraction", text))
         if config.data.balanced:
             text = "is true; pre-training uses no labels, so it cannot draw by class: leave it at false"
@@ -75,11 +77,11 @@ class Pretrain(Task):
         if any(problem.key in ("model", "method") for problem in problems):
             return problems
         try:
-            counting = self.plan.counting
-        except ClassPathError:  # said elsewhere
+            active = self.plan.active
+        except ClassPathError:  # reported by `check_class`
             return problems
-        if not config.schedule and not counting:
-            text = f"is empty; name the losses of {config.method} that are to count"
+        if not config.schedule and not active:
+            text = f"is empty; give losses of {config.method} a weight"
             problems.append(Problem("schedule", text))
         problems += [
             Problem(
@@ -87,16 +89,16 @@ class Pretrain(Task):
                 "needs labels, which pre-training does not use",
             )
             for number, phase in enumerate(config.schedule)
-            if CROSS_ENTROPY.name in counting_losses([phase], without=config.without)
+            if CROSS_ENTROPY.name in active_losses([phase], without=config.without)
         ]
         return problems
 
     def parts(self, source: Prepared | ArrayFolder, phase: str) -> list[Part]:
-        """See `Task`; the training clips are the neighbours of the test clips.
+        """See `Task`; a test needs the training clips as neighbours.
 
-        Where no clip of either has a label, there is no test part.
+        Without labels in the training or test clips there is no test part.
 
-        Raises ValueError: it is needed.
+        Raises ValueError: the phase or `select` needs a test part, and there is none.
         """
         parts: list[Part] = ["test", "train"] if phase == "test" else super().parts(source, phase)
         split = source.splits.get(self.config.benchmark, {})
@@ -104,17 +106,17 @@ class Pretrain(Task):
             return parts
         if phase == "test" or self.config.select == "test":
             raise ValueError(
-                f"benchmark {self.config.benchmark!r} of {source.path} has not both training and test clips with "
-                "labels, so that nothing can be tested; train with select=last"
+                f"benchmark {self.config.benchmark!r} of {source.path} has no labels in its training clips, its test "
+                "clips or both, so that nothing can be tested; train with select=last"
             )
         return [part for part in parts if part != "test"]
 
     def feeder(self, run: Experiment, part: Part, **changes: Any) -> Feeder:
-        """See `Task`; clips without a label train, too."""
+        """See `Task`; includes clips without a label."""
         return super().feeder(run, part, **{"unlabelled": True, **changes})
 
     def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; the published names of AimCLR are known."""
+        """See `Task`; also loads weights under AimCLR's published names."""
         translate = self.build_method(run.model, run.phase).encoder.translate
         load_weights(run.model, path, ignore=self.config.ignore_weights, translate=translate)
 
@@ -135,20 +137,20 @@ class Pretrain(Task):
         return losses
 
     def review(self, run: Processor, row: Mapping[str, float]) -> None:
-        """Warn of an epoch whose losses were all 0, and of a collapse; at first an encoder spreads little, too."""
+        """Warn if all losses of an epoch were 0, and of a collapse (from the second epoch on)."""
         if row.get("train_loss") == 0:
             run.log.info(
-                "warning: all losses were 0: the encoder has learnt nothing; clips in which nobody stays throughout "
-                "give none of the temporal signals"
+                "warning: all losses were 0: the encoder has learnt nothing; the temporal losses need clips in which "
+                "a body is present in all frames"
             )
         if run.epoch > 0 and row.get("train_spread", 1.0) < COLLAPSED:
             run.log.info(
-                f"warning: the encoder collapses: embeddings spread {row['train_spread']:.3f} of 1 (all clips look "
-                "alike to it); lower optim.lr, or change the method's temperature, momentum or weights"
+                f"warning: the encoder collapses: the spread of its embeddings is {row['train_spread']:.3f} of 1 (they "
+                "are nearly equal); lower optim.lr, or change the method's temperature, momentum or weights"
             )
 
     def evaluate(self, run: Processor, loader: Loader) -> Evaluation:
-        """Classes of a part's clips as their nearest training clips have them."""
+        """Classify a part's clips by their nearest training clips."""
         metrics, arrays = by_neighbours(
             run,
             run.method.encoder,

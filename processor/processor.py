@@ -1,8 +1,8 @@
-"""The only epoch loop, over what `processor.experiment` makes. Its task says what a step and an evaluation are.
+"""The only epoch loop, over the data and network of `processor.experiment`. The task defines steps and evaluation.
 
 A run is a pure function of its config: the order of the clips, the views and dropout are seeded from
-(seed, epoch, step, rank), never from what ran before. Killed at any moment and resumed, it ends with the same
-weights as if it had not been, bit for bit on a CPU.
+(seed, epoch, step, rank), never from what ran before. A run that is killed at any moment and resumed ends with the
+same weights as a run without interruption, bit for bit on a CPU.
 """
 
 import math
@@ -41,13 +41,13 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class Interrupted(SystemExit):
-    """A stop signal was obeyed: the state is saved, the exit status is 128 + signal."""
+    """A signal stopped the run: the state is saved, the exit status is 128 + signal."""
 
 
 class Processor(Experiment):
-    """Trains, selects, tests, and writes the files of a run.
+    """Trains, selects the best epoch, tests, and writes the files of a run.
 
-    task: what a step is, and how the network is judged; see `processor.task.Task`.
+    task: defines a training step and the evaluation; see `processor.task.Task`.
     """
 
     def __init__(self, task: Task) -> None:
@@ -60,12 +60,12 @@ class Processor(Experiment):
     # -- training ------------------------------------------------------------------------------------------
 
     def train(self, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-        """Train, select, test; returns what `result.json` holds. A task without epochs is tested at once.
+        """Train, select the best epoch, test; returns the content of `result.json`. A task without epochs only tests.
 
         Raises:
-            WorkDirHoldsRun, WorkDirInUse, ResumeError: see there.
-            NonFiniteLoss: names the clips of the batch; the last checkpoint stays as it is.
-            Interrupted: SIGTERM or SIGINT; the run can be resumed from the very step.
+            WorkDirHoldsRun, WorkDirInUse, ResumeError: see the classes.
+            NonFiniteLoss: the message names the clips of the batch; the last checkpoint stays as it is.
+            Interrupted: SIGTERM or SIGINT; the run can be resumed from the same step.
         """
         if not self.task.trains:
             return self.test(overwrite=overwrite)
@@ -85,10 +85,12 @@ class Processor(Experiment):
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(config))
             self._write_labelled()
-            self._say(notes.about_run(self))
+            self._log_lines(notes.about_run(self))
             if config.weights is not None:
-                # Classes may be others: the head is, too.
-                self._say(notes.about_weights(self, ("stream ", "test_view.normalise ", "data.num_body ")))
+                # Not `data.label_map`: a new head may have other classes.
+                self._log_lines(
+                    notes.about_weights(self, ("stream ", "test_view.normalise ", "data.num_body "))
+                )
             with StopSignal() as stop:
                 for epoch in range(self.epoch, self.num_epoch):
                     if optimizer is None or self._between_phases():
@@ -96,7 +98,7 @@ class Processor(Experiment):
                     self._train_epoch(epoch, optimizer, stop)
             return self._test_best(work_dir)
 
-    def _say(self, lines: Iterable[str]) -> None:
+    def _log_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.log.info(line)
 
@@ -121,7 +123,7 @@ class Processor(Experiment):
         for number, batch in enumerate(batches, start=first):
             step = optim.Step.of(number, accumulate=phase.optim.accumulate, num_batch=num_batch)
             ends = step.ends_with(number)
-            # The schedule at the middle of the step, so that neither end of a warm-up or a decay has rate 0.
+            # The rate at the middle of the step, so that no step of a warm-up or decay has rate 0.
             optim.set_lr(optimizer, phase.lr_factor(epoch + step.middle / num_batch))
             torch.manual_seed(derive_seed(config.seed, "step", epoch, number, distributed.rank()))
             with optim.exchange(self.network, gradients=ends):
@@ -139,11 +141,11 @@ class Processor(Experiment):
             for name, value in (losses if len(losses) > 1 else {}).items():
                 self.meter.add(f"train_{name}_loss", value, len(batch.label))
             self.meter.add("train_loss", loss, len(batch.label))
-            # The host runs one step ahead of the device, so it looks at the loss of the step before.
+            # Check the loss of the step before: the host is one step ahead of the device.
             self._check_finite(before)
             num_clip += len(batch.label)
             self.batch_done = number + 1
-            # Between steps alone: gradients are not saved.
+            # Stop only between steps, because gradients are not saved.
             within = ends and self.batch_done < num_batch
             if within and (stopped_by := distributed.all_reduce_max(stop.signal)):
                 self._check_finite(pending)
@@ -153,16 +155,16 @@ class Processor(Experiment):
         self._check_finite(pending)
         clips_per_second = num_clip * distributed.world_size() / (time.perf_counter() - began)
         self.seconds += time.perf_counter() - began
-        watched = self._watched(epoch)
-        if watched:
-            # An evaluation can take longer than the time that a scheduler gives after its signal.
+        parts = self._parts_to_evaluate(epoch)
+        if parts:
+            # An evaluation can take longer than a scheduler waits after its signal.
             self._save(optimizer)
             self._stop(distributed.all_reduce_max(stop.signal))
         began = time.perf_counter()
         row = optim.rates(optimizer) | self.meter.means()
-        row |= self._evaluate_epoch(epoch, watched)
+        row |= self._evaluate_epoch(epoch, parts)
         self.seconds += time.perf_counter() - began
-        if num_clip:  # none where a run goes on with the evaluation
+        if num_clip:  # 0 in a run that resumes with the evaluation
             row["clips_per_second"] = clips_per_second
         row["seconds"] = self.seconds
         self.log.metrics(epoch, row)
@@ -172,7 +174,7 @@ class Processor(Experiment):
         self._stop(distributed.all_reduce_max(stop.signal))
 
     def _stop(self, signal: int) -> None:
-        """Leave for a signal, if there was one (not 0), once the main process has written the state."""
+        """Raise Interrupted if there was a signal (not 0), once the main process has written the state."""
         if not signal:
             return
         distributed.barrier()
@@ -194,11 +196,11 @@ class Processor(Experiment):
         )
 
     def whose_optim(self, phase: Phase) -> str:
-        """What a message adds to a key of `optim`, if the phase has an optimizer of its own; else nothing."""
+        """Text for a message after a key of `optim`: the phase, if it has an optimizer of its own, else nothing."""
         return "" if phase.optim is self.config.optim else f" of phase {phase.name!r} in the schedule"
 
-    def _watched(self, epoch: int) -> list[Part]:
-        """The parts to be evaluated after this epoch."""
+    def _parts_to_evaluate(self, epoch: int) -> list[Part]:
+        """The parts of the data to evaluate after an epoch."""
         waits = (epoch + 1) % self.config.eval_interval or epoch < self.schedule[-1].start
         if epoch + 1 < self.num_epoch and waits:
             return []
@@ -206,27 +208,27 @@ class Processor(Experiment):
 
     @cached_property
     def evaluators(self) -> list[Evaluator]:
-        """Those of the config, in which nothing is wrong: that is checked before there is a run."""
+        """The evaluators of the config, which has been checked before."""
         return build_evaluators(self.config.evaluators, self.task.packages, [])
 
     @property
     def selected_by(self) -> str:
-        """The figure that selects the epoch."""
+        """The figure that selects the best epoch."""
         return self.config.select_by or self.task.figures[0]
 
     def _sign(self) -> int:
-        """1 if the larger the figure that selects, the better; else -1."""
+        """1 if a larger value of `selected_by` is better, else -1."""
         falling = [*self.task.falling, *(name for each in self.evaluators for name in each.falling)]
         return -1 if self.selected_by in falling else 1
 
-    def _evaluate_epoch(self, epoch: int, watched: Sequence[Part]) -> dict[str, float]:
-        """Metrics of the parts watched in this epoch; keeps the weights if they are the best so far."""
+    def _evaluate_epoch(self, epoch: int, parts: Sequence[Part]) -> dict[str, float]:
+        """Metrics of parts after an epoch; writes `best.pt` if the weights are the best so far."""
         config, last = self.config, epoch + 1 == self.num_epoch
         row: dict[str, float] = {}
-        for part in watched:
+        for part in parts:
             row |= {f"{part}_{name}": value for name, value in self._evaluate(part).metrics.items()}
         value, sign = row.get(f"{config.select}_{self.selected_by}"), self._sign()
-        # Where there is nothing to judge by, values are NaN: the latest weights are as good as others of the kind.
+        # A NaN cannot be compared, for example without labels: later weights then replace earlier ones.
         better = value is not None and (
             not self.best or math.isnan(self.best["value"]) or sign * (value - self.best["value"]) > 0
         )
@@ -239,7 +241,7 @@ class Processor(Experiment):
 
     @torch.no_grad()
     def _evaluate(self, part: Part) -> Evaluation:
-        # Statistics of batch norms are each rank's own; those that are saved are the first one's.
+        # Each rank has its own batch-norm statistics; the first rank's are saved, so all evaluate with those.
         distributed.broadcast_buffers(self.model)
         self.network.eval()
         loader = self.loaders[part]
@@ -251,10 +253,10 @@ class Processor(Experiment):
     # -- testing -------------------------------------------------------------------------------------------
 
     def test(self, *, overwrite: bool = False) -> dict[str, Any]:
-        """Score the test part with the weights named by the config; writes into `work_dir`.
+        """Evaluate the test part with the config's `weights`; writes into `work_dir`, returns `result.json`'s content.
 
         Raises:
-            WorkDirHoldsRun: the folder holds results already.
+            WorkDirHoldsRun: the folder holds a training run, or earlier results and `overwrite` is False.
         """
         work_dir = Path(self.config.work_dir)
         if not self.task.trains:
@@ -267,7 +269,7 @@ class Processor(Experiment):
             self.log = stack.enter_context(RunLog(work_dir, tensorboard=False, writer=distributed.is_main()))
             if distributed.is_main():
                 io.write_text(work_dir / "config.yaml", to_yaml(self.config))
-            self._say(notes.about_weights(self, self.task.input_keys))
+            self._log_lines(notes.about_weights(self, self.task.input_keys))
             self._write_labelled()
             return self._finish(work_dir, {"weights": self.config.weights})
 
@@ -284,7 +286,7 @@ class Processor(Experiment):
         if "value" in best:
             result[f"{self.config.select}_{self.selected_by}"] = best["value"]
         if self.config.select == "test":
-            result["warning"] = "the epoch was chosen on the test part: not an unbiased figure"
+            result["warning"] = "the test part selected the epoch: its figures are biased"
         return self._finish(work_dir, result)
 
     def _finish(self, work_dir: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -323,9 +325,9 @@ class Processor(Experiment):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint holds beside its weights, so that it is enough to use them; `load_trained` reads it.
+        """The facts that `load_trained` needs to use a checkpoint's weights, equal in all checkpoints of a run.
 
-        It is the same in every checkpoint of a run, and its YAML takes as long to write as a small network's steps.
+        Cached: writing its YAML takes as long as the steps of a small network.
         """
         frame_rate, source = float(self.source.frame_rate), self.source
         return {
@@ -364,7 +366,7 @@ class Processor(Experiment):
         load_weights(self.model, state["model"])
         self.epoch, self.batch_done = state["epoch"], state["batch_done"]
         optimizer = self._build_optimizer(self.phase_of(self.epoch).optim)
-        if not self._between_phases():  # else the state is that of the phase before
+        if not self._between_phases():  # at the start of a phase the state is the earlier phase's
             optimizer.load_state_dict(state["optimizer"])
         self.meter = Meter(**state["meter"]) if distributed.is_main() else Meter()
         self.best, self.seconds = state["best"], state["seconds"]

@@ -1,4 +1,4 @@
-"""Action recognition: class scores of whole clips, learnt with labels, and with what else a network can learn from."""
+"""Action recognition: train class scores of whole clips by labels, and by further losses of the network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from torchlight import distributed
 class RecognitionConfig(SmoothingKeys, KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
     """Keys of `recognition`."""
 
-    # shares of a test clip after which it is classified, such as [0.1, 0.2, 0.5, 1.0]; gives a table and a curve
+    # shares of a test clip after which it is classified too, such as [0.1, 0.2, 0.5, 1.0]; writes a table and a curve
     observe_ratio: list[float] = field(default_factory=list)
 
 
 class Recognition(Task):
-    """Trains class scores by cross-entropy, and by what else the network has losses for."""
+    """Trains class scores by cross-entropy, together with further losses of the network."""
 
     config_class: ClassVar[type[ProcessorConfig]] = RecognitionConfig
     ranges: ClassVar[tuple[Range, ...]] = (
@@ -58,7 +58,7 @@ class Recognition(Task):
         return labels.with_head(model, self.config.data.num_class)
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
-        """The losses that count in this phase, times their weights."""
+        """The active losses of this phase, times their weights."""
         output, losses = self.plan.learn(run, batch)
         if output.scores is not None:
             weight = run.phase_of(run.epoch).losses[CROSS_ENTROPY.name]
@@ -71,10 +71,10 @@ class Recognition(Task):
         if not ratios:
             return {}
         loader = run.loaders["test"]
-        judged = [
+        evaluations = [
             evaluation if ratio == 1 else self.evaluate(run, loader.beginnings(ratio)) for ratio in ratios
         ]
-        top1 = [each.metrics["top1"] for each in judged]
+        top1 = [each.metrics["top1"] for each in evaluations]
         if distributed.is_main():
             io.save_anticipation(work_dir, ratios, top1)
         run.log.info(

@@ -1,6 +1,6 @@
-"""The page of a run: its figures, curves, confusion matrix and classes, and the test clips that it gets most wrong.
+"""The page of a run: its figures, curves, confusion matrix, table of classes, and its worst test clips.
 
-N clips, n clips that are shown, K classes, M bodies, P frames to come, V joints, C coordinates.
+N clips, n clips that are shown, K classes, M bodies, P predicted frames, V joints, C coordinates.
 """
 
 import json
@@ -24,15 +24,15 @@ from processor.metrics import confusion, per_class_table
 from processor.page import PageFigure, PageTable, write_page
 from processor.shown import PREDICTED, TRUE, Shown, describe, known_rate, of_prepared, up_of
 
-# Figures of `result.json` that stand below the title, where a run has them.
+# Entries of `result.json` for the line below the title; a run may lack some.
 KEY_FIGURES = ("top1", "top5", "mean_class", "mpjpe", "loss", "epoch", "num_test_clip", "benchmark", "stream")
-# Answers that are named in the title of a clip.
+# Number of answers in the title of a clip.
 NUM_ANSWER = 3
 MARGINS = {"l": 60, "r": 10, "t": 10, "b": 50}
 
 
 class Parts(NamedTuple):
-    """What a page shows of a run beside its curves."""
+    """The content of a run's page, without its curves."""
 
     clips: list[Shown]
     figures: list[PageFigure]
@@ -41,15 +41,15 @@ class Parts(NamedTuple):
 
 
 def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
-    """Write the page of a run; returns what it shows, notes on poses that are not there included.
+    """Write the page of a run; returns its content, with notes on missing poses.
 
     Args:
         work_dir: the run's folder.
         out: the HTML file.
-        num_clip: clips of the test, those it gets most wrong.
+        num_clip: number of test clips, the worst ones.
 
     Raises:
-        FileNotFoundError: the folder holds no run that was tested or trained.
+        FileNotFoundError: the folder holds no trained or tested run.
         ValueError: a file of the run cannot be read.
         PackageMissing: see `write_page`.
     """
@@ -59,7 +59,7 @@ def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
     elif (work_dir / "predictions.npz").exists():
         parts = parts_of_prediction(work_dir, num_clip)
     elif curves:
-        parts = Parts([], [], [], ["The run has no test, so that there are no clips to show."])
+        parts = Parts([], [], [], ["No clips: the run has no test."])
     else:
         raise FileNotFoundError(
             f"{work_dir} holds no scores.npz, predictions.npz or metrics.csv; name the work_dir of a run"
@@ -72,7 +72,7 @@ def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
 
 
 def figures_of_result(work_dir: Path) -> list[str]:
-    """A line of the figures in `result.json`, if the run has any."""
+    """A line with figures of `result.json`; empty without any."""
     path = work_dir / "result.json"
     if not path.exists():
         return []
@@ -85,18 +85,18 @@ def figures_of_result(work_dir: Path) -> list[str]:
 
 
 def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
-    """What a file of the run holds, by a parser of JSON or YAML; raises ValueError where it is no mapping."""
+    """The mapping in a JSON or YAML file of the run; raises ValueError if it is something else."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no mapping, so it is not of a run")
+        raise ValueError(f"{path} holds no mapping, so it is not a run's; name the work_dir of a run")
     return found
 
 
 def curve_figures(work_dir: Path) -> list[PageFigure]:
-    """Curves over epochs, if the run has trained."""
+    """Curves over the epochs; empty without `metrics.csv`."""
     path = work_dir / "metrics.csv"
     if not path.exists():
         return []
@@ -123,11 +123,11 @@ def curve_figures(work_dir: Path) -> list[PageFigure]:
 
 
 def confusion_figure(matrix: np.ndarray, class_names: list[str]) -> PageFigure:
-    """A confusion matrix (K, K) as shares of its rows, of the classes that occur."""
+    """Figure of a confusion matrix (K, K), as row shares, with the classes that occur."""
     seen, counts, share = seen_classes(matrix)
-    # Plotly reads marks in names as tags.
+    # Plotly would read < and > in names as tags.
     names = [escape(class_names[k], quote=False) for k in seen.tolist()]
-    # By their numbers, so that two classes of one name stay two.
+    # Numbers for the axes keep classes of the same name apart.
     places = list(range(len(names)))
     axis: dict[str, Any] = {"tickvals": places, "ticktext": names, "automargin": True, "constrain": "domain"}
     text = [
@@ -156,7 +156,7 @@ def confusion_figure(matrix: np.ndarray, class_names: list[str]) -> PageFigure:
 
 
 def parts_of_classification(work_dir: Path, num_clip: int) -> Parts:
-    """Of a run that scores classes."""
+    """Content of the page of a run with class scores."""
     arrays = load_scores(work_dir / "scores.npz")
     class_names = [str(name) for name in arrays["class_name"]]
     matrix = confusion(arrays["scores"], arrays["label"])
@@ -167,10 +167,10 @@ def parts_of_classification(work_dir: Path, num_clip: int) -> Parts:
     clips, notes = clips_of_names(work_dir, dict(zip(map(str, names), titles, strict=True)))
     tables = [
         PageTable("Classes", per_class_table(matrix, class_names)),
-        PageTable("Clips that are most wrong", pd.DataFrame({"clip": names, "answers": titles})),
+        PageTable("Worst clips", pd.DataFrame({"clip": names, "answers": titles})),
     ]
-    said = f"Clips: the {len(worst)} of {len(arrays['name'])} in the test whose true class is least likely."
-    notes.insert(0, said)
+    count = f"{len(worst)} of {len(arrays['name'])} test clips"
+    notes.insert(0, f"Clips: the {count} with the lowest probability of the true class.")
     return Parts(clips, [confusion_figure(matrix, class_names)], tables, notes)
 
 
@@ -192,10 +192,10 @@ def _answer(probability: np.ndarray, label: int, class_names: list[str]) -> str:
 
 
 def source_of(work_dir: Path) -> tuple[Prepared | ArrayFolder | None, list[str]]:
-    """The data that the run's config names; or None, and a line that says why."""
+    """The data that the run's config names; or None, and a line with the reason."""
     path = work_dir / "config.yaml"
     if not path.exists():
-        return None, [f"No poses: {path} is not there, which names the data."]
+        return None, [f"No poses: {path}, which names the data, is missing."]
     data = _read_mapping(path, yaml.safe_load).get("data")
     if not isinstance(data, dict) or not {"path", "layout"} <= data.keys():
         return None, [f"No poses: {path} names no data."]
@@ -208,7 +208,7 @@ def source_of(work_dir: Path) -> tuple[Prepared | ArrayFolder | None, list[str]]
 
 
 def clips_of_names(work_dir: Path, titles: Mapping[str, str]) -> tuple[list[Shown], list[str]]:
-    """Clips of the run's data by their names, with titles before their lengths; and lines on what is not there."""
+    """The clips with names in `titles` (by clip name), and notes on missing clips. Lengths are added to the titles."""
     source, notes = source_of(work_dir)
     if source is None:
         return [], notes
@@ -216,7 +216,7 @@ def clips_of_names(work_dir: Path, titles: Mapping[str, str]) -> tuple[list[Show
     up = up_of(source)
     clips = [of_prepared(source, place[name], up) for name in titles if name in place]
     if lost := [name for name in titles if name not in place]:
-        notes = [f"{len(lost)} of the clips are not in the data any more, e.g. {lost[0]}."]
+        notes = [f"{len(lost)} of the clips are no longer in the data, such as {lost[0]}."]
     rate = known_rate(source)
     return [
         clip._replace(title=describe(titles[clip.name], clip.tracks.shape[1], rate)) for clip in clips
@@ -224,7 +224,7 @@ def clips_of_names(work_dir: Path, titles: Mapping[str, str]) -> tuple[list[Show
 
 
 def parts_of_prediction(work_dir: Path, num_clip: int) -> Parts:
-    """Of a run that predicts poses: the clips of the largest errors, true poses beside predicted ones."""
+    """Content of the page of a run that predicts poses: the clips with the largest errors, and error curves."""
     arrays = load_predictions(work_dir / "predictions.npz")
     error = mean_error(arrays)
     worst = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:num_clip]
@@ -235,12 +235,12 @@ def parts_of_prediction(work_dir: Path, num_clip: int) -> Parts:
         table = pd.read_csv(work_dir / "mpjpe.csv")
         figures.append(_error_figure(table[table["action"] == OVERALL]))
         tables.append(PageTable("Errors in mm", table))
-    notes.insert(0, f"Clips: the {len(worst)} of {len(error)} that are stored whose error is largest.")
+    notes.insert(0, f"Clips: the {len(worst)} of {len(error)} stored clips with the largest error.")
     return Parts(clips, figures, tables, notes)
 
 
 def load_predictions(path: Path) -> dict[str, np.ndarray]:
-    """What `processor.io.save_predictions` wrote; raises ValueError where it is something else."""
+    """The arrays that `processor.io.save_predictions` wrote; raises ValueError for any other file."""
     try:
         with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
             return {key: archive[key] for key in (*PREDICTIONS, "class_name")}
@@ -249,7 +249,7 @@ def load_predictions(path: Path) -> dict[str, np.ndarray]:
 
 
 def mean_error(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Mean distance (N,) of predicted joints from true ones, over those that are scored; NaN where none is."""
+    """Mean error (N,) in metres over the scored joints of each clip; NaN for a clip without any."""
     distance = np.linalg.norm(arrays["predicted"] - arrays["true"], axis=-1)
     scored = arrays["scored"]
     count = scored.sum((1, 2, 3))
@@ -260,7 +260,7 @@ def mean_error(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 def _predicted(
     arrays: Mapping[str, np.ndarray], clip: int, error: float, source: Prepared | ArrayFolder
 ) -> Shown:
-    """The last frame seen and those that follow, as true bodies and predicted ones."""
+    """A clip of the last frame seen and the frames after it, with true and predicted bodies."""
     first = arrays["last"][clip][:, None]
     there = arrays["scored"][clip][..., None]
     futures = [np.where(there, arrays[key][clip], 0) for key in ("true", "predicted")]

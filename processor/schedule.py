@@ -1,4 +1,4 @@
-"""Phases of a run: epochs in which other losses count, or count otherwise."""
+"""Phases of a run: consecutive epochs, each phase with its own losses, their weights, and optimizer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -20,29 +20,29 @@ class PhaseConfig:
 
     # name of the phase in messages
     name: str = MISSING
-    # epochs of the phase; null in one phase: all that are left
+    # epochs of the phase; null, in one phase only: the epochs that the others leave
     num_epoch: int | None = None
     # weight of each loss; a loss without a weight is not computed
     losses: dict[str, float] = field(default_factory=dict)
-    # optimizer of the phase; keys that it leaves out are the run's; null: the run's optimizer
+    # optimizer of the phase; missing keys are taken from the run's `optim`; null: the run's optimizer
     optim: OptimConfig | None = field(default=None, metadata={LAID_OVER: "optim"})
 
 
 class Phase(NamedTuple):
-    """Epochs of a run from `start` on, counted from 0, with an optimizer of their own.
+    """`num_epoch` epochs of a run from epoch `start` on, counted from 0, with an optimizer of their own.
 
-    name: as the config has it; "" for a run without phases.
+    name: from the config; "" for a run without phases.
     """
 
     start: int
     num_epoch: int
     optim: OptimConfig
-    # weight of each loss that counts, for processors that have several
+    # weight of each active loss, for processors with several
     losses: Mapping[str, float] = MappingProxyType({})
     name: str = ""
 
     def lr_factor(self, progress_epoch: float) -> float:
-        """Factor on the phase's rate after so many epochs of the run."""
+        """Factor on the phase's learning rate after `progress_epoch` epochs of the run."""
         return lr_factor(
             progress_epoch - self.start,
             schedule=self.optim.schedule,
@@ -54,13 +54,13 @@ class Phase(NamedTuple):
         )
 
     def late_steps(self) -> list[int]:
-        """Epochs after which the rate is to fall, but which the phase does not reach."""
+        """Epochs of `step` that the phase does not reach."""
         falls = self.optim.step if self.optim.schedule == "step" else []
         return [step for step in falls if step >= self.num_epoch]
 
 
 def shortened(phases: Sequence[Phase]) -> list[Phase]:
-    """The phases in two epochs, or in one of each where there are more."""
+    """The phases cut for debug mode: two epochs of a single phase, or one epoch of each of several."""
     count = 1 if len(phases) > 1 else 2
     return [phase._replace(start=number, num_epoch=count) for number, phase in enumerate(phases)]
 
@@ -72,9 +72,9 @@ def phases_of(
     *,
     without: Collection[str] = (),
 ) -> list[Phase]:
-    """The phases of a run; without a schedule one, in which the `default` losses count.
+    """The phases of a run; without a schedule a single one with the `default` losses.
 
-    without: losses that count in no phase. A phase that is left with none is skipped, epochs and all.
+    without: losses to leave out of all phases. A phase that has no other loss is skipped with its epochs.
     """
     if not schedule:
         losses = {name: weight for name, weight in default.items() if name not in without}
@@ -92,11 +92,13 @@ def phases_of(
 
 
 def changed_by_inheritance(schedule: Sequence[PhaseConfig], inherited: Collection[str]) -> list[str]:
-    """A sentence on each phase whose optimizer is another than before phases took what they leave out from the run's.
+    """A sentence for each phase whose optimizer differs from that of earlier versions.
 
-    inherited: dotted keys whose values are the run's.
+    In earlier versions missing keys of a phase's `optim` had their defaults; now they have the run's values.
+
+    inherited: dotted keys that have the run's values.
     """
-    said = []
+    notes = []
     for number, phase in enumerate(schedule):
         if phase.optim is None:
             continue
@@ -113,21 +115,21 @@ def changed_by_inheritance(schedule: Sequence[PhaseConfig], inherited: Collectio
             now, before = (
                 ", ".join(f"{name}={values[name]}" for name in changed) for values in (taken, default)
             )
-            said.append(
+            notes.append(
                 f"schedule.{number}.optim of phase {phase.name!r} takes {now} from the run's optim; earlier versions "
-                f"took the defaults ({before}): set what you want there"
+                f"took the defaults ({before}): set the values that you want there"
             )
-    return said
+    return notes
 
 
 def _matters(name: str, settings: OptimConfig) -> bool:
-    """Whether a key has an effect beside the others."""
+    """Whether a key has an effect, given the other settings; see `ONLY_WITH`."""
     other, value = ONLY_WITH.get(name, (name, getattr(settings, name)))
     return getattr(settings, other) == value
 
 
-def counting_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:
-    """Names of the losses that count in some phase, but for those that are left out."""
+def active_losses(phases: Iterable[PhaseConfig | Phase], *, without: Collection[str] = ()) -> set[str]:
+    """Names of the losses that have a weight above 0 in some phase, except those in `without`."""
     return {name for phase in phases for name, weight in phase.losses.items() if weight > 0} - set(without)
 
 
@@ -138,9 +140,9 @@ def schedule_problems(
     *,
     without: Sequence[str] = (),
 ) -> list[Problem]:
-    """What is wrong with a schedule of a run of `num_epoch` epochs, whose network has the `losses`.
+    """Problems of a schedule for a run of `num_epoch` epochs and a network with the `losses`.
 
-    without: losses that are to count in no phase.
+    without: losses to leave out of all phases.
     """
     problems = [
         Problem(f"without.{number}", f"the network has no loss {name!r}; {nearest(name, losses)}")
@@ -151,7 +153,7 @@ def schedule_problems(
     if len(open_ended) > 1:
         key = f"schedule.{open_ended[1]}.num_epoch"
         problems.append(
-            Problem(key, "is null, as an earlier one is; only one phase can have the epochs left")
+            Problem(key, "is null, and so is an earlier one; only one phase can have the epochs left")
         )
     given = sum(each.num_epoch or 0 for each in schedule)
     if schedule and (num_epoch <= given if open_ended else num_epoch != given):
@@ -165,7 +167,7 @@ def schedule_problems(
             text = f"is {each.num_epoch}; it is 1 or more, or null"
             problems.append(Problem(f"schedule.{number}.num_epoch", text))
         if not any(weight > 0 for weight in each.losses.values()):
-            text = f"name no loss that counts; give some of {', '.join(losses)} a weight"
+            text = f"give no loss a weight above 0; give one to some of {', '.join(losses)}"
             problems.append(Problem(f"schedule.{number}.losses", text))
         for name, weight in each.losses.items():
             key = f"schedule.{number}.losses.{name}"

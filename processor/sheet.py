@@ -1,4 +1,4 @@
-"""A sheet of poses: a row for each clip, some of its frames from left to right."""
+"""A sheet of poses: a row for each clip, with some of its frames from left to right."""
 
 import textwrap
 from collections.abc import Sequence
@@ -14,22 +14,23 @@ from processor.figures import directions, plane_of, save_figure, shorten
 from processor.fonts import legible
 from processor.shown import Shown
 
-# Letters of a clip's name and title beside its row, and lines of them.
+# Width of a clip's name and title in letters, and their largest number of lines.
 LETTERS, LINES = 26, 4
-# Sizes where a pose has 2: of a row and a column, and of the names on the left; and what 1 is in inches.
+# Height of a row, width of a column, and width of the names on the left, in units in which a pose has size 2.
 ROW, COLUMN, MARGIN = 2.6, 2.15, 3.0
+# Inches in a unit.
 INCH = 0.75
-# Clips of a sheet; matplotlib draws no picture that is much higher.
+# Largest number of clips of a sheet; matplotlib cannot draw much higher pictures.
 MOST_ROWS = 200
 
 
 def draw_sheet(clips: Sequence[Shown], path: Path, *, num_column: int = 7) -> None:
-    """Draw poses of clips, seen by the camera; what a body is coloured by is said in `processor.bones`.
+    """Draw poses of clips, as the camera sees them; `processor.bones` explains the colours.
 
     Args:
         clips: one or more, at most `MOST_ROWS`.
         path: the picture.
-        num_column: frames that are drawn of each clip, evenly from its first to its last, of as many as there are.
+        num_column: largest number of frames of each clip, evenly spaced from the first to the last.
     """
     ends: list[np.ndarray] = []
     colours: list[np.ndarray] = []
@@ -71,7 +72,7 @@ def draw_sheet(clips: Sequence[Shown], path: Path, *, num_column: int = 7) -> No
 
 
 def in_boxes(clip: Shown) -> np.ndarray:
-    """Poses (M, T, V, 2) as a picture has them, y down, from -1 to 1: in one scale, so that steps and jumps show."""
+    """Poses (M, T, V, 2) in picture coordinates (y down), from -1 to 1; one scale for all frames keeps movements."""
     plane = plane_of(clip.up)
     across, up = directions(plane, clip.tracks.shape[3])
     there = joints_there(clip.tracks)
@@ -82,5 +83,5 @@ def in_boxes(clip: Shown) -> np.ndarray:
 
 
 def wrapped(text: str) -> list[str]:
-    """A text in lines that fit beside a row."""
+    """The lines of a text, wrapped and cut to fit on the left of a row."""
     return textwrap.wrap(shorten(text, LETTERS * LINES), LETTERS)

@@ -1,4 +1,4 @@
-"""Clips as they are looked at: in sheets of poses, animations and pages.
+"""Clips for display, in sheets of poses, animations and pages.
 
 M bodies, T frames, V joints, C coordinates, K classes.
 """
@@ -16,24 +16,24 @@ from net.utils.channels import has_confidence
 from net.utils.skeleton import Skeleton
 from processor.figures import picture_plane
 
-# Clips that tell which coordinate points up.
+# Number of clips that `up_of` reads.
 SAMPLE = 100
 UNLABELLED = "(no label)"
 
 
 class Shown(NamedTuple):
-    """A clip to look at.
+    """A clip to display.
 
-    name: unique among those that are shown together.
-    title: what is said of it: its label, its length.
-    tracks: (M, T, V, C), C 3 (x y z) or 2 (x to the right, y down); a joint at 0 is not there.
+    name: unique among the clips of a display.
+    title: such as its label and its length.
+    tracks: (M, T, V, C), C 3 (x y z) or 2 (x to the right, y down); a joint at 0 is absent.
     skeleton: layout of the V joints.
     frame_rate: frames a second, or None.
     confidence: (M, T, V), 0 to 1, or None.
     probability: (T, K) of classes, or None.
     class_names: K.
-    bodies: names and colours of all bodies; none for numbers and the usual colours.
-    up: the coordinate that points up; y, as the readers of recordings give them, if nothing else is known.
+    bodies: names and colours of all bodies; empty for numbers and the default colours.
+    up: the coordinate that points up; the default is y, as in recordings.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Shown(NamedTuple):
 
 
 class Body(NamedTuple):
-    """How a body is called, and its colour."""
+    """Name and colour of a body."""
 
     name: str
     colour: str
@@ -59,7 +59,7 @@ SEEN, TRUE, PREDICTED = Body("seen", "#1f77b4"), Body("true", "#7f7f7f"), Body("
 
 
 def with_future(tracks: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, list[Body]]:
-    """Tracks (M + B, T + P, V, C) of what was seen (M, T, V, C) and of what follows (B, P, V, C), and their bodies."""
+    """Observed tracks (M, T, V, C) and predicted ones (B, P, V, C) as (M + B, T + P, V, C), and their bodies."""
     seen, frames = len(tracks), tracks.shape[1]
     both = np.zeros((seen + len(future), frames + future.shape[1], *tracks.shape[2:]), np.float32)
     both[:seen, :frames] = tracks
@@ -83,12 +83,12 @@ def describe(label: str | None, num_frame: int, frame_rate: float | None) -> str
 
 
 def of_recorded(recorded: Recorded, skeleton: Skeleton, frame_rate: float | None) -> Shown:
-    """A recording, with every frame that the file has.
+    """A recording, with all frames of its file.
 
     Args:
         recorded: the recording.
-        skeleton: of a file that does not state it.
-        frame_rate: of a file that does not state it.
+        skeleton: for a file that does not state it.
+        frame_rate: for a file that does not state it.
     """
     rate = recorded.frame_rate or frame_rate
     tracks = whole_tracks(recorded)
@@ -98,14 +98,14 @@ def of_recorded(recorded: Recorded, skeleton: Skeleton, frame_rate: float | None
 
 
 def whole_tracks(recorded: Recorded) -> np.ndarray:
-    """Tracks (M, T, V, C) of all frames; a choice of bodies may leave out frames without any."""
+    """Tracks (M, T, V, C) of all frames, even if the choice of bodies left out frames without a body."""
     if recorded.tracks.shape[1] == recorded.recording.num_frame:
         return recorded.tracks
     return as_given(recorded.recording)
 
 
 def of_prepared(prepared: Prepared | ArrayFolder, clip: int, up: int) -> Shown:
-    """A clip of a data set, in which a coordinate points up, see `up_of`."""
+    """A clip of a data set; `up` is the coordinate that points up, see `up_of`."""
     poses, confidence = split_confidence(tracks_of(prepared, clip), prepared.channels)
     rate = known_rate(prepared)
     label = label_name(prepared, int(prepared.label[clip]))
@@ -121,14 +121,14 @@ def of_prepared(prepared: Prepared | ArrayFolder, clip: int, up: int) -> Shown:
 
 
 def up_of(prepared: Prepared | ArrayFolder) -> int:
-    """The coordinate along which torsos stand in some clips of a data set: in one clip somebody may lie."""
+    """The coordinate that points up in a data set: along which torsos stand on average over `SAMPLE` clips."""
     some = np.unique(np.linspace(0, len(prepared) - 1, SAMPLE).round().astype(int))
     poses, _ = split_confidence(prepared.read(some), prepared.channels)
     return picture_plane(poses, prepared.skeleton)[1]
 
 
 def known_rate(prepared: Prepared | ArrayFolder) -> float | None:
-    """Frames a second of a data set; None where it does not know them."""
+    """Frames a second of a data set; None where unknown."""
     known = isinstance(prepared, Prepared) and not np.isnan(prepared.frame_rate)
     return prepared.frame_rate if known else None
 

@@ -1,4 +1,4 @@
-"""Labels spread over clips: what unlabelled ones probably show, by how near they lie to labelled ones.
+"""Label propagation: soft targets for unlabelled clips, from similar labelled ones.
 
 n clips, D channels of a feature, K classes.
 """
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class SpreadConfig:
-    """How labels spread; see `spread_labels`."""
+    """Settings of label propagation; see `propagate_labels`."""
 
-    # nearest neighbours that each clip is linked to
+    # number of nearest neighbours that each clip is linked to
     num_neighbour: int = 20
     # temperature of the links: similarities are divided by it
     temperature: float = 0.05
     # share of a clip's label that comes from its neighbours in each round; above 0, up to 0.99
     alpha: float = 0.9
-    # the data's key of the camera: links clips of one performance by several cameras, too; null: by features alone
+    # the data's key of the camera: link clips of the same performance from several cameras too; null: by features only
     camera_key: Literal["camera", "view"] | None = None
 
 
 @dataclass
 class SemiSupervisedConfig:
-    """A key of what learns from few labels."""
+    """The key of tasks that learn from few labels."""
 
-    # train on unlabelled clips too, with propagated labels; null: on labelled ones alone; ignored without `weights`
+    # train on unlabelled clips too, with propagated labels; null: on labelled clips only; ignored without `weights`
     spread: SpreadConfig | None = None
 
 
@@ -47,11 +47,11 @@ SPREAD_RANGES: tuple[Range, ...] = (
 
 BALANCE_ROUNDS = 30
 TOLERANCE = 1e-6
-# Clips compared with all others at a time: the similarities of all to all can be larger than the device's memory.
+# Clips compared with all others at a time: all similarities at once may not fit into the device's memory.
 PART = 4096
 
 
-def spread_labels(
+def propagate_labels(
     features: Tensor,
     label: Tensor,
     known: Tensor,
@@ -62,42 +62,42 @@ def spread_labels(
     alpha: float,
     take: Tensor | None = None,
 ) -> Tensor:
-    """Probabilities of classes, by label spreading (Zhou et al., NeurIPS 2003) between neighbours.
+    """Probabilities of classes, by label propagation between neighbours (Zhou et al., NeurIPS 2003).
 
-    Classes get the shares that they have among the labelled clips, by scaling columns and rows in turn (Sinkhorn
-    1967): without it, classes whose clips lie densely take those of others.
+    The classes keep their shares among the labelled clips, by scaling columns and rows in turn (Sinkhorn 1967).
+    Otherwise classes whose clips lie densely would get clips of other classes.
 
     Args:
         features: (n, D), compared by their cosine.
-        label: (n,) int64, looked at where known.
-        known: (n,) bool, which clips are labelled; one of them at the least.
+        label: (n,) int64; ignored where not known.
+        known: (n,) bool, which clips are labelled; at least one.
         num_class: K.
-        num_neighbour: how many nearest clips a clip is tied to, as far as there are.
-        temperature: a tie weighs exp((cosine - 1) / temperature).
-        alpha: how much of its label a clip has from its neighbours in each round, above 0 and below 1.
-        take: (n,) int64 from 0; clips of one take are tied, too, as closely as most clips to their nearest.
+        num_neighbour: number of nearest clips that a clip is linked to, at most n - 1.
+        temperature: a link has the weight exp((cosine - 1) / temperature).
+        alpha: share of a clip's label that comes from its neighbours in each round, above 0 and below 1.
+        take: (n,) int64 from 0, number of the performance that a clip shows. Clips of one performance are linked too,
+            with the median weight of the links from a clip to its nearest neighbour.
 
     Returns:
         (n, K) float32, rows of sum 1; a clip that no label reaches has the classes' shares.
 
     Raises:
-        ValueError: a feature is no number.
+        ValueError: a feature is NaN or infinite.
     """
     if not features.isfinite().all():
         raise ValueError(
-            "features that labels are to spread by are not all numbers: the encoder gives NaN or infinity; begin with "
-            "other weights"
+            "labels cannot be propagated: the encoder gives features that are NaN or infinite; use other weights"
         )
-    tie = _ties(features, min(num_neighbour, len(features) - 1), temperature, take)
+    affinity = _affinity(features, min(num_neighbour, len(features) - 1), temperature, take)
     tiny = torch.finfo(torch.float64).tiny
-    scale = tie.sum(1).to_dense().clamp(min=tiny).rsqrt()[:, None]
+    scale = affinity.sum(1).to_dense().clamp(min=tiny).rsqrt()[:, None]
     share = label[known].bincount(minlength=num_class).double()
     given = torch.zeros(len(features), num_class, dtype=torch.float64, device=features.device)
     given[known] = F.one_hot(label[known], num_class) / share.clamp(min=1)
     reach = step = given
-    # Each step is what labels reach over one more tie: the series (1 - alpha S)^-1, to its end.
+    # Each step carries labels over one more link. The sum is (1 - alpha S)^-1 times the given labels.
     while (step > TOLERANCE * reach).any():
-        step = alpha * scale * (tie @ (scale * step))
+        step = alpha * scale * (affinity @ (scale * step))
         reach = reach + step
     reached = reach.sum(1) > 0
     balanced = reach[reached]
@@ -109,8 +109,8 @@ def spread_labels(
     return targets.float()
 
 
-def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor | None) -> Tensor:
-    """Weights of the ties between clips, symmetric, 0 on the diagonal: (n, n) float64, sparse."""
+def _affinity(features: Tensor, num_neighbour: int, temperature: float, take: Tensor | None) -> Tensor:
+    """Weights of the links between clips, symmetric, 0 on the diagonal: (n, n) float64, sparse."""
     count, unit = len(features), F.normalize(features.float(), dim=1)
     place = torch.arange(count, device=features.device)
     weights, nearest = [], []
@@ -122,8 +122,8 @@ def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor
         nearest.append(neighbour)
     weight, neighbour = torch.cat(weights), torch.cat(nearest)
     pairs = torch.stack([place.repeat_interleave(num_neighbour), neighbour.flatten()])
-    tie = torch.sparse_coo_tensor(pairs, weight.flatten(), (count, count), check_invariants=True)
-    tie = tie + tie.T
+    affinity = torch.sparse_coo_tensor(pairs, weight.flatten(), (count, count), check_invariants=True)
+    affinity = affinity + affinity.T
     if take is not None:
         size = take.bincount()
         first, member, size = size.cumsum(0) - size, take.argsort(stable=True), size[take]
@@ -132,15 +132,15 @@ def _ties(features: Tensor, num_neighbour: int, temperature: float, take: Tensor
         same = torch.stack([clip, member[first[take[clip]] + number]])
         same = same[:, same[0] != same[1]]
         closeness = 2 * weight[:, 0].median().expand(same.shape[1])
-        tie = tie + torch.sparse_coo_tensor(same, closeness, (count, count), check_invariants=True)
-    return tie.coalesce()
+        affinity = affinity + torch.sparse_coo_tensor(same, closeness, (count, count), check_invariants=True)
+    return affinity.coalesce()
 
 
 class Spreading:
-    """Lets a run train on all its training clips, labelled or not.
+    """Lets a run train on all training clips, labelled or not.
 
     Raises:
-        ValueError: the data does not tell takes apart, or labelled clips of one take are of two classes.
+        ValueError: the data cannot tell performances apart, or labelled clips of one performance differ in class.
     """
 
     def __init__(self, run: "Processor", config: SpreadConfig) -> None:
@@ -154,18 +154,18 @@ class Spreading:
             if (other := np.flatnonzero(label != label[first][of])).size:
                 names = everything.name[self.known]
                 raise ValueError(
-                    f"{names[first][of][other[0]]} and {names[other[0]]} of {everything.path} are of one take by "
-                    f"all keys but {config.camera_key!r}, and of two classes; set spread.camera_key=null"
+                    f"{names[first][of][other[0]]} and {names[other[0]]} of {everything.path} differ only in key "
+                    f"{config.camera_key!r}, but have two classes; set spread.camera_key=null"
                 )
-        # One loader at a time, for each may hold the poses of all clips on the device.
+        # One loader at a time: each may hold the poses of all clips on the device.
         del run.loaders["train"]
         run.loaders["train"] = run.part_loader(everything)
 
     def spread(self, features: Tensor) -> None:
-        """Set the targets of training clips: their labels where known, else labels spread by features (n, D)."""
+        """Set the targets of training clips: their labels where known, else labels propagated by features (n, D)."""
         feeder, device = self.run.loaders["train"].feeder, features.device
         label, known = (torch.from_numpy(each).to(device) for each in (feeder.label, self.known))
-        targets = spread_labels(
+        targets = propagate_labels(
             features,
             label,
             known,
@@ -180,12 +180,15 @@ class Spreading:
 
 
 def start_spreading(run: "Processor", config: SpreadConfig | None) -> Spreading | None:
-    """What lets a run train on unlabelled clips; None where it is not asked to, or has none."""
+    """The label propagation of a run; None without the setting, or without unlabelled clips.
+
+    Raises ValueError: `data.balanced` is true; see also `Spreading`.
+    """
     if config is None or run.config.data.label_fraction == 1:
         return None
     if run.config.data.balanced:
         raise ValueError(
-            "data.balanced is true, but the classes of unlabelled clips are not known; set data.balanced=false, "
+            "data.balanced is true, but the classes of unlabelled clips are unknown; set data.balanced=false, "
             "or spread=null"
         )
     return Spreading(run, config)

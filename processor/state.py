@@ -1,4 +1,4 @@
-"""Whether a stored state belongs to the run that is to go on."""
+"""Checks that a stored state belongs to the run that resumes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,7 @@ from torchlight import distributed
 from torchlight.config import to_yaml
 from torchlight.schema import completed
 
-# A run may be resumed on another device, from another place, with other logging, or be asked for more in the end: none
-# changes what it learns beyond rounding.
+# Keys that may change when a run is resumed: they change its weights by rounding at most.
 FREE_ON_RESUME = (
     "work_dir",
     "device",
@@ -25,14 +24,14 @@ FREE_ON_RESUME = (
 
 
 class ResumeError(ValueError):
-    """The run in a work_dir is another than the one to be resumed."""
+    """The run in a work_dir cannot be resumed with these settings."""
 
 
 def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path) -> None:
-    """Refuse the state in `path` if going on with it would not give what its run would have given.
+    """Refuse the state in `path` if the resumed run could not continue it exactly.
 
     Raises:
-        ResumeError: the config or the number of processes is another, or the weights of its best epoch are gone.
+        ResumeError: the config or the number of processes differs, or the weights of the best epoch are missing.
     """
     if changed := differences(state["config"], config):
         raise ResumeError(
@@ -41,8 +40,8 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
         )
     if state["world_size"] != distributed.world_size():
         raise ResumeError(
-            f"{path} is a run of {state['world_size']} processes, and there are {distributed.world_size()}, "
-            "which would make other batches; resume it with as many"
+            f"{path} is a run of {state['world_size']} processes; with {distributed.world_size()} its batches would "
+            f"differ: resume it with {state['world_size']}"
         )
     if state["best"] and not (path.parent / "best.pt").exists():
         raise ResumeError(
@@ -52,13 +51,13 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
 
 
 def differences(earlier: str, config: ProcessorConfig) -> list[str]:
-    """What differs between a run's config, as YAML, and this one, and makes another result: a sentence a key."""
+    """Differences between an earlier config, as YAML, and this one that change the result; a sentence for each key."""
     return [change for change in changes(earlier, config) if change.split()[0] not in FREE_ON_RESUME]
 
 
 def changes(earlier: str, config: ProcessorConfig) -> list[str]:
-    """What differs between a run's config, as YAML, and this one: a sentence a key."""
-    # A key that there was not yet meant what its default does.
+    """Differences between an earlier config, as YAML, and this one; a sentence for each key."""
+    # Keys that the earlier version did not have get their defaults.
     before = _flat(completed(yaml.safe_load(earlier), type(config)))
     now = _flat(yaml.safe_load(to_yaml(config)))
     return [

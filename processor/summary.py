@@ -1,4 +1,4 @@
-"""What a data set holds, as text: clips of each class and part, lengths, bodies, missing joints.
+"""Text summary of a data set: clips of each class and part, lengths, bodies, missing joints.
 
 N clips, R poses of all bodies in all frames, V joints, C coordinates.
 """
@@ -14,18 +14,18 @@ from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.shown import Shown, known_rate, label_name, split_confidence
 
-# Poses that are looked at at once, so that memory stays flat.
+# Poses in a block: blocks limit the memory.
 BLOCK = 1 << 16
-# Joints that are named: so many, if they are missing as often.
+# Largest number of joints that are named as missing most often, and the smallest share of missing for a name.
 MOST_JOINTS, LEAST_SHARE = 3, 0.001
 
 
 class Missing(NamedTuple):
-    """Poses and joints that are not there.
+    """Counts of missing poses and joints.
 
     num_pose: R.
-    absent: poses without any joint: the body is not in that frame.
-    of_joint: (V,) in how many of the other poses a joint is not there.
+    absent: number of poses without any joint: the body is not in that frame.
+    of_joint: (V,) number of other poses in which a joint is missing.
     """
 
     num_pose: int
@@ -34,12 +34,12 @@ class Missing(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of the joints of bodies that are in a frame."""
+        """Share of missing joints in poses that are not absent."""
         return self.of_joint.sum() / max((self.num_pose - self.absent) * len(self.of_joint), 1)
 
 
 def count_missing(blocks: Iterable[np.ndarray], num_joint: int) -> Missing:
-    """Count in poses (n, V, C) that come in blocks."""
+    """Count missing poses and joints in blocks of poses (n, V, C)."""
     num_pose, absent, of_joint = 0, 0, np.zeros(num_joint, np.int64)
     for poses in blocks:
         there = joints_there(poses)
@@ -51,7 +51,7 @@ def count_missing(blocks: Iterable[np.ndarray], num_joint: int) -> Missing:
 
 
 class Summary(NamedTuple):
-    """Lines on what a data set holds, and its clips by class and part, where classes are known."""
+    """Lines about a data set, and its clips by class and part, if classes are known."""
 
     lines: list[str]
     classes: pd.DataFrame | None = None
@@ -62,7 +62,7 @@ class Summary(NamedTuple):
 
 
 def summary_of_prepared(prepared: Prepared) -> Summary:
-    """Of a prepared file."""
+    """Summary of a prepared file."""
     missing = count_missing(_blocks(prepared), prepared.skeleton.num_joint)
     rate = known_rate(prepared)
     head = _heading(str(prepared.path), len(prepared), prepared.skeleton, rate)
@@ -76,7 +76,7 @@ def _blocks(prepared: Prepared) -> Iterator[np.ndarray]:
 
 
 def class_table(prepared: Prepared) -> pd.DataFrame:
-    """Clips of each class, a row each, in all and in each part of each benchmark; the last row is their sum."""
+    """Number of clips of each class (rows), in all and in each part of each benchmark; the last row is the sum."""
     labels = [k for k in range(-1, len(prepared.class_names)) if k >= 0 or (prepared.label < 0).any()]
     columns = {"clips": prepared.label} | {
         f"{benchmark} {part}": prepared.label[clips]
@@ -88,7 +88,7 @@ def class_table(prepared: Prepared) -> pd.DataFrame:
 
 
 def summary_of_recordings(what: str, clips: Sequence[Shown]) -> Summary:
-    """Of recordings, one or more, layout by layout; lengths are not given in seconds where rates differ."""
+    """Summary of one or more recordings, for each layout; lengths are in frames only if frame rates differ."""
     skeletons = {clip.skeleton.name: clip.skeleton for clip in clips}
     rates = {clip.frame_rate for clip in clips}
     rate = rates.pop() if len(rates) == 1 else None
@@ -112,7 +112,7 @@ def _heading(what: str, num_clip: int, skeleton: Skeleton, rate: float | None) -
 def _facts(
     num_frame: np.ndarray, num_body: np.ndarray, missing: Missing, skeleton: Skeleton, rate: float | None
 ) -> list[str]:
-    """Lines on lengths (N,), numbers of bodies (N,) and what is missing."""
+    """Lines on lengths (N,), numbers of bodies (N,) and missing joints."""
     lengths = [num_frame.min(), np.median(num_frame), num_frame.max()]
     seconds = "" if rate is None else " ({} s)".format(", ".join(f"{n / rate:.1f}" for n in lengths))
     bodies = ", ".join(f"{m}: {n}" for m, n in zip(*np.unique(num_body, return_counts=True), strict=True))
@@ -122,6 +122,6 @@ def _facts(
     return [
         "frames:   min {:g}, median {:g}, max {:g}".format(*lengths) + seconds,
         f"bodies:   clips by their number {bodies}",
-        f"absent:   {missing.absent / missing.num_pose:.1%} of all poses have no joint: the body is not there",
+        f"absent:   {missing.absent / missing.num_pose:.1%} of all poses have no joint: the body is absent",
         f"missing:  {missing.share:.1%} of the joints of the others" + (f"; most: {named}" if named else ""),
     ]

@@ -1,9 +1,9 @@
-"""The processors by name, as commands and checkpoints call them: a task for each."""
+"""The table of processors: the name in commands and checkpoints, and its task."""
 
 import importlib
 from typing import Any
 
-# Imported when chosen, so that a task's own needs burden no other.
+# A task is imported only when it is chosen, so that others do not wait for its imports.
 PROCESSORS = {
     "recognition": "processor.recognition.Recognition",
     "prediction": "processor.prediction.Prediction",

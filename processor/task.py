@@ -1,4 +1,4 @@
-"""What a run does with its data: a task, which `processor.processor.Processor` is given."""
+"""Base class of tasks, which tell `processor.processor.Processor` what to do with network and data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,29 +27,31 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """A network, the views that it is shown, what a batch's losses are, and how the network is judged.
+    """Defines a run's network, its views, the losses of a batch, and the evaluation.
 
-    A subclass gives `config_class`, and replaces what differs from class scores that are learnt from labels. The run is
-    handed to whatever needs it.
+    The methods of this class are those of supervised classification. A subclass sets `config_class`, and replaces the
+    methods that differ. Methods get the run as an argument where they need it.
     """
 
     config_class: ClassVar[type[ProcessorConfig]] = ProcessorConfig
-    # what `model` must be, whether there must be `weights`, and what numbers of the config must be
+    # base class that `model` must have
     model_class: ClassVar[type] = object
+    # whether `weights` must be given
     needs_weights: ClassVar[bool] = False
+    # allowed values of numbers in the config
     ranges: ClassVar[tuple[Range, ...]] = RANGES
-    # whether it has epochs; else a run is its test
+    # whether the task has epochs; otherwise a run only tests
     trains: ClassVar[bool] = True
-    # figures that can select the epoch; the first one where the config names none
+    # figures that can select the epoch; the first one is the default
     figures: ClassVar[tuple[str, ...]] = ("top1", "top5", "mean_class", "loss")
-    # figures that are better where they are smaller
+    # figures for which smaller is better
     falling: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
-    # whether it gives class scores, by which recordings are answered
+    # whether the network gives class scores, so that it can recognise recordings
     names_actions: ClassVar[bool] = True
-    # what of a config should be as it was when the weights to be tested were trained
+    # beginnings of config keys that should not change between training and a test of the weights
     input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.label_map ", "data.num_body ")
 
-    # the losses of a task that trains by those of a method; None for one that does not
+    # the losses of a task that trains with a method's losses; None for other tasks
     plan: LossPlan | None = None
 
     def __init__(self, config: ProcessorConfig, packages: Sequence[str]) -> None:
@@ -59,13 +61,13 @@ class Task:
     # -- before data is touched ------------------------------------------------------------------------------
 
     def problems(self) -> list[Problem]:
-        """What is wrong with the config beside what `processor.checks` finds in that of any task."""
+        """Problems of the config in addition to those that `processor.checks` finds for any task."""
         return [] if self.plan is None else self.plan.problems()
 
     def hidden_frames(self) -> dict[str, int] | None:
-        """Of each view that may end with frames that are not seen, by its dotted key, how many these then are.
+        """For each view that may end with unseen frames, by its dotted key, the number of these frames.
 
-        None if that cannot be told, as the config names no class that there is.
+        None if unknown, because the config names an unknown class.
         """
         return {} if self.plan is None else self.plan.hidden_frames()
 
@@ -78,38 +80,38 @@ class Task:
         return ["test", "train", "val"] if self.config.data.val_fraction > 0 else ["test", "train"]
 
     def views(self, part: Part) -> list[ViewConfig]:
-        """The views that a batch of a part has."""
+        """The views in a batch of a part."""
         if part == "train" and self.plan is not None:
             return self.plan.shown_views()
         return [self.config.test_view] * self.config.test_repeat
 
     def num_future(self, run: "Experiment", part: Part) -> int | None:
-        """Frames at the end of a part's views that are the future; None for as many as their sampling has ahead."""
+        """Number of future frames at the end of a part's views; None for `num_ahead` of their sampling."""
         return self.plan.num_future() if part == "train" and self.plan is not None else None
 
     def feeder(self, run: "Experiment", part: Part, **changes: Any) -> Feeder:
-        """The clips that the task takes of a part. `changes` replace keys of the config's `data`."""
+        """The clips of a part that the task uses. `changes` replace keys of the config's `data`."""
         return run.open_feeder(part, **changes)
 
     def phases(self) -> list[Phase]:
-        """The parts of a run, one after another, each with an optimizer of its own; epochs are judged in the last."""
+        """The phases of a run, in order, each with an optimizer of its own; only epochs of the last are evaluated."""
         if self.plan is not None:
             return self.plan.phases()
         return [Phase(0, self.config.num_epoch, self.config.optim)]
 
     def build_model(self) -> nn.Module:
-        """The network named by the config, whose weights a checkpoint holds: the method, where there is one."""
+        """The network whose weights a checkpoint holds: the config's method, or without one its model."""
         model = self.adapt_model(self.build_from("model"))
         return model if self.plan is None else self.plan.build(self, model)
 
     def adapt_model(self, model: nn.Module) -> nn.Module:
-        """What the task makes of `model` first: it may put a head on it."""
+        """The model after changes by the task, such as a new head."""
         return model
 
     def build_from(self, key: str, **provided: Any) -> Any:
-        """The class that the config names under a key, with its arguments there and what the program provides.
+        """Build the class that the config names under a key, with the config's arguments and the `provided` ones.
 
-        Raises ValueError: an argument is out of range; the key is named.
+        Raises ValueError: an argument is out of range; the message names the key.
         """
         args = getattr(self.config, f"{key}_args")
         try:
@@ -118,46 +120,46 @@ class Task:
             raise ValueError(f"{key}_args: {error}") from error
 
     def build_method(self, model: nn.Module, phase: str) -> Method:
-        """What trains the model in a phase, and gives its answers."""
+        """The method that trains the model in a phase ("train" or "test"), and gives its answers."""
         return as_method(model)
 
     def load_weights(self, run: "Experiment", path: str) -> None:
-        """Put the weights that the config names into the network; names of other programs are known.
+        """Load the config's weights into the network, also under the names of other programs.
 
-        Labels that a method has kept may be of other classes, and are dropped.
+        Drops labels that a method has stored: they may be of other classes.
         """
         run.load_translated(path)
         self.build_method(run.model, run.phase).forget_labels()
 
     def opened(self, run: "Experiment") -> None:
-        """Called where data and network stand, before anything is trained, extracted or written."""
+        """Called when data and network are ready, before anything is trained, extracted or written."""
 
     def prepare(self, run: "Processor") -> None:
-        """Called before the first epoch: whatever training needs and takes time to make."""
+        """Called before the first epoch, for slow preparations such as the extraction of features."""
 
     # -- training --------------------------------------------------------------------------------------------
 
     def step(self, run: "Processor", batch: Batch) -> dict[str, Tensor]:
-        """Named losses of one batch; their sum is minimised. Here the cross-entropy alone."""
+        """The losses of a batch by name; training minimises their sum. Here only the cross-entropy."""
         return labels.step(run, batch)
 
     def parameter_groups(self, run: "Processor", settings: OptimConfig) -> list[optim.Group]:
-        """What the optimizer changes, and how fast."""
+        """Groups of the parameters to train, with their learning rates."""
         return [optim.Group(run.network.parameters(), settings.lr)]
 
     def train_mode(self, run: "Processor") -> None:
-        """Put the network into the mode of training."""
+        """Put the network into training mode."""
         run.network.train()
 
     def start_epoch(self, run: "Processor", epoch: int) -> None:
         """Called before an epoch, counted from 0."""
 
     def review(self, run: "Processor", row: Mapping[str, float]) -> None:
-        """Called with the figures of each epoch, to warn of what they show: here that nothing is learnt."""
+        """Called with the figures of each epoch, to log warnings: here that the network learns nothing."""
         labels.review(run, row)
 
     def warnings(self, run: "Processor") -> list[str]:
-        """About settings that are probably not intended."""
+        """Warnings about settings that are probably not intended."""
         return [] if self.plan is None else self.plan.warnings(run)
 
     # -- figures ---------------------------------------------------------------------------------------------
@@ -171,9 +173,9 @@ class Task:
         io.save_classification(work_dir, {**evaluation.arrays, "class_name": np.asarray(run.class_names)})
 
     def examine(self, run: "Processor", work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:
-        """Look further into the test part than `evaluation` did; returns what `result.json` says of that."""
+        """Examine the test part beyond `evaluate`; returns further entries of `result.json`."""
         return {}
 
     def result(self, run: "Processor") -> dict[str, Any]:
-        """What `result.json` says of the run beside its figures."""
+        """Entries of `result.json` about the run, in addition to its figures."""
         return {} if self.plan is None else self.plan.result()

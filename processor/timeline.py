@@ -1,4 +1,4 @@
-"""What a long recording shows when: from the answers about its windows to an answer for each frame.
+"""Timeline of a long recording: from class probabilities of windows to a class for each frame.
 
 T frames, K classes, W windows.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Segment(NamedTuple):
-    """Frames `first` to `last` of one class, or of none (-1), and its mean probability in them."""
+    """Frames `first` to `last` of class `label` (-1 for none), and its mean probability in them."""
 
     first: int
     last: int
@@ -20,11 +20,11 @@ class Segment(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """What a recording shows when.
+    """Class probabilities over the time of a recording.
 
     ends: W last frames of windows.
-    of_windows: their probabilities (W, K).
-    of_frames: those of each frame, (T, K), see `frame_probabilities`.
+    of_windows: (W, K) probabilities of the windows.
+    of_frames: (T, K) probabilities of the frames, see `frame_probabilities`.
     """
 
     ends: Sequence[int]
@@ -32,7 +32,7 @@ class Timeline(NamedTuple):
     of_frames: np.ndarray
 
 
-def usual_stride(window: int) -> int:
+def default_stride(window: int) -> int:
     """Frames from window to window, or from a stream's answer to the next: a quarter of a window, or 1."""
     return max(1, window // 4)
 
@@ -40,8 +40,8 @@ def usual_stride(window: int) -> int:
 def window_ends(num_frame: int, window: int, stride: int, cuts: Sequence[int] = ()) -> list[int]:
     """Last frames of the windows of a recording: the first full window, every `stride` frames, the last frame.
 
-    Each part after a cut has such windows of its own. If the stride divides the window, a stream answers at these
-    frames too. It also answers before the first full window of a part.
+    The part after each cut has its own windows. If the stride divides the window, a stream answers at these frames
+    too. A stream also answers before the first full window of a part.
 
     Args:
         num_frame: T.
@@ -58,7 +58,7 @@ def window_ends(num_frame: int, window: int, stride: int, cuts: Sequence[int] = 
 
 
 def window_begins(ends: Sequence[int], window: int, cuts: Sequence[int] = ()) -> np.ndarray:
-    """First frames (W,) of windows that end at `ends`; none reaches across a cut."""
+    """First frames (W,) of windows that end at `ends`; a window that would cross a cut starts after it."""
     last = np.asarray(ends, np.int64)
     parts = np.array((0, *cuts))
     return np.maximum(last + 1 - window, parts[np.searchsorted(parts, last, side="right") - 1])
@@ -82,13 +82,13 @@ def frame_probabilities(
     values = np.concatenate((probability, np.ones((len(last), 1))), 1)
     np.add.at(change, window_begins(ends, window, cuts), values)
     np.subtract.at(change, last + 1, values)
-    # Rounding removes what the cumulative sum leaves where no window is.
+    # Rounding removes the rounding errors of the cumulative sum where there is no window.
     covered = change.cumsum(0)[:num_frame].round(12)
     return covered[:, :-1] / np.maximum(covered[:, -1:], 1)
 
 
 def frame_labels(probability: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """The likeliest class of each frame (T,) int64; -1 where it is not likelier than 0, or below the threshold."""
+    """The likeliest class of each frame, (T,) int64; -1 if its probability is 0 or below the threshold."""
     best = probability.max(1)
     return np.where((best > 0) & (best >= threshold), probability.argmax(1), -1)
 

@@ -1,4 +1,4 @@
-"""A trained network, from a checkpoint alone."""
+"""A trained network, loaded from a checkpoint."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from torchlight import build
 from torchlight.checkpoint import CheckpointError, load_checkpoint
 from torchlight.config import ConfigError, load_config, parse_config
 
-# What a checkpoint may say of itself beside its config, what it is to be, and whether a value is that.
+# Optional entries of a checkpoint: key -> (allowed values in words, test of a value).
 FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "class_names": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "skeleton": ("a mapping", lambda value: isinstance(value, dict)),
@@ -36,7 +36,7 @@ FACTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "bodies": ("a text", lambda value: _is_text(value)),
 }
-# Processors whose weights give an answer. A config that names none is tried in this order, the strictest first.
+# Processors whose weights can answer. A config that names no processor is tried in this order, the strictest first.
 ANSWERING = ("recognition", "prediction", "finetune_evaluation", "linear_evaluation")
 
 
@@ -46,17 +46,17 @@ def _is_text(value: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network in eval mode, and what it was trained on.
+    """A network in eval mode, and facts about its training.
 
     path: the checkpoint.
     name: of the processor that trained it, one of `ANSWERING`.
-    experiment: that processor, without data.
+    experiment: of that processor, without data.
     class_names: one per class.
     skeleton: of the joints.
-    channels: of a joint, a letter each: "xyz".
-    frame_rate: frames a second of its data; None where that is not known.
-    bodies: how its data chose bodies; see `feeder.recordings.files`.
-    unknown: what the checkpoint does not say, and what is taken instead: a sentence each.
+    channels: of a joint, one letter each, such as "xyz".
+    frame_rate: frames a second of the training data; None if unknown.
+    bodies: how bodies were chosen in the training data; see `feeder.recordings.files`.
+    unknown: facts that the checkpoint lacks, and what is used instead: a sentence each.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Trained:
 
     @property
     def method(self) -> Method:
-        """What gives the network's answers."""
+        """The method, which gives the network's answers."""
         return self.experiment.method
 
     @property
@@ -118,32 +118,32 @@ def load_trained(
 
     Args:
         path: `best.pt` of a run, or weights of another program.
-        config: the YAML file of the run, for weights that hold none.
-        class_names: one per class, for weights that hold none.
-        device: as the config's key.
-        plugins: packages beside the project's whose models may be built.
+        config: the YAML file of the run, for weights without a config.
+        class_names: one per class, for weights without class names.
+        device: see the config's key.
+        plugins: further packages whose classes the config may name.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, or no checkpoint.
         ConfigError: its config is wrong.
-        ValueError: it holds no config and none is given; its network gives no answer; its weights do not fit.
+        ValueError: there is no config; the network gives no answers; weights or class names do not fit.
     """
     content = load_checkpoint(path)
     name, settings = _read_config(content, path, config)
     known = _facts(content, path)
-    # The files of the run, and workers for its data, are not there; nor is what else was made smaller for a trial.
+    # Settings that depend on the files of the run, and debug mode, have no use here.
     settings.device, settings.debug = device, False
     settings.data.cache, settings.data.num_worker = "memory", 0
     settings.evaluators = []
-    # Configs before `data.channels` said nothing, and their checkpoints said it.
+    # Configs of earlier versions have no `data.channels`, but their checkpoints have the channels.
     settings.data.channels = known.get("channels", settings.data.channels)
-    # A config that is named says which joints there are.
+    # The layout of a given config takes precedence over the stored skeleton.
     stored = None if config is not None else known.get("skeleton")
     skeleton = stored or get_skeleton(settings.data.layout)
     experiment = Experiment(task_class(name)(settings, (*build.PACKAGES, *plugins)))
     set_precision(settings.precision)
-    # The weights that are drawn are replaced. The layout may be a file, which need not be there.
+    # Random initial weights are replaced, so the generator's state is kept. A layout file need not exist here.
     with torch.random.fork_rng(devices=[]), override_layout(settings.data.layout, skeleton):
         experiment.build("test")
     experiment.task.load_weights(experiment, str(path))
@@ -157,7 +157,7 @@ def load_trained(
         unknown.append("names of classes, so their numbers are shown (--class_names FILE gives them)")
     elif len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two classes are called {twice!r}; give each a name of its own in --class_names")
+        raise ValueError(f"two classes have the name {twice!r}; give different names with --class_names")
     elif len(names) != settings.data.num_class:
         raise ValueError(f"{len(names)} class names, but {path} has {settings.data.num_class} classes")
     if "frame_rate" not in known:
@@ -176,10 +176,10 @@ def load_trained(
 
 
 def _facts(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a checkpoint says of itself by the keys of `FACTS`, if it does; the skeleton as one.
+    """The entries `FACTS` of a checkpoint that it has; `skeleton` as a Skeleton.
 
     Raises:
-        CheckpointError: a value is of another kind.
+        CheckpointError: a value is not allowed.
     """
     found = {}
     for key, (allowed, is_allowed) in FACTS.items():
@@ -195,7 +195,9 @@ def _facts(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
         try:
             found["skeleton"] = Skeleton.from_dict(found["skeleton"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: skeleton is none ({error}); take another checkpoint") from None
+            raise CheckpointError(
+                f"{path}: skeleton is not valid ({error}); take another checkpoint"
+            ) from None
     return found
 
 
@@ -212,21 +214,21 @@ def in_channels_last(model: nn.Module) -> nn.Module:
 def _read_config(
     content: dict[str, Any], path: str | Path, file: str | Path | None
 ) -> tuple[str, ProcessorConfig]:
-    """Name of the processor and config of a checkpoint's content, or of the config `file` where one is given."""
+    """Name of the processor, and config: of a checkpoint's content, or of the config `file` if given."""
     text = content.get("config")
     if file is None and not isinstance(text, str):
         raise ValueError(
-            f"{path} holds weights without a config; name the YAML file that they were trained with by --config FILE"
+            f"{path} holds weights without a config; name the YAML file of their training with --config FILE"
         )
-    said = content.get("processor") if file is None else None
-    answers = said in ANSWERING if said in PROCESSORS else not _is_pretraining(text, file)
+    processor = content.get("processor") if file is None else None
+    answers = processor in ANSWERING if processor in PROCESSORS else not _is_pretraining(text, file)
     if not answers:
         raise ValueError(
-            f"{path} holds an encoder of pre-training, which has not learnt to name actions; train one on top of it "
+            f"{path} holds a pre-trained encoder, which cannot recognise actions; train a classifier on it "
             f"with main.py finetune_evaluation or linear_evaluation --weights {path}"
         )
     errors = []
-    for name in (said,) if said in PROCESSORS else ANSWERING:
+    for name in (processor,) if processor in PROCESSORS else ANSWERING:
         schema = task_class(name).config_class
         try:
             if file is not None:
@@ -234,7 +236,7 @@ def _read_config(
             return name, parse_config(text or "", f"config in {path}", schema)
         except ConfigError as error:
             errors.append(error)
-    # The one that comes nearest.
+    # The error of the closest config class.
     raise min(errors, key=lambda error: len(error.problems))
 
 

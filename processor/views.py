@@ -9,7 +9,7 @@ from processor.config import ProcessorConfig, ViewConfig
 
 
 def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton, packages: Sequence[str]) -> View:
-    """A view as the config describes it, with steps of `packages`. Raises `feeder.views.ViewError`."""
+    """Build a view of the config; `packages` are searched for its steps. Raises `feeder.views.ViewError`."""
     data = config.data
     return View(
         skeleton,
@@ -22,7 +22,7 @@ def view_of(view: ViewConfig, config: ProcessorConfig, skeleton: Skeleton, packa
 
 
 def views_of(config: ProcessorConfig) -> dict[str, ViewConfig]:
-    """Every view of a config by its dotted key."""
+    """All views of a config, by dotted key."""
     values = {each.name: getattr(config, each.name) for each in fields(config)}
     listed = {
         f"{name}.{number}": item

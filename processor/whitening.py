@@ -1,4 +1,4 @@
-"""How whitening is learnt from training clips before features are compared or classified."""
+"""Fitting a whitening to training clips, before features are compared or classified."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class WhitenConfig:
-    """Keys of what compares features; see `Whitening.by_views`."""
+    """Keys of tasks that compare or classify features; see `Whitening.by_views`."""
 
-    # views whose differences within a clip are whitened away, without labels; null: no whitening
+    # random view; whitening reduces the differences between such views of a clip, without labels; null: no whitening
     whiten_view: ViewConfig | None = None
-    # such views of each clip
+    # number of such views of each clip
     whiten_repeat: int = 8
-    # training clips that are used for it, at most
+    # largest number of training clips for the whitening
     whiten_clip: int = 2048
 
 
@@ -34,13 +34,13 @@ WHITEN_RANGES: tuple[Range, ...] = (
 
 
 def draw_clips(run: "Experiment", config: WhitenConfig, count: int) -> np.ndarray:
-    """Places of the clips that whitening is learnt from, of `count` in all, in order: (at most whiten_clip,) int64."""
+    """Indices of clips to fit the whitening to, drawn from `count`, sorted: (at most whiten_clip,) int64."""
     rng = np.random.default_rng(derive_seed(run.config.seed, "whitening"))
     return np.sort(rng.permutation(count)[: config.whiten_clip])
 
 
-def learn_whitening(run: "Experiment", config: WhitenConfig, whitening: Whitening, encoder: Encoder) -> None:
-    """`Whitening.by_views` of training clips, labelled or not, as the config says.
+def fit_whitening(run: "Experiment", config: WhitenConfig, whitening: Whitening, encoder: Encoder) -> None:
+    """Fit `whitening` to views of training clips, labelled or not; see `Whitening.by_views`.
 
     Raises:
         ValueError: the encoder has collapsed, or views of a clip do not differ.

@@ -21,7 +21,7 @@ from net.utils.layouts import get_skeleton
 from processor.checks import problems_of
 from processor.config import OptimConfig
 from processor.pretrain import Pretrain
-from processor.schedule import counting_losses
+from processor.schedule import active_losses
 from processor.views import view_of
 from tools import label_efficiency
 from torchlight.build import PACKAGES, build, import_class
@@ -99,7 +99,7 @@ def test_leaf_builds(path):
         scores = model.eval()(x)
         network = build_method(config, model).eval()
         method = as_method(network)
-        wanted = counting_losses(getattr(config, "schedule", ()))
+        wanted = active_losses(getattr(config, "schedule", ()))
         count = max(loss.num_view for loss in method.LOSSES)
         given = Given([x + 1] * count, torch.zeros(2, 3, method.num_predict, joints, config.data.num_body))
         losses = learn(network, given._replace(label=torch.tensor([0, 1])), wanted or None).losses

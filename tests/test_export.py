@@ -28,7 +28,7 @@ from net.utils.layouts import get_skeleton
 from processor import export as exporting
 from processor.encoder import Probe
 from processor.export import ClassProbability, Exported, NetworkForecast, graph_of, record, to_onnx
-from processor.export_check import Disagreement, check_agreement, made_up_people, real_clips
+from processor.export_check import Disagreement, check_agreement, real_clips, synthetic_people
 from processor.pose_inference import PosePredictor
 from processor.table import task_class
 from processor.trained import load_trained
@@ -224,12 +224,12 @@ def test_the_command_writes_a_file_that_answers_as_the_run_does(weights, tmp_pat
     assert call(weights["recognition"], out) == 0
     assert "made-up" in (said := capsys.readouterr().out) and "recorded" in said
     trained = load_trained(weights["recognition"], device="cpu")
-    poses = made_up_people(trained)
+    poses = synthetic_people(trained)
     poses[::3, 0, ..., 0] = poses[::3, 1, ..., 0]
     tracks = [
         torch.stack([body for body in clip.permute(3, 0, 1, 2) if body.any()]).contiguous() for clip in poses
     ]
-    shown = exporting._view(trained).deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
+    shown = trained.test_view().deterministic()(RaggedBatch.of_tracks(tracks), torch.Generator())
     with torch.no_grad():
         expected = trained.model(shown).softmax(1)
     assert expected.std(0).max() > 5e-3
@@ -257,7 +257,7 @@ def test_next_poses_are_in_the_recording_s_coordinates(weights, tmp_path):
     trained = load_trained(weights["prediction"], device="cpu")
     out = tmp_path / "model.onnx"
     assert call(weights["prediction"], out) == 0
-    poses = torch.cat((real_clips(trained)[:4], made_up_people(trained)))
+    poses = torch.cat((real_clips(trained)[:4], synthetic_people(trained)))
     poses[0, -1, 4] = 0  # a joint that is not seen last
     poses[2, -1, ..., 0] = 0  # nor is the first body
     poses[5, -1, ..., 1] = 0
@@ -282,7 +282,7 @@ def test_poses_that_stand_still_come_back_as_recorded(weights, normalise):
     trained.config.test_view.normalise = normalise
     torch.nn.init.zeros_(trained.model.decoder.out.weight)
     torch.nn.init.zeros_(trained.model.decoder.out.bias)
-    poses = made_up_people(trained)
+    poses = synthetic_people(trained)
     poses[1, -1, 4] = 0
     poses[3, -1, ..., 0] = 0  # the others are placed where it was last
     with torch.no_grad():
@@ -296,7 +296,7 @@ def test_an_adapted_encoder_is_a_graph(weights, name):
     trained = load_trained(weights[name], device="cpu")
     whole, network = (graph_of(trained, network_only=only) for only in (False, True))
     assert (whole.input, network.input, whole.output) == ("poses", "x", "probability")
-    poses = made_up_people(trained)
+    poses = synthetic_people(trained)
     with torch.no_grad():
         expected = network.module(exporting.dense_view(trained)(poses))
         torch.testing.assert_close(whole.module(poses), expected)
@@ -310,7 +310,7 @@ def test_the_network_alone_takes_what_the_view_makes(weights, tmp_path, monkeypa
     assert call(weights["recognition"], tmp_path / "model.onnx", "--network_only") == 0
     ((module, x),) = taken
     trained = load_trained(weights["recognition"], device="cpu")
-    torch.testing.assert_close(x, exporting.dense_view(trained)(made_up_people(trained)))
+    torch.testing.assert_close(x, exporting.dense_view(trained)(synthetic_people(trained)))
     with torch.no_grad():
         torch.testing.assert_close(module(x), trained.model(x).softmax(1))
 
@@ -319,7 +319,7 @@ def test_without_its_data_a_graph_is_compared_on_made_up_people(weights):
     trained = load_trained(weights["recognition"], device="cpu")
     trained.config.data.path = "elsewhere.h5"
     assert real_clips(trained) is None
-    poses = made_up_people(trained)
+    poses = synthetic_people(trained)
     assert poses.shape == (7, 16, 25, 3, 2)
     assert poses[1, ..., 1].any() and not poses[0, ..., 1].any() and not poses[0, 0].any()
 
@@ -335,7 +335,7 @@ def test_a_graph_of_another_network_is_found_out(weights, tmp_path, capsys, monk
         check_agreement(content, graph, x)
     for name, value in {"graph_of": graph, "to_onnx": content, "record": None}.items():
         monkeypatch.setattr(export, name, lambda *args, value=value, **kwargs: value)
-    monkeypatch.setattr(export, "made_up_people", lambda trained: x)
+    monkeypatch.setattr(export, "synthetic_people", lambda trained: x)
     monkeypatch.setattr(export, "real_clips", lambda trained: None)
     assert call(weights["recognition"], tmp_path / "model.onnx") == 1
     assert "differ" in capsys.readouterr().err

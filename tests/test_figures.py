@@ -21,7 +21,7 @@ CHINESE = "挥手鞠躬"
 @pytest.fixture(autouse=True)
 def fresh():
     """No font was looked for, and nothing said, before."""
-    caches = (fonts.fonts_for, fonts._installed, fonts._letters, fonts._say_once)
+    caches = (fonts.fonts_for, fonts._installed, fonts._letters, fonts._print_once)
     for each in caches:
         each.cache_clear()
     yield

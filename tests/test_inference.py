@@ -421,7 +421,7 @@ def test_the_command_answers_a_folder(
     assert command(folder, "--weights", weights, "--out", out, "--top", 2) == 1  # one is damaged
     said = capsys.readouterr()
     assert "clip070x" in said.out and "no answer" in said.out
-    assert "taken to be the weights', ntu-rgb+d" in said.err and "30 a second" in said.err
+    assert "assumed to be the weights', ntu-rgb+d" in said.err and "30 a second" in said.err
     answers = json.loads((out / "answers.json").read_text())
     good = [row for row in answers if "error" not in row]
     assert [row["recording"] for row in good] == [f"clip{k:03d}" for k in range(64, 96)]
@@ -707,7 +707,7 @@ def test_a_stream_that_cannot_be_answered(
         (["nothing.npy", "--weights", "{joint}"], "not found"),
         (["{empty}", "--weights", "{joint}"], "holds no recording"),
         (["{empty}", "--weights", "missing.pt"], "missing.pt"),
-        (["{empty}", "--weights", "{encoder}"], "pre-training"),
+        (["{empty}", "--weights", "{encoder}"], "pre-trained encoder"),
         (["{clip}", "--weights", "{joint}", "--layout", "coco"], "shape"),
         (["{clip}", "--weights", "{joint}", "--layout", "nonsense"], "unknown layout"),
     ],

@@ -109,8 +109,8 @@ def test_a_head_of_its_own_file_is_scored_on_an_encoder(pretrained_head, tiny_co
 @pytest.mark.parametrize(
     ("given", "settings", "message"),
     [
-        ("encoder", [], "head_weights is .*head.pt, which goes with --phase test"),
-        (None, [], "head_weights: is .*head.pt, but there are no weights of an encoder"),
+        ("encoder", [], "head_weights is .*head.pt, which is for --phase test"),
+        (None, [], "head_weights: is .*head.pt, but weights is null"),
         (
             "encoder",
             ["head_weights={encoder}", "--phase", "test"],

@@ -55,8 +55,8 @@ def test_phases_follow_each_other_and_the_open_one_takes_what_is_left():
         ([{"num_epoch": 3}, {}], 3, "schedule", "phases of 3 epochs and one more phase, but num_epoch is 3"),
         ([{}, {}], 3, "schedule.1.num_epoch", "only one phase can have the epochs left"),
         ([{"num_epoch": 0}, {}], 3, "schedule.0.num_epoch", "is 0; it is 1 or more"),
-        ([{"losses": {}}], 3, "schedule.0.losses", "name no loss that counts; give some of cross_entropy"),
-        ([{"losses": {"order": 0.0}}], 3, "schedule.0.losses", "name no loss that counts"),
+        ([{"losses": {}}], 3, "schedule.0.losses", "give one to some of cross_entropy"),
+        ([{"losses": {"order": 0.0}}], 3, "schedule.0.losses", "give no loss a weight above 0"),
         ([{"losses": {"futur": 1.0}}], 3, "schedule.0.losses.futur", "did you mean 'future'?"),
         ([{"losses": {"order": -1.0, "future": 1.0}}], 3, "schedule.0.losses.order", "is -1.0; it is 0"),
     ],
@@ -240,7 +240,7 @@ def test_a_method_that_compares_views_needs_a_second_one_of_the_same_frames(conf
     compared = "inter_frame, intra_frame, segment, pose_contrast need the same frames"
     assert f"key_view.same_frames: is false; {compared}" in capsys.readouterr().err
     assert run(config, tmp_path, "key_view.sampling=[{Resize: {num_frame: 16}}]") == 2
-    assert "key_view.sampling: is another than train_view's" in capsys.readouterr().err
+    assert "key_view.sampling: differs from train_view's" in capsys.readouterr().err
 
 
 AHEAD = (
@@ -297,17 +297,17 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
     [
         (
             ["stream=bone_motion"],
-            "stream: is 'bone_motion', in which there is no pose for future and pose_contrast to go on from; choose "
-            "another, or set without='[future, pose_contrast]'",
+            "stream: is 'bone_motion', which has no poses",
         ),
-        (["stream=motion", "without=[future]"], "or set without='[pose_contrast]'"),
+        (["stream=motion"], "set without='[future, pose_contrast]'"),
+        (["stream=motion", "without=[future]"], "set without='[pose_contrast]'"),
         (
             ["train_view.normalise=align_shoulders"],
             "train_view.normalise: is 'align_shoulders', which depends on frames that are not seen yet; choose another",
         ),
         (
             ["train_view.sampling=[{Resize: {num_frame: 4}}]", "key_view.sampling=${train_view.sampling}"],
-            "train_view.sampling: takes 4 frames, of which the last 4 are to be predicted: none is seen; take more",
+            "train_view.sampling: takes 4 frames and the last 4 are to be predicted",
         ),
         (
             ["train_view.augment=[UnitBox]"],
@@ -322,7 +322,7 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
             ["without=[inter_frame]", "schedule=[]", "method=null", "method_args={}"],
             "the network has no loss",
         ),
-        (["schedule=[]", "without=[cross_entropy]"], "without: leaves no loss that counts; leave out fewer"),
+        (["schedule=[]", "without=[cross_entropy]"], "without: leaves no loss"),
         (
             ["schedule.2.optim={optimizer: sgd, schedule: step, lr: -1, momentum: 0, grad_clip: -1}"],
             "schedule.2.optim.lr: is -1.0; it is 0 or more\n"
@@ -332,7 +332,7 @@ def test_frames_ahead_that_nothing_predicts_are_refused_before_data_is_touched(c
         ),
         (
             ["without=[cross_entropy]"],
-            "schedule: has no phase that learns by 'cross_entropy'",
+            "schedule: has no phase with the loss 'cross_entropy'",
         ),
         (["model_args.hiden_channels=3"], "long_term.yaml: 1 problem\n"),
     ],
@@ -441,8 +441,7 @@ def test_parts_that_nothing_teaches_are_told(config, tmp_path):
         as_gcn = "_delete_: true, num_class: 4, hidden_channels: 4, link_hidden: 4, num_link_frame: 8"
         args = ["model=net.as_gcn.Model", f"model_args={{{as_gcn}{more}}}", *settings]
         processor = set_up(config, tmp_path, *args)
-        said = "no phase counts nll or kl, from which parts of net.as_gcn.Model alone learn"
-        return any(said in text for text in processor.task.warnings(processor))
+        return any("losses nll or kl" in text for text in processor.task.warnings(processor))
 
     assert told("")
     assert not told(", link_gradient: true")
@@ -455,9 +454,7 @@ def test_arguments_that_nothing_takes_are_told(config, tmp_path):
         return [text for text in processor.task.warnings(processor) if "method_args" in text]
 
     (text,) = told("method=null", "method_args={_delete_: true, hop: 1}", "schedule=[]")
-    assert (
-        text == "method is null, so method_args (hop) are given to nothing; net.st_gcn.Model takes model_args"
-    )
+    assert "method_args (hop)" in text and "net.st_gcn.Model" in text
     assert not told("method=null", "method_args={_delete_: true}", "schedule=[]")
     assert not told()
 
@@ -469,7 +466,7 @@ def test_phases_that_need_no_labels_but_see_labelled_clips_alone_are_told(config
 
     few = ["data.label_fraction=0.5", "schedule.1.losses.pose_contrast=1.0"]
     (text,) = told(*few)
-    assert text.startswith("phases partial need no labels, and see the labelled clips alone")
+    assert text.startswith("phases partial need no labels")
     assert not told(few[1])
     assert not told(*few, "schedule.0.losses.cross_entropy=1.0")
 
@@ -505,7 +502,7 @@ def test_poses_that_count_must_be_predicted(config, tmp_path, capsys):
     args = "model_args={_delete_: true, num_class: 4, num_predict: 0}"
     schedule = "schedule=[{name: a, losses: {future: 1.0, cross_entropy: 1.0}}]"
     assert run(config, tmp_path, *plain, args, schedule) == 2
-    assert "model_args.num_predict: is 0, but future counts" in capsys.readouterr().err
+    assert "model_args.num_predict: is 0, but future" in capsys.readouterr().err
 
 
 # -- losses that are left out ------------------------------------------------------------------------------

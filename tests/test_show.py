@@ -264,7 +264,7 @@ def test_what_cannot_be_shown_is_said(
         ([tmp_path / "none.h5"], "not found"),
         ([tmp_path / "none"], "not found"),
         ([prepared, "clip <1>"], "clip <1> & "),
-        ([prepared.parent], "prepared file is shown alone"),
+        ([prepared.parent], "prepared file cannot be shown"),
     ):
         assert run(*words) == 1
         assert said in capsys.readouterr().err

@@ -16,9 +16,9 @@ from net.whitening import Whitening
 from processor import spreading
 from processor.experiment import Experiment
 from processor.features import extract_features
-from processor.spreading import spread_labels
+from processor.spreading import propagate_labels
 from processor.table import task_class
-from processor.whitening import learn_whitening
+from processor.whitening import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
 
@@ -28,7 +28,7 @@ PROCESSORS = ("linear_evaluation", "finetune_evaluation")
 def spread(features, label, known, **changes):
     arguments = {"num_class": 3, "num_neighbour": 4, "temperature": 0.1, "alpha": 0.8} | changes
     features, label = torch.as_tensor(features, dtype=torch.float32), torch.as_tensor(label)
-    return spread_labels(features, label, torch.as_tensor(known), **arguments)
+    return propagate_labels(features, label, torch.as_tensor(known), **arguments)
 
 
 def by_dense_algebra(features, label, known, *, num_class, num_neighbour, temperature, alpha, take=None):
@@ -89,7 +89,7 @@ def test_ties_too_weak_for_a_number_reach_nobody(temperature):
 def test_features_that_are_no_numbers_are_refused():
     features = np.eye(3)
     features[1, 1] = np.nan
-    with pytest.raises(ValueError, match="not all numbers"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         spread(features, [0, 1, 2], [True, True, False])
 
 
@@ -206,7 +206,7 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
     whitening = Whitening(32)
     seen = [config.test_view]
     if whiten:
-        learn_whitening(processor, config, whitening, processor.model)
+        fit_whitening(processor, config, whitening, processor.model)
         seen = [config.whiten_view] * config.whiten_repeat if name == "finetune_evaluation" else seen
     shown = processor.shown(loader, seen)
     features = extract_features(processor.model, shown, shown.iterate(), processor.autocast())
@@ -271,7 +271,7 @@ def test_a_take_of_two_classes_is_refused(encoder, few, tiny_data, tmp_path, cap
         del file["keys/action"]
     settings = [f"data.path={tmp_path / 'data.h5'}", "spread.camera_key=camera", "data.label_fraction=0.9"]
     assert run("linear_evaluation", few, "--weights", encoder, *settings) == 1
-    assert "are of one take by all keys but 'camera', and of two classes" in capsys.readouterr().err
+    assert "differ only in key 'camera'" in capsys.readouterr().err
 
 
 def test_views_that_do_not_differ_tell_nothing(encoder, few, capsys):

@@ -1,4 +1,4 @@
-"""Speed and memory of preparation, batches, networks and training, beside the same work the textbook way.
+"""Speed and memory of preparation, batches, networks and training, compared with textbook implementations.
 
     python tools/benchmark.py [--only preparation batch network inference pretrain long_term] [--rounds 7]
 
@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `benchmarks.speed`; returns its exit status, or 2 where the benchmarks are not installed."""
+    """Run `benchmarks.speed`; returns its exit status, or 2 if the benchmarks are not installed."""
     try:
         from benchmarks.speed import main as measure
     except ModuleNotFoundError as error:

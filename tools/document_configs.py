@@ -1,8 +1,8 @@
-"""Writes the tables of `docs/configs.md`: every key of a config with its type, its default and its meaning.
+"""Write the tables of `docs/configs.md`: every key of a config with its type, its default and its meaning.
 
     python tools/document_configs.py
 
-A key's meaning is the comment above its field in the config's dataclass. The text around the tables stays.
+A key's meaning is the comment above its field in the config's dataclass. The text around the tables is not changed.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Key(NamedTuple):
 
 @cache
 def meanings(config: type) -> Mapping[str, str]:
-    """The comment above each field that a dataclass itself defines, its lines joined; "" where there is none."""
+    """The comment above each field of a dataclass, without inherited fields, its lines joined; "" without comment."""
     source = inspect.getsource(config)
     lines = source.splitlines()
     (definition,) = ast.parse(source).body
@@ -87,7 +87,7 @@ def keys_of(config: type) -> Iterator[Key]:
 
 
 def type_text(annotation: Any) -> str:
-    """A type as a user of YAML knows it."""
+    """A type in the words of a user of YAML."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in PARTS:
         title = PARTS[annotation]
@@ -107,7 +107,7 @@ def type_text(annotation: Any) -> str:
 
 
 def default_text(field: dataclasses.Field) -> str:
-    """A field's default as YAML has it; "required" where a config must give the value."""
+    """A field's default in YAML; "required" if a config must give the value."""
     factory = field.default_factory
     value = field.default if factory is dataclasses.MISSING else factory()
     if value in (MISSING, dataclasses.MISSING):
@@ -121,7 +121,7 @@ def yaml_text(value: Any) -> str:
 
 
 def step_text(name: str, step: Callable) -> str:
-    """A step of a view with its arguments, as `Name: {argument: default}`; without default where one must be given."""
+    """A step of a view with its arguments, as `Name: {argument: default}`; required arguments have no default."""
     arguments = [
         key if parameter.default is parameter.empty else f"{key}: {yaml_text(parameter.default)}"
         for key, parameter in inspect.signature(step).parameters.items()
@@ -130,12 +130,12 @@ def step_text(name: str, step: Callable) -> str:
 
 
 def first_paragraph(documented: Any) -> str:
-    """What a docstring begins with, on one line."""
+    """The first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
+    """A table in Markdown."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *escaped])
 
@@ -172,14 +172,14 @@ def sections() -> Iterator[tuple[str, str]]:
 
 
 def render(page: str) -> str:
-    """A page with its tables made anew.
+    """A page with its tables replaced by new ones.
 
-    Raises ValueError: the page has no place for them.
+    Raises ValueError: the page does not mark the place of the tables.
     """
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{PAGE} has no lines {BEGIN!r} and {END!r} for the tables to stand between")
+        raise ValueError(f"{PAGE} has no lines {BEGIN!r} and {END!r}; the tables go between them: add both")
     tables = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections())
     return f"{head}{BEGIN}{tables}\n{END}{tail}"
 

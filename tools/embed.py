@@ -1,4 +1,4 @@
-"""A map of what an encoder sees: t-SNE of frozen features of clips, coloured by class.
+"""A map of an encoder's features: t-SNE of the frozen features of clips, coloured by class.
 
     python tools/embed.py -c config/demo/knn.yaml --weights work_dir/demo/stage1/joint/best.pt --out work_dir/demo/embed
 
@@ -31,27 +31,27 @@ from processor.figures import save_figure
 from processor.fonts import legible
 from processor.io import write_text
 from processor.knn_evaluation import KnnEvaluation, whitening_of
-from processor.moved_configs import tell_move
+from processor.moved_configs import print_new_command
 from torchlight.build import PACKAGES
 from torchlight.status import status_of
 
 
 def embed(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:
-    """Places (N, 2) of clips by t-SNE (van der Maaten and Hinton 2008) of features (N, D), by their cosine.
+    """Positions (N, 2) of clips from features (N, D), by t-SNE with cosine distance (van der Maaten and Hinton 2008).
 
     Raises:
-        ValueError: the perplexity is not below the number of clips.
+        ValueError: the perplexity is not above 0, or not below the number of clips.
     """
     if not 0 < perplexity < len(features):
         raise ValueError(
-            f"perplexity is {perplexity:g} for {len(features)} clips; give a number above 0 and below theirs"
+            f"perplexity is {perplexity:g} for {len(features)} clips; give a number above 0 and below {len(features)}"
         )
     model = TSNE(2, perplexity=perplexity, metric="cosine", init="random", random_state=seed)
     return model.fit_transform(features)
 
 
 def draw(table: pd.DataFrame, class_names: Sequence[str], path: Path) -> None:
-    """A dot a clip; a legend for up to 20 classes of those named."""
+    """Draw a dot for each clip, and a legend for up to 20 classes."""
     classes = sorted(set(table["class"]))
     colours = colormaps["turbo"](np.linspace(0, 1, len(classes)))
     with legible(class_names) as names:
@@ -78,11 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", required=True, type=Path, metavar="DIR", help="where embed.png and embed.csv go")
     add("--part", choices=("test", "train"), default="test", help="whose clips (default: test)")
     add("--overwrite", action="store_true", help="replace what --out holds")
-    add("--perplexity", type=float, default=30.0, help="neighbours that count, about (default: 30)")
+    add("--perplexity", type=float, default=30.0, help="effective number of neighbours (default: 30)")
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, …")
     args = parser.parse_intermixed_args(argv)
-    tell_move(args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)])
+    print_new_command(
+        args.config, args.settings, ["tools/embed.py", *(sys.argv[1:] if argv is None else argv)]
+    )
     return status_of(lambda: make_map(args))
 
 

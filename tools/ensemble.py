@@ -2,10 +2,10 @@
 
     python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
 
-The fused score of a clip is the weighted sum of the runs' scores, as the field fuses streams. Without `--weights` all
-runs weigh the same, but for three pre-trained streams (joint, motion and bone, each by an evaluation of an
-encoder): those weigh .6, .4 and .6 as in AimCLR. Class scores,
-tables and figures go into `--out` in the same form as a run's, so that a fusion can itself be fused.
+The fused score of a clip is the weighted sum of the runs' scores, as is usual for streams. Without `--weights` all runs
+have the same weight. Evaluations of three pre-trained streams (joint, motion and bone) are the exception: they have
+the weights .6, .4 and .6 as in AimCLR. Class scores, tables and figures go into `--out` in the form of a run's results,
+so that a fusion can itself be fused.
 """
 
 import argparse
@@ -33,10 +33,10 @@ PRETRAINED = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
 
 
 def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
-    """Weighted sum of scores (N, num_class) over runs whose clips may be in any order.
+    """Weighted sum of the runs' scores (N, num_class), clips matched by name and in the order of the first run.
 
     Raises:
-        ValueError: the runs scored other clips, other classes, or disagree about a label.
+        ValueError: the runs differ in clips, classes or labels.
     """
     first = runs[0]
     fused = np.zeros(first["scores"].shape)
@@ -59,7 +59,7 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
 
 
 def default_weights(work_dirs: Sequence[Path]) -> list[float]:
-    """AimCLR's weights for its three streams if these are runs of them with an encoder's weights, else all 1."""
+    """AimCLR's weights if the runs are evaluations of its three pre-trained streams, else all 1."""
     results = [work_dir / "result.json" for work_dir in work_dirs]
     about = [json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in results]
     streams = [result.get("stream") for result in about]
@@ -70,7 +70,7 @@ def default_weights(work_dirs: Sequence[Path]) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where the runs cannot be fused."""
+    """Returns the exit status: 0 fused, 1 if the runs cannot be fused."""
     parser = argparse.ArgumentParser(prog="ensemble.py", description="Fuse the class scores of several runs.")
     parser.add_argument(
         "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="folders with a scores.npz"
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
-    """Print how each run and all together do, and write the latter."""
+    """Print the accuracy of each run and of the fusion, and write the fusion's results."""
     runs = [io.load_scores(work_dir / "scores.npz") for work_dir in args.work_dirs]
     fused = fuse(runs, weights)
     if args.out is not None:

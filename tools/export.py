@@ -1,13 +1,13 @@
-"""Write a trained network as an ONNX file, which runs where there is no PyTorch.
+"""Write a trained network as an ONNX file, which runs without PyTorch.
 
     python tools/export.py --weights work_dir/nw_ucla/st_gcn/joint/best.pt --out st_gcn.onnx
 
-The input is `poses` (N, T, V, C, M), as recorded, in the T frames of the weights' view: resample a window of the
-recording to that. Normalisation, steps in space and stream of the test view are in the graph. The output is
-`probability` (N, classes); of weights of prediction `future` (N, P, V, C, M), the next poses. N is free, M is the
-weights' number of bodies: fill up with zeros. Names of classes and joints, frame rate and window are in the file.
+The input is `poses` (N, T, V, C, M), as recorded: a window of the recording, resampled to the T frames of the weights'
+view. Normalisation, steps in space and stream of the test view are in the graph. The output is `probability`
+(N, classes). For weights of prediction it is `future` (N, P, V, C, M), the next poses. N is free. M is the weights'
+number of bodies; absent bodies are zeros. Names of classes and joints, frame rate and window are in the file.
 
-At its end the command asks onnxruntime and PyTorch, and writes nothing where they disagree.
+The command compares onnxruntime with PyTorch, and writes nothing if they differ.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from feeder.class_names import read_class_names
 from processor.export import OPSET, check_packages, dense_view, graph_of, metadata_of, record, to_onnx
-from processor.export_check import check_agreement, made_up_people, real_clips
+from processor.export_check import check_agreement, real_clips, synthetic_people
 from processor.trained import load_trained
 from torchlight.checkpoint import atomic_write
 from torchlight.status import status_of
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Raise OSError where `out` cannot be written."""
+    """Raise OSError if `out` cannot be written."""
     if out.is_dir():
         raise IsADirectoryError(f"--out {out} is a folder; name a file, e.g. {out / 'model.onnx'}")
     if not out.parent.is_dir():
@@ -61,7 +61,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Export, check, write."""
+    """Export a network, compare it with PyTorch, and write the file."""
     check_packages()
     check_out(args.out, overwrite=args.overwrite)
     trained = load_trained(
@@ -75,7 +75,7 @@ def export(args: argparse.Namespace) -> None:
         print(f"{trained.path} does not say {what}", file=sys.stderr)
     graph = graph_of(trained, network_only=args.network_only)
     view = dense_view(trained) if args.network_only else None
-    kinds = {"made-up": made_up_people(trained)}
+    kinds = {"made-up": synthetic_people(trained)}
     try:
         if (clips := real_clips(trained)) is not None:
             kinds["recorded"] = clips

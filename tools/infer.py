@@ -1,4 +1,4 @@
-"""Say what recordings show: the action and its probability, a timeline of long ones, the next poses.
+"""Recognise recordings: the action and its probability, a timeline of long recordings, or the next poses.
 
     python tools/infer.py clip.skeleton --weights work_dir/ntu60/xsub/st_gcn/joint/best.pt --out answers --animate
     pose_estimator | python tools/infer.py - --weights best.pt
@@ -7,13 +7,13 @@ A recording is a file or a folder of .skeleton (NTU RGB+D), .txt (PKU-MMD), .jso
 detections of COCO, AlphaPose, MMPose or Ultralytics, nested lists), .npy, .npz, .mat or .csv (frames, joints, channels;
 MediaPipe's landmarks, too), a folder of OpenPose's frames, or a prepared .h5 file. No label is needed.
 
-A recording as a whole is scored as the test part of the weights' run is. A long one, or any with --window or --stride,
-is also scored window by window; a frame has the class of the highest mean probability over the windows that cover it.
+A whole recording is scored as in the test of the weights' run. A long recording, or any with --window or --stride, is
+also scored window by window. A frame has the class with the highest mean probability over the windows that cover it.
 
 With weights of `prediction` the answer is the next poses, in the recording's own coordinates.
 
 With - frames are read from standard input, a line of JSON each: [[x, y, z], ...] with an item for each joint, or a list
-of such bodies in any order; [] is an empty frame, null a joint that was not seen. Each answer is a line of JSON.
+of such bodies in any order. [] is an empty frame, and null is a joint that was not seen. Each answer is a line of JSON.
 """
 
 import argparse
@@ -55,12 +55,12 @@ from processor.stream import Answer
 from processor.trained import Trained, load_trained
 from torchlight.status import status_of
 
-# A recording of more windows than these is long.
+# A recording that is longer than this number of windows is scored window by window.
 LONG = 4
-# Options that only weights of one kind follow.
+# Options that have an effect with one kind of weights only.
 OF_PREDICTION = ("predict",)
 OF_RECOGNITION = ("window", "stride", "repeat")
-# Characters of the longest line of a stream: more than 100 bodies of 25 joints need.
+# Characters of the longest line of a stream: enough for more than 100 bodies of 25 joints.
 LONGEST_LINE = 1 << 20
 
 
@@ -90,8 +90,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--repeat",
         type=int,
         metavar="N",
-        help="views that are averaged (default: of a recording as many as in the "
-        "run's test, of a window one that draws nothing)",
+        help="views that are averaged (default: for a recording as many as in the "
+        "run's test, for a window one fixed view)",
     )
     add("--threshold", type=float, default=0.0, metavar="P", help="below this probability the answer is none")
     add("--out", type=Path, metavar="DIR", help="write answers.csv, answers.json and timelines here")
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--html",
         type=Path,
         metavar="FILE",
-        help="write a page that plays the recordings beside their answers",
+        help="write a page that plays the recordings with their answers",
     )
     add("--layout", metavar="NAME", help="joints of files that do not say (default: the weights')")
     add("--to", metavar="NAME", help="map recordings to this layout where their joints allow")
@@ -129,16 +129,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--animate needs --out DIR, where the GIF goes")
     if "-" in args.recordings and (len(args.recordings) > 1 or args.out or args.html):
         parser.error(
-            "- reads standard input alone, and answers on standard output: give neither files, --out nor --html"
+            "- reads standard input and answers on standard output: leave out other recordings, --out and --html"
         )
     files_alone = [f"--{name}" for name in ("axes", "variable", "max_gap") if getattr(args, name) is not None]
     if "-" in args.recordings and files_alone:
-        parser.error(f"{' and '.join(files_alone)} is for files; a line is a list of joints as they are now")
+        parser.error(f"{' and '.join(files_alone)}: for files only; leave it out for standard input")
     return args
 
 
 def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
-    """What answers, by the weights that the command line names."""
+    """The recogniser or the predictor, by the weights that the command line names."""
     class_names = args.class_names and read_class_names(args.class_names)
     members = [
         load_trained(
@@ -153,24 +153,24 @@ def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
     for option in OF_RECOGNITION if predicts else OF_PREDICTION:
         if getattr(args, option) is not None:
             kind = "prediction" if predicts else "recognition"
-            say(f"--{option} is of no use with weights of {kind}")
+            say(f"--{option} has no effect with weights of {kind}")
     if not predicts:
         return Recogniser(members)
     if len(members) > 1:
-        raise ValueError("weights of prediction are used one at a time; name one file with --weights")
+        raise ValueError("several weights of prediction cannot be averaged; name one file with --weights")
     return PosePredictor(members[0])
 
 
 def say(text: str) -> None:
-    """A line for the user that is no answer."""
+    """Print a message for the user on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def target_of(args: argparse.Namespace, wanted: Skeleton) -> Skeleton | None:
-    """The layout that recordings are mapped to; None where --to is not given.
+    """The layout to which recordings are mapped; None without --to.
 
     Raises:
-        ValueError: it is not that of the weights.
+        ValueError: the layout is not that of the weights.
     """
     if args.to is None:
         return None
@@ -181,7 +181,7 @@ def target_of(args: argparse.Namespace, wanted: Skeleton) -> Skeleton | None:
 
 
 def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Recorded | RecordingError]]:
-    """Name of each recording, and the recording or why there is none."""
+    """Name of each recording, and the recording or the error of reading it."""
     stated = None if args.layout is None else get_skeleton(args.layout)
     target = target_of(args, trained.skeleton)
     options = read_options_of(
@@ -197,7 +197,7 @@ def read(args: argparse.Namespace, trained: Trained) -> Iterator[tuple[str, Reco
             yield argument, RecordingError(None, str(error))
             continue
         for name, path in files.items():
-            if name in named:  # a file of another folder
+            if name in named:  # another folder has a file of this name
                 name = path.with_suffix("").as_posix()
             named.add(name)
             for found in read_recordings(name, path, options, bodies=trained.bodies):
@@ -223,17 +223,17 @@ def _with_stated(
     stated: Skeleton | None,
     assumed: dict[str, None],
 ) -> Recorded:
-    """A recording with what the command line says of it; what is then taken for granted is noted in `assumed`."""
+    """A recording with the facts from the command line; facts that are assumed are added to `assumed` as text."""
     assumed.update(dict.fromkeys(found.assumptions))
     if found.skeleton is None:
         found = found._replace(skeleton=stated or (trained.skeleton if args.to else None))
         if stated is None:
-            assumed[f"layout is not stated: taken to be the weights', {trained.skeleton.name}"] = None
+            assumed[f"layout is not stated: assumed to be the weights', {trained.skeleton.name}"] = None
     if found.frame_rate is None:
         found = found._replace(frame_rate=args.frame_rate or trained.frame_rate)
         if args.frame_rate is None and trained.frame_rate is not None:
             assumed[
-                f"frame rate is not stated: taken to be the weights', {trained.frame_rate:g} a second"
+                f"frame rate is not stated: assumed to be the weights', {trained.frame_rate:g} a second"
             ] = None
     rates = found.frame_rate, trained.frame_rate
     if None not in rates and rates[0] != rates[1]:
@@ -244,7 +244,7 @@ def _with_stated(
 
 
 def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers) -> None:
-    """Answer about all recordings."""
+    """Add the answers for all recordings."""
     trained = recogniser.members[0]
     entries: list[tuple[str, Recorded | RecordingError]] = []
     for name, found in read(args, trained):
@@ -282,12 +282,12 @@ def predict(args: argparse.Namespace, predictor: PosePredictor, answers: Answers
 
 
 def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[bytes], np.ndarray]:
-    """What makes a line the bodies (M, V, C) that the weights take; see `parse_frame`."""
+    """A function from a line to bodies (M, V, C) in the layout of the weights; see `parse_frame`."""
     channels, target = recogniser.members[0].channels, recogniser.skeleton
     skeleton = target if args.layout is None else get_skeleton(args.layout)
     if target_of(args, target) is None and skeleton != target:
         raise ValueError(
-            f"--layout is {args.layout}, the weights have {target.name!r}; where joints allow, --to {target.name} maps"
+            f"--layout is {args.layout}, but the weights have {target.name!r}; try to map it with --to {target.name}"
         )
     mapping = joint_map(skeleton, target)
 
@@ -303,7 +303,7 @@ def line_reader(args: argparse.Namespace, recogniser: Recogniser) -> Callable[[b
 
 
 def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: BinaryIO, out: TextIO) -> int:
-    """Answer about frames that come line by line; returns how many came."""
+    """Print the answers for frames that arrive line by line; returns the number of frames."""
     read_line = line_reader(args, recogniser)
     stream = recogniser.stream(
         window=args.window,
@@ -338,7 +338,7 @@ def answer_lines(args: argparse.Namespace, recogniser: Recogniser, lines: Binary
 
 
 def as_object(answer: Answer, args: argparse.Namespace) -> dict[str, Any]:
-    """A stream's answer as JSON has it."""
+    """A stream's answer, ready for JSON."""
     best, probability = answer.top[0] if answer.top else (NONE, 0.0)
     seconds = None if np.isnan(answer.seconds) else round(answer.seconds, 3)
     return {
@@ -350,13 +350,13 @@ def as_object(answer: Answer, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 all answered, 1 not all or none, 2 wrong usage or config."""
+    """Returns the exit status: 0 all recordings answered, 1 not all or none, 2 wrong usage or config."""
     args = parse(argv)
     return status_of(lambda: infer(args))
 
 
 def infer(args: argparse.Namespace) -> int:
-    """Answer about what the command line names; returns the exit status."""
+    """Answer the recordings that the command line names; returns the exit status."""
     if args.out is not None:
         prepare_answers(args.out, overwrite=args.overwrite)
     if args.html is not None:
@@ -365,9 +365,9 @@ def infer(args: argparse.Namespace) -> int:
     model = load(args)
     if args.recordings == ["-"]:
         if isinstance(model, PosePredictor):
-            raise ValueError("a stream is answered by weights that name actions, not by those of prediction")
+            raise ValueError("a stream needs weights of recognition, and these are of prediction")
         if not answer_lines(args, model, sys.stdin.buffer, sys.stdout):
-            raise ValueError("standard input held no frame")
+            raise ValueError("standard input had no frame")
         return 0
     trained = model.trained if isinstance(model, PosePredictor) else model.members[0]
     answers = Answers(

@@ -1,10 +1,10 @@
-"""How many labels are enough: accuracy over the share of labels, by protocol, with several seeds.
+"""Label efficiency: accuracy over the share of labels, for several protocols and seeds.
 
     python tools/label_efficiency.py -c config/nw_ucla/label_efficiency.yaml [--fractions 0.01 0.05 1] [--seeds 3]
 
-Each cell of the grid is a run of `linear_evaluation` or `finetune_evaluation` (`scratch` is the latter without
-weights) in its own folder below `work_dir`. A finished cell is not run again, one that broke off goes on. The
-table, the curve and the sentence are made anew from all cells.
+Each cell of the grid is a run of `linear_evaluation` or `finetune_evaluation` in its own folder below `work_dir`; the
+protocol `scratch` is `finetune_evaluation` without weights. Finished cells are not run again, and interrupted cells
+resume. The table, the curve and the sentences are written from all cells.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from omegaconf import MISSING
 import main as command
 from processor.figures import save_figure
 from processor.io import write_text
-from processor.moved_configs import find_moved, tell_move
+from processor.moved_configs import find_moved, print_new_command
 from processor.state import differences
 from torchlight.config import load_config
 from torchlight.status import status_of
@@ -41,25 +41,25 @@ POINTS = (1, 2, 5)
 
 @dataclass
 class GridConfig:
-    """What a grid consists of; any of it can be set on the command line by key=value."""
+    """Keys of a grid; the command line can set each of them by key=value."""
 
     # folder of all runs, the table and the curve
     work_dir: str = MISSING
-    # weights of the encoder; `scratch` alone needs none
+    # weights of the encoder; only `scratch` needs none
     weights: str | None = None
     # config of `linear_evaluation`
     linear: str = MISSING
     # config of `finetune_evaluation`, also for `scratch`
     finetune: str = MISSING
-    # what fine-tuning starts from: the linear evaluation with the same labels, or the encoder under a new head
+    # start of fine-tuning: the linear evaluation with the same labels, or the encoder with a new head
     finetune_from: Literal["linear", "encoder"] = "linear"
-    # which protocols are run
+    # protocols to run
     protocols: list[Protocol] = field(default_factory=lambda: list(PROTOCOLS))
     # shares of the labels
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.15, 0.3, 1.0])
-    # runs of each cell, with other labelled clips and other random numbers
+    # number of runs for each protocol and share, with different labelled clips and random numbers
     seeds: int = 3
-    # split of the data, for every run; null: that of the configs
+    # split of the data, for every run; null: the one in the configs
     benchmark: str | None = None
     # keys of `data` for every run, such as `path`
     data: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Cell(NamedTuple):
 
 
 def check(config: GridConfig) -> Iterator[tuple[str, str]]:
-    """What is wrong with a grid."""
+    """Problems of a grid: keys and texts."""
     for fraction in config.fractions:
         if not 0 < fraction <= 1:
             yield "fractions", f"has {fraction}; a fraction is above 0, up to 1"
@@ -90,7 +90,7 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
     ):
         yield (
             "finetune_from",
-            "is 'linear', which is not among the protocols; add it, or set finetune_from: encoder",
+            "is 'linear', but protocols lacks it; add it there, or set finetune_from: encoder",
         )
     if config.weights is None and set(config.protocols) != {"scratch"}:
         yield "weights", "is null; name those of the encoder with --weights FILE"
@@ -99,7 +99,7 @@ def check(config: GridConfig) -> Iterator[tuple[str, str]]:
 
 
 class Grid:
-    """Runs the cells of a grid that are not finished, and says what all of them show."""
+    """Runs the cells of a grid that are not finished, and collects the results of all."""
 
     def __init__(self, config: GridConfig, *, overwrite: bool, plugins: Sequence[str] = ()) -> None:
         self.config, self.overwrite, self.plugins = config, overwrite, plugins
@@ -107,7 +107,7 @@ class Grid:
         self.cells = [
             Cell(protocol, fraction, seed)
             for fraction in config.fractions
-            # In this order, for fine-tuning may start from linear evaluation.
+            # In this order, because fine-tuning may start from linear evaluation.
             for protocol in PROTOCOLS
             if protocol in config.protocols
             for seed in range(config.seeds)
@@ -118,7 +118,7 @@ class Grid:
         return self.folder / cell.protocol / f"{cell.fraction:g}" / f"seed{cell.seed}"
 
     def weights(self, cell: Cell) -> str:
-        """What the run of a cell starts from."""
+        """The weights from which the run of a cell starts."""
         if cell.protocol == "scratch":
             return "null"
         if cell.protocol == "finetune" and self.config.finetune_from == "linear":
@@ -163,16 +163,16 @@ class Grid:
         weights = would_run.weights
         made = (folder / "result.json").stat().st_mtime
         if weights is not None and Path(weights).is_file() and Path(weights).stat().st_mtime > made:
-            raise ValueError(f"{folder} was run before {weights} was written anew; {remedy}")
+            raise ValueError(f"{folder} was run before {weights} changed; {remedy}")
         return True
 
     def run(self) -> int:
-        """Run what is missing; returns the exit status of the first run that failed, or 0."""
-        # An error in a config is told before anything runs; cells of one protocol differ in checked numbers alone.
+        """Run the missing cells; returns the exit status of the first run that failed, or 0."""
+        # Report errors in configs before any run; cells of one protocol differ only in numbers that are checked.
         for cell in {cell.protocol: cell for cell in self.cells}.values():
             command.read_config(command.parse(self.words(cell)))
         for number, cell in enumerate(self.cells, start=1):
-            # Asked now, for a cell can start from one that was just run.
+            # Check here, not before the loop: a cell can start from one that has just been run.
             if self.is_finished(cell):
                 continue
             of = f"cell {number} of {len(self.cells)}"
@@ -208,13 +208,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def enough(means: pd.DataFrame) -> list[str]:
-    """Sentences: the smallest share of labels that comes within some points of full supervision, per protocol.
+    """Sentences for each protocol: the smallest share of labels within `POINTS` of the accuracy with all labels.
 
-    Full supervision is a network trained from scratch with all labels, and the protocol's own figure with all labels.
+    Two references: the protocol itself with all labels, and training from scratch with all labels.
     """
     full = means[means["fraction"] == 1].set_index("protocol")["mean"]
     if full.empty:
-        return ["The grid has no runs with all labels (fraction 1), so nothing to compare the others with."]
+        return ["The grid has no runs with all labels (fraction 1), which the comparison needs."]
     lines = []
     for protocol, rows in means.groupby("protocol", sort=False):
         goals = {"its own figure with all labels": full.get(protocol)}
@@ -238,7 +238,7 @@ def _share(fractions: pd.Series) -> str:
 
 
 def markdown(means: pd.DataFrame) -> str:
-    """Top-1 in percent, mean ± deviation over the seeds: a row a fraction, a column a protocol."""
+    """Table of top-1 in percent, mean ± deviation over the seeds: a row a fraction, a column a protocol."""
     shown = pd.DataFrame(
         {
             "protocol": means["protocol"],
@@ -255,7 +255,7 @@ def markdown(means: pd.DataFrame) -> str:
 
 
 def draw(means: pd.DataFrame, path: Path) -> None:
-    """Top-1 over the share of labels, a line and a band of one deviation a protocol."""
+    """Plot top-1 over the share of labels: for each protocol a line, and a band of one standard deviation."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     for protocol, rows in means.sort_values("fraction").groupby("protocol", sort=False):
@@ -273,7 +273,7 @@ def draw(means: pd.DataFrame, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 1 a run broke off or cannot be used, 2 wrong config."""
+    """Returns the exit status: 0 done, 1 a run failed or cannot be used, 2 wrong config."""
     parser = argparse.ArgumentParser(description="Accuracy over the share of labels, by protocol.")
     add = parser.add_argument
     add("settings", nargs="*", metavar="key=value", help="keys of the grid's config")
@@ -292,14 +292,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
     ]
     words = sys.argv[1:] if argv is None else argv
-    tell_move(args.config, args.settings, ["tools/label_efficiency.py", *words])
+    print_new_command(args.config, args.settings, ["tools/label_efficiency.py", *words])
     return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite, plugins=args.plugin))
 
 
 def measure(file: str, settings: Sequence[Any], *, overwrite: bool, plugins: Sequence[str]) -> int:
     """Run the grid of a config, and write its table and curve.
 
-    Returns the exit status of a run that broke off, or 0.
+    Returns the exit status of the run that failed, or 0.
     """
     config = load_config(file, settings, GridConfig, check=check, find_moved=find_moved)
     grid = Grid(config, overwrite=overwrite, plugins=plugins)

@@ -1,15 +1,15 @@
-"""Poses of a person in a video or before a camera, as MediaPipe estimates them, for tools/infer.py.
+"""Estimate the poses of a person in a video or before a camera with MediaPipe, for tools/infer.py.
 
     python tools/poses_from_video.py my_video.mp4 --out clip.npy
     python tools/poses_from_video.py --camera 0 --stream | infer.py - --layout mediapipe --to ntu-rgb+d …
 
-This file stands alone: it imports nothing of this project, and needs mediapipe 0.10.21, which wants NumPy 1, in an
-environment of its own (docs/video.md).
+This file imports nothing of this project. mediapipe 0.10.21 needs NumPy 1, and thus an environment of its own
+(docs/video.md).
 
 An array is (T frames, 33 joints, 4): x, y, z in metres from the middle of the hips, and visibility. x is to the
 picture's right, y down, z away from the camera. With --image x and y are shares of the picture. A frame in which nobody
 was seen is NaN. With --stream each frame is a line of JSON: [[x, y, z], ...], or [[x, y, visibility], ...] with
---image; [] where nobody was seen. One person is found; where there are several, nothing says which.
+--image; [] if nobody was seen. MediaPipe finds one person; if there are several, any of them.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 NUM_JOINT = 33
 NOBODY = [(float("nan"),) * 4] * NUM_JOINT
-# Items of a joint that a line has: x y z of the world, or x y and visibility in the picture.
+# Items of a joint in a line: x y z of the world, or x y and visibility in the picture.
 OF_LINE = {"world": (0, 1, 2), "image": (0, 1, 3)}
 # Decimals of a line's numbers: micrometres.
 DECIMALS = 6
-# Frames of a camera after which the rate is told.
+# Number of frames of a camera after which the frame rate is printed.
 MEASURED = 100
 HOW_TO_INSTALL = (
     "make an environment with Python 3.9 to 3.12 for it: python3 -m venv .venv-mediapipe; "
@@ -49,12 +49,12 @@ Pose = list[tuple[float, float, float, float]]
 
 
 class Video(NamedTuple):
-    """A video or a camera that is open: what it says of itself, and its pictures."""
+    """An open video or camera: its properties and pictures."""
 
     name: str
     width: int
     height: int
-    frame_rate: float | None  # None where it does not say
+    frame_rate: float | None  # None if unknown
     pictures: Iterator[Any]  # (height, width, 3) uint8, RGB
 
 
@@ -90,15 +90,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """A line for the user that is no pose."""
+    """Print a message for the user on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def load_estimator() -> tuple[Any, Callable[[], Any]]:
-    """OpenCV, and what makes an estimator whose `process` makes an RGB picture a result of MediaPipe.
+    """OpenCV, and a function that makes an estimator; `process` of the estimator gives MediaPipe's result of a picture.
 
     Raises:
-        ImportError: MediaPipe is not there, or is not usable; says what to do.
+        ImportError: MediaPipe is missing or not usable; the message says what to do.
     """
     try:
         import numpy as np
@@ -115,10 +115,10 @@ def load_estimator() -> tuple[Any, Callable[[], Any]]:
 
 
 def open_video(cv2: Any, source: Path | int, *, mirrored: bool) -> Video:
-    """A video file, or the camera of a number.
+    """Open a video file, or a camera by its number.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no such file.
         ValueError: the camera does not open, or the file is no video.
     """
     if isinstance(source, Path) and not source.is_file():
@@ -154,13 +154,13 @@ def pose_of(result: Any, *, image: bool) -> Pose:
 
 
 def line_of(pose: Pose, *, image: bool) -> str:
-    """A frame as tools/infer.py - reads it."""
+    """A frame as a line for the standard input of tools/infer.py."""
     items = OF_LINE["image" if image else "world"]
     return json.dumps([[round(joint[item], DECIMALS) for item in items] for joint in pose])
 
 
 def write_lines(poses: Iterator[Pose], *, image: bool, is_live: bool) -> int:
-    """Print each pose as it comes, and once how many a camera's come in a second; returns how many came in all."""
+    """Print each pose as it arrives, and once the frame rate of a camera; returns the number of frames."""
     start = time.monotonic()
     number = 0
     for number, pose in enumerate(poses, 1):
@@ -176,9 +176,9 @@ def write_lines(poses: Iterator[Pose], *, image: bool, is_live: bool) -> int:
 
 
 def collect(poses: Iterator[Pose], *, is_live: bool) -> tuple[np.ndarray, float | None]:
-    """Poses (T, 33, 4) float32, NaN where nobody was seen, and of a camera how many came in a second.
+    """Poses (T, 33, 4) float32, NaN where nobody was seen, and the measured frame rate of a camera (else None).
 
-    Ctrl-C ends a camera's; in a file it is raised.
+    Ctrl-C ends the poses of a camera; for a file it is raised.
     """
     import numpy as np
 
@@ -197,7 +197,7 @@ def collect(poses: Iterator[Pose], *, is_live: bool) -> tuple[np.ndarray, float 
 
 
 def save(landmarks: np.ndarray, path: Path) -> None:
-    """Write an array whole or not at all."""
+    """Write an array atomically."""
     import numpy as np
 
     # NumPy does not notice that a disk is full when it writes into a file itself.
@@ -212,7 +212,7 @@ def save(landmarks: np.ndarray, path: Path) -> None:
 
 
 def next_command(recording: str, video: Video, frame_rate: float | None, *, image: bool) -> str:
-    """The command that answers about what was written."""
+    """The command that recognises the written recording."""
     rate = "" if frame_rate is None else f" --frame_rate {frame_rate:g}"
     joints = f"--picture {video.width}x{video.height} --to coco" if image else "--to ntu-rgb+d"
     return f"python tools/infer.py {recording}{rate} {joints} --weights best.pt"
@@ -224,12 +224,12 @@ def estimate_poses(args: argparse.Namespace, cv2: Any, make_estimator: Callable[
     Args:
         args: see `parse`.
         cv2: OpenCV.
-        make_estimator: of one video; its `process` takes RGB pictures in their order, and gives results with
-            `pose_landmarks` and `pose_world_landmarks`.
+        make_estimator: makes an estimator for one video. Its `process` takes RGB pictures in their order, and gives
+            results with `pose_landmarks` and `pose_world_landmarks`.
 
     Raises:
-        OSError: no such video, or the file cannot be written.
-        ValueError: no video, no frame, or nobody in any frame.
+        OSError: there is no such video, or the file cannot be written.
+        ValueError: it is no video, has no frame, or nobody is in any frame.
     """
     is_live = args.camera is not None
     video = open_video(cv2, args.camera if is_live else args.video, mirrored=args.mirrored)
@@ -256,16 +256,16 @@ def estimate_poses(args: argparse.Namespace, cv2: Any, make_estimator: Callable[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 after an error that a user can mend, 2 wrong usage, 130 after Ctrl-C."""
+    """Returns the exit status: 0 done, 1 an error that a user can correct, 2 wrong usage, 130 after Ctrl-C."""
     args = parse(argv)
     try:
         if not args.stream and args.out.exists() and not args.overwrite:
-            raise FileExistsError(f"{args.out} is there already; give --overwrite, or another --out")
+            raise FileExistsError(f"{args.out} exists; give --overwrite, or another --out")
         if not args.out.parent.is_dir():
             raise FileNotFoundError(f"no folder {args.out.parent} for --out")
         estimate_poses(args, *load_estimator())
     except BrokenPipeError:
-        # Nothing reads the lines any longer. Without this, Python says so once more at its end.
+        # The reader of the lines has ended. Without this, Python would report it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, ValueError) as error:

@@ -1,10 +1,10 @@
-"""Write a page about a run: curves, confusion matrix, classes, and the test clips it gets most wrong, to play.
+"""Write a page about a run: curves, confusion matrix, table of classes, and the worst test clips, which it plays.
 
     python tools/report.py work_dir/nw_ucla/st_gcn/joint
 
-Open WORK_DIR/report.html in a browser. Poses come from the data file that the run's config names; where it is not
-there, the clips are listed without them. For a run of prediction the clips are those of the largest errors, with true
-and predicted poses.
+Open WORK_DIR/report.html in a browser. Poses come from the data file that the run's config names; without that file the
+clips are listed without poses. For a run of prediction the clips are those with the largest errors, with true and
+predicted poses.
 """
 
 import argparse

@@ -6,10 +6,10 @@
     python tools/show.py data/nw_ucla.h5 --random 20 --html clips.html
 
 FILE is a prepared .h5 file, or a recording or a folder of recordings as `tools/infer.py` reads them. The command
-prints a summary. It draws clips where NAME, --random, --out or --html is given: a sheet (PNG), or one clip as an
-animation (GIF, and an MP4 beside it where ffmpeg is installed), or a page for a browser.
+prints a summary. With NAME, --random, --out or --html it also draws clips: a sheet (PNG), or one clip as an animation
+(GIF, and an MP4 too where ffmpeg is installed), or a page for a browser.
 
-A body has a hue, dark on its left side and light on its right. Bones are faint where the confidence is low.
+Each body has a hue, darker on its left side and lighter on its right. Bones of low confidence are faint.
 """
 
 import argparse
@@ -46,13 +46,13 @@ from torchlight.files import make_folder_of
 from torchlight.status import status_of
 
 SHEET, ANIMATION = ".png", ".gif"
-# Clips that a file shows at the most.
+# Largest number of clips of a file, by suffix.
 MOST = {SHEET: MOST_ROWS, ANIMATION: 1}
-# Letters above an animation.
+# Largest number of letters above an animation.
 LETTERS = 48
-# Clips that are drawn where none is named and no number is given.
+# Number of clips that are drawn without NAME and --random.
 NUM_SHEET, NUM_PAGE = 9, 20
-# A layout for reading files that state their own, where the command line names none.
+# Default layout of the reader; files that state their layout do not use it.
 ANY_LAYOUT = "ntu-rgb+d"
 
 
@@ -105,9 +105,11 @@ def read_all(args: argparse.Namespace) -> list[Shown]:
 
 
 def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | RecordingError:
-    """The recording of a file, or why there is none."""
+    """The recording of a file, or the error of reading it."""
     if path.suffix.lower() in PREPARED:
-        return RecordingError(None, "a prepared file is shown alone: name it in place of its folder")
+        return RecordingError(
+            None, "a prepared file cannot be shown with others: name it instead of its folder"
+        )
     skeleton, stated = get_skeleton(args.layout or ANY_LAYOUT), args.layout is not None
     (found,) = read_recordings(name, path, read_options_of(args, skeleton, layout_given=stated), bodies="")
     if isinstance(found, Recorded) and (stated or found.skeleton is not None):
@@ -119,7 +121,7 @@ def read_one(name: str, path: Path, args: argparse.Namespace) -> Shown | Recordi
 
 
 def _holds_array(path: Path, variable: str | None) -> bool:
-    """Whether a file can be read as an array, of whatever joints."""
+    """Whether a file can be read as an array, of any joints."""
     try:
         read_values(path, variable)
     except RecordingError:
@@ -128,10 +130,10 @@ def _holds_array(path: Path, variable: str | None) -> bool:
 
 
 def chosen(names: Sequence[str], args: argparse.Namespace) -> list[int]:
-    """Which clips are asked for: those that are named, or some drawn at random, or all.
+    """Indices of the clips to draw: those that are named, or some drawn at random, or all.
 
     Raises:
-        ValueError: there is no clip of a name.
+        ValueError: there is no clip with a name.
     """
     if args.random is not None:
         drawn = np.random.default_rng(args.seed).permutation(len(names))[: args.random]
@@ -165,15 +167,15 @@ def draw(clips: Sequence[Shown], out: Path) -> list[Path]:
 
 
 def refuse_many(file: Path, count: int, most: int) -> None:
-    """Raise ValueError where there are more clips to show than a file can; before they are read."""
+    """Raise ValueError if a file cannot show that many clips."""
     if count > most:
         raise ValueError(
-            f"{count} clips are to be shown, and {file} shows at most {most}; name them, or give --random {most}"
+            f"there are {count} clips to show, but {file} shows at most {most}; name some, or give --random {most}"
         )
 
 
 class Source(NamedTuple):
-    """Names of the clips of a file or folder, what reads the clip of a number, and what summarises all of them."""
+    """Names of the clips of a file or folder, a function that reads a clip by index, and one for the summary."""
 
     names: list[str]
     read: Callable[[int], Shown]
@@ -181,7 +183,7 @@ class Source(NamedTuple):
 
 
 def open_source(args: argparse.Namespace) -> Source:
-    """What the command line names."""
+    """The clips of the file or folder that the command line names."""
     if args.file.suffix.lower() in PREPARED and not args.file.is_dir():
         prepared = open_prepared(args.file)
         up = up_of(prepared)
@@ -196,7 +198,7 @@ def open_source(args: argparse.Namespace) -> Source:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print the summary, and draw what is asked for."""
+    """Print the summary, and draw the clips that the command line names."""
     if args.html is not None:
         check_package()
         refuse_existing(args.html, overwrite=args.overwrite)
@@ -206,7 +208,7 @@ def show(args: argparse.Namespace) -> None:
         refuse_existing(out, overwrite=args.overwrite)
     names, read, summary = open_source(args)
     picked = chosen(names, args)
-    on_sheet, on_page = (picked if asked else picked[:usual] for usual in (NUM_SHEET, NUM_PAGE))
+    on_sheet, on_page = (picked if asked else picked[:default] for default in (NUM_SHEET, NUM_PAGE))
     if out is not None:
         refuse_many(out, len(on_sheet), MOST[out.suffix.lower()])
     if args.html is not None:
@@ -226,7 +228,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def counted(clips: Sequence[Shown]) -> str:
-    """How many clips, as text."""
+    """The number of clips, as text."""
     return f"{len(clips)} clip{'s' if len(clips) != 1 else ''}"
 
 
