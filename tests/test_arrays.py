@@ -53,7 +53,7 @@ def test_names_of_ntu_tell_who_acts(tmp_path, suffix):
     names[0] = "S017C001"
     (tmp_path / "xsub" / "val_label.pkl").write_bytes(pickle.dumps((names, [0, 0])))
     assert open_source(tmp_path / "xsub", LAYOUT).keys == {}
-    with pytest.raises(ValueError, match=r"no key 'subject'.* where all are like S001C002P003R002A013"):
+    with pytest.raises(ValueError, match=r"no key 'subject'.* like S001C002P003R002A013"):
         Feeder(tmp_path / "xsub", "xsub", part="train", layout=LAYOUT, num_class=1)
 
 
@@ -461,7 +461,7 @@ def test_the_refused_name_is_told(tmp_path):
     file = tmp_path / "label.pkl"
     file.write_bytes(pickle.dumps([_Touch(tmp_path / "touched")]))
     pickletools.dis(file.read_bytes(), io.StringIO())  # a well-formed pickle
-    with pytest.raises(ValueError, match=f"it refers to {os.mkdir.__module__}.mkdir, and only lists"):
+    with pytest.raises(ValueError, match=f"it refers to {os.mkdir.__module__}.mkdir"):
         load_plain_pickle(file)
 
 

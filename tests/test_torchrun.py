@@ -160,7 +160,7 @@ def test_a_signal_to_one_process_stops_all_and_they_resume_together(tiny_config,
 
     settings = ["num_epoch=300", "batch_size=8", "eval_interval=300", "--resume"]
     assert main.main(["recognition", "-c", str(tiny_config), *settings]) == 1
-    assert "is a run of 2 processes, and there are 1" in capsys.readouterr().err
+    assert "last.pt is a run of 2 processes" in capsys.readouterr().err
     again = torchrun(tiny_config, *settings)
     while "resumed in epoch" not in (work / "log.txt").read_text():
         assert again.poll() is None, finish(again)
