@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.augment import DirectStep, LinearStep, UnitBox, with_confidence
-from feeder.normalise import Frames, first_seen, last_seen
+from feeder.normalise import Frames, first_seen, hold_last_seen
 from feeder.views import View
 from net.utils.channels import joints_there, num_coordinate
 
@@ -41,11 +41,10 @@ class DenseClips:
         poses = self.poses()
         return poses - poses[:, :, joint, None]
 
-    def first_body(self, frame: Frames, joint: int) -> Tensor:
+    def first_body(self, joint: int) -> Callable[[Frames], Tensor]:
         """See `Clips`."""
-        place = self.coordinates[:, 0, :, joint]
-        held = place.gather(1, last_seen(place)[..., None].expand_as(place))
-        return self.of_tracks(held[:, frame])
+        held = hold_last_seen(self.coordinates[:, 0, :, joint])
+        return lambda frame: self.of_tracks(held[:, frame])
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""

@@ -38,8 +38,8 @@ class Clips(Protocol):
     def centred_poses(self, joint: int) -> Tensor:
         """Poses (B, T, V, C) relative to a joint of the same body and frame; absent joints are shifted, too."""
 
-    def first_body(self, frame: Frames, joint: int) -> Tensor:
-        """Position of a joint of the first body of each track's clip, at whole frames: (B, T, D).
+    def first_body(self, joint: int) -> Callable[[Frames], Tensor]:
+        """A lookup by whole frames: position of a joint of the first body of each track's clip, (B, T, D).
 
         In frames without the joint this is its last position before; without an earlier one, its first position; 0
         if no frame has the joint.
@@ -110,13 +110,17 @@ class RaggedClips:
             plane -= plane[..., joint, None].clone()
         return poses
 
-    def first_body(self, frame: Frames, joint: int) -> Tensor:
+    def first_body(self, joint: int) -> Callable[[Frames], Tensor]:
         """See `Clips`."""
-        assert isinstance(frame, Tensor)
-        place = self._places(joint)
-        held = place.gather(1, last_seen(place)[..., None].expand_as(place)).flatten(0, 1)
-        index = self.batch.send(self.tracks.clip[:, None] * place.shape[1] + frame)
-        return held.index_select(0, index.flatten()).view(*frame.shape, -1)
+        held = hold_last_seen(self._places(joint))
+        first = self.tracks.clip[:, None] * held.shape[1]
+
+        def at(frame: Frames) -> Tensor:
+            assert isinstance(frame, Tensor)
+            index = self.batch.send(first + frame)
+            return held.flatten(0, 1).index_select(0, index.flatten()).view(*frame.shape, -1)
+
+        return at
 
     def first_pose(self, joint: int) -> Tensor:
         """See `Clips`."""
@@ -164,7 +168,7 @@ def center_per_frame(clips: Clips, skeleton: Skeleton) -> Normalised:
     While that joint is not seen, its last position is used, so that no body jumps when the first body leaves. In
     AS-GCN's code the other bodies jump to their positions in camera space.
     """
-    return clips.poses(lambda frame: clips.first_body(frame, skeleton.spine)), None
+    return clips.poses(clips.first_body(skeleton.spine)), None
 
 
 def align_torso(clips: Clips, skeleton: Skeleton) -> Normalised:
@@ -214,12 +218,13 @@ def first_seen(joint: Tensor) -> Tensor:
     return joints_there(joint).byte().argmax(1)
 
 
-def last_seen(joint: Tensor) -> Tensor:
-    """For each frame, the latest one so far in which a joint (N, T, C) is present, else the first: (N, T) int64."""
+def hold_last_seen(joint: Tensor) -> Tensor:
+    """Positions of a joint (N, T, C); in frames without it its last position, before the first one its first."""
     there = joints_there(joint)
     frame = torch.arange(joint.shape[1], device=joint.device)
     latest = _running_max(torch.where(there, frame, -1))
-    return torch.where(latest < 0, first_seen(joint)[:, None], latest)
+    latest = torch.where(latest < 0, first_seen(joint)[:, None], latest)
+    return joint.gather(1, latest[..., None].expand_as(joint))
 
 
 def _running_max(values: Tensor) -> Tensor:

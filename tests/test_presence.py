@@ -303,7 +303,7 @@ def test_a_plug_in_of_an_earlier_version_is_told_what_to_change(
     assert f"{module}.{name} " in said and f" {instead}; docs/extending.md" in said
 
 
-# -- nobody guesses ----------------------------------------------------------------------------------------
+# -- zeros as absence ---------------------------------------------------------------------------------------
 
 ROOT = Path(command.__file__).parent
 # The functions that look for zeros in poses, and what for.

@@ -114,7 +114,7 @@ def _built(
     schema: type[Config],
     check: Callable[[Config], Iterable[tuple[str, str]]] | None = None,
 ) -> Loaded[Config]:
-    """An instance of `schema` from layers, of which later ones replace earlier ones. Raises ConfigError, see `load`."""
+    """An instance of `schema`; later layers override earlier ones. Raises ConfigError, see `load`."""
     values = defaults(schema)
     for layer in layers:
         report.sources.update(layer.sources)

@@ -60,7 +60,7 @@ class Report:
             self.add(key, "needs a value")
 
     def is_unusable(self, key: str) -> bool:
-        """Whether a key, a mapping around it, or the class of which it is an argument has no usable value."""
+        """Whether no value can be used for a key, for a mapping around it, or for the class that takes it."""
         return any(key == bad or key.startswith((f"{bad}.", f"{bad}_args")) for bad in self.unusable)
 
     def drop_sources(self, prefix: str, keep: Collection[str]) -> None:

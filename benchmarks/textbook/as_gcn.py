@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.textbook.as_gcn_links import Links
+from benchmarks.textbook.st_gcn import make_residual
 from net.utils.clip import Batch
 
 
@@ -62,13 +63,7 @@ class Block(nn.Module):
             nn.BatchNorm2d(out_channels),
             nn.Dropout(dropout),
         )
-        self.residual: nn.Module | None = None
-        if residual:
-            self.residual = nn.Identity()
-            if in_channels != out_channels or stride != 1:
-                self.residual = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
-                )
+        self.residual = make_residual(in_channels, out_channels, stride) if residual else None
 
     def forward(self, x: Tensor, A: Tensor, links: Tensor) -> Tensor:
         """(B, C, T, V) -> (B, C', T', V)."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.textbook.st_gcn import make_residual
+
 
 class CTRGC(nn.Module):
     """Channel-wise topology refinement of one subset (Chen et al. 2021, eq. 2-5)."""
@@ -56,13 +58,7 @@ class CTRGCNBlock(nn.Module):
         self.branches.append(
             nn.Sequential(nn.Conv2d(out_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width))
         )
-        self.residual: nn.Module | None = None
-        if residual:
-            self.residual = nn.Identity()
-            if in_channels != out_channels or stride != 1:
-                self.residual = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
-                )
+        self.residual = make_residual(in_channels, out_channels, stride) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, C_out, T', V)."""

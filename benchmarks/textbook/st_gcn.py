@@ -7,6 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def make_residual(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """The residual of a block: the input, by way of a 1x1 convolution where the shape changes."""
+    if in_channels == out_channels and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels))
+
+
 class STGCNBlock(nn.Module):
     """1x1 convolution to K subsets, then the adjacency; temporal convolution; shortcut."""
 
@@ -21,13 +28,7 @@ class STGCNBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, (9, 1), (stride, 1), (4, 0)),
             nn.BatchNorm2d(out_channels),
         )
-        self.residual: nn.Module | None = None
-        if residual:
-            self.residual = nn.Identity()
-            if in_channels != out_channels or stride != 1:
-                self.residual = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
-                )
+        self.residual = make_residual(in_channels, out_channels, stride) if residual else None
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, C_out, T', V)."""
