@@ -5,17 +5,17 @@
   const NOT_THERE = content.not_there;
   // Frames a second of a clip that does not say.
   const USUAL_RATE = 30;
-  // Milliseconds that a scene may turn on after the mouse is let go.
+  // How long a scene may keep rotating after the mouse button is released, in ms.
   const COASTING = 250;
   const BACKGROUND = [255, 255, 255];
   const QUIET = { displayModeBar: false, responsive: true };
   const element = (id) => document.getElementById(id);
-  // Plotly reads some marks in names as tags.
+  // Plotly reads some characters of a name as HTML tags.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   let clip = null; // the one that is shown, decoded
   let shown = 0; // its frame, counted among those that the page has
-  let held = false; // whether the mouse turns the scene
+  let held = false; // whether the mouse is rotating the scene
   let playing = null; // {since, from}: when and at which frame playing began
 
   function decode(coded) {
@@ -23,23 +23,23 @@
     return { ...coded, whole: new Int16Array(bytes.buffer) };
   }
 
-  // A value of decoded numbers by its place among them; NaN where nothing is.
+  // The value at an index of the decoded numbers; NaN where a joint is missing.
   function valueAt(numbers, index) {
     const whole = numbers.whole[index];
     const size = numbers.origin.length;
     return whole === NOT_THERE ? NaN : numbers.origin[index % size] + numbers.step * whole;
   }
 
-  // The scene has its third axis up and is right-handed, so coordinates take turns. Poses of a picture stand upright in
-  // it, seen from the side from which x points to the right.
+  // The scene is right-handed and its third axis is up, so the axes are permuted. A pose in the picture stands upright in
+  // it, and is seen from the side on which x points to the right.
   function axesOf(clip) {
     if (clip.flat) return { order: [-1, 0, 1], sign: [0, -1, -1], names: ["", "x", "y"] };
     const order = [(clip.up + 1) % 3, (clip.up + 2) % 3, clip.up];
     return { order, sign: [1, 1, 1], names: order.map((axis) => "xyz"[axis]) };
   }
 
-  // As the camera saw it: from where its axis of depth is lowest, so far that all fits. If y is up, depth comes first
-  // in the scene, else second.
+  // The view of the camera: from the near end of the depth axis, far enough away for everything to be visible. Depth is
+  // the scene's first axis if y is up, and else the second.
   function frontView(clip) {
     const { x, y, z } = clip.aspect;
     const depthFirst = clip.flat || clip.up === 1;
@@ -130,7 +130,7 @@
     const layout = { margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, uirevision: clip.name, hovermode: false };
     const scene = { aspectmode: "manual", aspectratio: {}, dragmode: clip.flat ? "pan" : "turntable" };
     ["x", "y", "z"].forEach((name, k) => {
-      // A thin scene stays thick enough to turn.
+      // A flat scene is made thick enough to rotate.
       const half = Math.max((ranges[k][1] - ranges[k][0]) / 2 + 0.05 * widest, 0.15 * widest);
       const middle = (ranges[k][0] + ranges[k][1]) / 2;
       scene.aspectratio[name] = (clip.flat ? 2.7 : 1.6) * half / widest;
@@ -228,7 +228,7 @@
 
   function step(now) {
     if (!playing) return;
-    // To draw a frame would turn the scene back to where it was when the mouse was pressed.
+    // Drawing a frame would reset the scene to its rotation at the press of the mouse button.
     if (held) playing = { since: now, from: shown };
     const passed = Math.max(now - playing.since, 0) / 1000 * clip.rate * Number(element("speed").value);
     const frame = Math.floor(playing.from + passed) % clip.positions.shape[0];
@@ -236,7 +236,8 @@
     requestAnimationFrame(step);
   }
 
-  // The scene turns on for a moment after the mouse is let go; Plotly notes only where it was then.
+  // The scene keeps rotating for a moment after the mouse button is released, but Plotly stores the rotation at the
+  // release only.
   function keepCamera() {
     held = false;
     Plotly.relayout("scene", { "scene.camera": element("scene")._fullLayout.scene._scene.getCamera() });
@@ -274,7 +275,7 @@
     };
     element("scene").addEventListener("pointerdown", hold, true);
     for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, letGo, true);
-    // A turn of the wheel has no end but that no other follows.
+    // The browser does not report the end of scrolling: it has ended when no further event follows.
     element("scene").addEventListener("wheel", () => { hold(); letGo(); }, { capture: true, passive: true });
     element("play").addEventListener("click", () => play(!playing));
     element("frame").addEventListener("input", (event) => seek(Number(event.target.value)));
@@ -297,7 +298,7 @@
     return place;
   });
 
-  // After the clips, which are looked at first; and only once all figures have their places is the width of each known.
+  // The figures come after the clips, which are looked at first. The width of a figure is known once all have their place.
   function ready() {
     content.figures.forEach((figure, number) => Plotly.newPlot(places[number], figure.data, figure.layout, QUIET));
     document.body.setAttribute("data-ready", "yes");
