@@ -50,7 +50,7 @@ class DirectStep:
 
     draws: bool = True
 
-    def looks_past(self, num_seen: int) -> str | None:
+    def later_frame_remedy(self, num_seen: int) -> str | None:
         """What to change so that the first `num_seen` frames do not depend on later ones; None if they do not."""
         return None
 
@@ -397,7 +397,7 @@ class TemporalBlur(DirectStep):
         self.p, self.num_tap, self.unit_sum = _check_p(p), num_tap, unit_sum
         self.min_sigma, self.max_sigma = min_sigma, max_sigma
 
-    def looks_past(self, num_seen: int) -> str | None:
+    def later_frame_remedy(self, num_seen: int) -> str | None:
         """See `DirectStep`."""
         return "leave it out"
 
@@ -446,7 +446,7 @@ class UnitBox(DirectStep):
             raise ValueError(f"num_seen is {num_seen}; give 1 frame or more, or null for all")
         self.num_seen = num_seen
 
-    def looks_past(self, num_seen: int) -> str | None:
+    def later_frame_remedy(self, num_seen: int) -> str | None:
         """See `DirectStep`."""
         within = self.num_seen is not None and self.num_seen <= num_seen
         return None if within else f"give num_seen: {num_seen}"

@@ -135,7 +135,7 @@ class Feeder:
             setattr(other, name, getattr(self, name)[places])
         return other
 
-    def takes(self, camera_key: str) -> np.ndarray:
+    def take_index(self, camera_key: str) -> np.ndarray:
         """The take of each clip, counted from 0: (n,) int64.
 
         A take is one performance, recorded by several cameras at once. Its clips are equal in all keys of the data

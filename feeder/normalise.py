@@ -59,13 +59,13 @@ class Clips(Protocol):
 class Normalisation:
     """A normalisation function, with the fields of the skeleton that it needs.
 
-    looks_past: whether a normalised frame depends on later frames.
+    uses_later_frames: whether a normalised frame depends on later frames.
     turns: whether it rotates poses in space, so that it cannot be used for poses in the picture.
     """
 
     of: Callable[[Clips, Skeleton], Normalised]
     needs: tuple[str, ...] = ()
-    looks_past: bool = False
+    uses_later_frames: bool = False
     turns: bool = False
 
     def apply(
@@ -272,5 +272,5 @@ NORMALISE: dict[str, Normalisation] = {
     "center_first_frame": Normalisation(center_first_frame),
     "center_per_frame": Normalisation(center_per_frame),
     "align_torso": Normalisation(align_torso, ("torso", "shoulders"), turns=True),
-    "align_shoulders": Normalisation(align_shoulders, ("shoulders",), looks_past=True, turns=True),
+    "align_shoulders": Normalisation(align_shoulders, ("shoulders",), uses_later_frames=True, turns=True),
 }

@@ -147,7 +147,7 @@ class View:
         self.stream, self.channels = STREAMS[stream], channels
         self.normalise = normalise
         self.base = Base(skeleton, num_body, fixed_part(self.sampling), NORMALISE[normalise], channels)
-        if self.num_ahead and (problems := self.looking_past(self.num_frame - self.num_ahead)):
+        if self.num_ahead and (problems := self.later_frame_problems(self.num_frame - self.num_ahead)):
             raise ViewError(problems)
 
     def _out_of_plane(self, normalise: str, channels: str) -> list[Problem]:
@@ -173,14 +173,14 @@ class View:
         other.base = self.base._replace(sampling=fixed_part(other.sampling))
         return other
 
-    def looking_past(self, num_seen: int) -> list[Problem]:
+    def later_frame_problems(self, num_seen: int) -> list[Problem]:
         """Problems of steps that make the first `num_seen` frames depend on later ones, which are not seen."""
         problems = []
-        if self.base.normalise.looks_past:
+        if self.base.normalise.uses_later_frames:
             text = f"is {self.normalise!r}, which depends on frames that are not seen yet; choose another, such as "
             problems.append(Problem("normalise", text + "center_per_frame"))
         for number, step in enumerate(self.augment):
-            remedy = step.looks_past(num_seen) if isinstance(step, DirectStep) else None
+            remedy = step.later_frame_remedy(num_seen) if isinstance(step, DirectStep) else None
             if remedy:
                 text = f"depends on frames after the {num_seen} that are seen; {remedy}"
                 problems.append(Problem(f"augment.{number}.{type(step).__name__}", text))

@@ -286,7 +286,7 @@ class Model(Encoder):
         of_links = re.compile(r"(encoder\.(mlp\d|fc_out)|decoder\.(msg_fc\d|hidden_\w|input_\w|out_fc\d))\.")
         return {f"links.{key}" if of_links.match(key) else key: value for key, value in state.items()}
 
-    def left_out(self) -> tuple[str, ...]:
+    def ignored_keys(self) -> tuple[str, ...]:
         """See `Encoder`; the head that predicts poses."""
         return () if self.num_predict else ("recon_layer_*", "edge_importance_recon.*")
 

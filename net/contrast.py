@@ -38,11 +38,11 @@ def update_momentum(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
         get_ema_multi_avg_fn(momentum)(parameters, list(fast.parameters()), 0)
 
 
-def next_places(pointer: Tensor, count: int, size: int) -> Tensor:
-    """The next `count` places (count,) of a ring of `size`, from `pointer` (1,) on. Moves `pointer` past them."""
-    places = (pointer + torch.arange(count, device=pointer.device)) % size
+def next_slots(pointer: Tensor, count: int, size: int) -> Tensor:
+    """The next `count` slots (count,) of a ring buffer of `size`, from `pointer` (1,), which is moved past them."""
+    slots = (pointer + torch.arange(count, device=pointer.device)) % size
     pointer.copy_((pointer + count) % size)
-    return places
+    return slots
 
 
 class MomentumContrast(Method):
@@ -118,7 +118,7 @@ class MomentumContrast(Method):
     def enqueue(self, key: Tensor) -> None:
         """Replace the oldest keys in the queue by the keys (N, D) of all ranks."""
         key = distributed.all_gather_equal(key)[-self.queue.shape[1] :]
-        self.queue.index_copy_(1, next_places(self.queue_ptr, len(key), self.queue.shape[1]), key.T)
+        self.queue.index_copy_(1, next_slots(self.queue_ptr, len(key), self.queue.shape[1]), key.T)
 
 
 def __getattr__(name: str) -> None:

@@ -179,7 +179,7 @@ class Encoder(nn.Module):
         """Weights of other programs under this network's names. Keys that need no translation stay."""
         return state
 
-    def left_out(self) -> Sequence[str]:
+    def ignored_keys(self) -> Sequence[str]:
         """Patterns of the keys that weights have for optional parts which this network was built without."""
         return ()
 

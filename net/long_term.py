@@ -126,7 +126,7 @@ class LongTerm(Method):
         return True
 
     @property
-    def leaves_out(self) -> bool:
+    def has_unused_parameters(self) -> bool:
         """See `Method`."""
         return True
 

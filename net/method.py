@@ -71,17 +71,17 @@ class Method(nn.Module):
         return self.encoder.varies_batch
 
     @property
-    def leaves_out(self) -> bool:
+    def has_unused_parameters(self) -> bool:
         """Whether some parameters have no gradient in some steps."""
         return bool(self.encoder.LOSSES)
 
-    def unlearnt(self, counting: Collection[str]) -> tuple[str, ...]:
-        """Names of the losses without which parts of the encoder stay untrained; () if one of them is in `counting`.
+    def missing_losses(self, active: Collection[str]) -> tuple[str, ...]:
+        """Names of the losses without which parts of the encoder stay untrained; () if one of them is in `active`.
 
-        counting: names of the losses that have weight.
+        active: names of the losses that have a weight in some phase.
         """
         own = tuple(loss.name for loss in self.encoder.LOSSES) if self.encoder.needs_own_losses else ()
-        return () if set(own) & set(counting) else own
+        return () if set(own) & set(active) else own
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """The wanted losses, no others, and class scores if the cross-entropy is wanted."""
@@ -135,13 +135,13 @@ class Supervised(Method):
         return isinstance(self.network, Encoder) and self.network.varies_batch
 
     @property
-    def leaves_out(self) -> bool:
+    def has_unused_parameters(self) -> bool:
         """See `Method`."""
-        return isinstance(self.network, Encoder) and super().leaves_out
+        return isinstance(self.network, Encoder) and super().has_unused_parameters
 
-    def unlearnt(self, counting: Collection[str]) -> tuple[str, ...]:
+    def missing_losses(self, active: Collection[str]) -> tuple[str, ...]:
         """See `Method`."""
-        return super().unlearnt(counting) if isinstance(self.network, Encoder) else ()
+        return super().missing_losses(active) if isinstance(self.network, Encoder) else ()
 
     def parameter_groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
         """See `Method`."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.contrast import next_places, projector
+from net.contrast import next_slots, projector
 from net.loss import at_least_float32, info_nce, similarity
 from net.method import SAME_FRAMES, Loss
 from torchlight import distributed
@@ -54,9 +54,9 @@ class MemoryQueue(nn.Module):
         # Keys and labels go in one tensor, for one collective call. float32 holds any class index exactly.
         columns = torch.cat((keys.to(self.keys), label[:, None].to(self.keys)), 1)
         columns = distributed.all_gather_ragged(columns)[-size:]
-        places = next_places(self.pointer, len(columns), size)
-        self.keys.index_copy_(0, places, columns[:, :-1])
-        self.label.index_copy_(0, places, columns[:, -1].long())
+        slots = next_slots(self.pointer, len(columns), size)
+        self.keys.index_copy_(0, slots, columns[:, :-1])
+        self.label.index_copy_(0, slots, columns[:, -1].long())
 
     def forget_labels(self) -> None:
         """Set all labels to -1, for keys whose labels are of other classes."""

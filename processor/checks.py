@@ -76,7 +76,7 @@ def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
             continue
         seen = view.num_frame - view.num_ahead
         if longest is not None and seen > longest:
-            text = f"gives {seen} frames; {config.model} has places for {longest}"
+            text = f"gives {seen} frames; {config.model} takes at most {longest}"
             problems.append(Problem(f"{key}.sampling", f"{text}: take fewer, or raise max_frame"))
         predicted = view.num_ahead if hidden is None else hidden.get(key, 0)
         if view.num_ahead not in (0, predicted):

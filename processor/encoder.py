@@ -82,13 +82,13 @@ def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Ten
     return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
 
 
-def left_out(model: nn.Module, keys: Iterable[str]) -> list[str]:
+def ignored_keys(model: nn.Module, keys: Iterable[str]) -> list[str]:
     """The keys of weights for optional parts that the encoders in `model` were built without."""
     patterns = [
         f"{name}.{pattern}" if name else pattern
         for name, part in model.named_modules()
         if isinstance(part, Encoder)
-        for pattern in part.left_out()
+        for pattern in part.ignored_keys()
     ]
     return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
 
@@ -103,7 +103,7 @@ def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) 
 
     def fit(state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = translate(model, state)
-        unused = set(left_out(model, state))
+        unused = set(ignored_keys(model, state))
         return {key: value for key, value in state.items() if key not in unused}
 
     load_weights(model, path, ignore=ignore, translate=fit)

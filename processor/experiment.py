@@ -130,7 +130,7 @@ class Experiment:
                 self.network = DistributedDataParallel(
                     self.method,
                     device_ids=ids,
-                    find_unused_parameters=self.method.leaves_out or self._losses_change(),
+                    find_unused_parameters=self.method.has_unused_parameters or self._losses_change(),
                     broadcast_buffers=False,
                 )
         task.opened(self)

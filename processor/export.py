@@ -131,7 +131,7 @@ def graph_of(trained: Trained, *, network_only: bool = False) -> Exported:
     if network_only:
         return Exported(forecast.eval(), "x", "future")
     view, normalise = dense_view(trained), config.test_view.normalise
-    if view.normalisation.looks_past:
+    if view.normalisation.uses_later_frames:
         raise ValueError(
             f"test_view.normalise is {normalise!r}, which changes frames by later ones: poses cannot be predicted"
         )

@@ -124,7 +124,7 @@ class FinetuneEvaluation(Task):
 
     def warnings(self, run: Processor) -> list[str]:
         """See `Task`."""
-        return notes.unlearnt(
+        return notes.missing_losses(
             run, "start from --weights of a recognition run with these losses, or choose another model"
         )
 

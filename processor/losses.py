@@ -217,7 +217,7 @@ class LossPlan:
                 f"method is null, so method_args ({', '.join(config.method_args)}) are ignored; "
                 f"arguments of {config.model} are model_args"
             )
-        found += notes.unlearnt(
+        found += notes.missing_losses(
             run,
             "give them weights in a phase with an optim of its own (adamw, lr 5e-4; with another rate nll soon becomes "
             "infinite), as config/_base_/*as_gcn*.yaml does"
@@ -275,4 +275,6 @@ def hidden_problems(
     if view.num_frame <= hidden:
         text = f"takes {view.num_frame} frames and the last {hidden} are to be predicted, which leaves none to see; "
         return [Problem(f"{key}.sampling", text + "take more")]
-    return [Problem(f"{key}.{where}", text) for where, text in view.looking_past(view.num_frame - hidden)]
+    return [
+        Problem(f"{key}.{where}", text) for where, text in view.later_frame_problems(view.num_frame - hidden)
+    ]

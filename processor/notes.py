@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 import yaml
 
-from processor.encoder import left_out, translate
+from processor.encoder import ignored_keys, translate
 from processor.schedule import active_losses
 from processor.state import changes
 from torchlight.checkpoint import load_checkpoint, state_dict_of
@@ -38,7 +38,7 @@ def about_weights(run: "Processor", keys: tuple[str, ...]) -> Iterator[str]:
     path = run.config.weights
     assert path is not None
     content = load_checkpoint(path)
-    if unused := left_out(run.model, translate(run.model, state_dict_of(content, path))):
+    if unused := ignored_keys(run.model, translate(run.model, state_dict_of(content, path))):
         yield (
             f"{len(unused)} weights of {path} are not used, such as {unused[0]!r}: this network was built without "
             "their parts"
@@ -67,9 +67,9 @@ def late_falls(run: "Processor") -> Iterator[str]:
             )
 
 
-def unlearnt(run: "Processor", remedy: str) -> list[str]:
+def missing_losses(run: "Processor", remedy: str) -> list[str]:
     """A warning if the losses that alone train some parts of the encoder are active in no phase."""
-    own = run.method.unlearnt(active_losses(run.schedule))
+    own = run.method.missing_losses(active_losses(run.schedule))
     if not own or run.config.weights is not None:  # loaded weights may include trained parts
         return []
     text = f"no phase has the losses {' or '.join(own)}, and some parts of {run.config.model} learn from no other"

@@ -147,7 +147,7 @@ class Spreading:
         self.run, self.config = run, config
         everything = run.feeder("train", label_fraction=1.0)
         self.known = np.isin(everything.clips, run.labelled["train"].clips)
-        self.take = None if config.camera_key is None else everything.takes(config.camera_key)
+        self.take = None if config.camera_key is None else everything.take_index(config.camera_key)
         if self.take is not None:
             label = everything.label[self.known]
             _, first, of = np.unique(self.take[self.known], return_index=True, return_inverse=True)

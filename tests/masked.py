@@ -1,7 +1,7 @@
-"""A masked autoencoder for skeletons as somebody else's package: an encoder of tokens, and the method that trains it.
+"""A masked autoencoder for skeletons, as a package of a user: an encoder of tokens, and the method that trains it.
 
 N clips, M bodies, B bodies in all, C coordinates, T frames, V joints, P frames of a token, S = T / P * V tokens, K of
-them seen, D channels. After SkeletonMAE and MAMP (Mao et al., ICCV 2023): movements of hidden tokens are predicted.
+them visible, D channels. After SkeletonMAE and MAMP (Mao et al., ICCV 2023): the motion of hidden tokens is predicted.
 """
 
 from collections.abc import Collection
@@ -16,15 +16,15 @@ from net.utils.layouts import get_skeleton
 
 
 def blocks(width: int, count: int) -> nn.TransformerEncoder:
-    """Blocks of self-attention on tokens (B, S, D), with norms before."""
+    """Pre-norm blocks of self-attention on tokens (B, S, D)."""
     layer = nn.TransformerEncoderLayer(
         width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, count, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
 
-class Places(nn.Module):
-    """What is added to tokens, that they know where they are: an embedding of the frame, and one of the joint."""
+class PositionEmbedding(nn.Module):
+    """Learned embeddings of a token's frame and of its joint, which are added to it."""
 
     def __init__(self, num_frame: int, num_joint: int, width: int) -> None:
         super().__init__()
@@ -32,19 +32,19 @@ class Places(nn.Module):
         self.joint = nn.Parameter(0.02 * torch.randn(1, num_joint, width))
 
     def forward(self, num_token: int) -> Tensor:
-        """Of the first tokens, (S, D)."""
+        """Of the first S tokens, (S, D)."""
         return (self.frame + self.joint).flatten(0, 1)[:num_token]
 
 
 class Transformer(TokenEncoder):
-    """Blocks of self-attention over pieces of P frames of single joints; absent bodies are left out.
+    """Self-attention over tokens of P frames x 1 joint; absent bodies are left out.
 
     in_channels: C.
     layout: of the skeleton.
     width: D.
-    num_block: of them.
+    depth: number of blocks.
     patch: P.
-    max_frame: the longest clip it has places for.
+    max_frame: the longest clip it has position embeddings for.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Transformer(TokenEncoder):
         *,
         layout: str = "ntu-rgb+d",
         width: int = 64,
-        num_block: int = 4,
+        depth: int = 4,
         patch: int = 4,
         max_frame: int = 64,
     ) -> None:
@@ -61,16 +61,16 @@ class Transformer(TokenEncoder):
         self.in_channels, self.feature_dim, self.patch = in_channels, width, patch
         self.num_joint = get_skeleton(layout).num_joint
         self.embed = nn.Linear(patch * in_channels, width)
-        self.places = Places(max_frame // patch, self.num_joint, width)
-        self.blocks = blocks(width, num_block)
+        self.position = PositionEmbedding(max_frame // patch, self.num_joint, width)
+        self.blocks = blocks(width, depth)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """See `Encoder`; the embedding of tokens, then the blocks."""
-        first = [*self.embed.parameters(), *self.places.parameters()]
+        first = [*self.embed.parameters(), *self.position.parameters()]
         return [first, *(list(block.parameters()) for block in self.blocks.layers)]
 
-    def pieces(self, bodies: Tensor) -> Tensor:
-        """Bodies (B, T, V, C) in pieces (B, S, P * C)."""
+    def patchify(self, bodies: Tensor) -> Tensor:
+        """Patches (B, S, P * C) of bodies (B, T, V, C)."""
         cut = bodies[:, : bodies.shape[1] // self.patch * self.patch].unflatten(1, (-1, self.patch))
         return cut.transpose(2, 3).flatten(3).flatten(1, 2)
 
@@ -81,8 +81,8 @@ class Transformer(TokenEncoder):
     def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
         """See `TokenEncoder`."""
         bodies, there = self.split(clip)
-        pieces = self.pieces(bodies)
-        tokens = self.embed(pieces) + self.places(pieces.shape[1])
+        patches = self.patchify(bodies)
+        tokens = self.embed(patches) + self.position(patches.shape[1])
         grid = (clip.x.shape[2] // self.patch, self.num_joint)
         if keep is not None:
             tokens, grid = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[2])), None
@@ -90,11 +90,11 @@ class Transformer(TokenEncoder):
 
 
 class Masked(Method):
-    """Predicts how the hidden joints of a clip move, from the few tokens that are seen.
+    """Predicts the motion of the hidden tokens of a clip from the visible ones.
 
     base_encoder: of tokens.
-    hidden: share of the tokens that are hidden.
-    width, num_block: of the decoder.
+    mask_ratio: share of the tokens that are hidden.
+    width, depth: of the decoder.
     """
 
     LOSSES = (Loss("motion", weight=1.0),)
@@ -102,15 +102,15 @@ class Masked(Method):
     encoder: Transformer
 
     def __init__(
-        self, base_encoder: Transformer, *, hidden: float = 0.9, width: int = 64, num_block: int = 1
+        self, base_encoder: Transformer, *, mask_ratio: float = 0.75, width: int = 64, depth: int = 1
     ) -> None:
         super().__init__()
-        self.encoder, self.hidden = base_encoder, hidden
-        self.into = nn.Linear(base_encoder.feature_dim, width)
-        self.unseen = nn.Parameter(torch.zeros(width))
-        frames, joints = base_encoder.places.frame.shape[0], base_encoder.num_joint
-        self.places = Places(frames, joints, width)
-        self.decoder = blocks(width, num_block)
+        self.encoder, self.mask_ratio = base_encoder, mask_ratio
+        self.project = nn.Linear(base_encoder.feature_dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        frames, joints = base_encoder.position.frame.shape[0], base_encoder.num_joint
+        self.position = PositionEmbedding(frames, joints, width)
+        self.decoder = blocks(width, depth)
         self.out = nn.Linear(width, base_encoder.patch * base_encoder.in_channels)
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
@@ -119,20 +119,16 @@ class Masked(Method):
         bodies, _ = self.encoder.split(clip)
         if not len(bodies):
             return Output({"motion": no_loss(self)})
-        moved = torch.diff(bodies, dim=1, append=bodies[:, -1:])
-        target = self.encoder.pieces(moved)
-        # Those that move most are hidden first, but for chance (Mao et al., eq. 3).
-        weight = (
-            target.square().mean(2).clamp(min=1e-9).log() - torch.rand_like(target[..., 0]).log().neg().log()
-        )
-        order = weight.argsort(1)
-        count = max(1, round(target.shape[1] * (1 - self.hidden)))
-        keep, gone = order[:, :count], order[:, count:]
+        motion = torch.diff(bodies, dim=1, append=bodies[:, -1:])
+        # Normalised over the clip. A token's own deviation would make noise of resting joints as large as motion.
+        target = self.encoder.patchify(motion / motion.std((1, 2), keepdim=True).clamp(min=1e-4))
+        order = torch.rand_like(target[..., 0]).argsort(1)
+        count = max(1, round(target.shape[1] * (1 - self.mask_ratio)))
+        keep, masked = order[:, :count], order[:, count:]
         features = self.encoder.encode(clip, keep)
-        tokens = self.unseen.expand(*order.shape, -1).to(features.tokens)
-        seen = self.into(features.tokens)
-        tokens = tokens.scatter(1, keep[..., None].expand_as(seen), seen) + self.places(order.shape[1])
+        tokens = self.mask_token.expand(*order.shape, -1).to(features.tokens)
+        seen = self.project(features.tokens)
+        tokens = tokens.scatter(1, keep[..., None].expand_as(seen), seen) + self.position(order.shape[1])
         predicted = self.out(self.decoder(tokens)).float()
-        std = target.std(2, keepdim=True).clamp(min=1e-3)
-        squared = (predicted - (target - target.mean(2, keepdim=True)) / std).square().mean(2)
-        return Output({"motion": squared.gather(1, gone).mean()}, embedding=features.pool())
+        squared = (predicted - target).square().mean(2)
+        return Output({"motion": squared.gather(1, masked).mean()}, embedding=features.pool())

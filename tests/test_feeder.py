@@ -337,7 +337,7 @@ def test_clips_of_a_take_differ_in_the_camera_alone(tmp_path):
     del clips[4]
     clips = [clips[place] for place in rng.permutation(len(clips))]
     keys = [dict(zip(("subject", "camera", "replication"), clip, strict=True)) for clip in clips]
-    take = feeder(write_takes(tmp_path / "data.h5", keys), val_fraction=0.0).takes("camera")
+    take = feeder(write_takes(tmp_path / "data.h5", keys), val_fraction=0.0).take_index("camera")
     expected = [[a[::2] == b[::2] for a in clips] for b in clips]
     np.testing.assert_array_equal(take[:, None] == take, expected)
     assert sorted(set(take.tolist())) == list(range(4))
@@ -359,7 +359,7 @@ def test_clips_of_a_take_differ_in_the_camera_alone(tmp_path):
 def test_takes_that_the_data_does_not_tell_are_explained(tmp_path, keys, message):
     data = write_takes(tmp_path / "data.h5", keys)
     with pytest.raises(ValueError, match=message):
-        feeder(data, val_fraction=0.0).takes("camera")
+        feeder(data, val_fraction=0.0).take_index("camera")
 
 
 # -- clips without a label ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from net.loss import similarity, supervised_contrast
 from net.method import CROSS_ENTROPY as OF_ACTIONS
 from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
 from net.utils.clip import Clip
-from processor.encoder import left_out, load_translated
+from processor.encoder import ignored_keys, load_translated
 from torchlight import distributed
 from torchlight.checkpoint import WeightsError
 
@@ -609,7 +609,7 @@ def test_weights_with_a_head_that_is_no_longer_built_give_what_they_gave(tmp_pat
     before, now = network(10), network(0)
     torch.save(before.state_dict(), tmp_path / "best.pt")
     load_translated(now, str(tmp_path / "best.pt"))
-    unused = left_out(now, before.state_dict())
+    unused = ignored_keys(now, before.state_dict())
     assert {key.rsplit("encoder.", 1)[0] for key in unused} == {"", "slow."}
     assert now.state_dict().keys() == before.state_dict().keys() - set(unused)
     named = sorted({*EVERY, "kl"} - {"order"})  # which is of orders drawn anew

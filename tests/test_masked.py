@@ -18,7 +18,7 @@ CONFIG = """
 data: {{path: {data}, layout: ntu-rgb+d, num_class: 4, val_fraction: 0}}
 benchmark: xsub
 model: masked.Transformer
-model_args: {{width: 16, num_block: 4, max_frame: 16}}
+model_args: {{width: 16, depth: 4, max_frame: 16}}
 test_view: {{sampling: [{{Resize: {{num_frame: 16}}}}], normalise: center_first_frame}}
 select: last
 batch_size: 8
@@ -52,7 +52,7 @@ def run(folder: Path, data: Path, processor: str, keys: str, *words: str, name: 
 
 def test_a_token_that_is_hidden_changes_nothing():
     torch.manual_seed(0)
-    encoder = Transformer(width=16, num_block=2, max_frame=16).eval()
+    encoder = Transformer(width=16, depth=2, max_frame=16).eval()
     x = torch.randn(2, 3, 16, 25, 1)
     keep = torch.tensor([[0, 7, 60], [99, 3, 5]])
     changed = x.clone()
@@ -66,7 +66,7 @@ def test_a_token_that_is_hidden_changes_nothing():
 
 def test_what_is_seen_is_not_judged_and_a_batch_without_bodies_has_loss_0():
     torch.manual_seed(0)
-    method = Masked(Transformer(width=16, num_block=2, max_frame=16), width=16)
+    method = Masked(Transformer(width=16, depth=2, max_frame=16), width=16)
     loss = method(Given([torch.randn(3, 3, 16, 25, 2)]).batch(), ("motion",)).losses["motion"]
     loss.backward()
     assert 0.5 < float(loss.detach()) < 2  # the targets have variance 1
@@ -102,7 +102,7 @@ def test_layers_near_the_input_learn_slower(pretrained, tiny_data, folder):
     factors = [group.get("factor", 1.0) for group in groups if group["weight_decay"] > 0]
     assert factors == [0.5**5, 0.5**4, 0.5**3, 0.5**2, 0.5, 1.0]
     in_first = [len(group["params"]) for group in groups if group.get("factor") == 0.5**5]
-    assert in_first == [1, 3]  # a matrix; its bias, and places in time and in the body
+    assert in_first == [1, 3]  # a matrix; its bias, and the embeddings of frames and joints
 
 
 def test_it_is_trained_from_scratch_and_tested_again(tiny_data, folder):
@@ -112,11 +112,11 @@ def test_it_is_trained_from_scratch_and_tested_again(tiny_data, folder):
     assert run(folder, tiny_data, "recognition", "train_view:" + VIEW, *words, name="again") == 0
 
 
-def test_a_clip_longer_than_its_places_is_refused_before_data_is_touched(folder, capsys):
+def test_a_clip_longer_than_its_positions_is_refused_before_data_is_touched(folder, capsys):
     keys = "train_view:" + VIEW
     assert run(folder, Path("nowhere.h5"), "recognition", keys, "model_args.max_frame=8", name="long") == 2
     said = capsys.readouterr().err
-    assert "train_view.sampling: gives 16 frames; masked.Transformer has places for 8" in said
+    assert "train_view.sampling: gives 16 frames; masked.Transformer takes at most 8" in said
 
 
 def test_a_method_of_tokens_refuses_an_encoder_of_maps(folder, capsys):

@@ -175,7 +175,7 @@ def test_unlabelled_clips_learn_by_the_labels_spread_to_them(encoder, few, tmp_p
         feeder = processor.loaders["train"].feeder
         known = np.isin(feeder.name, processor.labelled["train"].name)
         np.testing.assert_array_equal(processor.targets[known], np.eye(4)[feeder.label[known]])
-        take = feeder.takes("camera")
+        take = feeder.take_index("camera")
         seen_twice = np.isin(take, take[known]) & ~known
         right.append((processor.targets.argmax(1).numpy() == feeder.label)[seen_twice].mean())
     # What another camera's clip is labelled, this one is, too.
