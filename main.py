@@ -16,8 +16,8 @@ if __name__ == "__main__":
 from processor.checks import problems_of
 from processor.moved_configs import find_moved, print_new_command
 from processor.processor import Processor
+from processor.registry import PROCESSORS, task_class
 from processor.schedule import changed_by_inheritance
-from processor.table import PROCESSORS, task_class
 from torchlight import distributed
 from torchlight.build import PACKAGES, Problem
 from torchlight.config import ConfigError, Loaded, load, to_yaml

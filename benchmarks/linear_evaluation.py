@@ -21,7 +21,7 @@ from feeder.loader import Loader
 from feeder.views import View
 from net import st_gcn
 from net.utils.layouts import get_skeleton
-from processor.encoder import Probe
+from processor.encoder_weights import Probe
 from processor.features import extract_features
 
 

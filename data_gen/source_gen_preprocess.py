@@ -25,7 +25,7 @@ from data_gen.prepare import run_preparation
 from data_gen.report import parse_preparation, preparation_parser
 from data_gen.sources.source import Source
 from torchlight.build import build, import_class
-from torchlight.layers import first_line
+from torchlight.config_layers import first_line
 
 
 def argument(text: str) -> tuple[str, Any]:

@@ -1,20 +1,18 @@
 """The clips of a run and their labels: split, validation part, labelled part, label map."""
 
 import copy
-import csv
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import yaml
 
 from feeder.arrays import ArrayFolder, open_source
+from feeder.label_map import read_label_map
 from feeder.prepared import NO_LABEL, Prepared
+from feeder.split import draw_labelled, hold_out
 from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from torchlight.build import nearest
-from torchlight.seed import derive_seed
 
 Part = Literal["train", "val", "test"]
 
@@ -98,7 +96,7 @@ class Feeder:
         else:
             train, val = split["train"], split["train"][:0]
             if val_fraction > 0:
-                train, val = _hold_out(
+                train, val = hold_out(
                     train,
                     label_of[train],
                     self._groups(train, val_by),
@@ -108,7 +106,7 @@ class Feeder:
                 )
             self._check_classes(label_of[train], label_of)
             chosen = train if part == "train" else val
-            self.clips = _labelled(chosen, label_of[chosen], label_fraction, label_seed)
+            self.clips = draw_labelled(chosen, label_of[chosen], label_fraction, label_seed)
             if unlabelled and part == "train":
                 others = self._unlabelled(val, val_by if val_fraction > 0 else "random")
                 self.clips = np.concatenate([self.clips, others])
@@ -244,138 +242,3 @@ def _check_arguments(part: str, num_body: int, val_fraction: float, label_fracti
         raise ValueError(f"val_fraction is {val_fraction}; give 0 to below 1")
     if not 0 < label_fraction <= 1:
         raise ValueError(f"label_fraction is {label_fraction}; give more than 0, up to 1 for all labels")
-
-
-def _hold_out(
-    clips: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray | None,
-    fraction: float,
-    seed: int,
-    group_name: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Divide clips (n,) into training clips and held-out clips; both keep their order.
-
-    group: (n,), such as the subject of each clip: whole groups are held out. None to draw from each class.
-    """
-    held = np.zeros(len(clips), bool)
-    if group is None:
-        for each in np.unique(label):
-            members = _shuffled(np.flatnonzero(label == each), "validation", seed, int(each))
-            held[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
-        return clips[~held], clips[held]
-
-    wanted = fraction * len(clips)
-    for value in _shuffled(np.unique(group), "validation", seed):
-        more = held | (group == value)
-        nearer = abs(more.sum() - wanted) < abs(held.sum() - wanted)
-        if nearer and np.isin(label, label[~more]).all():
-            held = more
-    if not held.any():
-        raise ValueError(
-            f"no {group_name} can be held out: of the {len(np.unique(group))} in the training clips, each one has all "
-            f"clips of a class, or more than twice val_fraction {fraction} of all clips; set data.val_by: random, or "
-            "another data.val_fraction"
-        )
-    return clips[~held], clips[held]
-
-
-def _labelled(clips: np.ndarray, label: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The share `fraction` of clips (n,) of each class whose labels are used, in their order."""
-    kept = np.zeros(len(clips), bool)
-    for each in np.unique(label):
-        members = _shuffled(np.flatnonzero(label == each), "label", seed, int(each))
-        kept[members[: max(1, round(fraction * len(members)))]] = True
-    return clips[kept]
-
-
-def _shuffled(members: np.ndarray, *parts: str | int) -> np.ndarray:
-    return np.random.default_rng(derive_seed(*parts)).permutation(members)
-
-
-def read_label_map(
-    path: str | Path, source_names: Sequence[str], *, num_class: int
-) -> tuple[np.ndarray, list[str]]:
-    """Read the map from the classes of a data set (sources) to the classes of a run (targets).
-
-    A YAML file holds a mapping `{source: target}`. A CSV file has a header with the columns `source` and `target`;
-    other columns are ignored. A source is a name or a number from 0. Targets are either all names or all numbers.
-    Names are numbered in order of first appearance. Numbers are from 0 to `num_class` - 1; such a class gets the
-    names of its sources. A source without target (empty, null or not mentioned) is left out.
-
-    Returns:
-        Target of each source class, -1 for none: (len(source_names),) int64; and the `num_class` class names.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a source does not exist or is named twice, a target is out of range, or the number of target names
-            is not `num_class`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"label map {path} not found; data.label_map is a YAML or CSV file")
-    pairs: dict[int, str | int] = {}
-    for source, target in _class_pairs(path):
-        number = _source_number(source, source_names, path)
-        if number in pairs:
-            raise ValueError(f"label map {path} names source class {source!r} twice; keep one line")
-        if target not in (None, ""):
-            pairs[number] = target
-    by_number = {isinstance(target, int) for target in pairs.values()}
-    if len(by_number) != 1:
-        raise ValueError(f"label map {path} needs targets that are all names or all numbers from 0")
-    if by_number == {True}:
-        sources_of: dict[int, list[str]] = {number: [] for number in range(num_class)}
-        for source, target in pairs.items():
-            if target not in sources_of:
-                raise ValueError(
-                    f"label map {path} has target {target}; num_class {num_class} has 0 to {num_class - 1}: change "
-                    "the target, or data.num_class"
-                )
-            sources_of[target].append(source_names[source])
-        names = ["/".join(sources) or str(number) for number, sources in sources_of.items()]
-        targets = pairs
-    else:
-        names = list(dict.fromkeys(map(str, pairs.values())))
-        if len(names) != num_class:
-            raise ValueError(
-                f"label map {path} names {len(names)} target classes, the run has {num_class}; change the map, or "
-                "data.num_class"
-            )
-        targets = {source: names.index(str(target)) for source, target in pairs.items()}
-    table = np.full(len(source_names), -1, np.int64)
-    table[list(targets)] = list(targets.values())
-    return table, names
-
-
-def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
-    """The pairs (source, target) in a file; digits become numbers."""
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"source", "target"} <= rows[0].keys():
-            raise ValueError(
-                f"label map {path} has no rows, or no columns 'source' and 'target'; write a line 'source,target', "
-                "then one line per class"
-            )
-        cells = [(row["source"], row["target"]) for row in rows]
-        return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"label map {path} is not valid YAML: {reason}") from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"label map {path} holds {type(content).__name__}; write {{source: target}}")
-    return list(content.items())
-
-
-def _source_number(source: Any, names: Sequence[str], path: Path) -> int:
-    if isinstance(source, int) and 0 <= source < len(names):
-        return source
-    if source in names:
-        return list(names).index(source)
-    raise ValueError(
-        f"label map {path}: the data set has no class {source!r}; {nearest(str(source), names)} "
-        f"(or a number from 0 to {len(names) - 1})"
-    )

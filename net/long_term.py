@@ -21,7 +21,7 @@ from net.encoder import Encoder, Features, place_bodies, rows_of
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, similarity, supervised_contrast
 from net.method import CROSS_ENTROPY, FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, no_loss
-from net.temporal_signals import MemoryQueue, TemporalSignals, embed
+from net.temporal_losses import MemoryQueue, TemporalSignals, embed
 from net.utils.clip import Batch, Clip
 from net.utils.tracing import is_traced
 
@@ -38,7 +38,7 @@ class LongTerm(Method):
     project_poses: compare embeddings of predicted poses in the contrast of poses. If False, compare the poses, which
         must then become alike themselves: embeddings can be alike although the poses differ.
     queue_size: number of keys kept for each contrast.
-    num_segment: see `net.temporal_signals.TemporalSignals`.
+    num_segment: see `net.temporal_losses.TemporalSignals`.
     temperature: divides similarities.
     momentum: of the slow copy, which makes the keys; see `net.contrast.update_momentum`.
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.bones import drawn_bones
+from processor.displayed import PREDICTED, SEEN
 from processor.figures import orient, picture_plane, plane_of
-from processor.shown import PREDICTED, SEEN
 from torchlight.files import naming
 
 # Highest number of pictures a second.

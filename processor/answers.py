@@ -18,11 +18,11 @@ from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.skeleton import Skeleton
 from processor.animation import animate
+from processor.displayed import Shown, describe, of_recorded, whole_tracks, with_future
 from processor.figures import draw_future, draw_timeline
 from processor.fonts import legible
 from processor.io import write_text
 from processor.page import MOST_CLIPS, write_page
-from processor.shown import Shown, describe, of_recorded, whole_tracks, with_future
 from processor.timeline import frame_labels, segments
 from torchlight.files import atomic_write
 

@@ -1,6 +1,6 @@
 """Problems of a config, found before data or device is touched: rules across keys.
 
-Rules of losses and methods are in `processor.losses` and `processor.schedule`. Those of one task are in its `problems`.
+Rules of losses and methods are in `processor.loss_plan` and `processor.schedule`, those of one task in its `problems`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def problems_of(task: "Task") -> list[Problem]:
     problems += optim_problems("optim", config.optim)
     problems += layout_problems("model", config.model, config.model_args, config, packages)
     problems += channel_problems("model", config.model, config.model_args, config, packages)
-    problems += _figure_problems(task)
+    problems += _metric_problems(task)
     if task.needs_weights and config.weights is None:
         problems.append(Problem("weights", "is null; name those of the encoder with --weights FILE"))
     try:
@@ -41,19 +41,19 @@ def problems_of(task: "Task") -> list[Problem]:
     return list(dict.fromkeys([*problems, *task.problems()]))
 
 
-def _figure_problems(task: "Task") -> list[Problem]:
-    """Problems of the evaluators of a config, and of the figure that selects the epoch."""
+def _metric_problems(task: "Task") -> list[Problem]:
+    """Problems of the evaluators of a config, and of the metric that selects the epoch."""
     problems: list[Problem] = []
-    figures = list(task.figures)
+    metrics = list(task.metrics)
     for evaluator in build_evaluators(task.config.evaluators, task.packages, problems):
-        if twice := sorted(set(evaluator.figures) & set(figures)):
+        if twice := sorted(set(evaluator.metrics) & set(metrics)):
             text = f"{type(evaluator).__name__} gives {', '.join(twice)}, which there is already"
             problems.append(Problem("evaluators", text))
-        figures += evaluator.figures
+        metrics += evaluator.metrics
     name = task.config.select_by
-    # The figures of an evaluator that cannot be built are unknown.
-    if name is not None and name not in figures and not problems:
-        text = f"{name!r} is no figure of this processor; {build.nearest(name, figures)}"
+    # The metrics of an evaluator that cannot be built are unknown.
+    if name is not None and name not in metrics and not problems:
+        text = f"{name!r} is no metric of this processor; {build.nearest(name, metrics)}"
         problems.append(Problem("select_by", text))
     return problems
 

@@ -136,9 +136,9 @@ class ProcessorConfig:
 
     # part of the data that selects the best epoch; `last` keeps the last epoch; `test` is for comparison only
     select: Literal["val", "last", "test"] = "val"
-    # figure that selects the best epoch, such as `mean_class` or `loss`; null: the processor's default
+    # metric that selects the best epoch, such as `mean_class` or `loss`; null: the processor's default
     select_by: str | None = None
-    # evaluators for further figures of the validation and test part: class paths, or `{path: {argument: value}}`
+    # evaluators, which add metrics of the validation and test part: class paths, or `{path: {argument: value}}`
     evaluators: list[Any] = field(default_factory=list)
     # epochs between two evaluations of the validation part
     eval_interval: int = 1

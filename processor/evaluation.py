@@ -1,4 +1,4 @@
-"""The result of evaluating a part of the data, and evaluators for further figures of it."""
+"""The result of evaluating a part of the data, and evaluators that add metrics to it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 class Evaluation(NamedTuple):
-    """Figures for the log, and arrays over the clips of a part for files."""
+    """Metrics for the log, and arrays over the clips of a part for files."""
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
 
 
 class Evaluator:
-    """Further figures of a part of the data, in addition to the task's.
+    """Metrics of a part of the data, in addition to the task's.
 
-    figures: names of the figures that it gives; `select_by` may name any of them.
-    falling: names of those figures for which smaller is better.
+    metrics: their names; `select_by` may name any of them.
+    lower_is_better: the names of those metrics for which it is.
     """
 
-    figures: ClassVar[tuple[str, ...]] = ()
-    falling: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[str, ...]] = ()
+    lower_is_better: ClassVar[tuple[str, ...]] = ()
 
     def evaluate(self, run: "Processor", loader: "Loader", evaluation: Evaluation) -> dict[str, float]:
-        """The figures of a part, by name.
+        """The metrics of a part, by name.
 
         Args:
             run: its `method` is the network, in eval mode.

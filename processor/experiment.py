@@ -18,7 +18,7 @@ from net.encoder import Encoder
 from net.method import Supervised, as_method
 from net.utils.clip import Batch
 from processor.config import ViewConfig
-from processor.encoder import load_translated
+from processor.encoder_weights import load_translated
 from processor.optim import rate_factors
 from processor.schedule import Phase, shortened
 from processor.task import Task

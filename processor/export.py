@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from feeder.dense import DenseView
 from net.method import Method
 from net.utils.clip import Clip, presence
-from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
+from processor.prediction_metrics import as_recorded, roll_out
 from processor.trained import Trained
 
 # The packages of the extra `export` in setup.py.

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.fonts import legible
+from processor.metrics import CLASSIFICATION_METRICS
 from torchlight.files import atomic_write
 
 POSE_COLOURS = {"true": "tab:gray", "predicted": "tab:red"}
@@ -39,7 +40,7 @@ def curves_of(metrics: pd.DataFrame) -> list[tuple[list[str], str]]:
     """Columns of `metrics.csv` to draw together, with a title: the losses; the accuracies, or the errors of poses."""
     names = [str(column) for column in metrics]
     losses = [name for name in names if name.endswith("loss")]
-    accuracies = [name for name in names if name.endswith(("top1", "top5", "mean_class"))]
+    accuracies = [name for name in names if name.endswith(tuple(CLASSIFICATION_METRICS))]
     errors = [name for name in names if name.endswith("mpjpe")]
     shown = [(losses, "loss"), (accuracies or errors, "accuracy" if accuracies else "error in mm")]
     return [each for each in shown if each[0]]

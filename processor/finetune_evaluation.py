@@ -8,15 +8,15 @@ from torch import nn
 from feeder.feeder import Part
 from net.encoder import Encoder
 from net.whitening import Whitening
-from processor import labels, notes
+from processor import classification, notes
+from processor.classification import SMOOTHING_RANGES, SmoothingKeys
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, TrainViewKeys, ViewConfig
-from processor.encoder import has_head_for, load_encoder, load_head
+from processor.encoder_weights import has_head_for, load_encoder, load_head
 from processor.experiment import Experiment
 from processor.features import extract_features, refuse_collapse
-from processor.labels import SMOOTHING_RANGES, SmoothingKeys
+from processor.label_propagation import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.optim import Group
 from processor.processor import Processor
-from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.task import Task
 from processor.whitening import WHITEN_RANGES, WhitenConfig, draw_clips
 from torchlight.build import Problem
@@ -64,7 +64,7 @@ class FinetuneEvaluation(Task):
 
     def adapt_model(self, model: nn.Module) -> nn.Module:
         """See `Task`."""
-        return labels.with_head(model, self.config.data.num_class)
+        return classification.with_head(model, self.config.data.num_class)
 
     def load_weights(self, run: Experiment, path: str) -> None:
         """See `Task`; training loads only the encoder, a test loads the whole network.

@@ -23,8 +23,8 @@ from feeder.recordings.linking import LinkLimits
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.clip import Clip
-from processor.labels import score
-from processor.stream import Ranking, Stream, refuse_numbers
+from processor.classification import score
+from processor.online import Ranking, Stream, refuse_numbers
 from processor.timeline import Timeline, default_stride, frame_probabilities, window_begins, window_ends
 from processor.trained import Trained, as_array, load_trained
 from torchlight.seed import derive_seed

@@ -16,8 +16,8 @@ from numpy.lib.npyio import NpzFile
 from feeder.feeder import Feeder, Part
 from net.utils.skeleton import Skeleton
 from processor.figures import draw_anticipation, draw_errors, draw_poses, save_confusion, save_curves
-from processor.forecast import OVERALL
 from processor.metrics import confusion, per_class_table
+from processor.prediction_metrics import OVERALL
 from torchlight.files import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
@@ -185,7 +185,7 @@ def save_predictions(
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:
-    """Write `result.json`: the figures of a run and the versions used; NaN and infinity become null."""
+    """Write `result.json`: the metrics of a run and the versions used; NaN and infinity become null."""
     made_with = {"torch": torch.__version__, "python": platform.python_version()}
     text = json.dumps(_without_nan({**result, "made_with": made_with}), indent=2, allow_nan=False)
     write_text(work_dir / "result.json", text + "\n")

@@ -12,7 +12,7 @@ from feeder.prepared import Prepared
 from net.encoder import Encoder
 from net.whitening import Whitening
 from processor.config import RANGES, ProcessorConfig, Range
-from processor.encoder import load_encoder
+from processor.encoder_weights import load_encoder
 from processor.evaluation import Evaluation
 from processor.experiment import Experiment
 from processor.features import refuse_collapse

@@ -8,13 +8,13 @@ from torch import nn
 from feeder.feeder import Part
 from net.encoder import Encoder
 from net.method import Method, as_method
+from processor.classification import SMOOTHING_RANGES, SmoothingKeys
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
-from processor.encoder import Probe, load_encoder
+from processor.encoder_weights import Probe, load_encoder
 from processor.experiment import Experiment
 from processor.features import extract_features, refuse_collapse
-from processor.labels import SMOOTHING_RANGES, SmoothingKeys
+from processor.label_propagation import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.processor import Processor
-from processor.spreading import SPREAD_RANGES, SemiSupervisedConfig, start_spreading
 from processor.task import Task
 from processor.whitening import WHITEN_RANGES, WhitenConfig, fit_whitening
 

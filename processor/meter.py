@@ -1,4 +1,4 @@
-"""Figures of an epoch: computed on the device, and read on the host without waiting in every step."""
+"""Metrics of an epoch: computed on the device, and read on the host without waiting in every step."""
 
 from dataclasses import dataclass, field
 

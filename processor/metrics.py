@@ -1,6 +1,7 @@
 """Accuracy of class scores: top-k, confusion, per-class table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -96,19 +97,21 @@ def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFr
         )
 
 
-def classification_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Top-1, top-5 and mean class accuracy, each in [0, 1].
-
-    Shape:
-        scores (N, num_class), label (N,).
-
-    Mean class accuracy averages recall over the classes that have clips.
-    """
+def mean_class_accuracy(scores: np.ndarray, label: np.ndarray) -> float:
+    """Recall, averaged over the classes that have clips; also called balanced accuracy."""
     matrix = confusion(scores, label)
     count = matrix.sum(axis=1)
-    recall = matrix.diagonal()[count > 0] / count[count > 0]
-    return {
-        "top1": top_k_accuracy(scores, label, 1),
-        "top5": top_k_accuracy(scores, label, 5),
-        "mean_class": float(recall.mean()),
-    }
+    return float((matrix.diagonal()[count > 0] / count[count > 0]).mean())
+
+
+# Metrics in [0, 1] of class scores (N, num_class) and labels (N,); larger is better.
+CLASSIFICATION_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "top1": partial(top_k_accuracy, k=1),
+    "top5": partial(top_k_accuracy, k=5),
+    "mean_class": mean_class_accuracy,
+}
+
+
+def classification_metrics(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """All of `CLASSIFICATION_METRICS`, of class scores (N, num_class) and labels (N,)."""
+    return {name: metric(scores, label) for name, metric in CLASSIFICATION_METRICS.items()}

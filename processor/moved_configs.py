@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlight.layers import Moved
+from torchlight.config_layers import Moved
 
 
 class Folder(NamedTuple):
@@ -94,6 +94,8 @@ def find_moved(file: Path) -> Moved | None:
         name, settings = BASES[name]
     elif folder in FOLDERS:
         now = FOLDERS[folder]
+        if name in now.renamed and not benchmark and not settings:
+            settings = (f"work_dir=work_dir/{folder}/{name}/${{stream}}",)
         settings = (*now.settings, *settings)
         if benchmark:
             settings = (f"benchmark={benchmark}", *settings, *_folders(folder, benchmark, name))
@@ -126,9 +128,10 @@ def print_new_command(config: str, settings: Sequence[str], words: Sequence[str]
     if moved is None or os.environ.get("RANK", "0") != "0":
         return
     given = {setting.partition("=")[0] for setting in settings}
-    # The new config names its folders by data and benchmark, unless the user sets those.
-    named = {"work_dir", "weights"} if "data.path" not in given and "benchmark" not in given else set()
-    skipped = given | (named if moved.settings[:1] and moved.settings[0].startswith("benchmark=") else set())
+    # The new config has the same folders if its name is the same, and the user sets neither data nor benchmark.
+    same = Path(config).stem == moved.file.stem and not {"data.path", "benchmark"} & given
+    by_benchmark = any(setting.startswith("benchmark=") for setting in moved.settings)
+    skipped = given | ({"work_dir", "weights"} if same and by_benchmark else set())
     added = [setting for setting in moved.settings if setting.partition("=")[0] not in skipped]
     place = next((number for number, word in enumerate(words) if word.endswith(config)), None)
     if place is None:  # a program's own default

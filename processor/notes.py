@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 import yaml
 
-from processor.encoder import ignored_keys, translate
+from processor.encoder_weights import ignored_keys, translate
 from processor.schedule import active_losses
 from processor.state import changes
 from torchlight.checkpoint import load_checkpoint, state_dict_of

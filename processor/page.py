@@ -20,8 +20,8 @@ import pandas as pd
 from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
 from processor.bones import FAINTEST, HUES, bone_sides, palette
+from processor.displayed import Shown
 from processor.figures import likeliest
-from processor.shown import Shown
 from torchlight.files import atomic_write, make_folder_of
 
 # The package of the extra `page` in setup.py.

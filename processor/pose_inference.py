@@ -17,8 +17,8 @@ from feeder.recordings.files import Recorded, recorded_poses
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.resample import resample
 from net.utils.clip import Clip
-from processor.forecast import as_recorded, roll_out
 from processor.prediction import PredictionConfig
+from processor.prediction_metrics import as_recorded, roll_out
 from processor.trained import Trained, as_array, load_trained
 
 

@@ -19,7 +19,14 @@ from processor import io
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys, ViewConfig
 from processor.evaluation import Evaluation
 from processor.experiment import Experiment
-from processor.forecast import (
+from processor.loss_plan import (
+    KeyViewKeys,
+    LossPlan,
+    MethodKeys,
+    hidden_problems,
+    pair_of_views,
+)
+from processor.prediction_metrics import (
     BASELINES,
     NETWORK,
     distances_by_action,
@@ -27,13 +34,6 @@ from processor.forecast import (
     mpjpe_table,
     roll_out,
     total_error,
-)
-from processor.losses import (
-    KeyViewKeys,
-    LossPlan,
-    MethodKeys,
-    hidden_problems,
-    pair_of_views,
 )
 from processor.processor import Processor
 from processor.schedule import active_losses
@@ -70,7 +70,7 @@ class Prediction(Task):
         ("horizon", lambda values: all(value >= 1 for value in values), "numbers of frames, 1 or more"),
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
-    figures = ("mpjpe",)
+    metrics = ("mpjpe",)
     names_actions = False
     # Not `predict`: a test may predict more frames than training did.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")

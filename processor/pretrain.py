@@ -19,7 +19,8 @@ from net.utils.clip import Batch
 from processor.config import RANGES, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
 from processor.experiment import Experiment
-from processor.losses import LossPlan, MethodKeys
+from processor.loss_plan import LossPlan, MethodKeys
+from processor.metrics import CLASSIFICATION_METRICS
 from processor.neighbours import KNN_RANGES, by_neighbours
 from processor.processor import Processor
 from processor.schedule import active_losses
@@ -51,7 +52,7 @@ class Pretrain(Task):
     config_class: ClassVar[type[ProcessorConfig]] = PretrainConfig
     model_class = Encoder
     ranges: ClassVar[tuple[Range, ...]] = (*RANGES, *KNN_RANGES)
-    figures = ("knn_top1", "knn_top5", "knn_mean_class")
+    metrics = tuple(f"knn_{name}" for name in CLASSIFICATION_METRICS)
     names_actions = False
     config: PretrainConfig
     plan: LossPlan

@@ -24,9 +24,9 @@ from processor.config import OptimConfig
 from processor.evaluation import Evaluation, Evaluator, build_evaluators
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
+from processor.registry import task_name
 from processor.schedule import Phase
 from processor.state import check_same_run
-from processor.table import task_name
 from processor.task import Task
 from torchlight import distributed
 from torchlight.checkpoint import load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
@@ -213,12 +213,15 @@ class Processor(Experiment):
 
     @property
     def selected_by(self) -> str:
-        """The figure that selects the best epoch."""
-        return self.config.select_by or self.task.figures[0]
+        """The metric that selects the best epoch."""
+        return self.config.select_by or self.task.metrics[0]
 
     def _sign(self) -> int:
         """1 if a larger value of `selected_by` is better, else -1."""
-        falling = [*self.task.falling, *(name for each in self.evaluators for name in each.falling)]
+        falling = {
+            *self.task.lower_is_better,
+            *(name for each in self.evaluators for name in each.lower_is_better),
+        }
         return -1 if self.selected_by in falling else 1
 
     def _evaluate_epoch(self, epoch: int, parts: Sequence[Part]) -> dict[str, float]:
@@ -286,7 +289,7 @@ class Processor(Experiment):
         if "value" in best:
             result[f"{self.config.select}_{self.selected_by}"] = best["value"]
         if self.config.select == "test":
-            result["warning"] = "the test part selected the epoch: its figures are biased"
+            result["warning"] = "the test part selected the epoch: its metrics are biased"
         return self._finish(work_dir, result)
 
     def _finish(self, work_dir: Path, about: dict[str, Any]) -> dict[str, Any]:

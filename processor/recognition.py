@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from net.method import CROSS_ENTROPY
 from net.utils.clip import Batch
-from processor import io, labels
+from processor import classification, io
+from processor.classification import SMOOTHING_RANGES, SmoothingKeys
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys
 from processor.evaluation import Evaluation
-from processor.labels import SMOOTHING_RANGES, SmoothingKeys
-from processor.losses import KeyViewKeys, LossPlan, MethodKeys, pair_of_views
+from processor.loss_plan import KeyViewKeys, LossPlan, MethodKeys, pair_of_views
 from processor.processor import Processor
 from processor.task import Task
 from torchlight import distributed
@@ -55,14 +55,14 @@ class Recognition(Task):
 
     def adapt_model(self, model: nn.Module) -> nn.Module:
         """See `Task`."""
-        return labels.with_head(model, self.config.data.num_class)
+        return classification.with_head(model, self.config.data.num_class)
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The active losses of this phase, times their weights."""
         output, losses = self.plan.learn(run, batch)
         if output.scores is not None:
             weight = run.phase_of(run.epoch).losses[CROSS_ENTROPY.name]
-            losses[CROSS_ENTROPY.name] = weight * labels.cross_entropy(run, output.scores, batch)
+            losses[CROSS_ENTROPY.name] = weight * classification.cross_entropy(run, output.scores, batch)
         return losses
 
     def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:

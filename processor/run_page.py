@@ -1,4 +1,4 @@
-"""The page of a run: its figures, curves, confusion matrix, table of classes, and its worst test clips.
+"""The page of a run: its metrics, curves, confusion matrix, table of classes, and its worst test clips.
 
 N clips, n clips that are shown, K classes, M bodies, P predicted frames, V joints, C coordinates.
 """
@@ -17,15 +17,15 @@ from numpy.lib.npyio import NpzFile
 
 from feeder.arrays import ArrayFolder, open_source
 from feeder.prepared import Prepared
+from processor.displayed import PREDICTED, TRUE, Shown, describe, known_rate, of_prepared, up_of
 from processor.figures import curves_of, picture_plane, seen_classes
-from processor.forecast import OVERALL
 from processor.io import PREDICTIONS, load_scores
-from processor.metrics import confusion, per_class_table
+from processor.metrics import CLASSIFICATION_METRICS, confusion, per_class_table
 from processor.page import PageFigure, PageTable, write_page
-from processor.shown import PREDICTED, TRUE, Shown, describe, known_rate, of_prepared, up_of
+from processor.prediction_metrics import OVERALL
 
 # Entries of `result.json` for the line below the title; a run may lack some.
-KEY_FIGURES = ("top1", "top5", "mean_class", "mpjpe", "loss", "epoch", "num_test_clip", "benchmark", "stream")
+KEY_METRICS = (*CLASSIFICATION_METRICS, "mpjpe", "loss", "epoch", "num_test_clip", "benchmark", "stream")
 # Number of answers in the title of a clip.
 NUM_ANSWER = 3
 MARGINS = {"l": 60, "r": 10, "t": 10, "b": 50}
@@ -72,12 +72,12 @@ def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
 
 
 def figures_of_result(work_dir: Path) -> list[str]:
-    """A line with figures of `result.json`; empty without any."""
+    """A line with metrics of `result.json`; empty without any."""
     path = work_dir / "result.json"
     if not path.exists():
         return []
     result = _read_mapping(path, json.loads)
-    known = {key: result[key] for key in KEY_FIGURES if result.get(key) is not None}
+    known = {key: result[key] for key in KEY_METRICS if result.get(key) is not None}
     texts = [
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()
     ]

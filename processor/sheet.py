@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from net.utils.channels import joints_there
 from processor.bones import drawn_bones
+from processor.displayed import Shown
 from processor.figures import directions, plane_of, save_figure, shorten
 from processor.fonts import legible
-from processor.shown import Shown
 
 # Width of a clip's name and title in letters, and their largest number of lines.
 LETTERS, LINES = 26, 4

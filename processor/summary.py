@@ -12,7 +12,7 @@ import pandas as pd
 from feeder.prepared import Prepared
 from net.utils.channels import joints_there
 from net.utils.skeleton import Skeleton
-from processor.shown import Shown, known_rate, label_name, split_confidence
+from processor.displayed import Shown, known_rate, label_name, split_confidence
 
 # Poses in a block: blocks limit the memory.
 BLOCK = 1 << 16

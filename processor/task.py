@@ -13,10 +13,11 @@ from feeder.loader import Loader
 from feeder.prepared import Prepared
 from net.method import Method, as_method
 from net.utils.clip import Batch
-from processor import io, labels, optim
+from processor import classification, io, optim
 from processor.config import RANGES, OptimConfig, ProcessorConfig, Range, ViewConfig
 from processor.evaluation import Evaluation
-from processor.losses import LossPlan
+from processor.loss_plan import LossPlan
+from processor.metrics import CLASSIFICATION_METRICS
 from processor.schedule import Phase
 from torchlight import build
 from torchlight.build import Problem
@@ -42,10 +43,9 @@ class Task:
     ranges: ClassVar[tuple[Range, ...]] = RANGES
     # whether the task has epochs; otherwise a run only tests
     trains: ClassVar[bool] = True
-    # figures that can select the epoch; the first one is the default
-    figures: ClassVar[tuple[str, ...]] = ("top1", "top5", "mean_class", "loss")
-    # figures for which smaller is better
-    falling: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
+    # metrics that can select the epoch; the first one is the default
+    metrics: ClassVar[tuple[str, ...]] = (*CLASSIFICATION_METRICS, "loss")
+    lower_is_better: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
     # whether the network gives class scores, so that it can recognise recordings
     names_actions: ClassVar[bool] = True
     # beginnings of config keys that should not change between training and a test of the weights
@@ -141,7 +141,7 @@ class Task:
 
     def step(self, run: "Processor", batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch by name; training minimises their sum. Here only the cross-entropy."""
-        return labels.step(run, batch)
+        return classification.step(run, batch)
 
     def parameter_groups(self, run: "Processor", settings: OptimConfig) -> list[optim.Group]:
         """Groups of the parameters to train, with their learning rates."""
@@ -155,18 +155,18 @@ class Task:
         """Called before an epoch, counted from 0."""
 
     def review(self, run: "Processor", row: Mapping[str, float]) -> None:
-        """Called with the figures of each epoch, to log warnings: here that the network learns nothing."""
-        labels.review(run, row)
+        """Called with the metrics of each epoch, to log warnings: here that the network learns nothing."""
+        classification.review(run, row)
 
     def warnings(self, run: "Processor") -> list[str]:
         """Warnings about settings that are probably not intended."""
         return [] if self.plan is None else self.plan.warnings(run)
 
-    # -- figures ---------------------------------------------------------------------------------------------
+    # -- metrics ---------------------------------------------------------------------------------------------
 
     def evaluate(self, run: "Processor", loader: Loader) -> Evaluation:
-        """Figures and arrays over all clips of a part; here those of class scores."""
-        return labels.evaluate(run, loader)
+        """Metrics and arrays over all clips of a part; here those of class scores."""
+        return classification.evaluate(run, loader)
 
     def save_evaluation(self, run: "Processor", work_dir: Path, evaluation: Evaluation) -> None:
         """Write the test part's arrays, tables and figures; here those of class scores."""
@@ -177,5 +177,5 @@ class Task:
         return {}
 
     def result(self, run: "Processor") -> dict[str, Any]:
-        """Entries of `result.json` about the run, in addition to its figures."""
+        """Entries of `result.json` about the run, in addition to its metrics."""
         return {} if self.plan is None else self.plan.result()

@@ -19,7 +19,7 @@ from net.utils.skeleton import Skeleton
 from processor.config import ProcessorConfig
 from processor.experiment import Experiment, set_precision
 from processor.moved_configs import find_moved
-from processor.table import PROCESSORS, task_class
+from processor.registry import PROCESSORS, task_class
 from processor.views import view_of
 from torchlight import build
 from torchlight.checkpoint import CheckpointError, load_checkpoint

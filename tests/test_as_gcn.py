@@ -14,7 +14,7 @@ from net.as_gcn import FUTURE_BLOCKS, Model
 from net.long_term import LongTerm
 from net.utils.dropout import Dropout
 from net.utils.gcn import add_bias, bias_of_joints, graph_conv_by_body
-from processor.encoder import load_translated, translate
+from processor.encoder_weights import load_translated, translate
 
 # Inputs are stored in float16. Rounding them moves the outputs by as much, in float64, too.
 OF_ROUNDED_INPUT = 5e-4

@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from torchlight.build import bind
 from torchlight.config import ConfigError, load, load_config, to_yaml
-from torchlight.layers import Moved
+from torchlight.config_layers import Moved
 from torchlight.origins import annotate
 from torchlight.schema import LAID_OVER, completed
 

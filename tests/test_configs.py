@@ -14,7 +14,7 @@ from ragged_clips import generator, make_clips, to_batch
 
 import main
 from data_gen.ntu_labels import ACTIONS as NTU_NAMES
-from feeder.feeder import read_label_map
+from feeder.label_map import read_label_map
 from net.long_term import bodies_in
 from net.method import as_method
 from net.utils.layouts import get_skeleton

@@ -15,7 +15,7 @@ from net.aimclr import AimCLR, attention_drop
 from net.loss import covariance_loss, cross_entropy_of_distributions, info_nce, spread, variance_loss
 from net.skeletonclr import SkeletonCLR
 from net.vicreg import VICReg
-from processor.encoder import encoder_of
+from processor.encoder_weights import encoder_of
 
 
 def small_encoder(**more):

@@ -14,7 +14,7 @@ import pytest
 import main
 from data_gen import source_gen_preprocess
 from processor.config import ProcessorConfig
-from processor.table import PROCESSORS, task_class
+from processor.registry import PROCESSORS, task_class
 from processor.trained import load_trained
 from tools import document_configs, label_efficiency
 

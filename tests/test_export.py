@@ -26,11 +26,11 @@ from net.encoder import Encoder, TokenEncoder
 from net.method import CROSS_ENTROPY, Method, as_method
 from net.utils.layouts import get_skeleton
 from processor import export as exporting
-from processor.encoder import Probe
+from processor.encoder_weights import Probe
 from processor.export import ClassProbability, Exported, NetworkForecast, graph_of, record, to_onnx
 from processor.export_check import Disagreement, check_agreement, real_clips, synthetic_people
 from processor.pose_inference import PosePredictor
-from processor.table import task_class
+from processor.registry import task_class
 from processor.trained import load_trained
 from tools import export
 from torchlight.build import PACKAGES

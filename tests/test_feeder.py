@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from feeder.feeder import Feeder, read_label_map
+from feeder.feeder import Feeder
+from feeder.label_map import read_label_map
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
 

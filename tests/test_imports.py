@@ -50,7 +50,7 @@ TORCHLIGHT = [
     "build",
     "schema",
     "origins",
-    "layers",
+    "config_layers",
     "config",
     "status",
     "checkpoint",

@@ -13,9 +13,9 @@ from net.future import unit_poses
 from net.long_term import LongTerm
 from net.loss import similarity, supervised_contrast
 from net.method import CROSS_ENTROPY as OF_ACTIONS
-from net.temporal_signals import MemoryQueue, TemporalSignals, draw_orders
+from net.temporal_losses import MemoryQueue, TemporalSignals, draw_orders
 from net.utils.clip import Clip
-from processor.encoder import ignored_keys, load_translated
+from processor.encoder_weights import ignored_keys, load_translated
 from torchlight import distributed
 from torchlight.checkpoint import WeightsError
 

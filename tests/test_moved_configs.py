@@ -14,7 +14,7 @@ import main
 from processor import trained
 from processor.checks import problems_of
 from processor.moved_configs import find_moved
-from processor.table import task_class
+from processor.registry import task_class
 from tools import label_efficiency
 from torchlight.build import PACKAGES
 from torchlight.config import ConfigError, load_config
@@ -110,7 +110,12 @@ def test_own_data_and_benchmark_leave_the_folders_of_a_run(tmp_path: Path) -> No
     [
         (
             "recognition -c config/ntu60/xsub/train.yaml stream=bone",
-            "recognition -c config/ntu/long_term_as_gcn.yaml benchmark=xsub stream=bone",
+            "recognition -c config/ntu/long_term_as_gcn.yaml benchmark=xsub "
+            "'work_dir=work_dir/ntu60/xsub/train/${stream}' stream=bone",
+        ),
+        (
+            "recognition -c config/ntu120/xset/st_gcn.yaml",
+            "recognition -c config/ntu/st_gcn.yaml benchmark=xset data.path=data/ntu120.h5 data.num_class=120",
         ),
         (
             "knn_evaluation benchmark=xview --config=config/ntu120/xset/knn.yaml --weights w.pt",
@@ -118,7 +123,10 @@ def test_own_data_and_benchmark_leave_the_folders_of_a_run(tmp_path: Path) -> No
             "'weights=work_dir/ntu120/xset/pretrain_aimclr/${stream}/best.pt' "
             "'work_dir=work_dir/ntu120/xset/knn/${stream}' --weights w.pt",
         ),
-        ("recognition -c config/demo/train.yaml", "recognition -c config/demo/long_term_st_gcn.yaml"),
+        (
+            "recognition -c config/demo/train.yaml",
+            "recognition -c config/demo/long_term_st_gcn.yaml 'work_dir=work_dir/demo/train/${stream}'",
+        ),
         ("recognition -c config/demo/st_gcn.yaml", None),
     ],
 )

@@ -14,11 +14,11 @@ from page_content import content_of, decode
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
 from processor import page
-from processor.forecast import OVERALL
+from processor.displayed import PREDICTED, SEEN, Shown, with_future
 from processor.io import save_classification, save_predictions, save_result
 from processor.page import BUDGET, MOST_CLIPS, PageFigure, PageTable, as_scenes, encode, write_page
+from processor.prediction_metrics import OVERALL
 from processor.run_page import confusion_figure, mean_error, most_wrong, softmax
-from processor.shown import PREDICTED, SEEN, Shown, with_future
 from tools import report, show
 
 SKELETON = get_skeleton("ntu-rgb+d")

@@ -17,7 +17,7 @@ from data_gen.pku_gen_preprocess import main
 from data_gen.pku_labels import ACTIONS, parse_name, part_of
 from data_gen.pku_sequence import Label, cut, parse_label, read_sequence
 from data_gen.sources.pku import read_split
-from feeder.feeder import read_label_map
+from feeder.label_map import read_label_map
 from feeder.prepared import open_prepared
 from feeder.recordings.pku import CHOICES, parse_poses
 from feeder.recordings.recording import RecordingError

@@ -23,7 +23,7 @@ from net.utils.clip import Clip
 from net.utils.layouts import get_skeleton
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
-from processor.forecast import (
+from processor.prediction_metrics import (
     BASELINES,
     NETWORK,
     OVERALL,

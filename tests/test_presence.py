@@ -321,7 +321,7 @@ READ_ZEROS = {
 ASK_FOR_BODIES = {
     "net/utils/clip.py": {"of"},
     "processor/export.py": {"recorded_presence"},
-    "processor/stream.py": {"push"},
+    "processor/online.py": {"push"},
 }
 
 

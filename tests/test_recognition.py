@@ -21,7 +21,7 @@ from data_gen.export_numpy import ARRAYS, export_arrays
 from feeder.prepared import PreparedWriter, open_prepared
 from net import as_gcn
 from net.utils.clip import Clip
-from processor import io, labels
+from processor import classification, io
 from processor.evaluation import Evaluator
 from processor.metrics import top_k_accuracy
 from processor.recognition import Recognition
@@ -324,7 +324,7 @@ def test_a_figure_that_there_is_not_is_refused(tiny_config, capsys):
 class Confidence(Evaluator):
     """The mean of the likeliest class's probability, plus something."""
 
-    figures = ("confidence",)
+    metrics = ("confidence",)
 
     def __init__(self, more: float = 0.0) -> None:
         self.more = more
@@ -338,14 +338,14 @@ class Confidence(Evaluator):
 class Doubt(Confidence):
     """The same, the less the better."""
 
-    figures = falling = ("doubt",)
+    metrics = lower_is_better = ("doubt",)
 
     def evaluate(self, run, loader, evaluation):
         return {"doubt": (0.4, 0.3)[min(run.epoch, 1)]}
 
 
 class TopOne(Confidence):
-    figures = ("top1",)
+    metrics = ("top1",)
 
 
 HERE = Path(__file__).stem
@@ -507,7 +507,7 @@ def test_chance_is_the_least_loss_of_scores_equal_for_all_clips(tiny_config, smo
         return loss
 
     optimizer.step(closure)
-    guess, least = labels._chance(processor)
+    guess, least = classification._chance(processor)
     assert guess == pytest.approx(closure().item(), abs=1e-3)
     target = torch.nn.functional.one_hot(drawn, 4) * (1 - smoothing) + smoothing / 4
     assert least == pytest.approx(float(loss_of((target + 1e-12).log())), abs=1e-3)

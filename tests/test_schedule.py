@@ -13,7 +13,7 @@ import yaml
 import main
 from conftest import TINY_CONFIG
 from net.long_term import LongTerm
-from net.temporal_signals import TemporalSignals
+from net.temporal_losses import TemporalSignals
 from processor.config import OptimConfig, ProcessorConfig
 from processor.recognition import Recognition
 from processor.schedule import PhaseConfig, phases_of, schedule_problems

@@ -11,8 +11,8 @@ from feeder.prepared import PreparedWriter, open_prepared
 from net.utils.layouts import get_skeleton
 from processor.animation import animate
 from processor.bones import FAINTEST, LEFT, RIGHT, bone_sides, drawn_bones, palette
+from processor.displayed import UNLABELLED, Shown, describe, of_prepared, split_confidence, up_of
 from processor.sheet import draw_sheet, in_boxes
-from processor.shown import UNLABELLED, Shown, describe, of_prepared, split_confidence, up_of
 from processor.summary import class_table, count_missing, summary_of_prepared
 from tools import show
 

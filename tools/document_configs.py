@@ -31,9 +31,9 @@ from feeder.augment import AUGMENT
 from feeder.normalise import NORMALISE
 from feeder.sampling import SAMPLING
 from processor.config import DataConfig, OptimConfig, ProcessorConfig, ViewConfig
+from processor.label_propagation import SpreadConfig
+from processor.registry import PROCESSORS, task_class
 from processor.schedule import PhaseConfig
-from processor.spreading import SpreadConfig
-from processor.table import PROCESSORS, task_class
 from tools.label_efficiency import GridConfig
 from torchlight.checkpoint import atomic_write
 

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from processor import io
-from processor.metrics import classification_metrics
+from processor.metrics import CLASSIFICATION_METRICS, classification_metrics
 from torchlight.log import work_dir_lock
 from torchlight.status import status_of
 
@@ -103,17 +103,16 @@ def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
     if args.out is not None:
         with work_dir_lock(args.out):
             io.prepare_result_dir(args.out, overwrite=args.overwrite)
-    print(f"{'top-1':>7} {'top-5':>7} {'mean class':>10} {'weight':>7}  run")
-    for arrays, weight, name in [*zip(runs, weights, args.work_dirs, strict=True), (fused, "", "fused")]:
-        metrics = classification_metrics(arrays["scores"], arrays["label"])
-        print(
-            f"{metrics['top1']:7.4f} {metrics['top5']:7.4f} {metrics['mean_class']:10.4f} {weight:>7}  {name}"
-        )
+    print(" ".join(f"{name:>10}" for name in (*CLASSIFICATION_METRICS, "weight")), " run")
+    fused_metrics = classification_metrics(fused["scores"], fused["label"])
+    metrics = [*(classification_metrics(run["scores"], run["label"]) for run in runs), fused_metrics]
+    for row, weight, name in zip(metrics, [*weights, ""], [*args.work_dirs, "fused"], strict=True):
+        print(" ".join(f"{value:10.4f}" for value in row.values()), f"{weight:>10}", f" {name}")
     if args.out is not None:
         io.save_classification(args.out, fused)
         members = [{"work_dir": str(w), "weight": x} for w, x in zip(args.work_dirs, weights, strict=True)]
         io.save_result(
-            args.out, {"part": "test", **metrics, "num_clip": len(fused["label"]), "fused": members}
+            args.out, {"part": "test", **fused_metrics, "num_clip": len(fused["label"]), "fused": members}
         )
 
 

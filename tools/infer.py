@@ -49,9 +49,9 @@ from net.utils.layouts import get_skeleton
 from net.utils.skeleton import Skeleton
 from processor.answers import NONE, Answers, prepare_answers
 from processor.inference import Recogniser
+from processor.online import Answer
 from processor.page import check_package
 from processor.pose_inference import PosePredictor
-from processor.stream import Answer
 from processor.trained import Trained, load_trained
 from torchlight.status import status_of
 

@@ -29,6 +29,7 @@ from omegaconf import MISSING
 import main as command
 from processor.figures import save_figure
 from processor.io import write_text
+from processor.metrics import CLASSIFICATION_METRICS
 from processor.moved_configs import find_moved, print_new_command
 from processor.state import differences
 from torchlight.config import load_config
@@ -183,13 +184,13 @@ class Grid:
         return 0
 
     def table(self) -> pd.DataFrame:
-        """One row a cell: protocol, fraction, seed, labels used, figures."""
+        """One row a cell: protocol, fraction, seed, labels used, metrics."""
         rows = []
         for cell in self.cells:
             result: dict[str, Any] = json.loads(
                 (self.work_dir(cell) / "result.json").read_text(encoding="utf-8")
             )
-            names = ("num_label", "top1", "top5", "mean_class", "train_minutes")
+            names = ("num_label", *CLASSIFICATION_METRICS, "train_minutes")
             rows.append({**cell._asdict(), **{name: result[name] for name in names}})
         return pd.DataFrame(rows)
 

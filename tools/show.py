@@ -35,11 +35,11 @@ from feeder.recordings.files import PREPARED, Recorded, find_recordings, read_re
 from feeder.recordings.recording import RecordingError
 from net.utils.layouts import get_skeleton
 from processor.animation import animate
+from processor.displayed import Shown, of_prepared, of_recorded, up_of
 from processor.figures import shorten
 from processor.fonts import legible
 from processor.page import MOST_CLIPS, PageTable, check_package, write_page
 from processor.sheet import MOST_ROWS, draw_sheet
-from processor.shown import Shown, of_prepared, of_recorded, up_of
 from processor.summary import Summary, summary_of_prepared, summary_of_recordings
 from torchlight.build import nearest
 from torchlight.files import make_folder_of

@@ -12,7 +12,15 @@ from typing import Any, Generic, TypeVar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from torchlight.layers import COMMAND_LINE, Files, FindMoved, Layer, first_line, override_layers, parse_text
+from torchlight.config_layers import (
+    COMMAND_LINE,
+    Files,
+    FindMoved,
+    Layer,
+    first_line,
+    override_layers,
+    parse_text,
+)
 from torchlight.origins import origins
 from torchlight.schema import DELETE, Report, UnusableError, defaults, dotted_keys, inherit, plain, typed
 

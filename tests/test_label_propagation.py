@@ -13,11 +13,11 @@ from test_resume import assert_same_run
 
 import main
 from net.whitening import Whitening
-from processor import spreading
+from processor import label_propagation
 from processor.experiment import Experiment
 from processor.features import extract_features
-from processor.spreading import propagate_labels
-from processor.table import task_class
+from processor.label_propagation import propagate_labels
+from processor.registry import task_class
 from processor.whitening import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("few_blocks", "blank")
@@ -74,7 +74,7 @@ def test_parts_change_nothing(monkeypatch):
     features, label = rng.standard_normal((60, 6)), rng.integers(0, 3, 60)
     known = np.arange(60) < 12
     expected = spread(features, label, known)
-    monkeypatch.setattr(spreading, "PART", 7)
+    monkeypatch.setattr(label_propagation, "PART", 7)
     torch.testing.assert_close(spread(features, label, known), expected)
 
 
@@ -208,7 +208,7 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
     if whiten:
         fit_whitening(processor, config, whitening, processor.model)
         seen = [config.whiten_view] * config.whiten_repeat if name == "finetune_evaluation" else seen
-    shown = processor.shown(loader, seen)
+    shown = processor.displayed(loader, seen)
     features = extract_features(processor.model, shown, shown.iterate(), processor.autocast())
     if not whiten:
         whitening.standardise(features.flatten(0, 1))

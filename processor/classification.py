@@ -1,4 +1,4 @@
-"""Supervised classification of clips: the loss, the figures, and a warning if nothing is learnt."""
+"""Supervised classification of clips: the loss, the metrics, and a warning if nothing is learnt."""
 
 import math
 from collections.abc import Mapping
