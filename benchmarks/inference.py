@@ -18,11 +18,12 @@ from benchmarks.textbook.st_gcn import STGCN
 from benchmarks.timing import ratio, time_interleaved
 from net.utils.layouts import get_skeleton
 from processor.experiment import Experiment
-from processor.export import PackageMissing, check_packages, graph_of, record, to_onnx
+from processor.export import check_packages, graph_of, record, to_onnx
 from processor.inference import Recogniser
 from processor.recognition import Recognition
 from processor.trained import Trained, in_channels_last
 from torchlight.build import PACKAGES
+from torchlight.packages import PackageMissing
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

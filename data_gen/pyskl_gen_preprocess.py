@@ -9,7 +9,7 @@ frame_dir, label (may be missing), keypoint (M, T, V, C): x y z in metres; or x 
 Splits xsub_train and xsub_val become benchmark xsub; train1 and test1 become split1; train and val become split. A file
 without splits becomes one benchmark, all, without a test part: use it for pre-training.
 
-2-D coordinates become heights of the picture from its middle.
+2-D coordinates are moved to the middle of the picture, and divided by its height.
 
 The pickle cannot run code. Clips that cannot be used are skipped and listed in OUT.report.csv.
 """

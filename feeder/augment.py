@@ -189,7 +189,7 @@ def _check_p(p: float) -> float:
     return p
 
 
-def _check_positive(**values: float) -> None:
+def _check_non_negative(**values: float) -> None:
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"{name} is {value}; give 0 or more")
@@ -199,7 +199,7 @@ class Shear(LinearStep):
     """A matrix per clip with ones on the diagonal, all else uniform in [-amplitude, amplitude] (AimCLR: .5)."""
 
     def __init__(self, amplitude: float = 0.5) -> None:
-        _check_positive(amplitude=amplitude)
+        _check_non_negative(amplitude=amplitude)
         self.amplitude = amplitude
 
     def out_of_plane(self) -> str | None:
@@ -225,7 +225,7 @@ class Rotate(LinearStep):
         angles = [max_angle] * 3 if isinstance(max_angle, (int, float)) else list(max_angle)
         if len(angles) != 3:
             raise ValueError(f"max_angle is {max_angle}; give one angle, or three for x, y and z")
-        _check_positive(max_angle=min(angles))
+        _check_non_negative(max_angle=min(angles))
         self.max_angle = torch.tensor(angles, dtype=torch.float32)
         self._about_others = not isinstance(max_angle, (int, float)) and any(angles[:2])
 
@@ -253,7 +253,7 @@ class RotateMainAxis(LinearStep):
     """
 
     def __init__(self, main_angle: float = math.pi / 6, other_angle: float = math.pi / 180) -> None:
-        _check_positive(main_angle=main_angle, other_angle=other_angle)
+        _check_non_negative(main_angle=main_angle, other_angle=other_angle)
         self.main_angle, self.other_angle = main_angle, other_angle
 
     def out_of_plane(self) -> str | None:
@@ -354,7 +354,7 @@ class GaussianNoise(DirectStep):
     """
 
     def __init__(self, std: float = 0.01, p: float = 0.5) -> None:
-        _check_positive(std=std)
+        _check_non_negative(std=std)
         self.std, self.p = std, _check_p(p)
 
     def apply(

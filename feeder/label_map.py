@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from torchlight.build import nearest
+from torchlight.files import read_yaml
 
 
 def read_label_map(
@@ -78,11 +78,7 @@ def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
             )
         cells = [(row["source"], row["target"]) for row in rows]
         return [tuple(int(cell) if cell and cell.isdecimal() else cell for cell in pair) for pair in cells]  # type: ignore[misc]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"label map {path} is not valid YAML: {reason}") from None
+    content = read_yaml(path, f"label map {path}")
     if not isinstance(content, Mapping):
         raise ValueError(f"label map {path} holds {type(content).__name__}; write {{source: target}}")
     return list(content.items())

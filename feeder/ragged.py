@@ -1,8 +1,8 @@
 """Clips of different lengths in one batch, and the gather of their poses at given positions in time.
 
 Shapes: N clips, M bodies, B tracks (the present bodies of all N clips), R rows (poses), T frames, V joints,
-C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on. The pitch of a whole clip is
-its number of frames.
+C channels. Track m of clip i is `num_frame[i]` rows from `start[i] + m * pitch[i]` on. `pitch` is the stride from
+one body's rows to the next one's: the number of frames of the whole clip.
 """
 
 from collections.abc import Callable, Sequence
@@ -225,7 +225,7 @@ class RaggedBatch:
 def rows_with_body(rows: Tensor) -> Tensor:
     """The rows of (R, V, C) that hold a body, (R,) bool; an absent body is a row of zeros.
 
-    Only this function reads zeros as absent bodies. Later steps carry a mask with the poses.
+    The loader asks once, when it gathers rows of the data. Its later steps carry the answer as a mask.
     """
     # Several times as fast as `any`.
     return torch.linalg.vector_norm(rows.flatten(1), dim=1) != 0

@@ -52,11 +52,10 @@ class ActionalLinks(nn.Module):
     num_link: L.
     dropout: probability inside the MLPs and the decoder.
     temperature: of the Gumbel softmax (Jang et al., ICLR 2017).
-    likeliest: in eval mode, give each pair its most probable type, as the published code does without noise. If False,
-        use the probabilities, which are the mean of the draws in training. Because of the prior, "no link" soon is the
-        most probable type of every pair, although training draws links for a sixth of the pairs: a network trained
-        with links would be tested without any. (The adjacency is normalised after the mean, which is not exactly the
-        mean of normalised draws. On NW-UCLA the exact mean gives no better scores.)
+    likeliest: in eval mode, give each pair its most probable type, as in the published code. If False, the
+        probabilities are used. They are the mean of the draws in training. The most probable type soon is "no link" for
+        every pair, because of the prior, although training draws links for a sixth of the pairs. The adjacency is
+        normalised after the mean; the mean of normalised draws gives no better scores on NW-UCLA.
 
     Raises ValueError for fewer than two frames, other sizes below 1, a temperature that is not above 0, or `channels`
     that do not match in_channels.
@@ -152,7 +151,7 @@ class InteractionEncoder(nn.Module):
 class InteractionDecoder(nn.Module):
     """Predicts each next frame from the frame before it and the messages over links (section 3.2, eq. 5 and 6).
 
-    Pairs without a link send no message. Their parameters exist only because the published weights have them.
+    Pairs without a link send no message. The layers of this type are unused, and exist for the published weights.
     """
 
     def __init__(self, in_channels: int, hidden: int, num_type: int, dropout: float) -> None:
@@ -179,7 +178,7 @@ class InteractionDecoder(nn.Module):
         inputs = [layer(seen) for layer in (self.input_r, self.input_i, self.input_n)]
         gates = torch.cat([layer.weight for layer in (self.hidden_r, self.hidden_i, self.hidden_n)])
         messages = Messages(self.msg_fc1[1:], self.msg_fc2[1:], self.dropout)
-        # Means over types and, as published, over coordinates.
+        # Averaged over the types of links, and over the coordinates as in the published code.
         share = _linked(edges).permute(1, 0, 3, 2) / (len(messages.first_bias) * poses.shape[3])
         state = inputs[0].new_zeros(len(seen), seen.shape[2], self.out_fc1.in_features)
         states = []
@@ -264,7 +263,7 @@ def _linear_of_pairs(layer: nn.Linear, joint: Tensor, pair: Tensor | None = None
     sender = F.linear(joint, layer.weight[:, width : 2 * width])
     grid = sender[:, :, None] + receiver[:, None]  # (B, V, V, H')
     batch, num_joint = joint.shape[:2]
-    # Remove the diagonal. After its first entry, the flat grid repeats: V other entries, then one of the diagonal.
+    # Remove the diagonal, which is every (V + 1)-th entry of the flattened V x V grid.
     rows = grid.flatten(1, 2)[:, 1:].unflatten(1, (num_joint - 1, num_joint + 1))[:, :, :-1]
     y = rows.reshape(batch, -1, grid.shape[3])
     return y if pair is None else y + F.linear(pair, layer.weight[:, 2 * width :])

@@ -19,10 +19,10 @@ from processor.displayed import PREDICTED, SEEN
 from processor.figures import orient, picture_plane, plane_of
 from torchlight.files import naming
 
-# Highest number of pictures a second.
-RATE = 15.0
-# Highest number of pictures in all; of a longer recording, frames are skipped.
-MOST_PICTURES = 300
+# Largest number of pictures a second.
+MAX_RATE = 15.0
+# Largest number of pictures in all; of a longer recording, frames are skipped.
+MAX_PICTURES = 300
 # Empty border on every side, as a share of the larger extent of the poses.
 MARGIN = 0.08
 
@@ -64,7 +64,7 @@ def animate(
     poses = tracks if future is None else np.concatenate((tracks[: len(future)], future), 1)
     num_seen, num_frame = tracks.shape[1], poses.shape[1]
     rate = 30.0 if frame_rate is None else frame_rate
-    step = max(1, round(rate / RATE), -(-num_frame // MOST_PICTURES))
+    step = max(1, round(rate / MAX_RATE), -(-num_frame // MAX_PICTURES))
     shown = range(0, num_frame, step)
     plane = picture_plane(tracks[0], skeleton) if up is None else plane_of(up)
     there = joints_there(poses)

@@ -15,8 +15,8 @@ class DataConfig:
     path: str = MISSING
     # name of the joints' layout, or a YAML file that describes it
     layout: str = MISSING
-    # channels of a joint: `xyz` in metres, or `xy` in the picture, or `xyc` with the confidence too; a prepared file
-    # must have the same; for arrays with three channels this key tells `xyz` from `xyc`
+    # channels of a joint: `xyz` in metres, `xy` in the picture, or `xyc` with the confidence. They must be those of the
+    # data
     channels: Literal["xyz", "xy", "xyc"] = "xyz"
     # number of classes; with a label map, the number after mapping
     num_class: int = MISSING

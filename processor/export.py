@@ -3,7 +3,6 @@
 N clips, M bodies, B = N * M bodies in all, T frames, V joints, C coordinates, P predicted frames.
 """
 
-import importlib.util
 import json
 import logging
 import warnings
@@ -20,16 +19,13 @@ from net.utils.clip import Clip, presence
 from processor.prediction import PredictionConfig
 from processor.prediction_metrics import as_recorded, roll_out
 from processor.trained import Trained
+from torchlight.packages import require
 
 # The packages of the extra `export` in setup.py.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
 # The only dimension of the input that is not fixed, and its name in the file.
 ANY_BATCH = ({0: torch.export.Dim("N")},)
-
-
-class PackageMissing(OSError):
-    """A package that only exporting needs is not installed."""
 
 
 class ClassProbability(nn.Module):
@@ -173,9 +169,7 @@ def metadata_of(trained: Trained) -> dict[str, str]:
 
 def check_packages() -> None:
     """Raise PackageMissing if one of `PACKAGES` is not installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise PackageMissing(f"not installed: {', '.join(missing)}; run pip install -e .[export]")
+    require(PACKAGES, "export")
 
 
 def record(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

@@ -4,7 +4,6 @@ The file holds everything, Plotly's script included, and loads nothing from else
 M bodies, T frames, V joints, C coordinates, K classes.
 """
 
-import importlib.util
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from processor.bones import FAINTEST, HUES, bone_sides, palette
 from processor.displayed import Shown
 from processor.figures import likeliest
 from torchlight.files import atomic_write, make_folder_of
+from torchlight.packages import require
 
 # The package of the extra `page` in setup.py.
 PACKAGE = "plotly"
@@ -37,10 +37,6 @@ LARGEST = 32767
 STEP = 1e-3
 # Length of a base64 text divided by that of its bytes.
 BASE64 = 4 / 3
-
-
-class PackageMissing(OSError):
-    """Plotly is not installed, which pages need."""
 
 
 class PageFigure(NamedTuple):
@@ -60,8 +56,7 @@ class PageTable(NamedTuple):
 
 def check_package() -> None:
     """Raise PackageMissing if Plotly is not installed."""
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise PackageMissing(f"not installed: {PACKAGE}, which pages need; run pip install -e .[page]")
+    require([PACKAGE], "page")
 
 
 def write_page(

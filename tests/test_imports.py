@@ -40,13 +40,19 @@ ONLY = {
         "torchlight.distributed",
         "torchlight.files",
     },
-    ("net", "torchlight"): {"torchlight.build", "torchlight.seed", "torchlight.distributed"},
+    ("net", "torchlight"): {
+        "torchlight.build",
+        "torchlight.seed",
+        "torchlight.distributed",
+        "torchlight.files",
+    },
 }
 # torchlight's own order: a module imports only what stands before it.
 TORCHLIGHT = [
     "seed",
     "threads",
     "files",
+    "packages",
     "build",
     "schema",
     "origins",

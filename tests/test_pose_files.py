@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from feeder.recordings import ucla
+from feeder.recordings import json_files
 from feeder.recordings.files import ReadOptions, Recorded, find_recordings, read_recordings
 from feeder.recordings.linking import LinkLimits
 from feeder.recordings.mediapipe import DISTANCE, HIPS
@@ -431,7 +431,7 @@ def test_any_confidence_above_0_is_one(tmp_path: Path) -> None:
 
 
 def test_a_json_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ucla, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
     path = tmp_path / "a.json"
     path.write_text(" " * (1 << 20) + "[]")
     assert "larger than 1 MiB" in str(refused(path))

@@ -3,8 +3,8 @@
     python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
 
 The fused score of a clip is the weighted sum of the runs' scores, as is usual for streams. Without `--weights` all runs
-have the same weight. Evaluations of three pre-trained streams (joint, motion and bone) are the exception: they have
-the weights .6, .4 and .6 as in AimCLR. Class scores, tables and figures go into `--out` in the form of a run's results,
+have the same weight, except evaluations of the three streams of a pre-trained encoder: joint, motion and bone have the
+weights .6, .4 and .6, as in AimCLR. Class scores, tables and figures go into `--out` in the form of a run's results,
 so that a fusion can itself be fused.
 """
 
@@ -29,7 +29,7 @@ from torchlight.log import work_dir_lock
 from torchlight.status import status_of
 
 # Guo et al., AAAI 2022, section 4.2.
-PRETRAINED = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
+AIMCLR_WEIGHTS = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
 
 
 def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
@@ -49,6 +49,7 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
             )
         if not np.array_equal(run["class_name"], first["class_name"]):
             raise ValueError(f"run {number + 1} has other classes than run 1; fuse runs of the same classes")
+        # The places of the first run's clips in this run.
         order = np.argsort(run["name"])[np.argsort(np.argsort(first["name"]))]
         if not np.array_equal(run["label"][order], first["label"]):
             raise ValueError(
@@ -64,8 +65,8 @@ def default_weights(work_dirs: Sequence[Path]) -> list[float]:
     about = [json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in results]
     streams = [result.get("stream") for result in about]
     pretrained = all(result.get("protocol") in ("linear", "finetune") for result in about)
-    if pretrained and sorted(map(str, streams)) == sorted(PRETRAINED):
-        return [PRETRAINED[str(stream)] for stream in streams]
+    if pretrained and sorted(map(str, streams)) == sorted(AIMCLR_WEIGHTS):
+        return [AIMCLR_WEIGHTS[str(stream)] for stream in streams]
     return [1.0] * len(work_dirs)
 
 

@@ -46,12 +46,12 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """
     # Through a buffer in memory: torch's own writer hides the cause when a disk is full.
     buffer = io.BytesIO()
-    torch.save(_loadable(state, ""), buffer)
+    torch.save(_to_plain(state, ""), buffer)
     with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 
 
-def _loadable(value: Any, place: str) -> Any:
+def _to_plain(value: Any, place: str) -> Any:
     """The value, at `place` of the state, converted to types that `torch.load(weights_only=True)` accepts."""
     if isinstance(value, Tensor):
         return value.detach()
@@ -60,9 +60,9 @@ def _loadable(value: Any, place: str) -> Any:
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if isinstance(value, Mapping):
-        return {key: _loadable(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
+        return {key: _to_plain(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_loadable(item, f"{place}.{index}") for index, item in enumerate(value))
+        return type(value)(_to_plain(item, f"{place}.{index}") for index, item in enumerate(value))
     raise TypeError(
         f"a checkpoint cannot hold the {type(value).__name__} at {place!r}; save numbers, strings or tensors"
     )
@@ -81,7 +81,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}; name the file, such as a run's best.pt")
     try:
         if zipfile.is_zipfile(path):
-            _check_sums(path)  # torch does not notice a flipped bit
+            _verify_checksums(path)  # torch does not notice a flipped bit
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (CheckpointError, OSError):
         raise
@@ -102,7 +102,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def _check_sums(path: Path) -> None:
+def _verify_checksums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged:
@@ -162,7 +162,7 @@ def load_weights(
     ]
     network = f"{type(module).__module__}.{type(module).__qualname__}"
     if lines:
-        # The batch count of a batch norm is a scalar: it fits any other one, so it is no evidence.
+        # The batch counter of a batch norm has shape () in every network, so that it fits proves nothing.
         counts = [key for key in common if key.endswith(".num_batches_tracked")]
         fitting = [key for key in common if key not in (*mismatched, *counts)]
         lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
@@ -180,9 +180,9 @@ def _without_prefix(
     wanted: Set[str],
     translate: Callable[[dict[str, Tensor]], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Translated weights, after dropping the shortest common prefix without which some key is a wanted one.
+    """Translated weights, after dropping the shortest common prefix of their keys that makes some key a wanted one.
 
-    If no prefix helps, they are as `translate` gives them.
+    If no prefix does, no prefix is dropped.
     """
     first = state = translate(given)
     while wanted.isdisjoint(state) and (prefix := _common_prefix(given)):

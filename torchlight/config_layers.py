@@ -15,11 +15,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from torchlight.build import nearest
+from torchlight.files import YAML_ERRORS
 from torchlight.schema import AFTER, BASE, Report, plain
 
 COMMAND_LINE = "command line"
-# The last four are raised for a value that does not fit its tag (`!!timestamp x`), and for very deep nesting.
-YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
 
 
 class Moved(NamedTuple):

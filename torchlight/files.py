@@ -1,10 +1,15 @@
-"""Atomic writing of files, and errors that name the file that could not be written."""
+"""Atomic writing of files, reading of YAML, and errors that name the file."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import yaml
+
+# The last four are raised for a value that does not fit its tag (`!!timestamp x`), and for very deep nesting.
+YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
 
 
 @contextmanager
@@ -67,3 +72,12 @@ def sync_folder(folder: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The content of a YAML file. Raises ValueError, with `what` the file is, if it is not valid."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except YAML_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{what} is not valid YAML: {reason}") from None

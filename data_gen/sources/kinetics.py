@@ -6,9 +6,9 @@ from typing import Any
 
 from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Problem, Splits, problem_of
 from feeder.prepared import MAX_CLASS, NO_LABEL, PARTS
+from feeder.recordings.json_files import parse_json
 from feeder.recordings.kinetics import LAYOUT, tracks_of
 from feeder.recordings.recording import RecordingError
-from feeder.recordings.ucla import parse_json
 
 BENCHMARK = "split"
 MAX_BYTES = 64 << 20  # 300 frames of 5 bodies are 1 MB

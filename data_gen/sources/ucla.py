@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Splits, problem_of
+from feeder.recordings.json_files import parse_json
 from feeder.recordings.recording import RecordingError
-from feeder.recordings.ucla import LAYOUT, parse_json, poses_of
+from feeder.recordings.ucla import LAYOUT, poses_of
 
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 KEYS = ("action", "subject", "sequence", "view")

@@ -19,12 +19,12 @@ import numpy as np
 from feeder.recordings.archives import read_mat, read_npz
 from feeder.recordings.axes import arrange
 from feeder.recordings.gaps import fill_gaps
+from feeder.recordings.json_files import read_json
 from feeder.recordings.mediapipe import LAYOUT as MEDIAPIPE
 from feeder.recordings.mediapipe import is_mediapipe, read_landmarks
 from feeder.recordings.picture import place_in_picture
 from feeder.recordings.reading import METRES, Content, ReadOptions
 from feeder.recordings.recording import Recording, RecordingError, refuse_other_units
-from feeder.recordings.ucla import read_json
 from net.utils.channels import has_confidence, in_plane, joints_there
 
 __all__ = ["METRES", "array_of", "as_tracks", "map_npy", "read_array", "read_tracks"]

@@ -20,6 +20,7 @@ from feeder.recordings.array import as_tracks, read_array
 from feeder.recordings.bodies import Choice
 from feeder.recordings.detections import is_detections, read_detections
 from feeder.recordings.gaps import Gaps
+from feeder.recordings.json_files import read_json
 from feeder.recordings.ntu import parse_skeleton
 from feeder.recordings.openpose import is_openpose_folder, read_folder, read_frame, read_kinetics
 from feeder.recordings.reading import AS_GIVEN, Content, ReadOptions
@@ -54,7 +55,7 @@ class Recorded(NamedTuple):
     choose: the choice of bodies, for parts of the recording.
     skeleton, frame_rate: as the file states them, or None.
     channels: see `Recording`.
-    unit: "m"; in the picture "picture" (heights of the picture from its middle) or "px" (pixels from its corner).
+    unit: "m"; in the picture "picture" (from its middle, in its heights) or "px" (from its corner, in pixels).
     gaps: joints that were not seen.
     assumptions: what the reader assumed, one sentence each.
     """
@@ -123,7 +124,7 @@ def format_of(path: Path) -> tuple[Format, Any]:
 
 
 def _format_of_json(path: Path) -> tuple[Format, Any]:
-    content = ucla.read_json(path)
+    content = read_json(path)
     if isinstance(content, dict):
         for key, kind in JSON_KEYS.items():
             if key in content:

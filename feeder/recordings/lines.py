@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from feeder.recordings.json_files import parse_json
 from feeder.recordings.recording import RecordingError
-from feeder.recordings.ucla import parse_json
 from net.utils.channels import num_coordinate
 
 

@@ -15,7 +15,7 @@ from net.utils.channels import joints_there
 NEWEST_WEIGHT = 0.5
 # Relative increase of a track's cost per frame of its absence.
 ABSENCE_COST = 0.1
-# Largest number of open tracks, those seen last; it bounds the time for a frame.
+# Largest number of open tracks, which bounds the time for a frame. Those that were seen least recently are dropped.
 MAX_OPEN = 100
 
 
@@ -63,8 +63,8 @@ class Linker:
         number[new] = np.arange(self._count, self._count + new.sum())
         self._count += int(new.sum())
         velocity = np.zeros((len(bodies), self.num_coordinate), bodies.dtype)
-        away = (frame - self._seen[columns])[:, None]
-        velocity[rows] = (1 - NEWEST_WEIGHT) * self._velocity[columns] + NEWEST_WEIGHT * moved / away
+        absence = (frame - self._seen[columns])[:, None]
+        velocity[rows] = (1 - NEWEST_WEIGHT) * self._velocity[columns] + NEWEST_WEIGHT * moved / absence
         unmatched = np.ones(len(self._number), bool)
         unmatched[columns] = False
         self._keep(unmatched)
@@ -77,26 +77,28 @@ class Linker:
     def _assign(self, bodies: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices of bodies (n,), of the tracks (n,) that they continue, and the mean step of their joints (n, D)."""
         assert self._poses is not None
-        there, was = joints_there(bodies), joints_there(self._poses)
+        present, was_present = joints_there(bodies), joints_there(self._poses)
         places, last = (poses[..., : self.num_coordinate] for poses in (bodies, self._poses))
         expected = self._velocity * (frame - self._seen)[:, None]
-        # The mean distance of joints is at least that of the boxes: leave out pairs with boxes too far apart; P stay.
-        (low, high), (last_low, last_high) = box(places, there), box(last, was)
+        # The joints' mean distance is at least that of the boxes. P pairs remain after those with too distant boxes.
+        (low, high), (last_low, last_high) = box(places, present), box(last, was_present)
         sides = (np.maximum(high - low, 0).max(-1), np.maximum(last_high - last_low, 0).max(-1))
         size = np.maximum(sides[0][:, None], sides[1][None])
-        apart = np.maximum(low[:, None] - last_high - expected, last_low + expected - high[:, None]).max(-1)
-        rows, columns = np.nonzero(apart <= self.limits.distance * size)
-        both = there[rows] & was[columns]  # (P, V)
+        box_distance = np.maximum(
+            low[:, None] - last_high - expected, last_low + expected - high[:, None]
+        ).max(-1)
+        rows, columns = np.nonzero(box_distance <= self.limits.distance * size)
+        both = present[rows] & was_present[columns]  # (P, V)
         count = np.maximum(both.sum(-1), 1)
         # (D, P, V): sums over the first axis are fast.
         step = np.moveaxis(places[rows] - last[columns], 2, 0)
         distance = (np.sqrt(((step - expected[columns].T[:, :, None]) ** 2).sum(0)) * both).sum(-1) / count
-        share = distance / np.maximum(size[rows, columns], np.finfo(np.float32).tiny)
-        allowed = np.flatnonzero(both.any(-1) & (share <= self.limits.distance))
-        rows, columns, share = rows[allowed], columns[allowed], share[allowed]
-        # Of two tracks that end in one place, the one seen later costs less. Pairs that are not allowed cost most.
+        relative = distance / np.maximum(size[rows, columns], np.finfo(np.float32).tiny)
+        allowed = np.flatnonzero(both.any(-1) & (relative <= self.limits.distance))
+        rows, columns, relative = rows[allowed], columns[allowed], relative[allowed]
+        # Of two tracks that end in one place, the one seen later is preferred. Pairs that are not allowed cost most.
         cost, pair = np.full(size.shape, 1e6), np.full(size.shape, -1)
-        cost[rows, columns] = share * (1 + ABSENCE_COST * (frame - 1 - self._seen[columns]))
+        cost[rows, columns] = relative * (1 + ABSENCE_COST * (frame - 1 - self._seen[columns]))
         pair[rows, columns] = allowed
         rows, columns = scipy.optimize.linear_sum_assignment(cost)
         kept = pair[rows, columns] >= 0

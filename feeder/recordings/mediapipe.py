@@ -21,7 +21,7 @@ HIPS = [SKELETON.joints.index(f"{side} hip") for side in ("left", "right")]
 # Assumed distance from the camera in metres: world landmarks do not state it.
 DISTANCE = 3.0
 # Largest distance from the origin to the middle of the hips in world landmarks, as a share of the body's height.
-ORIGIN = 0.02
+MAX_HIP_OFFSET = 0.02
 
 
 def is_mediapipe(values: np.ndarray) -> bool:
@@ -73,4 +73,4 @@ def _is_world(tracks: np.ndarray, seen: np.ndarray) -> bool:
         return False
     middle = np.linalg.norm(bodies[:, HIPS, :3].mean(1), axis=1)
     height = np.ptp(bodies[..., 1], axis=1)
-    return bool(np.median(middle / np.maximum(height, 1e-9)) < ORIGIN)
+    return bool(np.median(middle / np.maximum(height, 1e-9)) < MAX_HIP_OFFSET)

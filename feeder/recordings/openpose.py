@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from feeder.recordings.detections import content_of, number_frames, poses_of
+from feeder.recordings.json_files import read_json
 from feeder.recordings.reading import Content, ReadOptions
 from feeder.recordings.recording import RecordingError
-from feeder.recordings.ucla import read_json
 
 KEYPOINTS = "pose_keypoints_2d"
 # To recognise a folder: bytes that are read of a file, and number of files.

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from net.utils.skeleton import Skeleton, describe_skeleton
+from torchlight.files import read_yaml
 
 
 def _built_in(name: str, parents: Mapping[str, str], **more: Any) -> Skeleton:
@@ -305,11 +304,7 @@ def get_skeleton(layout: str | Skeleton) -> Skeleton:
         raise FileNotFoundError(
             f"layout file {layout!r} does not exist; known names are {', '.join(LAYOUTS)}"
         )
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"layout file {layout!r} is not valid YAML: {reason}") from None
+    fields = read_yaml(path, f"layout file {layout!r}")
     required = {"joints", "parents", "centre"}
     allowed = required | {"name", "pairs", "spine", "torso", "shoulders"}
     if not isinstance(fields, dict) or required - set(fields) or set(fields) - allowed:
