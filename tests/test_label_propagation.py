@@ -208,7 +208,7 @@ def test_labels_spread_by_the_encoder_s_whitened_features(encoder, few, tmp_path
     if whiten:
         fit_whitening(processor, config, whitening, processor.model)
         seen = [config.whiten_view] * config.whiten_repeat if name == "finetune_evaluation" else seen
-    shown = processor.displayed(loader, seen)
+    shown = processor.shown(loader, seen)
     features = extract_features(processor.model, shown, shown.iterate(), processor.autocast())
     if not whiten:
         whitening.standardise(features.flatten(0, 1))

@@ -13,7 +13,6 @@ from page_content import content_of, decode
 
 from feeder.prepared import PreparedWriter
 from net.utils.layouts import get_skeleton
-from processor import page
 from processor.displayed import PREDICTED, SEEN, Shown, with_future
 from processor.io import save_classification, save_predictions, save_result
 from processor.page import BUDGET, MOST_CLIPS, PageFigure, PageTable, as_scenes, encode, write_page
@@ -135,7 +134,7 @@ def test_a_page_of_too_many_clips_is_refused(plotly: None, tmp_path: Path) -> No
 def test_without_plotly_its_name_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     np.save(tmp_path / "a.npy", people(1, 3))
     words = [str(tmp_path / "a.npy"), "--layout", "ntu-rgb+d", "--html", str(tmp_path / "a.html")]
     assert show.main(words) == 1

@@ -318,7 +318,7 @@ def test_any_figure_can_select_the_epoch(tiny_config, work, monkeypatch, figure,
 
 def test_a_figure_that_there_is_not_is_refused(tiny_config, capsys):
     assert run(tiny_config, "select_by=mean_clas") == 2
-    assert "select_by: 'mean_clas' is no figure" in capsys.readouterr().err
+    assert "select_by: 'mean_clas' is no metric" in capsys.readouterr().err
 
 
 class Confidence(Evaluator):
