@@ -116,9 +116,14 @@ def load_run(args: argparse.Namespace) -> Loaded[Any]:
     return loaded
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def print_changes(loaded: Loaded[Any]) -> None:
     """Print, in the main process only, where a config has another meaning than in earlier versions."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         for line in changed_by_inheritance(getattr(loaded.config, "schedule", ()), loaded.inherited):
             print(f"note: {line}", file=sys.stderr)
 
@@ -140,7 +145,8 @@ def run(args: argparse.Namespace) -> None:
     if args.print_config:
         loaded = load_run(args)
         print_changes(loaded)
-        print(annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins)), end="")
+        if is_first_process():
+            print(annotate(to_yaml(loaded.config), (origin for _, origin in loaded.origins)), end="")
         return
     processor = make_processor(args)
     processor.setup(args.phase)
@@ -170,7 +176,8 @@ def main(
     try:
         run(args)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        if is_first_process():
+            print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

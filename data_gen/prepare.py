@@ -86,8 +86,11 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
         splits = _split(source, kept, report)
         writer.finish(splits, {"num_bad": report.num_bad, **source.attrs})
     _print_summary(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
-    print("train with, for instance:")
-    print(f"    {training_command(source, out, kept, splits, num_body=num_body)}")
+    command = training_command(source, out, kept, splits, num_body=num_body)
+    if command is None:
+        print("no benchmark has two classes in training and a test clip: prepare more clips to train")
+    else:
+        print(f"train with, for instance:\n    {command}")
     return report
 
 
@@ -136,10 +139,11 @@ def _print_summary(
 
 def training_command(
     source: Source, out: Path, kept: Sequence[Kept], splits: Splits, *, num_body: int
-) -> str:
+) -> str | None:
     """A command that trains on the prepared file, with the config of the data set, or the one for own data.
 
-    It is a command for pre-training if no benchmark has labelled test clips and two classes in training.
+    If no benchmark has labelled test clips and two classes in training, it is a command that pre-trains on own data,
+    and None for a data set.
     """
     labelled = {
         benchmark: {
@@ -155,6 +159,8 @@ def training_command(
     benchmark = next(iter(full or splits))
     settings: dict[str, object] = {"data.path": out}
     if source.recipe is not None:
+        if not full:
+            return None
         settings |= {**source.recipe_settings, "benchmark": benchmark}
         return _command("recognition", source.recipe, settings)
     settings |= {

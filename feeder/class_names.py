@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from torchlight.files import read_text
+
 
 def read_class_names(path: Path) -> list[str]:
     """The class names in a file with one name per line, in order of labels.
 
     Raises:
-        ValueError: the file has no name, or one name twice.
+        ValueError: the file is no text, has no name, or one name twice.
         OSError: the file cannot be read.
     """
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path, f"--class_names {path}").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"--class_names {path} has {len(names)} names, {len(set(names))} of them different; write each name once, "

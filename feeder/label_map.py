@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchlight.build import nearest
-from torchlight.files import read_yaml
+from torchlight.files import read_text, read_yaml
 
 
 def read_label_map(
@@ -69,8 +69,7 @@ def read_label_map(
 def _class_pairs(path: Path) -> list[tuple[Any, Any]]:
     """The pairs (source, target) in a file; digits become numbers."""
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(read_text(path, f"label map {path}").splitlines()))
         if not rows or not {"source", "target"} <= rows[0].keys():
             raise ValueError(
                 f"label map {path} has no rows, or no columns 'source' and 'target'; write a line 'source,target', "

@@ -46,6 +46,10 @@ def _metric_problems(task: "Task") -> list[Problem]:
     problems: list[Problem] = []
     metrics = list(task.metrics)
     for evaluator in build_evaluators(task.config.evaluators, task.packages, problems):
+        if not evaluator.metrics or isinstance(evaluator.metrics, str):
+            text = f"{type(evaluator).__name__} has metrics {evaluator.metrics!r}; declare a tuple of their names"
+            problems.append(Problem("evaluators", text))
+            continue
         if twice := sorted(set(evaluator.metrics) & set(metrics)):
             text = f"{type(evaluator).__name__} gives {', '.join(twice)}, which there is already"
             problems.append(Problem("evaluators", text))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from net.encoder import Encoder
+from net.utils.skeleton import Skeleton
 from net.whitening import Whitening
 from processor.config import ProcessorConfig
 from processor.state import changes
@@ -80,6 +81,20 @@ def _with_linear_head(model: Encoder, state: dict[str, Tensor]) -> dict[str, Ten
     weight = weight.view(shape) if weight.numel() == shape.numel() else weight
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
     return {**rest, f"{prefix}weight": weight, f"{prefix}bias": bias}
+
+
+def check_layout(path: str, skeleton: Skeleton) -> None:
+    """Raise ValueError if the weights at `path` state joints other than those of `skeleton`."""
+    content = load_checkpoint(path)
+    stated = content.get("skeleton")
+    if not isinstance(stated, dict):  # weights of another program
+        return
+    trained = Skeleton.from_dict(stated)
+    if trained.joints != skeleton.joints:
+        raise ValueError(
+            f"{path} was trained on layout {trained.name!r} ({trained.num_joint} joints), the data has "
+            f"{skeleton.name!r} ({skeleton.num_joint} joints); name weights of this layout"
+        )
 
 
 def ignored_keys(model: nn.Module, keys: Iterable[str]) -> list[str]:

@@ -41,6 +41,25 @@ class Evaluator:
         raise NotImplementedError
 
 
+def metrics_of(
+    evaluator: Evaluator, run: "Processor", loader: "Loader", evaluation: Evaluation
+) -> dict[str, float]:
+    """The metrics that an evaluator gives of a part.
+
+    Raises ValueError: they are not those that it declares, or one is not a number.
+    """
+    found, name = evaluator.evaluate(run, loader, evaluation), type(evaluator).__qualname__
+    if set(found) != set(evaluator.metrics):
+        raise ValueError(
+            f"evaluator {name} gives {', '.join(found) or 'nothing'}, but declares the metrics "
+            f"{', '.join(evaluator.metrics) or 'nothing'}; make them equal"
+        )
+    try:
+        return {key: float(value) for key, value in found.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"evaluator {name} gives a metric that is not a number: {error}") from None
+
+
 def build_evaluators(
     items: Sequence[Item], packages: Sequence[str], problems: list[Problem]
 ) -> list[Evaluator]:

@@ -18,7 +18,7 @@ from net.encoder import Encoder
 from net.method import Supervised, as_method
 from net.utils.clip import Batch
 from processor.config import ViewConfig
-from processor.encoder_weights import load_translated
+from processor.encoder_weights import check_layout, load_translated
 from processor.optim import rate_factors
 from processor.schedule import Phase, shortened
 from processor.task import Task
@@ -83,6 +83,8 @@ class Experiment:
             ValueError: a part has fewer clips than there are processes.
         """
         config, task = self.config, self.task
+        if config.weights is not None and Path(config.weights).is_dir():
+            raise IsADirectoryError(f"weights {config.weights} is a folder; name a file, such as its best.pt")
         if config.weights is not None and not Path(config.weights).is_file():
             raise FileNotFoundError(
                 f"weights {config.weights} not found; train them first, or name others with --weights FILE"
@@ -108,6 +110,7 @@ class Experiment:
         self.targets: Tensor | None = None
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
+            check_layout(config.weights, self.source.skeleton)
             task.load_weights(self, config.weights)
         self.finish_network()
         for each in self.schedule if phase == "train" else ():

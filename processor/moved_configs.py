@@ -77,8 +77,8 @@ BASES: dict[str, tuple[str, tuple[str, ...]]] = {
 GONE = re.compile(
     r"(?P<config>.*/config)/(?P<folder>\w+)/((?P<benchmark>xsub|xview|xset)/)?(?P<name>\w+)[.]yaml"
 )
-# Configs of runs that start from a pre-trained encoder.
-PRETRAINED = ("linear", "finetune", "knn", "label_efficiency")
+# Configs of runs that start from the weights of pretrain_aimclr.yaml.
+WITH_WEIGHTS = ("linear", "finetune", "knn", "label_efficiency")
 # Configs whose runs have no folder for each stream.
 ONE_STREAM = ("predict", "predict_contrast", "label_efficiency")
 
@@ -110,7 +110,7 @@ def _folders(folder: str, benchmark: str, name: str) -> tuple[str, ...]:
     """Settings that keep the run's earlier folder and weights."""
     place = f"work_dir/{folder}/{benchmark}"
     work_dir = f"work_dir={place}/{name}" + ("" if name in ONE_STREAM else "/${stream}")
-    if name not in PRETRAINED:
+    if name not in WITH_WEIGHTS:
         return (work_dir,)
     stream = "joint" if name in ONE_STREAM else "${stream}"
     return f"weights={place}/pretrain_aimclr/{stream}/best.pt", work_dir

@@ -70,7 +70,7 @@ class Prediction(Task):
         ("horizon", lambda values: all(value >= 1 for value in values), "numbers of frames, 1 or more"),
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
-    metrics = ("mpjpe",)
+    metrics = lower_is_better = ("mpjpe",)
     names_actions = False
     # Not `predict`: a test may predict more frames than training did.
     input_keys: ClassVar[tuple[str, ...]] = ("observe ", "test_view.normalise ", "data.num_body ")

@@ -21,7 +21,7 @@ from torch import nn
 from feeder.feeder import Part
 from processor import io, notes, optim
 from processor.config import OptimConfig
-from processor.evaluation import Evaluation, Evaluator, build_evaluators
+from processor.evaluation import Evaluation, Evaluator, build_evaluators, metrics_of
 from processor.experiment import DEBUG_BATCHES, Experiment
 from processor.meter import Meter, PendingLoss
 from processor.registry import task_name
@@ -218,11 +218,8 @@ class Processor(Experiment):
 
     def _sign(self) -> int:
         """1 if a larger value of `selected_by` is better, else -1."""
-        falling = {
-            *self.task.lower_is_better,
-            *(name for each in self.evaluators for name in each.lower_is_better),
-        }
-        return -1 if self.selected_by in falling else 1
+        givers: list[Task | Evaluator] = [self.task, *self.evaluators]
+        return -1 if any(self.selected_by in each.lower_is_better for each in givers) else 1
 
     def _evaluate_epoch(self, epoch: int, parts: Sequence[Part]) -> dict[str, float]:
         """Metrics of parts after an epoch; writes `best.pt` if the weights are the best so far."""
@@ -250,7 +247,7 @@ class Processor(Experiment):
         loader = self.loaders[part]
         evaluation = self.task.evaluate(self, loader)
         for evaluator in self.evaluators:
-            evaluation.metrics.update(evaluator.evaluate(self, loader, evaluation))
+            evaluation.metrics.update(metrics_of(evaluator, self, loader, evaluation))
         return evaluation
 
     # -- testing -------------------------------------------------------------------------------------------

@@ -64,14 +64,14 @@ def write_run_page(work_dir: Path, out: Path, *, num_clip: int) -> Parts:
         raise FileNotFoundError(
             f"{work_dir} holds no scores.npz, predictions.npz or metrics.csv; name the work_dir of a run"
         )
-    notes = [*figures_of_result(work_dir), *parts.notes]
+    notes = [*metrics_of_result(work_dir), *parts.notes]
     title = str(work_dir)
     figures = [*curves, *parts.figures]
     write_page(out, title, parts.clips, notes=notes, figures=figures, tables=parts.tables)
     return parts
 
 
-def figures_of_result(work_dir: Path) -> list[str]:
+def metrics_of_result(work_dir: Path) -> list[str]:
     """A line with metrics of `result.json`; empty without any."""
     path = work_dir / "result.json"
     if not path.exists():

@@ -1,5 +1,6 @@
 """Checks that a stored state belongs to the run that resumes."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
     Raises:
         ResumeError: the config or the number of processes differs, or the weights of the best epoch are missing.
     """
+    own = shlex.quote(str(path))
     if changed := differences(state["config"], config):
         raise ResumeError(
             f"{path} is a run with another config: {'; '.join(changed)}. Resume it with its own "
-            f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {path}"
+            f"({path.parent / 'config.yaml'}), or start another run from its weights with -w NEW --weights {own}"
         )
     if state["world_size"] != distributed.world_size():
         raise ResumeError(
@@ -46,7 +48,7 @@ def check_same_run(state: Mapping[str, Any], config: ProcessorConfig, path: Path
     if state["best"] and not (path.parent / "best.pt").exists():
         raise ResumeError(
             f"{path} is a run whose best epoch so far was {state['best']['epoch']}, but its best.pt is missing; "
-            f"start another run from these weights with -w NEW --weights {path}"
+            f"start another run from these weights with -w NEW --weights {own}"
         )
 
 

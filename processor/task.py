@@ -45,7 +45,7 @@ class Task:
     trains: ClassVar[bool] = True
     # metrics that can select the epoch; the first one is the default
     metrics: ClassVar[tuple[str, ...]] = (*CLASSIFICATION_METRICS, "loss")
-    lower_is_better: ClassVar[tuple[str, ...]] = ("loss", "mpjpe")
+    lower_is_better: ClassVar[tuple[str, ...]] = ("loss",)
     # whether the network gives class scores, so that it can recognise recordings
     names_actions: ClassVar[bool] = True
     # beginnings of config keys that should not change between training and a test of the weights

@@ -1,6 +1,7 @@
 """A trained network, loaded from a checkpoint."""
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,7 @@ def _read_config(
     if not answers:
         raise ValueError(
             f"{path} holds a pre-trained encoder, which cannot recognise actions; train a classifier on it "
-            f"with main.py finetune_evaluation or linear_evaluation --weights {path}"
+            f"with main.py finetune_evaluation or linear_evaluation --weights {shlex.quote(str(path))}"
         )
     errors = []
     for name in (processor,) if processor in PROCESSORS else ANSWERING:

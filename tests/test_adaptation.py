@@ -19,6 +19,7 @@ from conftest import TINY_CONFIG
 from data_gen import export_numpy
 from net.long_term import LongTerm
 from net.st_gcn import Model
+from net.utils.layouts import get_skeleton
 from net.whitening import Whitening
 from processor import io
 from processor.metrics import knn_scores, top_k_accuracy
@@ -213,6 +214,17 @@ def labelled(tiny_config) -> Path:
     config["data"] |= settings.pop("data")
     tiny_config.write_text(yaml.safe_dump({**config, **settings}))
     return tiny_config
+
+
+def test_weights_of_another_layout_are_named_at_once(encoder, labelled, tmp_path, capsys):
+    content = torch.load(encoder / "best.pt", weights_only=True)
+    skeleton = get_skeleton("kinect-v1").to_dict()
+    torch.save({**content, "skeleton": skeleton}, tmp_path / "w.pt")
+    assert run("linear_evaluation", labelled, "--weights", str(tmp_path / "w.pt")) == 1
+    said = capsys.readouterr().err
+    assert "'kinect-v1' (20 joints)" in said and "'ntu-rgb+d' (25 joints)" in said
+    assert run("linear_evaluation", labelled, "--weights", str(encoder)) == 1
+    assert "is a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("processor", ["linear_evaluation", "finetune_evaluation"])

@@ -74,6 +74,13 @@ def test_a_grid_is_run_summed_up_and_not_run_again(study, tmp_path, capsys, monk
         assert len(list(csv.DictReader(file))) == 2 * 2 * 2
 
 
+def test_a_setting_behind_options_of_several_values_is_a_setting():
+    words = ["-c", "a=b.yaml", "--fractions", "0.1", "1", "settings=[x=1]", "--weights", "w", "seeds=2"]
+    assert label_efficiency.settings_first(words) == [
+        "settings=[x=1]", "seeds=2", "-c", "a=b.yaml", "--fractions", "0.1", "1", "--weights", "w"
+    ]  # fmt: skip
+
+
 def test_what_a_cell_runs(study):
     config = label_efficiency.load_config(
         study / "grid.yaml", ["settings=[precision=bf16]"], label_efficiency.GridConfig

@@ -87,12 +87,21 @@ def test_the_last_line_fits_what_was_made(tmp_path: Path, capsys: pytest.Capture
 def test_a_data_set_with_a_recipe_of_its_own_is_trained_by_that(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = Given(Clip("a", 0, ONE), Clip("b", 1, ONE))
+    source = Given(*TWO_CLASSES)
     source.recipe, source.recipe_settings = "config/made/st_gcn.yaml", {"data.val_by": "sequence"}
     run(source, tmp_path / "a.h5")
     command, settings = last_line(capsys)
     assert command[2:] == ["recognition", "-c", "config/made/st_gcn.yaml"]
     assert settings == {"data.path": str(tmp_path / "a.h5"), "data.val_by": "sequence", "benchmark": "turns"}
+
+
+def test_a_data_set_whose_clips_cannot_be_trained_on_gets_no_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Given(Clip("a", 0, ONE), Clip("b", 1, ONE))
+    source.recipe = "config/made/st_gcn.yaml"
+    run(source, tmp_path / "a.h5")
+    assert "config/made" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("labels", [(NO_LABEL, NO_LABEL), (0, NO_LABEL), (NO_LABEL, 1), (0,), (0, 1)])

@@ -348,6 +348,25 @@ class TopOne(Confidence):
     metrics = ("top1",)
 
 
+class Another(Confidence):
+    """Gives a metric that it does not declare."""
+
+    metrics = ("another",)
+
+
+class Word(Confidence):
+    """Gives a metric that is not a number."""
+
+    metrics = ("word",)
+
+    def evaluate(self, run, loader, evaluation):
+        return {"word": "high"}
+
+
+class Letters(Confidence):
+    metrics = "letters"
+
+
 HERE = Path(__file__).stem
 
 
@@ -364,9 +383,17 @@ def test_figures_of_a_package_are_written_and_select(tiny_config, work):
     assert load_trained(work / "best.pt").config.num_epoch == 2
 
 
+@pytest.mark.parametrize("name", ["Another", "Word"])
+def test_an_evaluator_that_does_not_give_its_metrics_is_named(tiny_config, capsys, name):
+    assert run(tiny_config, f"evaluators=[{HERE}.{name}]", "--plugin", HERE, "num_epoch=1") == 1
+    assert f"evaluator {name}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
+        ([f"evaluators=[{HERE}.Letters]", "--plugin", HERE], "evaluators"),
+        (["evaluators=[processor.evaluation.Evaluator]"], "evaluators"),
         ([f"evaluators=[{HERE}.Confidence]"], "evaluators.0"),
         ([f"evaluators=[{HERE}.Confidense]", "--plugin", HERE], "evaluators.0"),
         (["evaluators=[net.st_gcn.Model]"], "evaluators.0"),

@@ -104,11 +104,12 @@ def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
     if args.out is not None:
         with work_dir_lock(args.out):
             io.prepare_result_dir(args.out, overwrite=args.overwrite)
-    print(" ".join(f"{name:>10}" for name in (*CLASSIFICATION_METRICS, "weight")), " run")
+    width = max(10, *map(len, CLASSIFICATION_METRICS))
+    print(" ".join(f"{name:>{width}}" for name in (*CLASSIFICATION_METRICS, "weight")), " run")
     fused_metrics = classification_metrics(fused["scores"], fused["label"])
     metrics = [*(classification_metrics(run["scores"], run["label"]) for run in runs), fused_metrics]
     for row, weight, name in zip(metrics, [*weights, ""], [*args.work_dirs, "fused"], strict=True):
-        print(" ".join(f"{value:10.4f}" for value in row.values()), f"{weight:>10}", f" {name}")
+        print(" ".join(f"{value:{width}.4f}" for value in row.values()), f"{weight:>{width}}", f" {name}")
     if args.out is not None:
         io.save_classification(args.out, fused)
         members = [{"work_dir": str(w), "weight": x} for w, x in zip(args.work_dirs, weights, strict=True)]

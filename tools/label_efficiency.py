@@ -191,7 +191,7 @@ class Grid:
                 (self.work_dir(cell) / "result.json").read_text(encoding="utf-8")
             )
             names = ("num_label", *CLASSIFICATION_METRICS, "train_minutes")
-            rows.append({**cell._asdict(), **{name: result[name] for name in names}})
+            rows.append({**cell._asdict(), **{name: result.get(name) for name in names}})
         return pd.DataFrame(rows)
 
 
@@ -286,15 +286,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--protocols", nargs="+", choices=PROTOCOLS, help="default: all")
     add("--overwrite", action="store_true", help="run finished cells again")
     add("--plugin", action="append", default=[], metavar="PACKAGE", help="admit classes of this package")
-    args = parser.parse_intermixed_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = parser.parse_intermixed_args(settings_first(words))
     named = ("work_dir", "weights", "fractions", "seeds", "protocols")
     settings = [
         *args.settings,
         *((key, getattr(args, key)) for key in named if getattr(args, key) is not None),
     ]
-    words = sys.argv[1:] if argv is None else argv
     print_new_command(args.config, args.settings, ["tools/label_efficiency.py", *words])
     return status_of(lambda: measure(args.config, settings, overwrite=args.overwrite, plugins=args.plugin))
+
+
+def settings_first(words: Sequence[str]) -> list[str]:
+    """The words of a command with its `key=value` settings first; options with several values would take them."""
+    pairs = zip(["", *words], words, strict=False)
+    is_setting = [
+        "=" in word and not word.startswith("-") and not before.startswith("-") for before, word in pairs
+    ]
+    return [
+        word
+        for wanted in (True, False)
+        for word, is_it in zip(words, is_setting, strict=True)
+        if is_it is wanted
+    ]
 
 
 def measure(file: str, settings: Sequence[Any], *, overwrite: bool, plugins: Sequence[str]) -> int:

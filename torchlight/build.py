@@ -104,7 +104,7 @@ def _import_level(name: str, path: str) -> types.ModuleType | None:
         return None
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ClassPathError(f"{path!r}: importing {name} failed: {error}") from error
 
 

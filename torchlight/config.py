@@ -175,6 +175,13 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
             items = {int(index): item for index, item in value.items()}
             items = _merge(dict(enumerate(below)), items, f"{prefix}{key}.", report, sources)
             merged[key] = list(items.values())
+        elif isinstance(value, Mapping) and isinstance(below, list) and below and _are_numbers(value):
+            below_it = f"{prefix}{key}."
+            origin = (place for name, place in sources.items() if name.startswith(below_it))
+            report.sources[f"{prefix}{key}"] = next(origin, COMMAND_LINE)
+            report.add(
+                f"{prefix}{key}", f"has the items 0 to {len(below) - 1}, no {', '.join(map(str, value))}"
+            )
         elif isinstance(value, Mapping):
             if not isinstance(below, dict):
                 report.sources[f"{prefix}{key}"] = sources.get(f"{prefix}{key}", COMMAND_LINE)
@@ -187,7 +194,11 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
 
 
 def _are_indices(value: Mapping, items: list) -> bool:
-    return bool(value) and all(str(key).isdecimal() and int(key) < len(items) for key in value)
+    return _are_numbers(value) and all(int(key) < len(items) for key in value)
+
+
+def _are_numbers(value: Mapping) -> bool:
+    return bool(value) and all(str(key).isdecimal() for key in value)
 
 
 def _resolve(values: dict, report: Report) -> dict:

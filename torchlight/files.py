@@ -74,6 +74,14 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
+def read_text(path: Path, what: str) -> str:
+    """The content of a text file in UTF-8. Raises ValueError, with `what` the file is, if it is something else."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} is not text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The content of a YAML file. Raises ValueError, with `what` the file is, if it is not valid."""
     try:
