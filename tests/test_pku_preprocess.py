@@ -117,7 +117,7 @@ def test_prepares_part_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root = tmp_path / "v2"
     for name in ("A10N08-L", "A01N13-R"):
         write(root / "skeleton" / f"{name}.txt", to_text(make_poses(9)))
-        write(root / "label" / f"{name}.txt", "3,2,5\n")
+        write(root / "label" / f"{name}.txt", "3,2,5\n4,5,8\n")
     write(root / "cross_subject_v2.txt", split_text("A01N13-R", "A10N08-L"))
     write(root / "cross_view_v2.txt", split_text("A10N08-L", "A01N13-R"))
     monkeypatch.chdir(tmp_path)
@@ -128,12 +128,12 @@ def test_prepares_part_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         *("data.path=data/pku_part2.h5", "data.val_by=subject", "benchmark=xsub"),
     ]
     prepared = open_prepared(tmp_path / "data" / "pku_part2.h5")
-    assert prepared.name.tolist() == ["A01N13-R_001", "A10N08-L_001"]
+    assert prepared.name.tolist() == ["A01N13-R_001", "A01N13-R_002", "A10N08-L_001", "A10N08-L_002"]
     assert {key: values.tolist() for key, values in prepared.keys.items()} == {
-        "sequence": [1, 10],
-        "subject": [13, 8],
-        "view": [3, 1],
-        "action": [3, 3],
+        "sequence": [1, 1, 10, 10],
+        "subject": [13, 13, 8, 8],
+        "view": [3, 3, 1, 1],
+        "action": [3, 4, 3, 4],
     }
     assert prepared.attrs["source"] == "pku_part2" and set(splits_of(prepared.path)) == {"xsub", "xview"}
 
