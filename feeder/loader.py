@@ -181,15 +181,17 @@ class Loader:
             derive_seed(self.seed, "views", self.epoch, step, self.rank)
         )
         label = torch.from_numpy(self.feeder.label)[index]
-        numbers = [send(each, self.device) for each in (label, index, num_body)]
+        label, count = send(label, self.device), send(num_body, self.device)
         if self._features is not None:
-            there = torch.arange(self.feeder.num_body, device=self.device) < numbers[-1][:, None]
-            features = [Clip(each, there[:, :, None]) for each in self._pick(index, generator)]
-            return Batch(features, None, *numbers)
-        shown, count = self._show(index, num_body, rows, generator), self.num_future
-        if not count:
-            return Batch(shown, None, *numbers)
-        return Batch([view.frames(None, -count) for view in shown], shown[0].frames(-count, None), *numbers)
+            there = torch.arange(self.feeder.num_body, device=self.device) < count[:, None]
+            views = [Clip(each, there[:, :, None]) for each in self._pick(index, generator)]
+        else:
+            views = self._show(index, num_body, rows, generator)
+        future = None
+        if self.num_future and self._features is None:
+            future = views[0].frames(-self.num_future, None)
+            views = [view.frames(None, -self.num_future) for view in views]
+        return Batch(views, future, label, send(index, self.device), count, generator)
 
     def _show(
         self, index: Tensor, num_body: Tensor, rows: Tensor | None, generator: torch.Generator

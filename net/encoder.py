@@ -26,12 +26,14 @@ class Features:
     num_clip: N.
     grid: (T', V') if the S tokens are a grid of T' frames by V' joints, sorted by frame; else None.
     bodies: (N, M) bool, true for the B bodies of `tokens`, which are in this order; None for all N * M.
+    counted: (B, S) bool, the tokens that count in the mean; None for all.
     """
 
     tokens: Tensor
     num_clip: int
     grid: tuple[int, int] | None = None
     bodies: Tensor | None = None
+    counted: Tensor | None = None
 
     @classmethod
     def of_maps(cls, maps: Tensor, num_clip: int, bodies: Tensor | None = None) -> "Features":
@@ -51,8 +53,12 @@ class Features:
         return Features.of_maps(maps, self.num_clip, self.bodies)
 
     def pool(self) -> Tensor:
-        """The mean over tokens and present bodies, (N, D). A clip without bodies has the feature 0."""
-        mean = self.tokens.mean(1) if self.grid is None else self._by_frame().mean((1, 2))
+        """The mean over counted tokens and present bodies, (N, D). A clip without bodies has the feature 0."""
+        if self.counted is not None:
+            share = self.counted / self.counted.sum(1, keepdim=True).clamp(min=1)
+            mean = (share[:, None].to(self.tokens.dtype) @ self.tokens)[:, 0]
+        else:
+            mean = self.tokens.mean(1) if self.grid is None else self._by_frame().mean((1, 2))
         pooled = place_bodies(mean, self.num_clip, self.bodies)  # (N, M, D)
         if self.bodies is None:
             return pooled.mean(1)
@@ -182,19 +188,6 @@ class Encoder(nn.Module):
     def ignored_keys(self) -> Sequence[str]:
         """Patterns of the keys that weights have for optional parts which this network was built without."""
         return ()
-
-
-class TokenEncoder(Encoder):
-    """An encoder of tokens that can encode a part of them, as masked methods need."""
-
-    def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
-        """Features of N clips.
-
-        Args:
-            clip: the clips.
-            keep: (B, K) int64, indices of the K tokens of each body that are encoded; None for all S.
-        """
-        raise NotImplementedError
 
 
 def split_bodies(

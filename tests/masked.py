@@ -9,8 +9,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from net.encoder import Features, TokenEncoder, split_bodies
+from net.encoder import Features, split_bodies
 from net.method import Loss, Method, Output, no_loss
+from net.tokens import TokenEncoder
 from net.utils.clip import Batch, Clip
 from net.utils.layouts import get_skeleton
 
@@ -74,13 +75,13 @@ class Transformer(TokenEncoder):
         cut = bodies[:, : bodies.shape[1] // self.patch * self.patch].unflatten(1, (-1, self.patch))
         return cut.transpose(2, 3).flatten(3).flatten(1, 2)
 
-    def split(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
+    def bodies_of(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
         """See `net.encoder.split_bodies`."""
         return split_bodies(clip, self.num_joint, self.in_channels, skip_empty=True)
 
     def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
         """See `TokenEncoder`."""
-        bodies, there = self.split(clip)
+        bodies, there = self.bodies_of(clip)
         patches = self.patchify(bodies)
         tokens = self.embed(patches) + self.position(patches.shape[1])
         grid = (clip.x.shape[2] // self.patch, self.num_joint)
@@ -116,7 +117,7 @@ class Masked(Method):
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`."""
         clip = batch.views[0]
-        bodies, _ = self.encoder.split(clip)
+        bodies, _ = self.encoder.bodies_of(clip)
         if not len(bodies):
             return Output({"motion": no_loss(self)})
         motion = torch.diff(bodies, dim=1, append=bodies[:, -1:])

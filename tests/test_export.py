@@ -22,8 +22,9 @@ import net.long_term
 import net.st_gcn
 from conftest import TINY_CONFIG, weights_by_formula
 from feeder.ragged import RaggedBatch
-from net.encoder import Encoder, TokenEncoder
+from net.encoder import Encoder
 from net.method import CROSS_ENTROPY, Method, as_method
+from net.tokens import TokenEncoder
 from net.utils.layouts import get_skeleton
 from processor import export as exporting
 from processor.encoder_weights import Probe

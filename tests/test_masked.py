@@ -122,4 +122,4 @@ def test_a_clip_longer_than_its_positions_is_refused_before_data_is_touched(fold
 def test_a_method_of_tokens_refuses_an_encoder_of_maps(folder, capsys):
     words = ["model=net.st_gcn.Model", "model_args={_delete_: true}"]
     assert run(folder, Path("nowhere.h5"), "pretrain", PRETRAIN, *words, name="maps") == 2
-    assert "model: net.st_gcn.Model is not a net.encoder.TokenEncoder" in capsys.readouterr().err
+    assert "model: net.st_gcn.Model is not a net.tokens.TokenEncoder" in capsys.readouterr().err

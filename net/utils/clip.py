@@ -6,6 +6,7 @@ N clips, C channels, T frames, P future frames, V joints, M bodies.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from net.utils.channels import joints_there
@@ -47,6 +48,8 @@ class Batch:
     label: (N,) int64, -1 for a clip without a label.
     index: (N,) int64, the index in the feeder.
     num_body: (N,) int64, the number of present bodies.
+    generator: on the host, for what a method draws; it depends only on the seed, the epoch and the number of the
+        batch. None draws from torch's global one.
     """
 
     views: list[Clip]
@@ -54,6 +57,7 @@ class Batch:
     label: Tensor
     index: Tensor
     num_body: Tensor
+    generator: torch.Generator | None = None
 
 
 def presence(x: Tensor) -> Tensor:
