@@ -91,7 +91,8 @@ class Encoder(nn.Module):
     that needs one adds it.
 
     An encoder with a position embedding for a limited number of frames takes that number as the argument `max_frame`
-    of its constructor. A config with longer views is refused.
+    of its constructor. A config with longer views is refused. An encoder of tokens that span several frames takes the
+    number of these as `patch`. A config with views of another than a multiple is refused.
     """
 
     HEAD: ClassVar[str] = "fc"

@@ -103,6 +103,10 @@ class Method(nn.Module):
         """Parameters of each layer of the encoder; see `Encoder.layers`."""
         return self.encoder.layers()
 
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of other programs or methods under this method's names. Keys that need no translation stay."""
+        return self.encoder.translate(state)
+
     def start_epoch(self, epoch: int) -> None:
         """Called before each epoch, counted from 0, for methods whose losses depend on the epoch."""
 

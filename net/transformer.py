@@ -78,7 +78,7 @@ class Model(TokenEncoder):
     def layers(self) -> list[list[nn.Parameter]]:
         """See `Encoder`: the embeddings, then the blocks."""
         first = [*self.embed.parameters(), *self.position.parameters()]
-        return [first, *(list(block.parameters()) for block in self.blocks.blocks)]
+        return [first, *(list(block.parameters()) for block in self.blocks.layers)]
 
     def encode(self, clip: Clip, keep: Tensor | None = None) -> Features:
         """See `TokenEncoder`; the tokens of all S are a grid of T' by V."""
@@ -151,7 +151,7 @@ class Blocks(nn.Module):
         self, width: int, depth: int, num_head: int, *, mlp_ratio: float = 4.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
+        self.layers = nn.ModuleList(
             Block(width, num_head, round(mlp_ratio * width), drop_path * index / max(depth - 1, 1))
             for index in range(depth)
         )
@@ -164,7 +164,7 @@ class Blocks(nn.Module):
             # Not minus infinity: a body without counted tokens, as in recorded graphs, would become NaN.
             bias = torch.zeros(counted.shape, dtype=tokens.dtype, device=tokens.device)
             bias = bias.masked_fill(~counted, -1e4)[:, None, None]
-        for block in self.blocks:
+        for block in self.layers:
             tokens = block(tokens, bias)
         return self.norm(tokens)
 

@@ -68,7 +68,8 @@ def _metric_problems(task: "Task") -> list[Problem]:
 def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
     """Problems of the views of a config, and of their length."""
     config, problems = task.config, []
-    hidden, longest = task.hidden_frames(), _longest_clip(config, task.packages)
+    hidden = task.hidden_frames()
+    longest, patch = (_whole_number(config, task.packages, name) for name in ("max_frame", "patch"))
     for key, described in views_of(config).items():
         try:
             view = view_of(described, config, skeleton, task.packages)
@@ -82,21 +83,22 @@ def _view_problems(task: "Task", skeleton: Skeleton) -> list[Problem]:
         if longest is not None and seen > longest:
             text = f"gives {seen} frames; {config.model} takes at most {longest}"
             problems.append(Problem(f"{key}.sampling", f"{text}: take fewer, or raise max_frame"))
+        if patch and seen % patch:
+            text = f"gives {seen} frames; {config.model} takes multiples of its patch, which is {patch}"
+            problems.append(Problem(f"{key}.sampling", f"{text}: change num_frame, or patch"))
         predicted = view.num_ahead if hidden is None else hidden.get(key, 0)
         if view.num_ahead not in (0, predicted):
             problems.append(Problem(f"{key}.sampling", _wrong_ahead(view.num_ahead, predicted)))
     return problems
 
 
-def _longest_clip(config: ProcessorConfig, packages: Sequence[str]) -> int | None:
-    """The largest number of frames that the network takes; None if there is no limit, or it is unknown."""
+def _whole_number(config: ProcessorConfig, packages: Sequence[str], name: str) -> int | None:
+    """The argument `name` of the network; None if it has no such argument, or the value is no whole number."""
     try:
-        longest = build.argument(
-            build.import_class(config.model, packages), config.model_args, "max_frame", None
-        )
+        value = build.argument(build.import_class(config.model, packages), config.model_args, name, None)
     except build.ClassPathError:  # reported by `check_class`
         return None
-    return longest if isinstance(longest, int) else None
+    return value if isinstance(value, int) else None
 
 
 def _wrong_ahead(ahead: int, predicted: int) -> str:

@@ -117,8 +117,8 @@ class Pretrain(Task):
         return super().feeder(run, part, **{"unlabelled": True, **changes})
 
     def load_weights(self, run: Experiment, path: str) -> None:
-        """See `Task`; also loads weights under AimCLR's published names."""
-        translate = self.build_method(run.model, run.phase).encoder.translate
+        """See `Task`; also loads weights under AimCLR's published names, and those that the method translates."""
+        translate = self.build_method(run.model, run.phase).translate
         load_weights(run.model, path, ignore=self.config.ignore_weights, translate=translate)
 
     def opened(self, run: Experiment) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from batches import Given
 
-from net import masked_motion
-from net.masked_motion import NORMALISE, MaskedMotion, draw_noise, relative_motion, true_motion
+from net import masking
+from net.masked_motion import NORMALISE, MaskedMotion
+from net.masking import draw_noise, relative_motion, true_motion
 from net.method import no_loss
 from net.st_gcn import Model as STGCN
 from net.tokens import Bodies
@@ -154,13 +155,13 @@ def test_frames_without_a_body_change_nothing(changes):
     more = torch.cat([view.x, torch.zeros_like(view.x[..., :1])], 4)
     more[0, :, :4, :, 0] = 9.0
     there = torch.cat([view.present, torch.zeros_like(view.present[:, :1])], 1)
-    noise = masked_motion.draw_noise(batch(clips()), network.encoder.split(view), torch.ones(5, 100))
-    original = masked_motion.draw_noise
+    noise = masking.draw_noise(batch(clips()), network.encoder.split(view), torch.ones(5, 100))
+    original = masking.draw_noise
     try:
-        masked_motion.draw_noise = lambda *_: noise
+        masking.draw_noise = lambda *_: noise
         found = loss(network, dataclasses.replace(given, views=[type(view)(more, there)]))
     finally:
-        masked_motion.draw_noise = original
+        masking.draw_noise = original
     found.backward()
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(network.encoder.embed.weight.grad, gradient)
@@ -171,9 +172,7 @@ def test_order_of_clips_and_bodies_does_not_matter(monkeypatch):
     noise = torch.rand(3, 2, 100)
     order = torch.tensor([2, 0, 1])
     for shown, drawn in ((x, noise), (x[order].flip(4), noise[order].flip(1))):
-        monkeypatch.setattr(
-            masked_motion, "draw_noise", lambda _, bodies, counted, drawn=drawn: drawn[bodies.mask]
-        )
+        monkeypatch.setattr(masking, "draw_noise", lambda _, bodies, counted, drawn=drawn: drawn[bodies.mask])
         if shown is x:
             expected = loss(network, batch(shown))
     torch.testing.assert_close(loss(network, batch(shown)), expected)

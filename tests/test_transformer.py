@@ -41,7 +41,7 @@ def encode_slowly(model: Model, tokens: list[tuple[int, int, torch.Tensor]], num
     """The features (S, D) of the tokens of one body, one token and one head at a time."""
     times = interpolate_times(model.position.time, num_time)
     values = [model.embed(each) + times[time] + model.position.joint[joint] for time, joint, each in tokens]
-    for block in model.blocks.blocks:
+    for block in model.blocks.layers:
         attention, width = block.attention, model.feature_dim
         size = width // attention.num_head
         normed = [block.norm1(each) for each in values]
@@ -181,7 +181,7 @@ def test_sizes_that_do_not_fit_are_refused(changes):
 
 def test_drop_path_skips_whole_bodies_and_keeps_the_mean():
     blocks = Blocks(8, 3, 2, drop_path=0.4)
-    assert [block.drop_path for block in blocks.blocks] == [0.0, 0.2, 0.4]
+    assert [block.drop_path for block in blocks.layers] == [0.0, 0.2, 0.4]
     torch.manual_seed(0)
     block = Block(8, 2, 16, 0.4)
     branch = torch.randn(20_000, 2, 8)

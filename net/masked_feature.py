@@ -1,0 +1,136 @@
+"""Masked feature prediction: a slow copy's features of hidden tokens are predicted from visible ones.
+
+After S-JEPA (Abdelfattah and Alahi, ECCV 2024), and, with the loss `contrast`, in the manner of SLiM (2026).
+
+N clips, B present bodies, S tokens of a body, K visible tokens, D channels of the feature, E channels of a projection.
+"""
+
+import copy
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from net.contrast import projector, update_momentum
+from net.loss import at_least_float32, similarity
+from net.masked_decoder import Decoder
+from net.masking import Masking
+from net.method import Loss, Method, Output, no_loss
+from net.tokens import TokenEncoder
+from net.utils.clip import Batch, Clip
+from torchlight import distributed
+
+
+class MaskedFeature(Method):
+    """An encoder is shown a few tokens of each body; a decoder predicts what a slow copy makes of the others.
+
+    The slow copy is shown the whole clip. Its parameters are a running mean of the encoder's.
+
+    base_encoder: loses its head.
+    mask_ratio, mask_temperature, channels: `ratio`, `temperature` and `channels` of `net.masking.Masking`.
+    momentum: weight of the copy's own parameters in an update; see `net.contrast.update_momentum`.
+    decoder_width, decoder_depth, decoder_head: of the decoder.
+    projection_dim: E.
+    temperature: divides the similarities of projections.
+
+    Losses:
+        `feature`, the mean squared error of the features of hidden tokens, normalised over the D channels.
+        `contrast`, InfoNCE of each view after the first, of which the encoder sees all tokens, to the slow copy's
+        projection of the first view; other clips of the batch are the negatives.
+
+    Raises ValueError for what `Masking` and `Decoder` refuse, and for a momentum, temperature or size out of range.
+    """
+
+    LOSSES = (Loss("feature", weight=1.0), Loss("contrast", num_view=2))
+    ENCODER = TokenEncoder
+    encoder: TokenEncoder
+
+    def __init__(
+        self,
+        base_encoder: TokenEncoder,
+        *,
+        mask_ratio: float = 0.9,
+        mask_temperature: float | None = 0.8,
+        momentum: float = 0.996,
+        decoder_width: int = 256,
+        decoder_depth: int = 5,
+        decoder_head: int = 8,
+        projection_dim: int = 128,
+        temperature: float = 0.2,
+        channels: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.masking = Masking(
+            base_encoder, ratio=mask_ratio, temperature=mask_temperature, channels=channels
+        )
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is {momentum}; give 0 to 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; give more than 0")
+        if projection_dim < 1:
+            raise ValueError(f"projection_dim is {projection_dim}; give 1 or more")
+        self.momentum, self.temperature = momentum, temperature
+        width = base_encoder.feature_dim
+        base_encoder.replace_head(nn.Identity())
+        self.encoder = base_encoder
+        self.decoder = Decoder(
+            base_encoder, width, width=decoder_width, depth=decoder_depth, num_head=decoder_head
+        )
+        self.projector = projector(width, hidden=width, out=projection_dim)
+        self.slow_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.slow_projector = copy.deepcopy(self.projector).requires_grad_(False)
+
+    @property
+    def varies_batch(self) -> bool:
+        """See `Method`."""
+        return True
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """See `Method`; each loss trains parts of its own."""
+        return True
+
+    def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
+        """See `Method`."""
+        clip = batch.views[0]
+        bodies = self.encoder.split(clip)
+        if len(bodies.poses) == 0:
+            return Output(dict.fromkeys(wanted, no_loss(self)))
+        with torch.no_grad():
+            update_momentum(self.slow_encoder, self.encoder, self.momentum)
+            update_momentum(self.slow_projector, self.projector, self.momentum)
+            target = self.slow_encoder.eval().encode(clip)
+        losses, embedding = {}, None
+        if "feature" in wanted:
+            counted = self.encoder.counted(bodies.present)
+            keep, hidden = self.masking.draw(batch, bodies, self.encoder)
+            features = self.encoder.encode(clip, keep)
+            embedding = features.pool()
+            predicted = at_least_float32(self.decoder(features.tokens, keep, counted))
+            goal = F.layer_norm(at_least_float32(target.tokens), target.tokens.shape[-1:])
+            squared = (predicted - goal).square().mean(2)
+            losses["feature"] = (squared * hidden).sum() / hidden.sum().clamp(min=1)
+        if "contrast" in wanted:
+            with torch.no_grad():
+                key = F.normalize(at_least_float32(self.slow_projector(target.pool())), dim=1)
+            losses["contrast"] = torch.stack([self._contrast(view, key) for view in batch.views[1:]]).mean()
+        return Output(losses, embedding=embedding)
+
+    def _contrast(self, view: Clip, key: Tensor) -> Tensor:
+        """InfoNCE of a view to the keys (N, E) of the same clips; the keys of all ranks are negatives."""
+        query = F.normalize(at_least_float32(self.projector(self.encoder.encode(view).pool())), dim=1)
+        logits = similarity(query, distributed.all_gather_equal(key)) / self.temperature
+        own = distributed.rank() * len(key) + torch.arange(len(key), device=key.device)
+        return F.cross_entropy(logits, own)
+
+    def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `Method`; of another method, such as `MaskedMotion`, the encoder's weights, for the slow copy, too."""
+        state = super().translate(state)
+        if any(key.startswith("slow_encoder.") for key in state):
+            return state
+        of_encoder = {key: value for key, value in state.items() if key.startswith("encoder.")}
+        of_slow = {f"slow_{key}": value for key, value in of_encoder.items()}
+        others = ("decoder.", "projector.", "slow_projector.")
+        own = {key: value for key, value in self.state_dict().items() if key.startswith(others)}
+        return {**own, **of_encoder, **of_slow}

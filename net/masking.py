@@ -1,0 +1,90 @@
+"""Which tokens of a clip a masked method hides: at random, or rather those that move.
+
+N clips, C channels, D of them coordinates, T frames, V joints, M bodies of a clip, B present bodies, P frames of a
+token, S tokens of a body, K visible ones, E = P * D.
+"""
+
+import torch
+from torch import Tensor
+
+from net.loss import at_least_float32
+from net.tokens import Bodies, TokenEncoder, draw_kept, patchify
+from net.utils.channels import num_predictable
+from net.utils.clip import Batch, seen_joints
+
+
+class Masking:
+    """Hides the same share of the tokens of each body.
+
+    encoder: of the tokens.
+    ratio: share of the tokens that are hidden.
+    temperature: divides the motion of a token, as a share of the largest in the body, before a softmax gives the
+        probability of being hidden (MAMP, Mao et al., ICCV 2023, section 3.3). The lower, the more tokens that move are
+        hidden. None hides tokens whatever their motion.
+    channels: names of the C, see `net.utils.channels`; None if all are coordinates. Confidence is no motion.
+
+    Raises ValueError for a ratio that is not between 0 and 1, or leaves no token of a clip of `max_frame` visible or
+    hidden; a temperature that is not above 0; `channels` that do not match in_channels.
+    """
+
+    def __init__(
+        self, encoder: TokenEncoder, *, ratio: float, temperature: float | None, channels: str | None
+    ) -> None:
+        num_token = encoder.max_frame // encoder.patch * encoder.num_joint
+        if not 0 < ratio < 1:
+            raise ValueError(f"mask_ratio is {ratio}; give more than 0 and less than 1")
+        if not 0 < round((1 - ratio) * num_token) < num_token:
+            which = "visible" if ratio > 0.5 else "hidden"
+            raise ValueError(
+                f"mask_ratio is {ratio}: of the {num_token} tokens of a body none would be {which}; give another"
+            )
+        if temperature is not None and not temperature > 0:
+            raise ValueError(f"mask_temperature is {temperature}; give more than 0, or null")
+        self.ratio, self.temperature = ratio, temperature
+        self.num_coordinate = num_predictable(channels, encoder.in_channels)
+
+    def draw(self, batch: Batch, bodies: Bodies, encoder: TokenEncoder) -> tuple[Tensor, Tensor]:
+        """The visible tokens (B, K) and the hidden ones (B, S) of each body; see `net.tokens.draw_kept`."""
+        counted = encoder.counted(bodies.present)
+        score = draw_noise(batch, bodies, counted)
+        if self.temperature is not None:
+            motion, known = (
+                patchify(each, encoder.patch) for each in true_motion(bodies, self.num_coordinate)
+            )
+            score = score + relative_motion(motion, known) / self.temperature
+        return draw_kept(score, counted, 1 - self.ratio)
+
+
+def true_motion(bodies: Bodies, num_coordinate: int) -> tuple[Tensor, Tensor]:
+    """The difference of each frame to the next, and where it is known: (B, T, V, D) and (B, T, V, D) bool.
+
+    It is 0 where the joint was not seen in both frames, and after the last frame.
+    """
+    seen = seen_joints(bodies.poses, bodies.present)
+    poses = at_least_float32(bodies.poses[..., :num_coordinate])
+    known = torch.zeros_like(seen)
+    known[:, :-1] = seen[:, :-1] & seen[:, 1:]
+    motion = torch.zeros_like(poses)
+    motion[:, :-1] = poses[:, 1:] - poses[:, :-1]
+    known = known[..., None].expand_as(motion)
+    return motion * known, known
+
+
+def draw_noise(batch: Batch, bodies: Bodies, counted: Tensor) -> Tensor:
+    """Gumbel noise of each token (B, S), from the batch's generator: taking the lowest draws without replacement.
+
+    The noise of a body does not depend on which other bodies are present.
+    """
+    num_clip, num_body, _ = batch.views[0].present.shape
+    uniform = torch.rand(num_clip, num_body, counted.shape[1], generator=batch.generator)
+    of_body = uniform.clamp(min=1e-20).log().neg().log().neg().to(counted.device)
+    return of_body.flatten(0, 1) if bodies.mask is None else of_body[bodies.mask]
+
+
+def relative_motion(motion: Tensor, known: Tensor) -> Tensor:
+    """The mean absolute motion of each token, as a share of the largest one of its body: (B, S).
+
+    motion, known: (B, S, E).
+    """
+    mean = motion.abs().sum(2) / known.sum(2).clamp(min=1)
+    return mean / mean.amax(1, keepdim=True).clamp(min=1e-12)
