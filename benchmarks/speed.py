@@ -11,6 +11,7 @@ from tqdm import tqdm
 from benchmarks.batch import batch
 from benchmarks.inference import inference
 from benchmarks.long_term import long_term
+from benchmarks.masked_motion import masked_motion
 from benchmarks.network import network
 from benchmarks.preparation import preparation
 from benchmarks.pretrain import pretrain
@@ -22,6 +23,7 @@ PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {
     "network": network,
     "inference": inference,
     "pretrain": pretrain,
+    "masked_motion": masked_motion,
     "long_term": long_term,
 }
 

@@ -20,6 +20,7 @@ import net.as_gcn
 import net.ctr_gcn
 import net.long_term
 import net.st_gcn
+import net.transformer
 from conftest import TINY_CONFIG, weights_by_formula
 from feeder.ragged import RaggedBatch
 from net.encoder import Encoder
@@ -63,6 +64,12 @@ def as_gcn(**changes):
     )
 
 
+def small_transformer(in_channels=3):
+    return net.transformer.Model(
+        in_channels, 4, patch=4, max_frame=16, width=16, depth=2, num_head=2, drop_path=0.2
+    )
+
+
 def probed():
     model = st_gcn(skip_empty_bodies=True, padding_mode="replicate")
     model.replace_head(Probe(model.feature_dim, 4))
@@ -97,6 +104,8 @@ TABLE = {
     "AS-GCN": (lambda: probability(as_gcn(skip_empty_bodies=True)), 2.0),
     "AS-GCN, xyc, next poses": (lambda: future(as_gcn(channels="xyc", likeliest_links=True), 4), 1.0),
     "CTR-GCN": (lambda: probability(net.ctr_gcn.Model(3, 4, base_channels=8)), 0.7),
+    "transformer": (lambda: probability(small_transformer()), 1.0),
+    "transformer, xy": (lambda: probability(small_transformer(in_channels=2)), 1.0),
     "encoder with a probe": (lambda: probability(probed()), 1.0),
     "long-term network": (lambda: probability(long_term(st_gcn(skip_empty_bodies=True))), 2.0),
     # More frames than it gives at once.

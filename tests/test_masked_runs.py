@@ -1,0 +1,142 @@
+"""Runs of the masked methods by command: pre-training, what follows it, and what is refused before data is touched."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import assert_same_run, finish, start
+
+import main
+
+VIEW = """{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}],
+  normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"""
+CONFIG = """
+data: {{path: {data}, layout: ntu-rgb+d, num_class: 4, val_fraction: 0}}
+benchmark: xsub
+model: net.transformer.Model
+model_args: {{num_class: 4, patch: 4, max_frame: 16, width: 16, depth: 2, num_head: 2}}
+test_view: {{sampling: [{{Resize: {{num_frame: 16}}}}], normalise: center_first_frame}}
+select: last
+batch_size: 8
+num_epoch: 2
+tensorboard: false
+device: cpu
+work_dir: {work}
+optim: {{optimizer: adamw, lr: 0.001}}
+"""
+DECODER = "mask_ratio: 0.5, decoder_width: 8, decoder_depth: 1, decoder_head: 2"
+METHODS = {
+    "masked_motion": f"method: net.masked_motion.MaskedMotion\nmethod_args: {{{DECODER}}}\nviews: [{VIEW}]\n",
+    "masked_feature": f"method: net.masked_feature.MaskedFeature\nmethod_args: {{{DECODER}, projection_dim: 8}}\n"
+    f"views: [{VIEW}, {VIEW}]\n",
+}
+
+
+def config(folder: Path, data: Path, name: str, more: str) -> Path:
+    file = folder / f"{name}.yaml"
+    file.write_text(CONFIG.format(data=data, work=folder / name) + more)
+    return file
+
+
+def run(processor: str, file: Path, *words: str) -> int:
+    return main.main([processor, "-c", str(file), *words])
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pretrained(request, tiny_data, tmp_path_factory):
+    """Folder, data and weights of a run of two epochs."""
+    folder = tmp_path_factory.mktemp(request.param)
+    file = config(folder, tiny_data, request.param, METHODS[request.param])
+    assert run("pretrain", file) == 0
+    result = json.loads((folder / request.param / "result.json").read_text())
+    assert 0 <= result["knn_top1"] <= 1
+    return folder, tiny_data, folder / request.param / "best.pt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_is_killed_and_resumed_has_the_same_masks(tiny_data, tmp_path, name):
+    losses = {"masked_motion": "{motion: 1.0}", "masked_feature": "{feature: 1.0, contrast: 0.1}"}[name]
+    schedule = f"schedule: [{{name: all, losses: {losses}}}]\n"
+    file = config(tmp_path, tiny_data, name, METHODS[name] + schedule)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = ["num_epoch=8", "model_args.drop_path=0.2"]
+    finish(file, whole, *settings, processor="pretrain")
+    process = start(file, killed, *settings, processor="pretrain")
+    process.wait_for(killed / "last.pt", changed_since=time.time_ns())
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finish(file, killed, *settings, "--resume", processor="pretrain")
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.parametrize("processor", ["linear_evaluation", "finetune_evaluation", "knn_evaluation"])
+def test_the_encoder_is_evaluated_and_adapted(pretrained, processor):
+    folder, data, weights = pretrained
+    more = {
+        "linear_evaluation": f"train_view: {VIEW}\n",
+        "finetune_evaluation": f"train_view: {VIEW}\nspread: {{}}\n",
+        "knn_evaluation": "",
+    }[processor]
+    file = config(folder, data, processor, more)
+    words = ["data.label_fraction=0.5"] if processor != "knn_evaluation" else []
+    if processor == "finetune_evaluation":
+        words += ["optim.layer_decay=0.8", "optim.decayed=weights", "model_args.drop_path=0.2"]
+    if processor == "knn_evaluation":
+        words += ["optim={}"]
+    assert run(processor, file, "--weights", str(weights), "--overwrite", *words) == 0
+    if processor == "linear_evaluation":
+        found, expected = weights_of(folder / processor / "best.pt"), weights_of(weights)
+        assert torch.equal(found["embed.weight"], expected["encoder.embed.weight"])
+
+
+def test_features_are_predicted_from_weights_of_masked_motion(tiny_data, tmp_path):
+    first = config(tmp_path, tiny_data, "masked_motion", METHODS["masked_motion"])
+    assert run("pretrain", first) == 0
+    second = config(tmp_path, tiny_data, "masked_feature", METHODS["masked_feature"])
+    weights = tmp_path / "masked_motion" / "best.pt"
+    assert run("pretrain", second, "--weights", str(weights), "num_epoch=1", "optim.lr=0") == 0
+    found, expected = weights_of(tmp_path / "masked_feature" / "best.pt"), weights_of(weights)
+    for part in ("encoder", "slow_encoder"):
+        assert torch.equal(found[f"{part}.embed.weight"], expected["encoder.embed.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["views.0.sampling.0.RandomResizedCrop.num_frame=14"], "views.0.sampling: gives 14 frames"),
+        (["views.0.sampling.0.RandomResizedCrop.num_frame=2"], "views.0.sampling: gives 2 frames"),
+        (["views.0.sampling.0.RandomResizedCrop.num_frame=20"], "takes at most 16"),
+        (["model=net.st_gcn.Model", "model_args={_delete_: true}"], "is not a net.tokens.TokenEncoder"),
+        (["method_args.mask_ratio=1.0"], "mask_ratio is 1.0"),
+        (["method_args.mask_ratio=0.0"], "mask_ratio is 0.0"),
+        (["method_args.mask_ratio=0.999"], "mask_ratio is 0.999"),
+    ],
+)
+def test_what_does_not_fit_is_named(tiny_data, tmp_path, capsys, settings, named):
+    file = config(tmp_path, tiny_data, "masked_motion", METHODS["masked_motion"])
+    assert run("pretrain", file, *settings) in (1, 2)
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "masked_motion" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["model_args.depth=3"], "blocks.layers.2."),
+        (["model_args.patch=8"], "embed.weight"),
+        (["model_args.max_frame=32"], "position.time"),
+    ],
+)
+def test_weights_of_another_size_are_listed(pretrained, capsys, settings, named):
+    folder, data, weights = pretrained
+    file = config(folder, data, "refused", f"train_view: {VIEW}\n")
+    assert run("linear_evaluation", file, "--weights", str(weights), *settings) == 1
+    assert named in capsys.readouterr().err
