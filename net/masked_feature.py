@@ -16,7 +16,7 @@ from net.contrast import projector, update_momentum
 from net.loss import at_least_float32, similarity
 from net.masked_decoder import Decoder
 from net.masking import Masking
-from net.method import Loss, Method, Output, no_loss
+from net.method import Loss, Method, Output
 from net.tokens import TokenEncoder
 from net.utils.clip import Batch, Clip
 from torchlight import distributed
@@ -95,8 +95,6 @@ class MaskedFeature(Method):
         """See `Method`."""
         clip = batch.views[0]
         bodies = self.encoder.split(clip)
-        if len(bodies.poses) == 0:
-            return Output(dict.fromkeys(wanted, no_loss(self)))
         with torch.no_grad():
             update_momentum(self.slow_encoder, self.encoder, self.momentum)
             update_momentum(self.slow_projector, self.projector, self.momentum)
@@ -110,7 +108,9 @@ class MaskedFeature(Method):
             predicted = at_least_float32(self.decoder(features.tokens, keep, counted))
             goal = F.layer_norm(at_least_float32(target.tokens), target.tokens.shape[-1:])
             squared = (predicted - goal).square().mean(2)
-            losses["feature"] = (squared * hidden).sum() / hidden.sum().clamp(min=1)
+            # Over the tokens of all ranks, which may have unequally many.
+            count = distributed.all_reduce_mean(hidden.sum().float()).clamp(min=1)
+            losses["feature"] = (squared * hidden).sum() / count
         if "contrast" in wanted:
             with torch.no_grad():
                 key = F.normalize(at_least_float32(self.slow_projector(target.pool())), dim=1)

@@ -13,9 +13,10 @@ from torch import Tensor
 from net.loss import at_least_float32
 from net.masked_decoder import Decoder
 from net.masking import Masking, true_motion
-from net.method import Loss, Method, Output, no_loss
+from net.method import Loss, Method, Output
 from net.tokens import TokenEncoder, patchify
 from net.utils.clip import Batch
+from torchlight import distributed
 
 Normalisation = Literal["token", "axis", "none"]
 # Added to a variance that divides, as in MAE.
@@ -81,8 +82,6 @@ class MaskedMotion(Method):
         """See `Method`."""
         clip = batch.views[0]
         bodies = self.encoder.split(clip)
-        if len(bodies.poses) == 0:
-            return Output({"motion": no_loss(self)})
         motion, known = (
             patchify(each, self.encoder.patch) for each in true_motion(bodies, self.masking.num_coordinate)
         )
@@ -93,7 +92,9 @@ class MaskedMotion(Method):
         with torch.autocast(motion.device.type, enabled=False):
             target = NORMALISE[self.normalise](motion, known, self.masking.num_coordinate)
             scored = known & hidden[..., None]
-            loss = ((predicted - target).square() * scored).sum() / scored.sum().clamp(min=1)
+            # Over the numbers of all ranks, which may have unequally many.
+            count = distributed.all_reduce_mean(scored.sum().float()).clamp(min=1)
+            loss = ((predicted - target).square() * scored).sum() / count
         return Output({"motion": loss}, embedding=features.pool())
 
 

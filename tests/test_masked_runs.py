@@ -1,15 +1,24 @@
 """Runs of the masked methods by command: pre-training, what follows it, and what is refused before data is touched."""
 
 import json
+import multiprocessing
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from batches import Given
 from test_resume import assert_same_run, finish, start
+from torch.nn.parallel import DistributedDataParallel
 
 import main
+from conftest import environment_of_two, free_port
+from net import masking
+from net.masked_motion import MaskedMotion
+from net.transformer import Model
 
 VIEW = """{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}],
   normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"""
@@ -140,3 +149,53 @@ def test_weights_of_another_size_are_listed(pretrained, capsys, settings, named)
     file = config(folder, data, "refused", f"train_view: {VIEW}\n")
     assert run("linear_evaluation", file, "--weights", str(weights), *settings) == 1
     assert named in capsys.readouterr().err
+
+
+def small_method() -> MaskedMotion:
+    torch.manual_seed(0)
+    encoder = Model(patch=4, max_frame=16, width=16, depth=2, num_head=2)
+    return MaskedMotion(encoder, mask_ratio=0.5, decoder_width=8, decoder_depth=1, decoder_head=2).double()
+
+
+def gradients(network: torch.nn.Module, first: int, last: int) -> list[torch.Tensor]:
+    """Of some of four clips, whose masks do not depend on how they are shared out."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, 16, 25, 1, generator=generator, dtype=torch.float64)
+    x[0, :, 6:] = 0  # one rank has fewer tokens than the other
+    noise = torch.rand(4, 100, generator=generator)
+    masking.draw_noise = lambda *_: noise[first:last]
+    network(Given([x[first:last]]).batch(), ("motion",)).losses["motion"].backward()
+    return [parameter.grad for parameter in network.parameters()]
+
+
+def of_one_rank(rank: int, port: int, folder: Path) -> None:
+    """In a process of its own."""
+    os.environ.update(environment_of_two(rank, port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    network = DistributedDataParallel(small_method())
+    torch.save(gradients(network, 2 * rank, 2 * rank + 2), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="gloo over the loopback interface is tried on Linux alone"
+)
+def test_two_processes_have_the_gradients_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(masking, "draw_noise", masking.draw_noise)  # restored at the end
+    expected, context, port = (
+        gradients(small_method(), 0, 4),
+        multiprocessing.get_context("spawn"),
+        free_port(),
+    )
+    processes = [
+        context.Process(target=of_one_rank, args=(rank, port, tmp_path), daemon=True) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)

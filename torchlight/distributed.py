@@ -151,6 +151,15 @@ def all_gather_equal(tensor: Tensor) -> Tensor:
     return torch.cat(dist.nn.functional.all_gather(tensor.contiguous()))
 
 
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over the ranks, without gradient; it must have the same shape in all ranks."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
 def all_reduce_sum(values: Mapping[str, float]) -> dict[str, float]:
     """Sums over the processes, by name, added in the order of ranks. Not every process needs to have every name."""
     total: dict[str, float] = {}
