@@ -1,4 +1,4 @@
-"""The decoder of masked methods: it predicts something of each token from those that the encoder was shown.
+"""The decoder of masked methods: it predicts numbers for every token from the tokens that the encoder was shown.
 
 B bodies, T' times, V joints, S = T' * V tokens of a body, K tokens that the encoder was shown, D channels of these.
 """
@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, tokens: Tensor, keep: Tensor, counted: Tensor) -> Tensor:
-        """Predictions (B, S, out), in float32 at least.
+        """Predictions (B, S, out).
 
         tokens: (B, K, D) of the encoder.
         keep: (B, K) int64, their indices; -1 for no token.
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
         """
         num_body, num_token = counted.shape
         shown = self.project(tokens)
-        # No token goes to one more place behind the others.
+        # An index of -1 is sent to an extra slot S, which is cut off below.
         index = torch.where(keep < 0, num_token, keep)[..., None].expand_as(shown)
         whole = self.mask_token.to(shown.dtype).expand(num_body, num_token + 1, -1).scatter(1, index, shown)
         whole = whole[:, :-1] + self.position(num_token // len(self.position.joint)).to(shown.dtype)

@@ -36,8 +36,8 @@ class MaskedFeature(Method):
 
     Losses:
         `feature`, the mean squared error of the features of hidden tokens, normalised over the D channels.
-        `contrast`, InfoNCE of each view after the first, of which the encoder sees all tokens, to the slow copy's
-        projection of the first view; other clips of the batch are the negatives.
+        `contrast`, InfoNCE between the encoder's projection of each further view and the slow copy's projection of the
+        first view. The encoder is shown all tokens of a further view. The other clips of the batch are the negatives.
 
     Raises ValueError for what `Masking` and `Decoder` refuse, and for a momentum, temperature or size out of range.
     """
@@ -125,7 +125,7 @@ class MaskedFeature(Method):
         return F.cross_entropy(logits, own)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Method`; of another method, such as `MaskedMotion`, the encoder's weights, for the slow copy, too."""
+        """See `Method`. Weights of another method, such as `MaskedMotion`, give the encoder and its slow copy alone."""
         state = super().translate(state)
         if any(key.startswith("slow_encoder.") for key in state):
             return state

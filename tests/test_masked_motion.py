@@ -150,7 +150,7 @@ def test_frames_without_a_body_change_nothing(changes):
     expected.backward()
     gradient = network.encoder.embed.weight.grad.clone()
     network.zero_grad()
-    # A third body that is never there, and numbers in a patch in which nobody is.
+    # Adds a body that is always absent, and values in a patch whose frames lack the body.
     view = given.views[0]
     more = torch.cat([view.x, torch.zeros_like(view.x[..., :1])], 4)
     more[0, :, :4, :, 0] = 9.0

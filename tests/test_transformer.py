@@ -136,7 +136,7 @@ def test_a_clip_of_nobody_has_the_feature_zero():
 
 def test_times_of_a_shorter_clip_are_interpolated():
     embedding = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]])
-    # Two times, each of which covers two of the four.
+    # Each of the two times covers two of the four.
     torch.testing.assert_close(interpolate_times(embedding, 2), torch.tensor([[0.5, 1.0], [2.5, 1.0]]))
     torch.testing.assert_close(interpolate_times(embedding, 1), torch.tensor([[1.5, 1.0]]))
     assert interpolate_times(embedding, 4) is embedding
