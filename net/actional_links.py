@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.loss import at_least_float32
+from net.loss import at_least_float32, check_temperature
 from net.utils.channels import num_predictable
 from net.utils.clip import seen_joints
 from net.utils.dropout import Dropout
@@ -78,8 +78,7 @@ class ActionalLinks(nn.Module):
         for name, (value, least) in sizes.items():
             if value < least:
                 raise ValueError(f"{name} is {value}; give {least} or more")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give more than 0")
+        check_temperature(temperature)
         self.num_frame, self.num_link = num_frame, num_link
         self.num_coordinate = num_predictable(channels, in_channels)
         self.temperature, self.likeliest = temperature, likeliest

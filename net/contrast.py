@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from net.encoder import Encoder
-from net.loss import at_least_float32, similarity
+from net.loss import at_least_float32, check_temperature, similarity
 from net.method import Method
 from net.utils.clip import Clip
 from net.utils.moved import refuse
@@ -30,6 +30,12 @@ def projector(width: int, *, hidden: int, out: int, num_layer: int = 2, norm: bo
         if index + 1 < num_layer:
             layers += [nn.BatchNorm1d(hidden), nn.ReLU()] if norm else [nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def check_momentum(momentum: float) -> None:
+    """Raise ValueError if a momentum is not in 0 to 1."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum is {momentum}; give 0 to 1")
 
 
 def update_momentum(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
@@ -76,10 +82,8 @@ class MomentumContrast(Method):
         super().__init__()
         if feature_dim < 1 or queue_size < 1:
             raise ValueError(f"feature_dim is {feature_dim}, queue_size {queue_size}; give 1 or more")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}; give 0 to 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give more than 0")
+        check_momentum(momentum)
+        check_temperature(temperature)
         self.momentum, self.temperature = momentum, temperature
         width = base_encoder.feature_dim
         self.register_buffer("queue", F.normalize(torch.randn(feature_dim, queue_size), dim=0))

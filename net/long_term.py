@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.contrast import projector, update_momentum
+from net.contrast import check_momentum, projector, update_momentum
 from net.encoder import Encoder, Features, place_bodies, rows_of
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, similarity, supervised_contrast
@@ -75,8 +75,7 @@ class LongTerm(Method):
         momentum: float = 0.999,
     ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}; give 0 to 1")
+        check_momentum(momentum)
         self.momentum, self.temperature, self.num_predict = momentum, temperature, num_predict
         feature_dim = base_encoder.feature_dim
         self.encoder = base_encoder

@@ -13,6 +13,12 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError if a temperature, which divides similarities or logits, is not above 0."""
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give more than 0")
+
+
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Dot products of embeddings (..., n, D) and (..., m, D): (..., n, m).
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from net.contrast import projector, update_momentum
-from net.loss import at_least_float32, similarity
+from net.contrast import check_momentum, projector, update_momentum
+from net.loss import at_least_float32, check_temperature, similarity
 from net.masked_decoder import Decoder
 from net.masking import Masking
 from net.method import Loss, Method, Output
@@ -64,10 +64,8 @@ class MaskedFeature(Method):
         self.masking = Masking(
             base_encoder, ratio=mask_ratio, temperature=mask_temperature, channels=channels
         )
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}; give 0 to 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give more than 0")
+        check_momentum(momentum)
+        check_temperature(temperature)
         if projection_dim < 1:
             raise ValueError(f"projection_dim is {projection_dim}; give 1 or more")
         self.momentum, self.temperature = momentum, temperature
@@ -102,7 +100,7 @@ class MaskedFeature(Method):
         losses, embedding = {}, None
         if "feature" in wanted:
             counted = self.encoder.counted(bodies.present)
-            keep, hidden = self.masking.draw(batch, bodies, self.encoder)
+            keep, hidden = self.masking.draw(batch, bodies)
             features = self.encoder.encode(clip, keep)
             embedding = features.pool()
             predicted = at_least_float32(self.decoder(features.tokens, keep, counted))

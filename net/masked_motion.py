@@ -12,9 +12,9 @@ from torch import Tensor
 
 from net.loss import at_least_float32
 from net.masked_decoder import Decoder
-from net.masking import Masking, true_motion
+from net.masking import Masking
 from net.method import Loss, Method, Output
-from net.tokens import TokenEncoder, patchify
+from net.tokens import TokenEncoder
 from net.utils.clip import Batch
 from torchlight import distributed
 
@@ -82,10 +82,8 @@ class MaskedMotion(Method):
         """See `Method`."""
         clip = batch.views[0]
         bodies = self.encoder.split(clip)
-        motion, known = (
-            patchify(each, self.encoder.patch) for each in true_motion(bodies, self.masking.num_coordinate)
-        )
-        keep, hidden = self.masking.draw(batch, bodies, self.encoder)
+        motion, known = self.masking.motion(bodies)
+        keep, hidden = self.masking.draw(batch, bodies, (motion, known))
         features = self.encoder.encode(clip, keep)
         counted = self.encoder.counted(bodies.present)
         predicted = at_least_float32(self.decoder(features.tokens, keep, counted))

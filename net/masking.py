@@ -40,18 +40,25 @@ class Masking:
             )
         if temperature is not None and not temperature > 0:
             raise ValueError(f"mask_temperature is {temperature}; give more than 0, or null")
-        self.ratio, self.temperature = ratio, temperature
+        self.encoder, self.ratio, self.temperature = encoder, ratio, temperature
         self.num_coordinate = num_predictable(channels, encoder.in_channels)
 
-    def draw(self, batch: Batch, bodies: Bodies, encoder: TokenEncoder) -> tuple[Tensor, Tensor]:
-        """The visible tokens (B, K) and the hidden ones (B, S) of each body; see `net.tokens.draw_kept`."""
-        counted = encoder.counted(bodies.present)
+    def motion(self, bodies: Bodies) -> tuple[Tensor, Tensor]:
+        """The motion of each token, and where it is known, (B, S, E) and (B, S, E) bool; see `true_motion`."""
+        motion, known = true_motion(bodies, self.num_coordinate)
+        return patchify(motion, self.encoder.patch), patchify(known, self.encoder.patch)
+
+    def draw(
+        self, batch: Batch, bodies: Bodies, motion: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The visible tokens (B, K) and the hidden ones (B, S) of each body; see `net.tokens.draw_kept`.
+
+        motion: of `bodies`, if it is at hand.
+        """
+        counted = self.encoder.counted(bodies.present)
         score = draw_noise(batch, bodies, counted)
         if self.temperature is not None:
-            motion, known = (
-                patchify(each, encoder.patch) for each in true_motion(bodies, self.num_coordinate)
-            )
-            score = score + relative_motion(motion, known) / self.temperature
+            score = score + relative_motion(*(motion or self.motion(bodies))) / self.temperature
         return draw_kept(score, counted, 1 - self.ratio)
 
 

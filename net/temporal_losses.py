@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from net.contrast import next_slots, projector
-from net.loss import at_least_float32, info_nce, similarity
+from net.loss import at_least_float32, check_temperature, info_nce, similarity
 from net.method import SAME_FRAMES, Loss
 from torchlight import distributed
 
@@ -99,8 +99,7 @@ class TemporalSignals(nn.Module):
         super().__init__()
         if num_segment < 1 or embedding < 1:
             raise ValueError(f"num_segment is {num_segment}, embedding {embedding}; give 1 or more")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give more than 0")
+        check_temperature(temperature)
         self.num_segment, self.temperature = num_segment, temperature
         self.projectors = nn.ModuleDict(
             {name: projector(feature_dim, hidden=feature_dim, out=embedding) for name in self.CONTRASTS}
