@@ -41,9 +41,13 @@ HEADER = Row(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown, columns aligned, without the columns that no row fills."""
+    """Markdown, without the columns that no row fills."""
     filled = [k for k in range(len(HEADER)) if any(row[k] for row in rows)]
-    cells = [[row[k] for k in filled] for row in (HEADER, *rows)]
+    return aligned([[row[k] for k in filled] for row in (HEADER, *rows)])
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns; the first row is the header."""
     width = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)) + " |" for row in cells

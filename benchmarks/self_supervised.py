@@ -1,0 +1,210 @@
+"""Compares the methods of self-supervised pre-training on NW-UCLA: one protocol, and equal minutes.
+
+    python benchmarks/self_supervised.py -w work_dir/self_supervised [--method "masked motion" AimCLR] [precision=fp32]
+
+Each encoder is pre-trained, and judged by its nearest neighbours, by linear evaluations and by fine-tuning, with
+several shares of the labels and several draws of them. Finished runs are not run again, and interrupted ones resume.
+After each encoder the table of all finished runs is written into RESULT.md in the work folder.
+
+The numbers of epochs in `METHODS` took 30 minutes each, on one core of the processor that docs/results.md names. For
+another processor, `--scale` changes all of them.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    from torchlight.threads import wait_passively
+
+    wait_passively()
+
+import pandas as pd
+
+import main as command
+from benchmarks.report import aligned
+from tools.label_efficiency import Grid, GridConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "config" / "nw_ucla"
+# Settings of evaluations by the nearest neighbour.
+NEIGHBOURS = {"neighbour": ("whiten_view=null",), "whitened": ()}
+# Shares of the labels of each protocol; fine-tuning starts from the linear evaluation with the same labels.
+FRACTIONS = {"linear": [0.01, 0.05, 1.0], "finetune": [0.05, 1.0]}
+
+
+class Method(NamedTuple):
+    """A method of the table.
+
+    steps: names of the configs of pre-training, each with its number of epochs; a later step starts from the weights of
+        the one before it.
+    ending: of the names of the configs that judge the encoder.
+    num_encoder: encoders to train, with the seeds 0, 1, …
+    settings: `key=value` of the runs that judge the encoder.
+    """
+
+    steps: dict[str, int]
+    ending: str = ""
+    num_encoder: int = 1
+    settings: tuple[str, ...] = ()
+
+
+METHODS = {
+    "AimCLR": Method({"pretrain_aimclr": 47}, num_encoder=2),
+    "SkeletonCLR": Method({"pretrain_skeletonclr": 78}),
+    "VICReg": Method({"pretrain_vicreg": 60}),
+    "long-term signals": Method(
+        {"pretrain_long_term": 67}, num_encoder=2, settings=("model_args.padding_mode=replicate",)
+    ),
+    "masked motion": Method({"pretrain_masked_motion": 560}, ending="_masked_motion", num_encoder=2),
+}
+
+
+class Encoder(NamedTuple):
+    """One encoder of a method, and the folder of its runs."""
+
+    method: Method
+    folder: Path
+    seed: int
+
+    def train(self, scale: float, settings: Sequence[str]) -> Path:
+        """Run the steps that are not finished; returns the weights of the last one."""
+        start: list[str] = []
+        for step, num_epoch in self.method.steps.items():
+            given = [f"num_epoch={max(1, round(scale * num_epoch))}", f"seed={self.seed}", *settings]
+            run("pretrain", step, self.folder / step, [*given, *start])
+            weights = self.folder / step / "best.pt"
+            start = ["--weights", str(weights)]
+        return weights
+
+    def judge(self, weights: Path, protocols: Sequence[str], num_draw: int, settings: Sequence[str]) -> None:
+        """Run the evaluations that are not finished."""
+        given = [*self.method.settings, *settings]
+        for name, own in NEIGHBOURS.items():
+            words = [*given, *own, "--weights", str(weights)]
+            run("knn_evaluation", f"knn{self.method.ending}", self.folder / name, words)
+        for protocol in protocols:
+            grid = GridConfig(
+                work_dir=str(self.folder),
+                weights=str(weights),
+                linear=str(config_of(f"linear{self.method.ending}")),
+                finetune=str(config_of(f"finetune{self.method.ending}")),
+                protocols=["linear"] if protocol == "linear" else ["linear", "finetune"],
+                fractions=FRACTIONS[protocol],
+                seeds=num_draw,
+                settings=given,
+            )
+            if status := Grid(grid, overwrite=False).run():
+                sys.exit(status)
+
+    def is_trained(self) -> bool:
+        """Whether all steps of pre-training are finished."""
+        return all((self.folder / step / "result.json").exists() for step in self.method.steps)
+
+    def facts(self) -> dict[str, float]:
+        """Size, minutes and speed of a trained encoder; the speed is of the last step."""
+        folders = [self.folder / step for step in self.method.steps]
+        return {
+            "parameters": sum(each["num_parameter"] for each in self.results("neighbour")),
+            "minutes": sum(_read(folder)["train_minutes"] for folder in folders),
+            "clips/s": pd.read_csv(folders[-1] / "metrics.csv")["clips_per_second"].median(),
+        }
+
+    def accuracies(self) -> dict[str, list[float]]:
+        """Top-1 in percent of all finished runs of each evaluation."""
+        folders = {name: name for name in NEIGHBOURS} | {
+            f"{protocol} {100 * fraction:g} %": f"{protocol}/{fraction:g}/*"
+            for protocol, fractions in FRACTIONS.items()
+            for fraction in fractions
+        }
+        return {name: [100 * each["top1"] for each in self.results(where)] for name, where in folders.items()}
+
+    def results(self, where: str) -> Iterator[dict[str, Any]]:
+        """The results of the finished runs in folders by a pattern."""
+        return map(_read, sorted(path.parent for path in self.folder.glob(f"{where}/result.json")))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def config_of(name: str) -> Path:
+    """The file of a config of NW-UCLA."""
+    return CONFIGS / f"{name}.yaml"
+
+
+def run(processor: str, config: str, work_dir: Path, words: Sequence[str]) -> None:
+    """Run `main.py`, unless its results are in `work_dir`; ends the program if the run fails."""
+    if (work_dir / "result.json").exists():
+        return
+    line = [processor, "-c", str(config_of(config)), "-w", str(work_dir), *words, "--resume"]
+    if status := command.main(line):
+        sys.exit(status)
+
+
+def encoders(name: str, work_dir: Path) -> list[Encoder]:
+    """The encoders of a method."""
+    folder = work_dir / name.replace(" ", "_")
+    return [
+        Encoder(METHODS[name], folder / f"encoder{seed}", seed) for seed in range(METHODS[name].num_encoder)
+    ]
+
+
+def table(work_dir: Path) -> str:
+    """Markdown: a row for each method that has a trained encoder.
+
+    Accuracies are top-1 in percent, mean ± standard deviation over the encoders and the draws of labels.
+    """
+    rows = []
+    for name, method in METHODS.items():
+        trained = [encoder for encoder in encoders(name, work_dir) if encoder.is_trained()]
+        if not trained:
+            continue
+        row = {
+            "method": name,
+            "encoders": str(len(trained)),
+            "epochs": " + ".join(map(str, method.steps.values())),
+        }
+        of_facts = [encoder.facts() for encoder in trained]
+        row |= {key: f"{statistics.mean(each[key] for each in of_facts):,.0f}" for key in of_facts[0]}
+        of_encoders = [encoder.accuracies() for encoder in trained]
+        row |= {key: _shown([top1 for each in of_encoders for top1 in each[key]]) for key in of_encoders[0]}
+        rows.append(row)
+    return aligned([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
+
+
+def _shown(top1: Sequence[float]) -> str:
+    """Mean, and deviation if there are more than one."""
+    spread = f" ± {statistics.stdev(top1):.1f}" if len(top1) > 1 else ""
+    return f"{statistics.mean(top1):.1f}{spread}" if top1 else ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("settings", nargs="*", metavar="key=value", help="keys of all runs")
+    add("-w", "--work_dir", type=Path, required=True, metavar="DIR")
+    add("--method", nargs="+", choices=METHODS, default=list(METHODS))
+    add("--protocol", nargs="*", choices=FRACTIONS, default=list(FRACTIONS), help="beside nearest neighbours")
+    add("--draws", type=int, default=3, metavar="N", help="draws of the labels of each share")
+    add("--scale", type=float, default=1.0, metavar="F", help="factor on the numbers of epochs")
+    args = parser.parse_intermixed_args(argv)
+    for encoder in [encoder for name in args.method for encoder in encoders(name, args.work_dir)]:
+        weights = encoder.train(args.scale, args.settings)
+        encoder.judge(weights, args.protocol, args.draws, args.settings)
+        text = table(args.work_dir)
+        (args.work_dir / "RESULT.md").write_text(text + "\n", encoding="utf-8")
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

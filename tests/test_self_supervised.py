@@ -1,0 +1,96 @@
+"""The comparison of self-supervised methods: which runs it starts, and the table of their results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import self_supervised
+from benchmarks.self_supervised import METHODS, Encoder, Method, config_of, table
+
+METHOD = Method({"pretrain_masked_motion": 4, "pretrain_aimclr": 2}, ending="_masked_motion", num_encoder=2)
+
+
+def finish(folder: Path, **result) -> None:
+    """The files of a finished run, as far as they are read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The command lines that would have run."""
+    lines = []
+
+    def run(words: list[str]) -> int:
+        lines.append(words)
+        folder = Path(words[words.index("-w") + 1])
+        finish(folder, top1=0.5, num_parameter=7, train_minutes=1.5)
+        (folder / "metrics.csv").write_text("epoch,clips_per_second\n1,10\n2,30\n3,20\n")
+        (folder / "best.pt").touch()
+        return 0
+
+    monkeypatch.setattr(self_supervised.command, "main", run)
+    return lines
+
+
+def test_every_config_of_the_methods_exists():
+    for method in METHODS.values():
+        names = [*method.steps, *(f"{kind}{method.ending}" for kind in ("knn", "linear", "finetune"))]
+        assert all(config_of(name).is_file() for name in names)
+
+
+def test_a_step_starts_from_the_one_before_it_and_finished_steps_are_not_run_again(started, tmp_path):
+    encoder = Encoder(METHOD, tmp_path, seed=1)
+    weights = encoder.train(1.5, ["precision=fp32"])
+    assert weights == tmp_path / "pretrain_aimclr" / "best.pt"
+    assert [line[2] for line in started] == [str(config_of(step)) for step in METHOD.steps]
+    assert all({"seed=1", "precision=fp32", "--resume"} <= set(line) for line in started)
+    assert ["num_epoch=6" in started[0], "num_epoch=3" in started[1]] == [True, True]
+    first = str(tmp_path / "pretrain_masked_motion" / "best.pt")
+    assert "--weights" not in started[0]
+    assert started[1][started[1].index("--weights") + 1] == first
+    assert encoder.train(1.5, ["precision=fp32"]) == weights
+    assert len(started) == 2
+
+
+def test_a_failed_run_ends_the_program(monkeypatch, tmp_path):
+    monkeypatch.setattr(self_supervised.command, "main", lambda words: 1)
+    with pytest.raises(SystemExit) as stopped:
+        Encoder(METHOD, tmp_path, seed=0).train(1.0, [])
+    assert stopped.value.code == 1
+
+
+def test_the_table_has_means_over_encoders_and_draws(started, monkeypatch, tmp_path):
+    monkeypatch.setattr(self_supervised, "METHODS", {"two steps": METHOD, "not begun": METHOD})
+    for seed, top1 in enumerate(((0.50, 0.52), (0.54, 0.56))):
+        folder = tmp_path / "two_steps" / f"encoder{seed}"
+        Encoder(METHOD, folder, seed).train(1.0, [])
+        finish(folder / "neighbour", top1=0.25, num_parameter=1234)
+        for draw, each in enumerate(top1):
+            finish(folder / "linear" / "0.05" / f"seed{draw}", top1=each)
+    header, _, row = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table(tmp_path).splitlines()
+    )
+    found = dict(zip(header, row, strict=True))
+    facts = {"method": "two steps", "encoders": "2", "epochs": "4 + 2", "minutes": "3", "clips/s": "20"}
+    assert facts.items() <= found.items()
+    assert found["parameters"] == "1,234"
+    assert found["neighbour"] == "25.0 ± 0.0"
+    assert found["linear 5 %"] == "53.0 ± 2.6"
+    assert found["linear 100 %"] == found["finetune 5 %"] == ""
+
+
+def test_all_evaluations_of_an_encoder_are_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        self_supervised, "run", lambda *words: lines.append(words[:2]) or finish(words[2], top1=0.5)
+    )
+    monkeypatch.setattr(self_supervised.Grid, "run", lambda grid: cells.extend(grid.cells) or 0)
+    lines, cells = [], []
+    Encoder(METHOD, tmp_path, seed=0).judge(tmp_path / "best.pt", ["linear", "finetune"], 2, [])
+    assert lines == [("knn_evaluation", "knn_masked_motion")] * 2
+    assert {(cell.protocol, cell.fraction) for cell in cells} == {
+        *(("linear", fraction) for fraction in (0.01, 0.05, 1.0)),
+        *(("finetune", fraction) for fraction in (0.05, 1.0)),
+    }
+    assert {cell.seed for cell in cells} == {0, 1}
