@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.ntu import LAYOUT, NUM_CLIP
 from benchmarks.report import Row
-from benchmarks.steps import PRECISIONS, sgd_step
+from benchmarks.steps import fast_precisions, sgd_step
 from benchmarks.textbook import masked_motion as textbook
 from benchmarks.timing import duration, ratio, time_interleaved
 from net import transformer
@@ -61,7 +61,7 @@ def step(name: str, size: Size, rounds: int, device: torch.device) -> Iterator[R
     clip = torch.arange(size.num_clip, device=device)
     batch = Batch([Clip.of(x)], None, clip, clip, torch.ones_like(clip), torch.Generator().manual_seed(0))
     work: dict[str, Callable[[], object]] = {"textbook": _textbook_step(size, num_joint, x)}
-    for precision, dtype in PRECISIONS.items():
+    for precision, dtype in fast_precisions(device).items():
         work[precision] = _our_step(size, batch, dtype)
     seconds = time_interleaved(work, rounds)
     for key, each in seconds.items():

@@ -15,7 +15,18 @@ import pytest
 import torch
 from batches import Given
 
-from benchmarks import inference, long_term, matrix_product, network, pretrain, report, speed, timing
+from benchmarks import (
+    inference,
+    long_term,
+    masked_motion,
+    matrix_product,
+    network,
+    pretrain,
+    report,
+    speed,
+    steps,
+    timing,
+)
 from benchmarks.batch import aimclr_views
 from benchmarks.batch import batch as view_rows
 from benchmarks.clips import device_loader, padded, random_feeder, random_ragged
@@ -117,6 +128,19 @@ def test_rows_of_a_small_comparison(monkeypatch):
         [False] * 5,
         *[[True, False, True, True, True]] * 2,
     ] * 3
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_masked_motion_is_measured_in_precisions_that_the_cpu_has(monkeypatch, has_bf16):
+    size = masked_motion.Size("kinect-v1", 16, 2, 8, 8, 1, 2, 2.0, 8, 1, 0.75)
+    monkeypatch.setattr(masked_motion, "SIZES", {"small": size, "of NTU": size._replace(layout=LAYOUT)})
+    monkeypatch.setattr(steps, "cpu_has_bf16", lambda: has_bf16)
+    rows = list(masked_motion.masked_motion(1, CPU))
+    how = ["textbook", "fp32", "bf16"] if has_bf16 else ["textbook", "fp32"]
+    assert [row.work for row in rows] == [f"{what}, {each}" for what in ("small", "of NTU") for each in how]
+    assert min(rates(rows)) > 0
+    assert [bool(row.ratio) for row in rows] == [each != "textbook" for each in how] * 2
+    assert [bool(row.time) for row in rows] == [False] * len(how) + [True] * len(how)
 
 
 def make_random_bytes(before, during):
