@@ -36,8 +36,9 @@ class MaskedFeature(Method):
 
     Losses:
         `feature`, the mean squared error of the features of hidden tokens, normalised over the D channels.
-        `contrast`, InfoNCE between the encoder's projection of each further view and the slow copy's projection of the
-        first view. The encoder is shown all tokens of a further view. The other clips of the batch are the negatives.
+        `contrast`, InfoNCE between the encoder's projection of the second view and the slow copy's projection of the
+        first view. The encoder is shown all tokens of it, and it may be a shorter part of the clip. The other clips of
+        the batch are the negatives.
 
     Raises ValueError for what `Masking` and `Decoder` refuse, and for a momentum, temperature or size out of range.
     """
@@ -112,7 +113,7 @@ class MaskedFeature(Method):
         if "contrast" in wanted:
             with torch.no_grad():
                 key = F.normalize(at_least_float32(self.slow_projector(target.pool())), dim=1)
-            losses["contrast"] = torch.stack([self._contrast(view, key) for view in batch.views[1:]]).mean()
+            losses["contrast"] = self._contrast(batch.views[1], key)
         return Output(losses, embedding=embedding)
 
     def _contrast(self, view: Clip, key: Tensor) -> Tensor:
