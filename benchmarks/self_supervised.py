@@ -62,7 +62,7 @@ METHODS = {
         {"pretrain_long_term": 67}, num_encoder=2, settings=("model_args.padding_mode=replicate",)
     ),
     "masked motion": Method({"pretrain_masked_motion": 560}, ending="_masked_motion"),
-    "masked features, contrast": Method(
+    "masked features": Method(
         {"pretrain_masked_motion": 200, "pretrain_masked_feature": 90}, ending="_masked_motion", num_encoder=2
     ),
 }
