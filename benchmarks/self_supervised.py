@@ -197,10 +197,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("-w", "--work_dir", type=Path, required=True, metavar="DIR")
     add("--method", nargs="+", choices=METHODS, default=list(METHODS))
     add("--protocol", nargs="*", choices=FRACTIONS, default=list(FRACTIONS), help="beside nearest neighbours")
+    add("--seed", nargs="+", type=int, help="of the encoders to train; default: all of the table")
     add("--draws", type=int, default=3, metavar="N", help="draws of the labels of each share")
     add("--scale", type=float, default=1.0, metavar="F", help="factor on the numbers of epochs")
     args = parser.parse_intermixed_args(argv)
-    for encoder in [encoder for name in args.method for encoder in encoders(name, args.work_dir)]:
+    chosen = [encoder for name in args.method for encoder in encoders(name, args.work_dir)]
+    for encoder in chosen if args.seed is None else [each for each in chosen if each.seed in args.seed]:
         weights = encoder.train(args.scale, args.settings)
         encoder.judge(weights, args.protocol, args.draws, args.settings)
         text = table(args.work_dir)
