@@ -13,6 +13,7 @@ another processor, `--scale` changes all of them.
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ import pandas as pd
 
 import main as command
 from benchmarks.report import aligned
-from tools.label_efficiency import Grid, GridConfig
 
-CONFIGS = Path(__file__).resolve().parents[1] / "config" / "nw_ucla"
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "config" / "nw_ucla"
 # Settings of evaluations by the nearest neighbour.
 NEIGHBOURS = {"neighbour": ("whiten_view=null",), "whitened": ()}
 # Shares of the labels of each protocol; fine-tuning starts from the linear evaluation with the same labels.
@@ -92,18 +93,25 @@ class Encoder(NamedTuple):
             words = [*given, *own, "--weights", str(weights)]
             run("knn_evaluation", f"knn{self.method.ending}", self.folder / name, words)
         for protocol in protocols:
-            grid = GridConfig(
-                work_dir=str(self.folder),
-                weights=str(weights),
-                linear=str(config_of(f"linear{self.method.ending}")),
-                finetune=str(config_of(f"finetune{self.method.ending}")),
-                protocols=["linear"] if protocol == "linear" else ["linear", "finetune"],
-                fractions=FRACTIONS[protocol],
-                seeds=num_draw,
-                settings=given,
-            )
-            if status := Grid(grid, overwrite=False).run():
-                sys.exit(status)
+            run_before = ["linear"] if protocol != "linear" else []
+            words = [
+                "-c",
+                str(config_of("label_efficiency")),
+                "-w",
+                str(self.folder),
+                "--weights",
+                str(weights),
+            ]
+            words += [f"{each}={config_of(each + self.method.ending)}" for each in FRACTIONS]
+            words += [
+                f"settings={json.dumps(given)}",
+                "--protocols",
+                *run_before,
+                protocol,
+                "--seeds",
+                str(num_draw),
+            ]
+            run_grid([*words, "--fractions", *map(str, FRACTIONS[protocol])])
 
     def is_trained(self) -> bool:
         """Whether all steps of pre-training are finished."""
@@ -147,6 +155,13 @@ def run(processor: str, config: str, work_dir: Path, words: Sequence[str]) -> No
         return
     line = [processor, "-c", str(config_of(config)), "-w", str(work_dir), *words, "--resume"]
     if status := command.main(line):
+        sys.exit(status)
+
+
+def run_grid(words: Sequence[str]) -> None:
+    """Run the cells of a grid that are not finished; ends the program if one fails."""
+    command_line = [sys.executable, str(ROOT / "tools" / "label_efficiency.py"), *words]
+    if status := subprocess.run(command_line).returncode:
         sys.exit(status)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import self_supervised
 from benchmarks.self_supervised import METHODS, Encoder, Method, config_of, table
+from tools import label_efficiency
+from torchlight.config import load_config
 
 METHOD = Method({"pretrain_masked_motion": 4, "pretrain_aimclr": 2}, ending="_masked_motion", num_encoder=2)
 
@@ -82,15 +84,30 @@ def test_the_table_has_means_over_encoders_and_draws(started, monkeypatch, tmp_p
 
 
 def test_all_evaluations_of_an_encoder_are_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        self_supervised, "run", lambda *words: lines.append(words[:2]) or finish(words[2], top1=0.5)
+    lines, grids = [], []
+    monkeypatch.setattr(self_supervised, "run", lambda *words: lines.append(words[:2]))
+    monkeypatch.setattr(self_supervised, "run_grid", grids.append)
+    method = METHOD._replace(settings=("model_args.width=8",))
+    Encoder(method, tmp_path, seed=0).judge(
+        tmp_path / "best.pt", ["linear", "finetune"], 2, ["precision=fp32"]
     )
-    monkeypatch.setattr(self_supervised.Grid, "run", lambda grid: cells.extend(grid.cells) or 0)
-    lines, cells = [], []
-    Encoder(METHOD, tmp_path, seed=0).judge(tmp_path / "best.pt", ["linear", "finetune"], 2, [])
     assert lines == [("knn_evaluation", "knn_masked_motion")] * 2
-    assert {(cell.protocol, cell.fraction) for cell in cells} == {
-        *(("linear", fraction) for fraction in (0.01, 0.05, 1.0)),
-        *(("finetune", fraction) for fraction in (0.05, 1.0)),
-    }
-    assert {cell.seed for cell in cells} == {0, 1}
+    monkeypatch.setattr(
+        label_efficiency, "measure", lambda file, settings, **_: measured.append((file, settings)) or 0
+    )
+    measured = []
+    assert [label_efficiency.main(words) for words in grids] == [0, 0]
+    for (file, settings), (protocols, fractions) in zip(
+        measured, ((["linear"], [0.01, 0.05, 1.0]), (["linear", "finetune"], [0.05, 1.0])), strict=True
+    ):
+        grid = load_config(file, settings, label_efficiency.GridConfig)
+        assert (grid.protocols, grid.fractions, grid.seeds) == (protocols, fractions, 2)
+        assert grid.settings == ["model_args.width=8", "precision=fp32"]
+        assert grid.weights == str(tmp_path / "best.pt")
+        assert grid.linear == str(config_of("linear_masked_motion"))
+        assert grid.finetune == str(config_of("finetune_masked_motion"))
+
+
+def test_a_failed_grid_ends_the_program():
+    with pytest.raises(SystemExit):
+        self_supervised.run_grid(["-c", "no_such_file.yaml"])
