@@ -6,8 +6,8 @@ Each encoder is pre-trained, and judged by its nearest neighbours, by linear eva
 several shares of the labels and several draws of them. Finished runs are not run again, and interrupted ones resume.
 After each encoder the table of all finished runs is written into RESULT.md in the work folder.
 
-The numbers of epochs in `METHODS` took 30 minutes each, on one core of the processor that docs/results.md names. For
-another processor, `--scale` changes all of them.
+The numbers of epochs in `METHODS` took 30 minutes in all, with precision=fp32, on one core of an AMD EPYC without
+instructions for bf16. For another processor, `--scale` changes all of them; then take another work folder.
 """
 
 import argparse
@@ -113,9 +113,17 @@ class Encoder(NamedTuple):
             ]
             run_grid([*words, "--fractions", *map(str, FRACTIONS[protocol])])
 
-    def is_trained(self) -> bool:
-        """Whether all steps of pre-training are finished."""
-        return all((self.folder / step / "result.json").exists() for step in self.method.steps)
+    def is_known(self) -> bool:
+        """Whether pre-training and the evaluations by nearest neighbours are finished."""
+        return all(
+            (self.folder / each / "result.json").exists() for each in (*self.method.steps, *NEIGHBOURS)
+        )
+
+    def epochs(self) -> str:
+        """The numbers of epochs of the steps."""
+        return " + ".join(
+            str(len(pd.read_csv(self.folder / step / "metrics.csv"))) for step in self.method.steps
+        )
 
     def facts(self) -> dict[str, float]:
         """Size, minutes and speed of a trained encoder; the speed is of the last step."""
@@ -179,18 +187,18 @@ def table(work_dir: Path) -> str:
     Accuracies are top-1 in percent, mean ± standard deviation over the encoders and the draws of labels.
     """
     rows = []
-    for name, method in METHODS.items():
-        trained = [encoder for encoder in encoders(name, work_dir) if encoder.is_trained()]
-        if not trained:
+    for name in METHODS:
+        known = [encoder for encoder in encoders(name, work_dir) if encoder.is_known()]
+        if not known:
             continue
         row = {
             "method": name,
-            "encoders": str(len(trained)),
-            "epochs": " + ".join(map(str, method.steps.values())),
+            "encoders": str(len(known)),
+            "epochs": known[0].epochs(),
         }
-        of_facts = [encoder.facts() for encoder in trained]
+        of_facts = [encoder.facts() for encoder in known]
         row |= {key: f"{statistics.mean(each[key] for each in of_facts):,.0f}" for key in of_facts[0]}
-        of_encoders = [encoder.accuracies() for encoder in trained]
+        of_encoders = [encoder.accuracies() for encoder in known]
         row |= {key: _shown([top1 for each in of_encoders for top1 in each[key]]) for key in of_encoders[0]}
         rows.append(row)
     return aligned([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""

@@ -5,7 +5,7 @@ D channels of the feature.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -49,14 +49,17 @@ class Features:
         return self._by_frame().permute(0, 3, 1, 2)
 
     def with_maps(self, maps: Tensor) -> "Features":
-        """Features of other maps (B, D, T', V') of the same bodies."""
-        return Features.of_maps(maps, self.num_clip, self.bodies)
+        """Features of other maps (B, D, T', V') of the same bodies; of the same shape, the same tokens count."""
+        features = Features.of_maps(maps, self.num_clip, self.bodies)
+        return replace(features, counted=self.counted) if features.grid == self.grid else features
 
     def pool(self) -> Tensor:
         """The mean over counted tokens and present bodies, (N, D). A clip without bodies has the feature 0."""
         if self.counted is not None:
             share = self.counted / self.counted.sum(1, keepdim=True).clamp(min=1)
-            mean = (share[:, None].to(self.tokens.dtype) @ self.tokens)[:, 0]
+            # Autocast would round the shares, and so change all clips of a batch if a token of one is absent.
+            with torch.autocast(self.tokens.device.type, enabled=False):
+                mean = (share[:, None].to(self.tokens.dtype) @ self.tokens)[:, 0]
         else:
             mean = self.tokens.mean(1) if self.grid is None else self._by_frame().mean((1, 2))
         pooled = place_bodies(mean, self.num_clip, self.bodies)  # (N, M, D)
@@ -92,7 +95,7 @@ class Encoder(nn.Module):
 
     An encoder with a position embedding for a limited number of frames takes that number as the argument `max_frame`
     of its constructor. A config with longer views is refused. An encoder of tokens that span several frames takes the
-    number of these as `patch`. A config with views of another than a multiple is refused.
+    number of these as `patch`. A config whose views are no multiple of it is refused.
     """
 
     HEAD: ClassVar[str] = "fc"

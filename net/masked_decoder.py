@@ -39,9 +39,9 @@ class Decoder(nn.Module):
         counted: (B, S) bool; other tokens are hidden from these.
         """
         num_body, num_token = counted.shape
-        shown = self.project(tokens)
+        shown = self.project(tokens).to(self.mask_token.dtype)
         # An index of -1 is sent to an extra slot S, which is cut off below.
         index = torch.where(keep < 0, num_token, keep)[..., None].expand_as(shown)
-        whole = self.mask_token.to(shown.dtype).expand(num_body, num_token + 1, -1).scatter(1, index, shown)
-        whole = whole[:, :-1] + self.position(num_token // len(self.position.joint)).to(shown.dtype)
+        whole = self.mask_token.expand(num_body, num_token + 1, -1).scatter(1, index, shown)
+        whole = whole[:, :-1] + self.position(num_token // len(self.position.joint))
         return self.out(self.blocks(whole, None if bool(counted.all()) else counted))

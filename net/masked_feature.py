@@ -1,6 +1,7 @@
 """Masked feature prediction: a slow copy's features of hidden tokens are predicted from visible ones.
 
-After S-JEPA (Abdelfattah and Alahi, ECCV 2024), and, with the loss `contrast`, in the manner of SLiM (2026).
+After S-JEPA (Abdelfattah and Alahi, ECCV 2024). The loss `contrast` is after SLiM (2026), which has no decoder, hides
+whole parts of the body, and compares views of different length.
 
 N clips, B present bodies, S tokens of a body, K visible tokens, D channels of the feature, E channels of a projection.
 """
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from net.contrast import check_momentum, projector, update_momentum
 from net.loss import at_least_float32, check_temperature, similarity
 from net.masked_decoder import Decoder
-from net.masking import Masking
+from net.masking import Masking, mean_over_ranks
 from net.method import Loss, Method, Output
 from net.tokens import TokenEncoder
-from net.utils.clip import Batch, Clip
+from net.utils.clip import Batch
 from torchlight import distributed
 
 
@@ -106,22 +107,29 @@ class MaskedFeature(Method):
             embedding = features.pool()
             predicted = at_least_float32(self.decoder(features.tokens, keep, counted))
             goal = F.layer_norm(at_least_float32(target.tokens), target.tokens.shape[-1:])
-            squared = (predicted - goal).square().mean(2)
-            # Over the tokens of all ranks, which may have unequally many.
-            count = distributed.all_reduce_mean(hidden.sum().float()).clamp(min=1)
-            losses["feature"] = (squared * hidden).sum() / count
+            losses["feature"] = mean_over_ranks((predicted - goal).square().mean(2), hidden)
         if "contrast" in wanted:
             with torch.no_grad():
                 key = F.normalize(at_least_float32(self.slow_projector(target.pool())), dim=1)
-            losses["contrast"] = self._contrast(batch.views[1], key)
+            second = self.encoder.encode(batch.views[1]).pool()
+            query = F.normalize(at_least_float32(self.projector(second)), dim=1)
+            there = torch.stack([view.present.any(2).any(1) for view in batch.views[:2]]).all(0)
+            losses["contrast"] = self._contrast(query, key, there)
+            embedding = query if embedding is None else embedding
         return Output(losses, embedding=embedding)
 
-    def _contrast(self, view: Clip, key: Tensor) -> Tensor:
-        """InfoNCE of a view to the keys (N, E) of the same clips; the keys of all ranks are negatives."""
-        query = F.normalize(at_least_float32(self.projector(self.encoder.encode(view).pool())), dim=1)
-        logits = similarity(query, distributed.all_gather_equal(key)) / self.temperature
+    def _contrast(self, query: Tensor, key: Tensor, there: Tensor) -> Tensor:
+        """InfoNCE of queries (N, E) to the keys (N, E) of the same clips; the keys of all ranks are negatives.
+
+        there: (N,) bool, the clips with a body in both views. The others are left out, because all are alike.
+        """
+        keys, counted = (distributed.all_gather_equal(each) for each in (key, there.float()))
+        logits = similarity(query, keys) / self.temperature
+        logits = logits.masked_fill(counted == 0, -torch.inf)
+        # The row of a clip without a body would have an infinite loss.
+        logits = torch.where(there[:, None], logits, 0)
         own = distributed.rank() * len(key) + torch.arange(len(key), device=key.device)
-        return F.cross_entropy(logits, own)
+        return mean_over_ranks(F.cross_entropy(logits, own, reduction="none"), there)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Method`. Weights of another method, such as `MaskedMotion`, give the encoder and its slow copy alone."""
@@ -129,6 +137,8 @@ class MaskedFeature(Method):
         if any(key.startswith("slow_encoder.") for key in state):
             return state
         of_encoder = {key: value for key, value in state.items() if key.startswith("encoder.")}
+        if not of_encoder:
+            return state
         of_slow = {f"slow_{key}": value for key, value in of_encoder.items()}
         others = ("decoder.", "projector.", "slow_projector.")
         own = {key: value for key, value in self.state_dict().items() if key.startswith(others)}

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from net.loss import at_least_float32
 from net.masked_decoder import Decoder
-from net.masking import Masking
+from net.masking import Masking, mean_over_ranks
 from net.method import Loss, Method, Output
 from net.tokens import TokenEncoder
 from net.utils.clip import Batch
-from torchlight import distributed
 
 Normalisation = Literal["token", "axis", "none"]
 # Added to a variance that divides, as in MAE.
@@ -31,8 +30,8 @@ class MaskedMotion(Method):
 
     base_encoder: loses its head.
     mask_ratio, mask_temperature, channels: `ratio`, `temperature` and `channels` of `net.masking.Masking`.
-    normalise: the motion that is predicted is normalised to mean 0 and variance 1 over each `token`, as published, or
-        each `axis` over the whole clip. `none` predicts it as it is.
+    normalise: the motion that is predicted is normalised to mean 0 and variance 1 over each `token`, as published (the
+        variance there is divided by n - 1), or each `axis` over the whole clip. `none` predicts it as it is.
     decoder_width, decoder_depth, decoder_head: of the decoder.
 
     Loss: `motion`, the mean squared error.
@@ -87,12 +86,8 @@ class MaskedMotion(Method):
         features = self.encoder.encode(clip, keep)
         counted = self.encoder.counted(bodies.present)
         predicted = at_least_float32(self.decoder(features.tokens, keep, counted))
-        with torch.autocast(motion.device.type, enabled=False):
-            target = NORMALISE[self.normalise](motion, known, self.masking.num_coordinate)
-            scored = known & hidden[..., None]
-            # Over the numbers of all ranks, which may have unequally many.
-            count = distributed.all_reduce_mean(scored.sum().float()).clamp(min=1)
-            loss = ((predicted - target).square() * scored).sum() / count
+        target = NORMALISE[self.normalise](motion, known, self.masking.num_coordinate)
+        loss = mean_over_ranks((predicted - target).square(), known & hidden[..., None])
         return Output({"motion": loss}, embedding=features.pool())
 
 

@@ -11,6 +11,7 @@ from net.loss import at_least_float32
 from net.tokens import Bodies, TokenEncoder, draw_kept, patchify
 from net.utils.channels import num_predictable
 from net.utils.clip import Batch, seen_joints
+from torchlight import distributed
 
 
 class Masking:
@@ -77,15 +78,26 @@ def true_motion(bodies: Bodies, num_coordinate: int) -> tuple[Tensor, Tensor]:
     return motion * known, known
 
 
+def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean of values over those that are `counted`, a bool of the same shape, in the batches of all ranks: ().
+
+    Ranks may have unequally many. 0 if there are none.
+    """
+    count = distributed.all_reduce_mean(counted.sum().float()).clamp(min=1)
+    return torch.where(counted, values, 0).sum() / count
+
+
 def draw_noise(batch: Batch, bodies: Bodies, counted: Tensor) -> Tensor:
-    """Gumbel noise of each token (B, S), from the batch's generator: taking the lowest draws without replacement.
+    """Gumbel noise of each token (B, S), from the batch's generator.
+
+    To hide the tokens with the highest scores is then to draw them without replacement.
 
     The noise of a body does not depend on which other bodies are present.
     """
     num_clip, num_body, _ = batch.views[0].present.shape
     uniform = torch.rand(num_clip, num_body, counted.shape[1], generator=batch.generator)
     of_body = uniform.clamp(min=1e-20).log().neg().log().neg().to(counted.device)
-    return of_body.flatten(0, 1) if bodies.mask is None else of_body[bodies.mask]
+    return of_body[bodies.mask]
 
 
 def relative_motion(motion: Tensor, known: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ class Bodies(NamedTuple):
 
     poses: (B, T, V, C).
     present: (B, T) bool, in which frames.
-    mask: (N, M) bool, which of all bodies they are; see `net.encoder.split_bodies`.
+    mask: (N, M) bool, which of all bodies they are.
     """
 
     poses: Tensor
     present: Tensor
-    mask: Tensor | None
+    mask: Tensor
 
 
 class TokenEncoder(Encoder):
@@ -63,6 +63,7 @@ class TokenEncoder(Encoder):
                 f"max_frame, which is {self.max_frame}: change the num_frame of the views, or model_args"
             )
         poses, mask = split_bodies(clip, self.num_joint, self.in_channels, skip_empty=True)
+        assert mask is not None
         return Bodies(poses, at_bodies(clip.present, mask), mask)
 
     def counted(self, present: Tensor) -> Tensor:
@@ -92,9 +93,14 @@ def draw_kept(score: Tensor, counted: Tensor, ratio: float) -> tuple[Tensor, Ten
         Indices (B, K) int64 of the chosen tokens, -1 for no token; and the counted tokens that are not chosen, (B, S)
         bool.
     """
-    most = max(1, round(ratio * score.shape[1]))
+    count = _share(counted.sum(1), ratio)
+    most = int(_share(torch.tensor(score.shape[1]), ratio))
     index = score.masked_fill(~counted, torch.inf).argsort(1)[:, :most]
-    count = (ratio * counted.sum(1)).round().clamp(min=1)
     chosen = torch.arange(most, device=score.device) < count[:, None]
     others = counted & ~torch.zeros_like(counted).scatter(1, index, chosen)
     return index.masked_fill(~chosen, -1), others
+
+
+def _share(count: Tensor, ratio: float) -> Tensor:
+    """A share of whole numbers, rounded, at least 1."""
+    return (ratio * count.double()).round().long().clamp(min=1)

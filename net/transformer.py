@@ -33,10 +33,11 @@ class Model(TokenEncoder):
     depth: number of blocks.
     num_head: heads of attention.
     mlp_ratio: width of the hidden layer of a block's MLP, as a multiple of D.
-    drop_path: probability of skipping the last block for a body in training. It increases from 0 at the first block.
+    drop_path: probability of skipping a branch of the last block for a body in training. It increases from 0 at the
+        first block.
 
-    Raises ValueError for sizes below 1, a width that the heads do not divide, a max_frame that P does not divide, or a
-    drop_path out of range.
+    Raises ValueError for sizes below 1, a width that the heads do not divide, a max_frame that P does not divide, or an
+    mlp_ratio or drop_path out of range.
     """
 
     HEAD = "fc"
@@ -59,6 +60,8 @@ class Model(TokenEncoder):
         check_sizes(patch=patch, max_frame=max_frame, width=width, depth=depth, num_head=num_head)
         if max_frame % patch:
             raise ValueError(f"max_frame is {max_frame}; give a multiple of patch, which is {patch}")
+        if round(mlp_ratio * width) < 1:
+            raise ValueError(f"mlp_ratio is {mlp_ratio}; give more, so that the MLP has a channel")
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path is {drop_path}; give 0 to below 1")
         self.in_channels, self.feature_dim = in_channels, width
@@ -93,9 +96,9 @@ class Model(TokenEncoder):
             tokens = self.embed(take_tokens(patches, index)) + position[index]
             counted = counted.gather(1, index) & (keep >= 0)
         # Without a mask, attention is faster. A recorded graph must not depend on the clips.
-        hidden = None if not is_traced() and bool(counted.all()) else counted
+        some = None if not is_traced() and bool(counted.all()) else counted
         grid = (num_time, self.num_joint) if keep is None else None
-        return Features(self.blocks(tokens, hidden), clip.x.shape[0], grid, mask, hidden)
+        return Features(self.blocks(tokens, some), clip.x.shape[0], grid, mask, some)
 
 
 def check_sizes(**sizes: int) -> None:

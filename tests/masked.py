@@ -59,7 +59,7 @@ class Transformer(TokenEncoder):
         max_frame: int = 64,
     ) -> None:
         super().__init__()
-        self.in_channels, self.feature_dim, self.patch = in_channels, width, patch
+        self.in_channels, self.feature_dim, self.patch, self.max_frame = in_channels, width, patch, max_frame
         self.num_joint = get_skeleton(layout).num_joint
         self.embed = nn.Linear(patch * in_channels, width)
         self.position = PositionEmbedding(max_frame // patch, self.num_joint, width)
@@ -123,7 +123,8 @@ class Masked(Method):
         motion = torch.diff(bodies, dim=1, append=bodies[:, -1:])
         # Normalised over the clip. A token's own deviation would make noise of resting joints as large as motion.
         target = self.encoder.patchify(motion / motion.std((1, 2), keepdim=True).clamp(min=1e-4))
-        order = torch.rand_like(target[..., 0]).argsort(1)
+        noise = torch.rand(target.shape[:2], generator=batch.generator).to(target.device)
+        order = noise.argsort(1)
         count = max(1, round(target.shape[1] * (1 - self.mask_ratio)))
         keep, masked = order[:, :count], order[:, count:]
         features = self.encoder.encode(clip, keep)

@@ -10,7 +10,7 @@ from batches import Given
 from net.masked_feature import MaskedFeature
 from net.masked_motion import MaskedMotion
 from net.transformer import Model
-from net.utils.clip import Batch
+from net.utils.clip import Batch, Clip, presence
 from torchlight.checkpoint import load_weights
 
 DECODER = {"decoder_width": 8, "decoder_depth": 1, "decoder_head": 2}
@@ -103,13 +103,38 @@ def test_it_starts_from_a_masked_motion_encoder_and_its_copy_does_too():
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
 
 
+def test_clips_without_a_body_take_no_part_in_the_contrast():
+    network, given = method().eval(), batch()
+    expected = network(given, ("contrast",)).losses["contrast"]
+    views = [
+        Clip(torch.cat((view.x, added), 0), torch.cat((view.present, presence(added)), 0))
+        for view in given.views
+        for added in [torch.randn(2, *view.x.shape[1:], dtype=torch.float64)]
+    ]
+    for view, clip in zip(views, (3, 4), strict=True):  # one in the first view, the other in the second
+        view.x[clip], view.present[clip] = 0, False
+    label = torch.full((5,), -1)
+    more = Batch(views, None, label, torch.arange(5), torch.full((5,), 2), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network(more, ("contrast",)).losses["contrast"], expected)
+
+
 def test_nobody_gives_no_loss():
     network = method()
     empty = [torch.zeros(2, 3, 16, 25, 2, dtype=torch.float64)] * 2
     losses = network(Given(empty).batch(), ("feature", "contrast")).losses
-    assert losses["feature"].item() == 0
-    losses["feature"].backward()
-    assert not any(p.grad.any() for p in network.encoder.parameters())
+    assert [loss.item() for loss in losses.values()] == [0, 0]
+    sum(losses.values()).backward()
+    assert not any(p.grad.any() for p in network.parameters() if p.requires_grad)
+
+
+def test_weights_of_a_bare_encoder_are_not_taken_for_those_of_a_method():
+    network, state = method(), encoder().state_dict()
+    assert network.translate(state) == state
+
+
+def test_the_contrast_alone_has_an_embedding_whose_collapse_is_seen():
+    output = method()(batch(), ("contrast",))
+    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("changes", [{"momentum": 1.1}, {"temperature": 0.0}, {"projection_dim": 0}])

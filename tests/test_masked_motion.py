@@ -8,13 +8,14 @@ from batches import Given
 
 from net import masking
 from net.masked_motion import NORMALISE, MaskedMotion
-from net.masking import draw_noise, relative_motion, true_motion
+from net.masking import Masking, draw_noise, relative_motion, true_motion
 from net.method import no_loss
 from net.st_gcn import Model as STGCN
-from net.tokens import Bodies
 from net.transformer import Model
 from net.utils.clip import Batch
+from net.utils.skeleton import describe_skeleton
 
+TWO_JOINTS = describe_skeleton("two joints", ["root", "end"], parents=[0, 0], centre=0)
 DECODER = {"decoder_width": 8, "decoder_depth": 1, "decoder_head": 2}
 
 
@@ -114,21 +115,35 @@ def test_the_loss_is_over_known_motion_of_hidden_tokens(monkeypatch):
     assert min(kept[0][0][:38].tolist()) >= 25
 
 
-def test_tokens_that_move_are_hidden_more_often():
+@pytest.mark.parametrize("temperature", [0.8, 0.3])
+def test_tokens_are_hidden_by_the_softmax_of_their_motion(temperature):
+    """Of two tokens one is hidden: the moving one with the probability of MAMP's softmax."""
     torch.manual_seed(0)
-    motion = torch.full((1, 20, 6), 0.1)
-    motion[:, :10] = 1.0
-    known = torch.ones_like(motion, dtype=torch.bool)
+    encoder = Model(3, layout=TWO_JOINTS, patch=4, max_frame=4, width=4, depth=1, num_head=1)
+    masks = Masking(encoder, ratio=0.5, temperature=temperature, channels=None)
+    poses = torch.full((6000, 3, 4, 2, 1), 1.0)
+    poses[:, 0, :, 0] += 0.8 * torch.arange(4.0)[:, None]
+    poses[:, 0, :, 1] += 0.2 * torch.arange(4.0)[:, None]
+    given = batch(poses)
+    keep, hidden = masks.draw(given, encoder.split(given.views[0]))
+    expected = torch.tensor([1.0, 0.25]).div(temperature).softmax(0)[0].item()
+    assert hidden[:, 0].double().mean().item() == pytest.approx(expected, abs=0.02)
+    assert torch.equal(keep[:, 0], hidden[:, 0].long())
+
+
+def test_relative_motion_is_over_known_numbers():
+    torch.manual_seed(0)
+    motion, known = torch.randn(3, 5, 6), torch.rand(3, 5, 6) < 0.6
+    known[0, 1], known[2] = False, False
+    motion = motion * known
     share = relative_motion(motion, known)
-    assert share[0].tolist() == pytest.approx([1.0] * 10 + [0.1] * 10)
-    for temperature, likely in ((0.8, True), (1e6, False)):
-        given = batch(torch.ones(500, 3, 4, 5, 1))
-        bodies = Bodies(torch.ones(500, 4, 5, 3), torch.ones(500, 4, dtype=torch.bool), None)
-        noise = draw_noise(given, bodies, torch.ones(500, 20, dtype=torch.bool))
-        kept = (noise + share / temperature).argsort(1)[:, :5]
-        of_still = (kept >= 10).double().mean().item()
-        # The lowest of Gumbel variables with locations a and b; alike they are drawn equally often.
-        assert of_still > 0.6 if likely else abs(of_still - 0.5) < 0.03
+    for body in range(3):
+        means = [
+            motion[body, token][known[body, token]].abs().mean().item() if known[body, token].any() else 0.0
+            for token in range(5)
+        ]
+        expected = [mean / max(means) if max(means) else 0.0 for mean in means]
+        assert share[body].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_noise_of_a_body_does_not_depend_on_the_others():

@@ -3,11 +3,14 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from batches import Given
@@ -16,9 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 import main
 from conftest import environment_of_two, free_port
+from feeder.prepared import PreparedWriter
 from net import masking
+from net.masked_feature import MaskedFeature
 from net.masked_motion import MaskedMotion
 from net.transformer import Model
+from net.utils.layouts import get_skeleton
 
 VIEW = """{sampling: [{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}],
   normalise: center_first_frame, augment: [{Rotate: {max_angle: 0.3}}]}"""
@@ -136,45 +142,87 @@ def test_what_does_not_fit_is_named(tiny_data, tmp_path, capsys, settings, named
     assert not (tmp_path / "masked_motion" / "last.pt").exists()
 
 
+@pytest.mark.parametrize("method", [None, "masked_feature"])
 @pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        (["model_args.depth=3"], "blocks.layers.2."),
-        (["model_args.patch=8"], "embed.weight"),
-        (["model_args.max_frame=32"], "position.time"),
-    ],
+    "changes", [{"depth": 3}, {"depth": 1}, {"patch": 8}, {"max_frame": 32}, {"width": 32}]
 )
-def test_weights_of_another_size_are_listed(pretrained, capsys, settings, named):
+def test_all_weights_of_another_size_are_listed(pretrained, capsys, method, changes):
     folder, data, weights = pretrained
-    file = config(folder, data, "refused", f"train_view: {VIEW}\n")
+    of_linear = f"train_view: {VIEW}\n"
+    file = config(folder, data, "refused", of_linear if method is None else METHODS[method])
+    settings = [f"model_args.{key}={value}" for key, value in changes.items()]
+    processor = "linear_evaluation" if method is None else "pretrain"
+    assert run(processor, file, "--weights", str(weights), *settings) == 1
+    listed = set(re.findall(r"(?:encoder\.)?((?:embed|position|blocks)\.[\w.]+) \(", capsys.readouterr().err))
+    had = {key: value.shape for key, value in encoder_with().state_dict().items()}
+    given = {key: value.shape for key, value in encoder_with(**changes).state_dict().items()}
+    differing = {key for key in had.keys() | given.keys() if had.get(key) != given.get(key)}
+    assert {key for key in differing if not key.startswith("fc.")} <= listed
+
+
+def test_weights_of_another_layout_are_refused_by_name(pretrained, capsys):
+    folder, _, weights = pretrained
+    other = folder / "kinect.h5"
+    if not other.exists():
+        write_few(other)
+    file = config(folder, other, "refused", f"train_view: {VIEW}\n")
+    settings = ["data.layout=kinect-v1", "model_args.layout=kinect-v1"]
     assert run("linear_evaluation", file, "--weights", str(weights), *settings) == 1
-    assert named in capsys.readouterr().err
+    assert "was trained on layout 'ntu-rgb+d'" in capsys.readouterr().err
 
 
-def small_method() -> MaskedMotion:
+def write_few(path: Path) -> None:
+    """Eight clips of layout kinect-v1, in four classes."""
+    classes = ["a", "b", "c", "d"]
+    kinect = get_skeleton("kinect-v1")
+    rng = np.random.default_rng(0)
+    with PreparedWriter(
+        path, skeleton=kinect, class_names=classes, frame_rate=30.0, bodies="first", source="tests"
+    ) as writer:
+        for clip in range(8):
+            tracks = rng.standard_normal((1, 20, kinect.num_joint, 3)).astype(np.float32)
+            writer.append(f"clip{clip}", clip % 4, tracks)
+        writer.finish({"xsub": {"train": range(4), "val": range(4, 8)}})
+
+
+def encoder_with(**changes) -> Model:
     torch.manual_seed(0)
-    encoder = Model(patch=4, max_frame=16, width=16, depth=2, num_head=2)
-    return MaskedMotion(encoder, mask_ratio=0.5, decoder_width=8, decoder_depth=1, decoder_head=2).double()
+    return Model(**{"patch": 4, "max_frame": 16, "width": 16, "depth": 2, "num_head": 2, **changes})
 
 
-def gradients(network: torch.nn.Module, first: int, last: int) -> list[torch.Tensor]:
+SMALL_DECODER = {"mask_ratio": 0.5, "decoder_width": 8, "decoder_depth": 1, "decoder_head": 2}
+OF_TWO = {
+    "masked_motion": (lambda: MaskedMotion(encoder_with(), **SMALL_DECODER), ("motion",)),
+    "masked_feature": (
+        lambda: MaskedFeature(encoder_with(), projection_dim=6, **SMALL_DECODER),
+        ("feature", "contrast"),
+    ),
+}
+
+
+def gradients(network: torch.nn.Module, wanted: Sequence[str], first: int, last: int) -> list[torch.Tensor]:
     """Of some of four clips, whose masks do not depend on how they are shared out."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, 3, 16, 25, 1, generator=generator, dtype=torch.float64)
+    x, other = (torch.randn(4, 3, 16, 25, 1, generator=generator, dtype=torch.float64) for _ in range(2))
     x[0, :, 6:] = 0  # one rank has fewer tokens than the other
+    other[1] = 0  # and fewer clips with a body in both views
     noise = torch.rand(4, 100, generator=generator)
     masking.draw_noise = lambda *_: noise[first:last]
-    network(Given([x[first:last]]).batch(), ("motion",)).losses["motion"].backward()
-    return [parameter.grad for parameter in network.parameters()]
+    losses = network(Given([x[first:last], other[first:last]]).batch(), wanted).losses
+    sum(losses.values()).backward()
+    return [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
 
 
-def of_one_rank(rank: int, port: int, folder: Path) -> None:
+def of_one_rank(rank: int, port: int, folder: Path, name: str) -> None:
     """In a process of its own."""
     os.environ.update(environment_of_two(rank, port))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    network = DistributedDataParallel(small_method())
-    torch.save(gradients(network, 2 * rank, 2 * rank + 2), folder / f"{rank}.pt")
+    make, wanted = OF_TWO[name]
+    torch.manual_seed(1)
+    method = make().double()
+    network = DistributedDataParallel(method, find_unused_parameters=method.has_unused_parameters)
+    torch.save(gradients(network, wanted, 2 * rank, 2 * rank + 2), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -182,15 +230,15 @@ def of_one_rank(rank: int, port: int, folder: Path) -> None:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="gloo over the loopback interface is tried on Linux alone"
 )
-def test_two_processes_have_the_gradients_of_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", OF_TWO)
+def test_two_processes_have_the_gradients_of_one(tmp_path, monkeypatch, name):
     monkeypatch.setattr(masking, "draw_noise", masking.draw_noise)  # restored at the end
-    expected, context, port = (
-        gradients(small_method(), 0, 4),
-        multiprocessing.get_context("spawn"),
-        free_port(),
-    )
+    make, wanted = OF_TWO[name]
+    torch.manual_seed(1)
+    expected = gradients(make().double(), wanted, 0, 4)
+    context, port = multiprocessing.get_context("spawn"), free_port()
     processes = [
-        context.Process(target=of_one_rank, args=(rank, port, tmp_path), daemon=True) for rank in (0, 1)
+        context.Process(target=of_one_rank, args=(rank, port, tmp_path, name), daemon=True) for rank in (0, 1)
     ]
     for process in processes:
         process.start()

@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from net import transformer
+from net.method import as_method
 from net.tokens import draw_kept, patchify
 from net.transformer import Block, Blocks, Model, interpolate_times
 from net.utils.clip import Clip
+from processor.config import OptimConfig
+from processor.optim import rate_factors
 
 SMALL = {"patch": 4, "max_frame": 16, "width": 16, "depth": 3, "num_head": 2, "num_class": 5}
 
@@ -170,6 +173,7 @@ def test_clips_that_do_not_fit_are_refused(shape, named):
         {"width": 15},
         {"max_frame": 18},
         {"drop_path": 1.0},
+        {"mlp_ratio": 0.0},
         {"drop_path": -0.1},
         {"layout": "no-such-layout"},
     ],
@@ -193,14 +197,39 @@ def test_drop_path_skips_whole_bodies_and_keeps_the_mean():
     assert block.eval()._drop(branch) is branch
 
 
-def test_layers_are_all_parameters_but_norm_and_head():
+def test_layers_are_the_embeddings_and_then_the_blocks():
     model = encoder()
-    layers = model.layers()
-    assert len(layers) == 1 + 3
-    listed = {id(parameter) for layer in layers for parameter in layer}
-    rest = {name for name, parameter in model.named_parameters() if id(parameter) not in listed}
-    assert rest == {"blocks.norm.weight", "blocks.norm.bias", "fc.weight", "fc.bias"}
-    assert sum(map(len, layers)) == len(listed)
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    named = [{name_of.pop(id(parameter)) for parameter in layer} for layer in model.layers()]
+    assert named[0] == {"embed.weight", "embed.bias", "position.time", "position.joint"}
+    for number, layer in enumerate(named[1:]):
+        assert layer == {name for name in dict(model.named_parameters()) if f"layers.{number}." in name}
+    assert set(name_of.values()) == {"blocks.norm.weight", "blocks.norm.bias", "fc.weight", "fc.bias"}
+
+
+def test_layers_have_decaying_rates():
+    model = encoder()
+    factors = rate_factors(as_method(model), OptimConfig(layer_decay=0.5))
+    # Three blocks, and the embeddings before them; what is in no layer has the full rate.
+    expected = {"embed": 0.0625, "position": 0.0625, "blocks.layers.0": 0.125, "blocks.layers.1": 0.25}
+    expected |= {"blocks.layers.2": 0.5, "blocks.norm": 1.0, "fc": 1.0}
+    for name, parameter in model.named_parameters():
+        (factor,) = (factor for start, factor in expected.items() if name.startswith(start))
+        assert factors.get(parameter, 1.0) == factor
+
+
+def test_a_clip_has_the_same_feature_beside_clips_with_empty_frames():
+    model, clip = Model(**SMALL).eval(), clips()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        beside, alone = (model.encode(Clip.of(x)).pool() for x in (clip.x.float(), clip.x[1:2].float()))
+    assert beside.dtype == alone.dtype == torch.float32
+    torch.testing.assert_close(beside[1:2], alone, atol=2e-3, rtol=0)
+
+
+def test_features_of_the_same_maps_count_the_same_tokens():
+    features = encoder().encode(clips())
+    assert features.counted is not None
+    torch.testing.assert_close(features.with_maps(features.maps()).pool(), features.pool())
 
 
 def test_patches_are_frames_of_one_joint():
