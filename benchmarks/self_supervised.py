@@ -62,9 +62,9 @@ METHODS = {
     "long-term signals": Method(
         {"pretrain_long_term": 67}, num_encoder=2, settings=("model_args.padding_mode=replicate",)
     ),
-    "masked motion": Method({"pretrain_masked_motion": 560}, ending="_masked_motion"),
+    "masked motion": Method({"pretrain_masked_motion": 360}, ending="_masked_motion"),
     "masked features": Method(
-        {"pretrain_masked_motion": 200, "pretrain_masked_feature": 90}, ending="_masked_motion", num_encoder=2
+        {"pretrain_masked_motion": 250, "pretrain_masked_feature": 40}, ending="_masked_motion", num_encoder=2
     ),
 }
 
