@@ -250,9 +250,12 @@ class Prediction(Task):
 
 
 def frames_of(view: ViewConfig) -> int:
-    """Number of frames of a view whose sampling is a single Crop; 0 for any other."""
+    """Number of frames of a view whose sampling is a Crop, which `Reverse` may follow; 0 for any other."""
     match view.sampling:
-        case [{"Crop": {"num_frame": int(count)}}]:
+        case [{"Crop": {"num_frame": int(count)}}] | [
+            {"Crop": {"num_frame": int(count)}},
+            "Reverse" | {"Reverse": _},
+        ]:
             return count
     return 0
 
@@ -275,7 +278,7 @@ def _view_problems(key: Literal["train_view", "test_view"], config: PredictionCo
     problems = []
     found, length = frames_of(view), f"{key}.sampling.0.Crop.num_frame"
     if not found:
-        text = "is not a single Crop with a num_frame; only that keeps the recorded frames and their rate"
+        text = "is not a Crop with a num_frame, or that and Reverse; only these keep the recorded frames and their rate"
         problems.append(Problem(f"{key}.sampling", text))
     elif key == "train_view" and found <= config.observe:
         text = f"takes {found} frames, but observe is {config.observe}; a training view needs more, "
