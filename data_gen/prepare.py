@@ -88,7 +88,8 @@ def prepare(source: Source, out: Path, *, overwrite: bool, num_worker: int) -> R
     _print_summary(source, out, kept, splits, report, rate=len(kept) / (time.perf_counter() - began))
     command = training_command(source, out, kept, splits, num_body=num_body)
     if command is None:
-        print("no benchmark has two classes in training and a test clip: prepare more clips to train")
+        least = "a class" if source.recipe_classes == 1 else f"{source.recipe_classes} classes"
+        print(f"no benchmark has {least} in training and a test clip: prepare more clips to train")
     else:
         print(f"train with, for instance:\n    {command}")
     return report
@@ -142,8 +143,8 @@ def training_command(
 ) -> str | None:
     """A command that trains on the prepared file, with the config of the data set, or the one for own data.
 
-    If no benchmark has labelled test clips and two classes in training, it is a command that pre-trains on own data,
-    and None for a data set.
+    If no benchmark has labelled test clips and `recipe_classes` classes in training, it is a command that pre-trains on
+    own data, and None for a data set.
     """
     labelled = {
         benchmark: {
@@ -154,7 +155,7 @@ def training_command(
     full = [
         benchmark
         for benchmark, parts in labelled.items()
-        if all(parts.values()) and len({kept[clip].label for clip in parts["train"]}) > 1
+        if all(parts.values()) and len({kept[clip].label for clip in parts["train"]}) >= source.recipe_classes
     ]
     benchmark = next(iter(full or splits))
     settings: dict[str, object] = {"data.path": out}
@@ -162,7 +163,7 @@ def training_command(
         if not full:
             return None
         settings |= {**source.recipe_settings, "benchmark": benchmark}
-        return _command("recognition", source.recipe, settings)
+        return _command(source.recipe_task, source.recipe, settings)
     settings |= {
         "data.layout": source.layout,
         "data.num_class": max(1, len(source.class_names)),

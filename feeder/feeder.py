@@ -43,6 +43,8 @@ class Feeder:
         label_seed: seed of the labelled part.
         label_map: a YAML or CSV file that gives clips other classes; see `read_label_map`.
         unlabelled: add clips without a label to the part `train`, except those of held-out groups.
+        every_class: refuse data that has a class without a training clip; a task that does not name actions can be
+            tested on such a class.
 
     Attributes:
         source: the data; `read(clips)` gives poses.
@@ -76,6 +78,7 @@ class Feeder:
         label_seed: int = 0,
         label_map: str | None = None,
         unlabelled: bool = False,
+        every_class: bool = True,
     ) -> None:
         _check_arguments(part, num_body, val_fraction, label_fraction)
         self.benchmark, self.part = benchmark, part
@@ -104,7 +107,8 @@ class Feeder:
                     val_seed,
                     f"{val_by} of {self.path}",
                 )
-            self._check_classes(label_of[train], label_of)
+            if every_class:
+                self._check_classes(label_of[train], label_of)
             chosen = train if part == "train" else val
             self.clips = draw_labelled(chosen, label_of[chosen], label_fraction, label_seed)
             if unlabelled and part == "train":

@@ -380,8 +380,9 @@ def open_prepared(path: str | Path) -> Prepared:
         raise FileNotFoundError(
             f"prepared data {path} not found. Make it with "
             f"`python data_gen/ntu_gen_preprocess.py --data_path DIR --out {path}` (NTU RGB+D), "
-            "data_gen/pku_gen_preprocess.py (PKU-MMD), ucla_… (NW-UCLA), kinetics_… (Kinetics-skeleton), pyskl_… (.pkl "
-            "of PYSKL or MMAction2), ctrgcn_… (.npz of CTR-GCN) or custom_gen_preprocess.py (your own clips); "
+            "data_gen/pku_gen_preprocess.py (PKU-MMD), ucla_… (NW-UCLA), cmu_… (CMU motion capture), kinetics_… "
+            "(Kinetics-skeleton), pyskl_… (.pkl of PYSKL or MMAction2), ctrgcn_… (.npz of CTR-GCN) or "
+            "custom_gen_preprocess.py (your own clips); "
             "`make demo` makes and uses a synthetic set"
         )
     try:

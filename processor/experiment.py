@@ -204,7 +204,8 @@ class Experiment:
         data = {**asdict(self.config.data), **changes}
         for key in ("path", "first_label", "cache", "num_worker", "balanced"):
             del data[key]
-        return Feeder(self.source, self.config.benchmark, part=part, **data)
+        every_class = self.task.names_actions
+        return Feeder(self.source, self.config.benchmark, part=part, every_class=every_class, **data)
 
     def autocast(self) -> torch.autocast:
         """Context in which the network computes in the run's precision."""

@@ -262,6 +262,14 @@ def test_bad_arguments_are_refused_with_value_and_remedy(data, changes, said):
         feeder(data, **changes)
 
 
+def test_a_task_that_names_no_action_is_tested_on_classes_without_a_training_clip(tmp_path):
+    path = tmp_path / "data.h5"
+    write(path, [0, 1], [1, 2], classes=["a", "b", "c"])
+    for part, label in (("train", [0, 1]), ("test", [1, 2])):
+        found = feeder(path, part, num_class=3, val_fraction=0.0, every_class=False)
+        assert found.label.tolist() == label
+
+
 def test_many_absent_classes_are_counted(tmp_path):
     path = tmp_path / "data.h5"
     write(path, [0, 1], list(range(2, 9)), classes=[f"c{k}" for k in range(12)])

@@ -58,6 +58,7 @@ def test_layouts_have_the_published_sizes():
         "body_25b": 25,
         "mediapipe": 33,
         "h36m": 17,
+        "cmu": 38,
     }
 
 

@@ -178,5 +178,5 @@ def test_preparation_does_not_load_torch() -> None:
     """It takes seconds, and memory in every worker."""
     commands = [f"data_gen.{path.stem}" for path in sorted((ROOT / "data_gen").glob("*_gen_preprocess.py"))]
     code = f"import sys, {', '.join(commands)}; sys.exit('torch' in sys.modules)"
-    assert len(commands) == 8
+    assert len(commands) == 9
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

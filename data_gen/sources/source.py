@@ -72,6 +72,8 @@ class Source(ABC):
         official: benchmark -> numbers of clips of (train, val), from its authors.
         recipe: a config that trains on the data; None: the one for own data.
         recipe_settings: settings that the recipe needs, other than path and benchmark.
+        recipe_task: the task of `main.py` that the recipe is for.
+        recipe_classes: least number of classes among the training clips that the recipe needs.
         left_out: reason -> number of items that were left out although they are not bad.
         num_item: number of results of `entries`, for the progress bar; None if not known.
         item: what an item is, for the progress bar.
@@ -90,6 +92,8 @@ class Source(ABC):
     official: Mapping[str, tuple[int, int]] = {}
     recipe: str | None = None
     recipe_settings: Mapping[str, object] = {}
+    recipe_task: str = "recognition"
+    recipe_classes: int = 2
     left_out: Mapping[str, int] = {}
     num_item: int | None = None
     item: str = "clip"

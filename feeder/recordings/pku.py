@@ -4,14 +4,12 @@ A file has one row per frame: x, y, z in metres of the 25 joints of two bodies, 
 zeros.
 """
 
-import codecs
-import io
-
 import numpy as np
 
 from feeder.recordings.bodies import CHOICES as ALL_CHOICES
-from feeder.recordings.ntu import NUM_JOINT, read_number
-from feeder.recordings.recording import Recording, RecordingError
+from feeder.recordings.ntu import NUM_JOINT
+from feeder.recordings.recording import Recording
+from feeder.recordings.rows import parse_rows
 
 NUM_BODY = 2
 NUM_VALUE = NUM_BODY * NUM_JOINT * 3
@@ -25,29 +23,7 @@ def parse_poses(data: bytes) -> np.ndarray:
     Raises:
         RecordingError: there is no row, or a row is not 150 finite numbers.
     """
-    data = data.removeprefix(codecs.BOM_UTF8).rstrip()
-    if not data:
-        raise RecordingError(None, "no frames")
-    try:
-        rows = np.loadtxt(io.BytesIO(data), np.float32, comments=None, ndmin=2)
-        # NumPy skips empty lines, which would shift the frames after them.
-        regular = rows.shape == (data.count(b"\n") + 1, NUM_VALUE) and np.isfinite(rows).all()
-    except ValueError:
-        regular = False
-    if not regular:
-        rows = _parse_by_line(data)
-    return rows.reshape(-1, NUM_BODY, NUM_JOINT, 3)
-
-
-def _parse_by_line(data: bytes) -> np.ndarray:
-    """`parse_poses`, line by line: slow, but accepts any line ends, and errors name the line."""
-    rows = []
-    for number, line in enumerate(data.splitlines(), 1):
-        words = line.split()
-        if len(words) != NUM_VALUE:
-            raise RecordingError(number, f"{len(words)} values; a frame has {NUM_VALUE}")
-        rows.append([read_number(word, number) for word in words])
-    return np.array(rows, np.float32)
+    return parse_rows(data, NUM_VALUE).reshape(-1, NUM_BODY, NUM_JOINT, 3)
 
 
 def as_recording(poses: np.ndarray) -> Recording:

@@ -47,6 +47,32 @@ _KINECT_LINES = {
     "shoulders": ("right shoulder", "left shoulder"),
 }
 
+
+def _cmu_leg(side: str) -> dict[str, str]:
+    return {
+        f"{side} leg root": "hip centre",
+        f"{side} hip": f"{side} leg root",
+        f"{side} knee": f"{side} hip",
+        f"{side} ankle": f"{side} knee",
+        f"{side} toe base": f"{side} ankle",
+        f"{side} toe tip": f"{side} toe base",
+    }
+
+
+def _cmu_arm(side: str) -> dict[str, str]:
+    return {
+        f"{side} arm root": "thorax",
+        f"{side} shoulder": f"{side} arm root",
+        f"{side} elbow": f"{side} shoulder",
+        f"{side} wrist": f"{side} elbow",
+        f"{side} hand root": f"{side} wrist",
+        f"{side} hand": f"{side} hand root",
+        f"{side} hand tip": f"{side} hand",
+        f"{side} thumb root": f"{side} wrist",
+        f"{side} thumb": f"{side} thumb root",
+    }
+
+
 LAYOUTS: dict[str, Skeleton] = {
     skeleton.name: skeleton
     for skeleton in (
@@ -260,7 +286,52 @@ LAYOUTS: dict[str, Skeleton] = {
             torso=("pelvis", "spine"),
             shoulders=("right shoulder", "left shoulder"),
         ),
+        _built_in(
+            "cmu",
+            {"hip centre": "hip centre"}
+            | _cmu_leg("left")
+            | _cmu_leg("right")
+            | {
+                "trunk root": "hip centre",
+                "spine": "trunk root",
+                "thorax": "spine",
+                "neck root": "thorax",
+                "neck": "neck root",
+                "head": "neck",
+                "head top": "head",
+            }
+            | _cmu_arm("left")
+            | _cmu_arm("right"),
+            # The data has the hip centre at the origin. Poses centred on another joint would lose that one.
+            centre="hip centre",
+            torso=("hip centre", "spine"),
+            shoulders=("right shoulder", "left shoulder"),
+        ),
     )
+}
+
+# Joints that never move in the data of a layout. Published errors of prediction count them as predicted exactly.
+CONSTANT_JOINTS: dict[str, tuple[str, ...]] = {
+    "cmu": (
+        "hip centre",
+        "left leg root",
+        "left hip",
+        "right leg root",
+        "right hip",
+        "trunk root",
+    )
+}
+# Joints that are always where another joint is. Published errors of prediction count them with the error of that one.
+COPIED_JOINTS: dict[str, dict[str, str]] = {
+    "cmu": {
+        "neck root": "thorax",
+        "left arm root": "thorax",
+        "left hand root": "left wrist",
+        "left thumb root": "left wrist",
+        "right arm root": "thorax",
+        "right hand root": "right wrist",
+        "right thumb root": "right wrist",
+    }
 }
 
 
