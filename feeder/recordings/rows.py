@@ -43,5 +43,5 @@ def _parse_by_line(data: bytes, num_value: int, delimiter: bytes | None) -> np.n
         words = line.split(delimiter) if line.strip() else []
         if len(words) != num_value:
             raise RecordingError(number, f"{len(words)} values; a frame has {num_value}")
-        rows.append([read_number(word.strip(), number) for word in words])
+        rows.append([read_number(word, number) for word in words])
     return np.array(rows, np.float32)
