@@ -124,6 +124,8 @@ class Feeder:
             raise ValueError(f"part {part!r} of benchmark {benchmark!r} in {self.path} is empty{cause}")
         self.label = label_of[self.clips]
         self.name = self.source.name[self.clips]
+        # The first frame of each item in its clip; an item is a whole clip until `windows` cuts it.
+        self.first = np.zeros(len(self.clips), np.int64)
         self.num_frame = self.source.num_frame[self.clips]
         self.num_body_of = np.minimum(self.source.num_body[self.clips], num_body)
 
@@ -133,8 +135,28 @@ class Feeder:
     def take(self, places: np.ndarray) -> "Feeder":
         """A feeder of the clips at `places` (m,) in this one, in that order."""
         other = copy.copy(self)
-        for name in ("clips", "label", "name", "num_frame", "num_body_of"):
+        for name in ("clips", "label", "name", "first", "num_frame", "num_body_of"):
             setattr(other, name, getattr(self, name)[places])
+        return other
+
+    def windows(self, num_frame: int, step: int) -> "Feeder":
+        """A feeder of the windows of `num_frame` frames of each clip, one at every `step`-th frame.
+
+        A clip that is shorter has no window. The name of a window ends in its first frame.
+
+        Raises ValueError: a number below 1; no clip is long enough.
+        """
+        for name, value in {"num_frame": num_frame, "step": step}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; give 1 frame or more")
+        count = np.maximum(0, (self.num_frame - num_frame) // step + 1)
+        if not count.any():
+            raise ValueError(f"no {self.part} clip of {self.path} has the {num_frame} frames of a window")
+        other = self.take(np.repeat(np.arange(len(self)), count))
+        start = np.concatenate([step * np.arange(each) for each in count])
+        other.first = other.first + start
+        other.num_frame = np.full(len(other), num_frame)
+        other.name = np.char.add(np.char.add(other.name.astype(str), "@"), other.first.astype(str))
         return other
 
     def take_index(self, camera_key: str) -> np.ndarray:

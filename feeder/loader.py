@@ -108,12 +108,18 @@ class Loader:
         self.epoch = 0
         self._observed = 1.0
         self._features: Tensor | None = None
-        size = torch.from_numpy(feeder.source.num_frame[feeder.clips] * feeder.source.num_body[feeder.clips])
-        self._size, self._start = size, size.cumsum(0) - size
+        self._first, self._pitch = (
+            torch.from_numpy(each) for each in (feeder.first, feeder.source.num_frame[feeder.clips])
+        )
+        self._size = self._pitch * torch.from_numpy(feeder.source.num_body[feeder.clips])
+        # Windows of one clip share its rows.
+        clips, item, place = np.unique(feeder.clips, return_index=True, return_inverse=True)
+        size = self._size[item]
+        self._start = (size.cumsum(0) - size)[place]
         self._rows: Tensor | None = None
         self._row_present: Tensor | None = None
         if cache != "none":
-            rows = torch.from_numpy(feeder.source.read(feeder.clips))
+            rows = torch.from_numpy(feeder.source.read(clips))
             self._rows = rows.to(self.device) if cache == "device" else rows
             if self._is_resident():
                 self._row_present = rows_with_body(self._rows)
@@ -204,7 +210,8 @@ class Loader:
         else:
             start = self._size[index].cumsum(0) - self._size[index]
             rows = rows.to(self.device, non_blocking=True)
-        clips = RaggedBatch(rows, start, num_frame, num_body, table=table)
+        first, pitch = self._first[index], self._pitch[index]
+        clips = RaggedBatch(rows, start + first, num_frame, num_body, pitch=pitch, table=table)
         if self._observed < 1:
             clips = clips.beginning(self._observed)
         return make_views(self.views, clips, generator)
