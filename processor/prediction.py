@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -29,9 +30,12 @@ from processor.loss_plan import (
 from processor.prediction_metrics import (
     BASELINES,
     NETWORK,
+    OVERALL,
     distances_by_action,
     mpjpe,
     mpjpe_table,
+    published_table,
+    published_weight,
     roll_out,
     total_error,
 )
@@ -42,6 +46,8 @@ from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
 
 FUTURE = "future"
+# Arrays of the errors that papers report.
+PUBLISHED, PUBLISHED_COUNT = "published_", "published_count"
 # Relative tolerance for ties.
 ROUNDING = 1e-6
 
@@ -56,6 +62,9 @@ class PredictionConfig(KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
     predict: int = 10
     # predicted frames at which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
     horizon: list[int] = field(default_factory=list)
+    # windows of a training or test clip: one at every n-th frame; null: one, which the view's sampling takes
+    train_step: int | None = None
+    test_step: int | None = None
     # clips that are too short for a view: leave them out, or repeat them from their start until they are long enough
     short: Literal["leave_out", "repeat"] = "leave_out"
 
@@ -67,6 +76,10 @@ class Prediction(Task):
     ranges: ClassVar[tuple[Range, ...]] = (
         *RANGES,
         *((key, lambda value: value >= 1, "1 frame or more") for key in ("observe", "predict")),
+        *(
+            (key, lambda value: value is None or value >= 1, "1 frame or more, or null")
+            for key in ("train_step", "test_step")
+        ),
         ("horizon", lambda values: all(value >= 1 for value in values), "numbers of frames, 1 or more"),
         ("test_repeat", lambda value: value == 1, "1: poses of several views cannot be averaged"),
     )
@@ -97,6 +110,10 @@ class Prediction(Task):
         if config.test_view.augment:
             text = f"is {config.test_view.augment}; steps in space would change the errors: leave it empty"
             problems.append(Problem("test_view.augment", text))
+        for key in ("train_step", "test_step"):
+            if config.short == "repeat" and getattr(config, key) is not None:
+                text = "is 'repeat', but a clip that is too short has no window; set leave_out, or "
+                problems.append(Problem("short", text + f"{key}=null"))
         if any(horizon > config.predict for horizon in config.horizon):
             text = f"is {config.horizon}, but predict is {config.predict} frames; list no larger numbers"
             problems.append(Problem("horizon", text))
@@ -151,7 +168,9 @@ class Prediction(Task):
                 raise ValueError(f"no {part} clip of {feeder.path} {text}")
         self.num_short[part] = int((feeder.num_frame < wanted).sum())
         self.num_left_out[part] = int((feeder.num_frame < shortest).sum())
-        return feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
+        long_enough = feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
+        step = self.config.train_step if part == "train" else self.config.test_step
+        return long_enough if step is None else long_enough.windows(wanted, step)
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The active losses of this phase, times their weights."""
@@ -161,6 +180,8 @@ class Prediction(Task):
         """Predictions for all clips of a part, in the order of its feeder, and their errors."""
         found: dict[str, list[Tensor]] = {}
         count = self.config.predict
+        weight = published_weight(loader.feeder.skeleton)
+        weight = None if weight is None else weight.to(run.device)
         for batch in run.watch(loader):
             assert batch.future is not None
             clip, ahead = batch.views[0], batch.future
@@ -171,9 +192,12 @@ class Prediction(Task):
             last = seen[:, :, -1]
             scored = scored_joints(future, last, ahead.present, clip.present[:, :, -1])
             of_batch = {"index": batch.index, "count": scored.sum((1, 3))}
-            of_batch |= {NETWORK: total_error(predicted, future, scored)}
-            for name, baseline in BASELINES.items():
-                of_batch[name] = total_error(baseline(seen, count), future, scored)
+            poses = {NETWORK: predicted} | {name: given(seen, count) for name, given in BASELINES.items()}
+            of_batch |= {name: total_error(each, future, scored) for name, each in poses.items()}
+            if weight is not None:
+                of_batch[PUBLISHED_COUNT] = scored.any(3).sum(1) * len(weight)
+                for name, each in poses.items():
+                    of_batch[f"{PUBLISHED}{name}"] = total_error(each, future, scored, weight)
             if loader.feeder.part == "test":
                 of_batch |= {"predicted": predicted, "true": future, "last": last, "scored": scored}
             for name, value in of_batch.items():
@@ -195,7 +219,25 @@ class Prediction(Task):
             known = error[~np.isnan(error)]
             metrics[f"{prefix}mpjpe"] = float(known.mean()) if len(known) else float("nan")
             metrics |= {f"{prefix}mpjpe_{horizon}": float(error[horizon - 1]) for horizon in self._horizons()}
+        if (published := self._published(arrays)) is not None:
+            overall = published[(published["action"] == OVERALL) & (published["predictor"] == NETWORK)]
+            errors = zip(overall["frames"], overall["published_mm"], strict=True)
+            metrics |= {f"published_mpjpe_{horizon}": float(error) for horizon, error in errors}
         return metrics
+
+    def _published(
+        self, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] | None = None
+    ) -> pd.DataFrame | None:
+        """Errors as papers report them; None for a layout that they have no rules for."""
+        if PUBLISHED_COUNT not in arrays:
+            return None
+        return published_table(
+            {name: arrays[f"{PUBLISHED}{name}"] for name in (NETWORK, *BASELINES)},
+            arrays[PUBLISHED_COUNT],
+            arrays["label"],
+            class_names or [str(label) for label in range(arrays["label"].max() + 1)],
+            horizons=self._horizons(),
+        )
 
     def _horizons(self) -> list[int]:
         # At 30 frames a second 33, 67, 133, 267, 333, 400, 567 and 667 ms, then every 333 ms.
@@ -213,6 +255,8 @@ class Prediction(Task):
             horizons=self._horizons(),
             frame_rate=run.source.frame_rate,
         )
+        if (published := self._published(arrays, run.class_names)) is not None:
+            table = table.merge(published, how="left")
         io.save_predictions(work_dir, arrays, table, class_names=run.class_names, skeleton=feeder.skeleton)
 
     def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 N clips, M bodies, T frames seen, P predicted frames, V joints, C coordinates (metres).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 from net.future import unit_poses
 from net.utils.channels import joints_there
 from net.utils.clip import Clip
+from net.utils.layouts import CONSTANT_JOINTS, COPIED_JOINTS
+from net.utils.skeleton import Skeleton
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
@@ -78,15 +81,31 @@ def as_recorded(moved: Tensor, normalised: Tensor, turn: Tensor | None, last: Te
     return (moved + origin[:, None]) * there[:, None]
 
 
-def total_error(predicted: Tensor, future: Tensor, scored: Tensor) -> Tensor:
+def total_error(predicted: Tensor, future: Tensor, scored: Tensor, weight: Tensor | None = None) -> Tensor:
     """Sum of the joints' errors in mm at each horizon, (N, P).
 
     Args:
         predicted: (N, M, P, V, C) in metres.
         future: the true poses, (N, M, P, V, C) in metres.
         scored: (N, M, P, V) bool, joints that count.
+        weight: (V,), how often each joint counts; None for once.
     """
-    return ((predicted - future).norm(dim=-1) * scored).sum((1, 3)) * MILLIMETRES
+    counts = scored if weight is None else scored * weight
+    return ((predicted - future).norm(dim=-1) * counts).sum((1, 3)) * MILLIMETRES
+
+
+def published_weight(skeleton: Skeleton) -> Tensor | None:
+    """How often papers count the error of each joint, (V,); None for a layout that they have no rules for.
+
+    They take constant joints from the truth, and copied joints from the joint that they equal (Mao et al., ICCV 2019).
+    The mean is over all V joints. So the weights are 0 for both kinds, and for a joint 1 more than it has copies.
+    """
+    constant, copied = CONSTANT_JOINTS.get(skeleton.name), COPIED_JOINTS.get(skeleton.name)
+    if constant is None or copied is None:
+        return None
+    times = Counter(copied.values())
+    exact = {*constant, *copied}
+    return torch.tensor([0.0 if joint in exact else 1.0 + times[joint] for joint in skeleton.joints])
 
 
 def mpjpe(total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -123,6 +142,25 @@ def mpjpe_table(
                 ms = 1000 * horizon / frame_rate
                 rows.append([action, int(chosen.sum()), name, horizon, ms, error[horizon - 1]])
     return pd.DataFrame(rows, columns=["action", "clips", "predictor", "frames", "ms", "mpjpe_mm"])
+
+
+def published_table(
+    totals: Mapping[str, np.ndarray],
+    count: np.ndarray,
+    label: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    horizons: Sequence[int],
+) -> pd.DataFrame:
+    """Errors in mm as papers report them: action, predictor, frames, `published_mm`; see `published_weight`.
+
+    The error of all actions is the mean over the actions. Arguments as for `mpjpe_table`.
+    """
+    table = mpjpe_table(totals, count, label, class_names, horizons=horizons, frame_rate=float("nan"))
+    of_actions = table[table["action"] != OVERALL]
+    means = of_actions.groupby(["predictor", "frames"], as_index=False, sort=False)["mpjpe_mm"].mean()
+    whole = pd.concat([means.assign(action=OVERALL), of_actions])
+    return whole[["action", "predictor", "frames", "mpjpe_mm"]].rename(columns={"mpjpe_mm": "published_mm"})
 
 
 def distances_by_action(poses: Tensor, label: Tensor) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from ragged_clips import to_batch
@@ -194,6 +195,26 @@ def test_standing_still_has_the_published_errors(
         )
         assert num_window == published["num_window"]
         np.testing.assert_allclose(error, published["all"], atol=2e-3)
+
+
+def test_a_run_reports_the_errors_of_papers(
+    reference: Callable[[str], dict], prepared: Prepared, tmp_path: Path
+) -> None:
+    config = Path(__file__).resolve().parents[1] / "config" / "cmu" / "predict_simlpe.yaml"
+    words = [f"data.path={prepared.path}", f"data.num_class={len(prepared.class_names)}", "num_epoch=1"]
+    words += ["train_step=200", "model_args.num_block=1", "tensorboard=false", "-w", str(tmp_path / "run")]
+    assert program.main(["prediction", "-c", str(config), *words]) == 0
+    table = pd.read_csv(tmp_path / "run" / "mpjpe.csv").set_index(["predictor", "action"]).sort_index()
+    still = table.loc["zero_velocity"]
+    meta = reference("cmu_mocap.npz")["meta"]["standing_still_mm"]
+    for action, published in meta.items():
+        np.testing.assert_allclose(still.loc[action, "published_mm"], published["all"], atol=2e-3)
+    # The mean of papers is over the actions, whose numbers of windows differ.
+    overall = np.mean([published["all"] for published in meta.values()], axis=0)
+    np.testing.assert_allclose(still.loc["(all actions)", "published_mm"], overall, atol=2e-3)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    expected = table.loc[("network", "(all actions)"), "published_mm"].to_list()
+    assert [result[f"published_mpjpe_{each}"] for each in (2, 4, 8, 10, 14, 25)] == pytest.approx(expected)
 
 
 def test_joints_that_do_not_move_and_copies_are_so_in_all_real_files(prepared: Prepared) -> None:

@@ -417,3 +417,29 @@ def test_data_without_any_label_has_one_part(tmp_path):
     for part in ("train", "test"):
         with pytest.raises(ValueError, match="is empty"):
             feeder(tmp_path / "a.h5", part, **arguments)
+
+
+# -- windows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_frame", "step"), [(3, 1), (2, 2), (6, 1)])
+def test_windows_are_all_parts_of_the_clips(data, num_frame, step):
+    whole = feeder(data, val_fraction=0)
+    expected = [
+        (clip, first)
+        for clip, count in zip(whole.clips.tolist(), whole.num_frame.tolist(), strict=True)
+        for first in range(0, count - num_frame + 1, step)
+    ]
+    found = whole.windows(num_frame, step)
+    assert list(zip(found.clips.tolist(), found.first.tolist(), strict=True)) == expected
+    assert set(found.num_frame) == {num_frame}
+    assert found.name.tolist() == [f"clip{clip}@{first}" for clip, first in expected]
+    assert len(set(found.name.tolist())) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("num_frame", "step", "said"), [(7, 1, "7 frames"), (0, 1, "num_frame"), (2, 0, "step")]
+)
+def test_windows_that_there_cannot_be_are_refused(data, num_frame, step, said):
+    with pytest.raises(ValueError, match=said):
+        feeder(data).windows(num_frame, step)

@@ -420,3 +420,19 @@ def test_views_of_the_same_frames_are_sampled_alike(data):
     other = [view(), view(same_frames=True, sampling=[{"Resize": {"num_frame": 8}}])]
     with pytest.raises(ValueError, match="same_frames: true"):
         make_loader(make_feeder(data), other)
+
+
+@pytest.mark.parametrize("cache", ["device", "memory", "none"])
+def test_windows_show_the_frames_of_their_clip(data, cache):
+    feeder = make_feeder(data)
+    windows = feeder.windows(5, 2)
+    crop = view(sampling=[{"Crop": {"num_frame": 5}}], augment=[], normalise="none")
+    loader = make_loader(windows, [crop], cache=cache, shuffle=False)
+    shown = torch.cat([batch.views[0].x for batch in collect(loader)])
+    assert len(shown) == len(windows)
+    for x, clip, first in zip(shown, windows.clips, windows.first, strict=True):
+        bodies = feeder.source.num_body[clip]
+        poses = feeder.source.read(np.array([clip])).reshape(bodies, -1, 25, 3)[:2, first : first + 5]
+        expected = torch.zeros(2, 5, 25, 3)
+        expected[: len(poses)] = torch.from_numpy(poses)
+        assert torch.equal(x.permute(3, 1, 2, 0), expected)

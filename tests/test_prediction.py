@@ -20,7 +20,7 @@ from net.future import (
     unit_poses,
 )
 from net.utils.clip import Clip
-from net.utils.layouts import get_skeleton
+from net.utils.layouts import CONSTANT_JOINTS, COPIED_JOINTS, get_skeleton
 from processor import io
 from processor.figures import draw_errors, draw_poses, save_curves
 from processor.prediction_metrics import (
@@ -31,6 +31,8 @@ from processor.prediction_metrics import (
     distances_by_action,
     mpjpe,
     mpjpe_table,
+    published_table,
+    published_weight,
     roll_out,
     total_error,
     zero_velocity,
@@ -622,6 +624,29 @@ def test_clips_weigh_by_their_joints_and_none_gives_nan():
     assert table["action"].tolist() == [OVERALL] * 4  # one's own action of that name does not replace it
     assert table["mpjpe_mm"].isna().tolist() == [False, True] * 2
     assert table["ms"].isna().all()
+
+
+def test_papers_count_copies_and_constant_joints_of_cmu():
+    cmu = get_skeleton("cmu")
+    weight = published_weight(cmu)
+    assert published_weight(NTU) is None
+    error = torch.rand(38, dtype=torch.float64)
+    counted = error.clone()
+    for joint in CONSTANT_JOINTS["cmu"]:
+        counted[cmu.joints.index(joint)] = 0
+    for copy, joint in COPIED_JOINTS["cmu"].items():
+        counted[cmu.joints.index(copy)] = error[cmu.joints.index(joint)]
+    predicted = torch.zeros(1, 1, 1, 38, 3, dtype=torch.float64)
+    predicted[..., 0] = error
+    scored = torch.ones(1, 1, 1, 38, dtype=torch.bool)
+    total = total_error(predicted, torch.zeros_like(predicted), scored, weight)
+    assert total.item() / 38 == pytest.approx(1000 * counted.mean().item())
+
+
+def test_the_mean_of_papers_is_over_actions():
+    total, count = np.array([[10.0], [20.0], [60.0]]), np.ones((3, 1))
+    table = published_table({NETWORK: total}, count, np.array([0, 0, 1]), ["a", "b"], horizons=[1])
+    assert dict(zip(table["action"], table["published_mm"], strict=True)) == {OVERALL: 37.5, "a": 15, "b": 60}
 
 
 def test_distances_within_and_between_actions():
