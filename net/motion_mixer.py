@@ -19,6 +19,8 @@ class Model(Predictor):
     mlp_ratio: channels of a block's MLP, as a multiple of W.
     dropout: in that MLP.
 
+    channels, mirror: see `Predictor`.
+
     Losses: see `Predictor`.
 
     Raises ValueError for sizes below 1, a dropout out of range, or `channels` that do not match in_channels.
@@ -34,13 +36,19 @@ class Model(Predictor):
         num_observe: int = 20,
         num_predict: int = 10,
         channels: str | None = None,
+        mirror: bool = False,
         width: int = 128,
         num_block: int = 8,
         mlp_ratio: float = 2.0,
         dropout: float = 0.2,
     ) -> None:
         super().__init__(
-            in_channels, layout=layout, num_observe=num_observe, num_predict=num_predict, channels=channels
+            in_channels,
+            layout=layout,
+            num_observe=num_observe,
+            num_predict=num_predict,
+            channels=channels,
+            mirror=mirror,
         )
         for name, size in {"width": width, "num_block": num_block}.items():
             if size < 1:

@@ -26,6 +26,8 @@ class Predictor(Method):
     num_observe: T.
     num_predict: P.
     channels: names of the C, see `net.utils.channels`; None if all are coordinates.
+    mirror: `forecast` gives the mean of what is predicted from the poses, and from the poses mirrored along x (left and
+        right joints exchanged). The network should be trained on such poses.
 
     Losses: `future`, the mean distance between predicted and true joints; `velocity`, the same of the differences
     between successive predicted frames (as in siMLPe, Guo et al., WACV 2023). Both are in the unit of the view.
@@ -33,10 +35,19 @@ class Predictor(Method):
     Raises ValueError for sizes below 1, or `channels` that do not match in_channels.
     """
 
+    swap: Tensor
+    sign: Tensor
     LOSSES = (Loss("future", needs=(FUTURE, POSES)), Loss("velocity", needs=(FUTURE, POSES)))
 
     def __init__(
-        self, in_channels: int, *, layout: str, num_observe: int, num_predict: int, channels: str | None
+        self,
+        in_channels: int,
+        *,
+        layout: str,
+        num_observe: int,
+        num_predict: int,
+        channels: str | None,
+        mirror: bool,
     ) -> None:
         super().__init__()
         for name, size in {"num_observe": num_observe, "num_predict": num_predict}.items():
@@ -44,7 +55,11 @@ class Predictor(Method):
                 raise ValueError(f"{name} is {size}; give 1 frame or more")
         self.in_channels, self.num_observe, self.num_predict = in_channels, num_observe, num_predict
         self.num_coordinate = num_predictable(channels, in_channels)
-        self.num_joint = get_skeleton(layout).num_joint
+        skeleton = get_skeleton(layout)
+        self.num_joint, self.mirror = skeleton.num_joint, mirror
+        self.register_buffer("swap", torch.tensor(skeleton.swap), persistent=False)
+        sign = torch.tensor([-1.0, *[1.0] * (in_channels - 1)])
+        self.register_buffer("sign", sign, persistent=False)
 
     @property
     def pose_dim(self) -> int:
@@ -84,7 +99,14 @@ class Predictor(Method):
     def forecast(self, clip: Clip) -> Tensor:
         """See `Method`."""
         poses, present, mask = self._split(clip)
-        return place_bodies(self._predict(poses, present), clip.x.shape[0], mask).permute(0, 4, 2, 3, 1)
+        predicted = self._predict(poses, present)
+        if self.mirror:
+            predicted = (predicted + self._mirrored(self._predict(self._mirrored(poses), present))) / 2
+        return place_bodies(predicted, clip.x.shape[0], mask).permute(0, 4, 2, 3, 1)
+
+    def _mirrored(self, poses: Tensor) -> Tensor:
+        """Poses (B, T, V, C) with x negated, and left and right joints exchanged."""
+        return poses.index_select(2, self.swap) * self.sign.to(poses.dtype)
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`."""

@@ -15,6 +15,8 @@ class Model(Predictor):
     num_predict: P, at most T.
     num_block: blocks of a linear layer over time and a layer norm, added to their input.
 
+    channels, mirror: see `Predictor`.
+
     Losses: see `Predictor`.
 
     Raises ValueError for sizes below 1, more frames to predict than are seen, or `channels` that do not match
@@ -31,10 +33,16 @@ class Model(Predictor):
         num_observe: int = 20,
         num_predict: int = 10,
         channels: str | None = None,
+        mirror: bool = False,
         num_block: int = 48,
     ) -> None:
         super().__init__(
-            in_channels, layout=layout, num_observe=num_observe, num_predict=num_predict, channels=channels
+            in_channels,
+            layout=layout,
+            num_observe=num_observe,
+            num_predict=num_predict,
+            channels=channels,
+            mirror=mirror,
         )
         if num_predict > num_observe:
             raise ValueError(

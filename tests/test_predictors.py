@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from net import motion_mixer, simlpe
 from net.predictor import dct_matrix
 from net.utils.clip import Batch, Clip
+from net.utils.layouts import get_skeleton
 
 SIZES = {"layout": "kinect-v1", "num_observe": 6, "num_predict": 4}
 MODELS = {
@@ -132,6 +133,20 @@ def test_an_untrained_network_predicts_bodies_that_stand_still(name):
     model.dct = model.dct.double()
     found = model.forecast(batch(x).views[0])
     assert torch.equal(found, x[:, :, 5:6].expand_as(found))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mirrored_poses_are_averaged(name):
+    model, both, x = network(name), network(name, mirror=True), clips()
+    swap = list(get_skeleton("kinect-v1").swap)
+
+    def mirrored(poses: torch.Tensor) -> torch.Tensor:
+        return torch.cat((-poses[:, :1], poses[:, 1:]), 1)[:, :, :, swap]
+
+    found = both.forecast(batch(x).views[0])
+    other = mirrored(model.forecast(batch(mirrored(x)).views[0]))
+    torch.testing.assert_close(found, (model.forecast(batch(x).views[0]) + other) / 2)
+    torch.testing.assert_close(both.forecast(batch(mirrored(x)).views[0]), mirrored(found))
 
 
 @pytest.mark.parametrize("name", MODELS)
