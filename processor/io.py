@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -127,14 +127,18 @@ def load_scores(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         ValueError: it is not a file of scores.
     """
+    return _load(path, SCORES, "scores")
+
+
+def _load(path: Path, keys: Iterable[str], what: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; a finished run, or --phase test, writes it")
     try:
         with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
-            return {key: archive[key] for key in SCORES}
+            return {key: archive[key] for key in keys}
     except (KeyError, ValueError, OSError, BadZipFile) as error:
         raise ValueError(
-            f"{path} holds no scores of a run ({error}); make it again with main.py … --phase test"
+            f"{path} holds no {what} of a run ({error}); make it again with main.py … --phase test"
         ) from error
 
 
@@ -182,6 +186,16 @@ def save_predictions(
     write_text(work_dir / "mpjpe.csv", table.to_csv(index=False))
     draw_errors(table[table["action"] == OVERALL], work_dir / "mpjpe.png")
     draw_poses(arrays, class_names, skeleton, work_dir / "poses.png")
+
+
+def load_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that `save_predictions` wrote, and `class_name`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a file of predictions.
+    """
+    return _load(path, (*PREDICTIONS, "class_name"), "predictions")
 
 
 def save_result(work_dir: Path, result: Mapping[str, Any]) -> None:

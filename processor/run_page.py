@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.lib.npyio import NpzFile
 
 from feeder.arrays import ArrayFolder, open_source
 from feeder.prepared import Prepared
 from processor.displayed import PREDICTED, TRUE, Shown, describe, known_rate, of_prepared, up_of
 from processor.figures import curves_of, picture_plane, seen_classes
-from processor.io import PREDICTIONS, load_scores
+from processor.io import load_predictions, load_scores
 from processor.metrics import CLASSIFICATION_METRICS, confusion, per_class_table
 from processor.page import PageFigure, PageTable, write_page
 from processor.prediction_metrics import OVERALL
@@ -237,15 +235,6 @@ def parts_of_prediction(work_dir: Path, num_clip: int) -> Parts:
         tables.append(PageTable("Errors in mm", table))
     notes.insert(0, f"Clips: the {len(worst)} of {len(error)} stored clips with the largest error.")
     return Parts(clips, figures, tables, notes)
-
-
-def load_predictions(path: Path) -> dict[str, np.ndarray]:
-    """The arrays that `processor.io.save_predictions` wrote; raises ValueError for any other file."""
-    try:
-        with NpzFile(path.open("rb"), own_fid=True, allow_pickle=False) as archive:
-            return {key: archive[key] for key in (*PREDICTIONS, "class_name")}
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise ValueError(f"{path} holds no predictions of a run ({error}); make it again") from error
 
 
 def mean_error(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

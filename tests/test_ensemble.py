@@ -2,9 +2,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from net.utils.layouts import get_skeleton
 from processor import io
+from processor.prediction_metrics import mpjpe_table
 from tools import ensemble
 
 
@@ -120,3 +123,63 @@ def test_three_pretrained_streams_weigh_as_in_aimclr(tmp_path, capsys):
     say(protocol="finetune")
     assert ensemble.main(runs[:2]) == 0
     assert [line.split()[3] for line in capsys.readouterr().out.splitlines()[1:3]] == ["1.0", "1.0"]
+
+
+# -- poses -------------------------------------------------------------------------------------------------
+
+
+def write_poses(folder, name, predicted, **changes):
+    """A run of two clips, one body, two frames, 20 joints; true poses are 0, and the last ones are 1 m away."""
+    folder.mkdir()
+    poses = np.zeros((2, 1, 2, 20, 3), np.float32)
+    arrays = {"name": np.array(name), "label": np.array([0, 1])[np.argsort(name)], "true": poses}
+    arrays |= {"last": poses[:, :, 0] + [1, 0, 0], "scored": np.ones(poses.shape[:-1], bool)}
+    arrays |= {"predicted": poses + np.array([*predicted, 0])[None, None, None, None], **changes}
+    table = mpjpe_table(
+        {"network": np.ones((2, 2))},
+        np.ones((2, 2)),
+        arrays["label"],
+        ["a", "b"],
+        horizons=[1, 2],
+        frame_rate=30,
+    )
+    skeleton = get_skeleton("kinect-v1")
+    io.save_predictions(folder, arrays, table, class_names=["a", "b"], skeleton=skeleton)
+    (folder / "config.yaml").write_text("data: {layout: kinect-v1}")
+    return str(folder)
+
+
+@pytest.fixture
+def two_predictors(tmp_path):
+    """Errors of 300 and 500 mm, in opposite directions."""
+    first = write_poses(tmp_path / "1", ["x", "y"], [0.3, 0])
+    return [first, write_poses(tmp_path / "2", ["y", "x"], [-0.5, 0])]
+
+
+def test_poses_are_averaged(two_predictors, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert ensemble.main([*two_predictors, "--weights", "3", "1", "--out", str(out)]) == 0
+    found = io.load_predictions(out / "predictions.npz")
+    np.testing.assert_allclose(found["predicted"][..., 0], 0.1, rtol=1e-6)
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["mpjpe", "300.0000", "500.0000", "100.0000"]
+    result = json.loads((out / "result.json").read_text())
+    assert result["mpjpe_2"] == pytest.approx(100, rel=1e-5)
+    table = pd.read_csv(out / "mpjpe.csv")
+    still = table[(table["predictor"] == "zero_velocity") & (table["action"] == "b")]
+    assert still["mpjpe_mm"].tolist() == [1000, 1000]
+    assert still["ms"].tolist() == pytest.approx([1000 / 30, 2000 / 30])
+    # A fusion of a fusion and a run.
+    assert ensemble.main([str(out), two_predictors[0], "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert again["mpjpe"] == pytest.approx(200, rel=1e-5)
+
+
+def test_runs_that_predict_other_poses_and_weights_without_a_mean_are_refused(
+    two_predictors, tmp_path, capsys
+):
+    other = write_poses(tmp_path / "3", ["x", "y"], [0, 0], true=np.ones((2, 1, 2, 20, 3)))
+    assert ensemble.main([two_predictors[0], other]) == 1
+    assert "observe" in capsys.readouterr().err
+    assert ensemble.main([*two_predictors, "--weights", "1", "-1"]) == 1
+    assert "sum is 0" in capsys.readouterr().err

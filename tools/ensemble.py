@@ -1,18 +1,23 @@
-"""Fuse the class scores of several runs, clip by clip, matched by name.
+"""Fuse the class scores or the predicted poses of several runs, clip by clip, matched by name.
 
     python tools/ensemble.py work_dir/nw_ucla/st_gcn/{joint,bone,motion,bone_motion} --weights 2 2 1 1
+    python tools/ensemble.py work_dir/nw_ucla/predict_mixer{,_1,_2} --out work_dir/nw_ucla/predict_three
 
 The fused score of a clip is the weighted sum of the runs' scores, as is usual for streams. Without `--weights` all runs
 have the same weight, except evaluations of the three streams of a pre-trained encoder: joint, motion and bone have the
 weights .6, .4 and .6, as in AimCLR. Class scores, tables and figures go into `--out` in the form of a run's results,
 so that a fusion can itself be fused.
+
+Runs of `prediction` are fused to the weighted mean of their poses. The table has their errors in mm: the mean over all
+predicted frames, and at each horizon of the first run.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,9 +27,14 @@ if __name__ == "__main__":
     wait_passively()
 
 import numpy as np
+import pandas as pd
+import torch
+import yaml
 
+from net.utils.layouts import get_skeleton
 from processor import io
-from processor.metrics import CLASSIFICATION_METRICS, classification_metrics
+from processor.metrics import classification_metrics
+from processor.prediction_metrics import NETWORK, mpjpe, mpjpe_table, total_error
 from torchlight.log import work_dir_lock
 from torchlight.status import status_of
 
@@ -32,15 +42,17 @@ from torchlight.status import status_of
 AIMCLR_WEIGHTS = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
 
 
-def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
-    """Weighted sum of the runs' scores (N, num_class), clips matched by name and in the order of the first run.
+Arrays = dict[str, np.ndarray]
+
+
+def in_order(runs: Sequence[Arrays]) -> Iterator[np.ndarray]:
+    """For each run the places (N,) of the first run's clips, matched by name.
 
     Raises:
         ValueError: the runs differ in clips, classes or labels.
     """
     first = runs[0]
-    fused = np.zeros(first["scores"].shape)
-    for number, (run, weight) in enumerate(zip(runs, weights, strict=True)):
+    for number, run in enumerate(runs):
         differing = np.setxor1d(run["name"], first["name"])
         if len(differing):
             raise ValueError(
@@ -55,8 +67,40 @@ def fuse(runs: Sequence[dict[str, np.ndarray]], weights: Sequence[float]) -> dic
             raise ValueError(
                 f"run {number + 1} has other labels for the same clips than run 1; score both on one prepared file"
             )
+        yield order
+
+
+def fuse(runs: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
+    """Weighted sum of the runs' scores (N, num_class), in the order of the first run.
+
+    Raises:
+        ValueError: the runs differ in clips, classes or labels.
+    """
+    fused = np.zeros(runs[0]["scores"].shape)
+    for run, weight, order in zip(runs, weights, in_order(runs), strict=True):
         fused += weight * run["scores"][order]
-    return {**first, "scores": fused}
+    return {**runs[0], "scores": fused}
+
+
+def fuse_poses(runs: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
+    """Weighted mean of the runs' predictions (N, M, P, V, C), in the order of the first run.
+
+    Raises:
+        ValueError: the runs differ in clips, classes, labels or the poses that were to be predicted, or the weights sum
+            to 0.
+    """
+    first, total = runs[0], sum(weights)
+    if not total:
+        raise ValueError(f"weights are {list(weights)}, whose sum is 0; poses need a mean")
+    fused = np.zeros(first["predicted"].shape)
+    for number, (run, weight, order) in enumerate(zip(runs, weights, in_order(runs), strict=True)):
+        if run["true"].shape != first["true"].shape or not np.allclose(run["true"][order], first["true"]):
+            raise ValueError(
+                f"run {number + 1} was to predict other poses of the same clips than run 1; fuse runs with the same "
+                "observe, predict and test_view"
+            )
+        fused += weight / total * run["predicted"][order]
+    return {**first, "predicted": fused.astype(np.float32)}
 
 
 def default_weights(work_dirs: Sequence[Path]) -> list[float]:
@@ -72,9 +116,15 @@ def default_weights(work_dirs: Sequence[Path]) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 fused, 1 if the runs cannot be fused."""
-    parser = argparse.ArgumentParser(prog="ensemble.py", description="Fuse the class scores of several runs.")
+    parser = argparse.ArgumentParser(
+        prog="ensemble.py", description="Fuse the class scores or the predicted poses of several runs."
+    )
     parser.add_argument(
-        "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="folders with a scores.npz"
+        "work_dirs",
+        nargs="+",
+        type=Path,
+        metavar="WORK_DIR",
+        help="folders with a scores.npz, or all with a predictions.npz",
     )
     parser.add_argument(
         "--weights",
@@ -94,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{len(args.work_dirs)} runs but {len(weights)} weights; give one weight a run")
     if not np.isfinite(weights).all() or not np.any(weights):
         parser.error(f"weights are {weights}; give finite numbers, not all of them 0")
-    return status_of(lambda: fuse_runs(args, weights))
+    fuse_all = fuse_predictions if (args.work_dirs[0] / "predictions.npz").is_file() else fuse_runs
+    return status_of(lambda: fuse_all(args, weights))
 
 
 def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
@@ -104,18 +155,96 @@ def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
     if args.out is not None:
         with work_dir_lock(args.out):
             io.prepare_result_dir(args.out, overwrite=args.overwrite)
-    width = max(10, *map(len, CLASSIFICATION_METRICS))
-    print(" ".join(f"{name:>{width}}" for name in (*CLASSIFICATION_METRICS, "weight")), " run")
-    fused_metrics = classification_metrics(fused["scores"], fused["label"])
-    metrics = [*(classification_metrics(run["scores"], run["label"]) for run in runs), fused_metrics]
-    for row, weight, name in zip(metrics, [*weights, ""], [*args.work_dirs, "fused"], strict=True):
-        print(" ".join(f"{value:{width}.4f}" for value in row.values()), f"{weight:>{width}}", f" {name}")
+    metrics = [classification_metrics(run["scores"], run["label"]) for run in (*runs, fused)]
+    print_table(args.work_dirs, weights, metrics)
     if args.out is not None:
         io.save_classification(args.out, fused)
-        members = [{"work_dir": str(w), "weight": x} for w, x in zip(args.work_dirs, weights, strict=True)]
-        io.save_result(
-            args.out, {"part": "test", **fused_metrics, "num_clip": len(fused["label"]), "fused": members}
+        save_fused(args, weights, metrics[-1], len(fused["label"]))
+
+
+def fuse_predictions(args: argparse.Namespace, weights: Sequence[float]) -> None:
+    """Print the errors of each run and of the fusion, and write the fusion's results."""
+    runs = [io.load_predictions(work_dir / "predictions.npz") for work_dir in args.work_dirs]
+    fused = fuse_poses(runs, weights)
+    if args.out is not None:
+        with work_dir_lock(args.out):
+            io.prepare_result_dir(args.out, overwrite=args.overwrite)
+    of_first = pd.read_csv(args.work_dirs[0] / "mpjpe.csv")
+    horizons = sorted(map(int, of_first["frames"].unique()))
+    metrics = [pose_metrics(run, horizons) for run in (*runs, fused)]
+    print_table(args.work_dirs, weights, metrics)
+    if args.out is not None:
+        totals = {NETWORK: errors_of(fused), "zero_velocity": errors_of(standing_still(fused))}
+        table = mpjpe_table(
+            totals,
+            joints_of(fused),
+            fused["label"],
+            [str(name) for name in fused["class_name"]],
+            horizons=horizons,
+            frame_rate=float(1000 * of_first["frames"][0] / of_first["ms"][0]),
         )
+        layout = layout_of(args.work_dirs[0])
+        io.save_predictions(
+            args.out, fused, table, class_names=fused["class_name"].tolist(), skeleton=get_skeleton(layout)
+        )
+        save_fused(args, weights, metrics[-1], len(fused["label"]), layout=layout)
+
+
+def layout_of(work_dir: Path) -> str:
+    """The layout of the poses of a run, or of a fusion.
+
+    Raises FileNotFoundError: the folder has no file that says it.
+    """
+    config, result = work_dir / "config.yaml", work_dir / "result.json"
+    if config.is_file():
+        return str(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["layout"])
+    return str(json.loads(result.read_text(encoding="utf-8"))["layout"])
+
+
+def standing_still(run: Arrays) -> Arrays:
+    """The last pose as the prediction of all frames."""
+    return {**run, "predicted": np.broadcast_to(run["last"][:, :, None], run["true"].shape)}
+
+
+def errors_of(run: Arrays) -> np.ndarray:
+    """Sum of the errors of the joints in mm at each horizon, (n, P)."""
+    poses = (torch.from_numpy(run[key].copy()) for key in ("predicted", "true", "scored"))
+    return total_error(*poses).numpy()
+
+
+def joints_of(run: Arrays) -> np.ndarray:
+    """Number of joints that are scored at each horizon, (n, P)."""
+    return run["scored"].sum((1, 3))
+
+
+def pose_metrics(run: Arrays, horizons: Sequence[int]) -> dict[str, float]:
+    """Error in mm: the mean over all predicted frames, and at each horizon."""
+    error = mpjpe(errors_of(run), joints_of(run))
+    return {"mpjpe": float(np.nanmean(error))} | {
+        f"mpjpe_{each}": float(error[each - 1]) for each in horizons
+    }
+
+
+def print_table(
+    work_dirs: Sequence[Path], weights: Sequence[float], metrics: Sequence[Mapping[str, float]]
+) -> None:
+    """Print the metrics of each run, and then those of the fusion."""
+    width = max(10, *map(len, metrics[0]))
+    print(" ".join(f"{name:>{width}}" for name in (*metrics[0], "weight")), " run")
+    for row, weight, name in zip(metrics, [*weights, ""], [*work_dirs, "fused"], strict=True):
+        print(" ".join(f"{value:{width}.4f}" for value in row.values()), f"{weight:>{width}}", f" {name}")
+
+
+def save_fused(
+    args: argparse.Namespace,
+    weights: Sequence[float],
+    metrics: Mapping[str, float],
+    num_clip: int,
+    **others: Any,
+) -> None:
+    """Write the fusion's `result.json`, with `others` as further entries."""
+    members = [{"work_dir": str(w), "weight": x} for w, x in zip(args.work_dirs, weights, strict=True)]
+    io.save_result(args.out, {"part": "test", **metrics, "num_clip": num_clip, **others, "fused": members})
 
 
 if __name__ == "__main__":
