@@ -19,7 +19,10 @@ import net
 import net.as_gcn
 import net.ctr_gcn
 import net.long_term
+import net.motion_mixer
+import net.simlpe
 import net.st_gcn
+import net.st_gcn_pp
 import net.transformer
 from conftest import TINY_CONFIG, weights_by_formula
 from feeder.ragged import RaggedBatch
@@ -47,7 +50,7 @@ FEW_BLOCKS = ((1, 1), (2, 2))
 @pytest.fixture(autouse=True, scope="module")
 def few_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (net.st_gcn, net.as_gcn):
+        for module in (net.st_gcn, net.as_gcn, net.st_gcn_pp):
             patch.setattr(module, "BLOCKS", FEW_BLOCKS)
         patch.setattr(net.ctr_gcn, "BLOCKS", (*FEW_BLOCKS, (2, 1)))
         patch.setattr(net.as_gcn, "FUTURE_BLOCKS", ((9, 2), (5, 1)))
@@ -89,6 +92,10 @@ def long_term(backbone, **changes):
     )
 
 
+def predictor(cls, **changes):
+    return cls(num_observe=12, num_predict=2, num_block=2, **changes)
+
+
 def probability(model):
     return Exported(ClassProbability(as_method(model)), "x", "probability")
 
@@ -103,6 +110,7 @@ TABLE = {
     "ST-GCN, xy": (lambda: probability(st_gcn(in_channels=2)), 2.0),
     "AS-GCN": (lambda: probability(as_gcn(skip_empty_bodies=True)), 2.0),
     "AS-GCN, xyc, next poses": (lambda: future(as_gcn(channels="xyc", likeliest_links=True), 4), 1.0),
+    "ST-GCN++": (lambda: probability(net.st_gcn_pp.Model(3, 4, hidden_channels=8)), 1.0),
     "CTR-GCN": (lambda: probability(net.ctr_gcn.Model(3, 4, base_channels=8)), 0.7),
     "transformer": (lambda: probability(small_transformer()), 1.0),
     "transformer, xy": (lambda: probability(small_transformer(in_channels=2)), 1.0),
@@ -111,6 +119,8 @@ TABLE = {
     # More frames than it gives at once.
     "long-term network, next poses": (lambda: future(long_term(st_gcn(skip_empty_bodies=True)), 3), 1.0),
     "long-term network, xyc, next poses": (lambda: future(long_term(st_gcn(), channels="xyc"), 2), 1.0),
+    "mixer, next poses": (lambda: future(predictor(net.motion_mixer.Model, mirror=True), 3), 1.0),
+    "siMLPe, xyc, next poses": (lambda: future(predictor(net.simlpe.Model, channels="xyc"), 3), 1.0),
 }
 
 
