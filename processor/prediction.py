@@ -321,8 +321,9 @@ def _view_problems(key: Literal["train_view", "test_view"], config: PredictionCo
     view: ViewConfig = getattr(config, key)
     problems = []
     found, length = frames_of(view), f"{key}.sampling.0.Crop.num_frame"
-    if not found:
-        text = "is not a Crop with a num_frame, or that and Reverse; only these keep the recorded frames and their rate"
+    if not found or (key == "test_view" and len(view.sampling) > 1):
+        before = ", or that before Reverse" if key == "train_view" else ""
+        text = f"is not a single Crop with a num_frame{before}; only that keeps the recorded frames and their rate"
         problems.append(Problem(f"{key}.sampling", text))
     elif key == "train_view" and found <= config.observe:
         text = f"takes {found} frames, but observe is {config.observe}; a training view needs more, "

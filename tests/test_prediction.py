@@ -263,6 +263,26 @@ def test_a_model_that_predicts_by_itself_needs_no_method(config, tmp_path):
     assert np.isfinite(predictions_of(tmp_path / "work/debug")["predicted"]).all()
 
 
+@pytest.mark.parametrize("model", ["motion_mixer", "simlpe"])
+def test_a_network_for_prediction_alone_learns_from_windows(config, tiny_data, tmp_path, model):
+    args = "{_delete_: true, layout: ntu-rgb+d, num_observe: 8, num_predict: 4, num_block: 2}"
+    settings = [f"model=net.{model}.Model", f"model_args={args}", "method=null", "method_args={}"]
+    settings += ["schedule=[{name: a, losses: {future: 1.0, velocity: 1.0}}]", "num_epoch=4"]
+    settings += ["train_view.sampling=[{Crop: {num_frame: 12}}, Reverse]", "train_step=4", "test_step=3"]
+    assert run(config, *settings) == 0
+    result, found = result_of(tmp_path / "work"), predictions_of(tmp_path / "work")
+    assert result["beats"]["zero_velocity"]
+    expected = [
+        (f"clip{64 + number:03d}@{first}", clip[:, first : first + OBSERVE + PREDICT])
+        for number, clip in enumerate(test_clips(tiny_data))
+        for first in range(0, clip.shape[1] - OBSERVE - PREDICT + 1, 3)
+    ]
+    assert found["name"].tolist() == [name for name, _ in expected]
+    for true, (_, frames) in zip(found["true"], expected, strict=True):
+        centred = frames - frames[:1, :, NTU.spine, None]
+        np.testing.assert_allclose(true[: len(centred)], centred[:, OBSERVE:], atol=1e-6)
+
+
 def test_two_views_may_be_compared_beside_it(config, tmp_path):
     view = "{sampling: [{Crop: {num_frame: 12, where: random}}], same_frames: true, augment: [Flip]}"
     losses = "schedule=[{name: a, losses: {future: 1.0, pose_contrast: 0.1}}]"
@@ -509,9 +529,15 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
         (["train_view.normalise=align_shoulders"], "train_view.normalise: is 'align_shoulders'"),
         (["test_view.sampling=[{Resize: {num_frame: 14}}]"], "test_view.sampling: is not a single Crop"),
         (
-            ["train_view.sampling=[{Crop: {num_frame: 12}}, Reverse]"],
-            "train_view.sampling: is not a single Crop",
+            ["train_view.sampling=[Reverse, {Crop: {num_frame: 12}}]"],
+            "train_view.sampling: is not a single Crop with a num_frame, or that before Reverse",
         ),
+        (
+            ["test_view.sampling=[{Crop: {num_frame: 14}}, Reverse]"],
+            "test_view.sampling: is not a single Crop with a num_frame; ",
+        ),
+        (["train_step=0"], "train_step: is 0; it is 1 frame or more, or null"),
+        (["test_step=1", "short=repeat"], "short: is 'repeat', but a clip that is too short has no window"),
         (["test_view.sampling=[Crop]"], "test_view.sampling.0.Crop.num_frame:"),
         (
             ["test_view.sampling.0.Crop.num_frame=20"],
