@@ -62,8 +62,9 @@ class PredictionConfig(KeyViewKeys, TrainViewKeys, MethodKeys, ProcessorConfig):
     predict: int = 10
     # predicted frames at which the error is reported; empty: 1, 2, 4, 8, 10, 12, 17, then every tenth, and the last
     horizon: list[int] = field(default_factory=list)
-    # windows of a training or test clip: one at every n-th frame; null: one, which the view's sampling takes
+    # a training clip has a window at every n-th frame; null: one window, which the view's sampling takes
     train_step: int | None = None
+    # a test or validation clip has a window at every n-th frame; null: one window, which the view's sampling takes
     test_step: int | None = None
     # clips that are too short for a view: leave them out, or repeat them from their start until they are long enough
     short: Literal["leave_out", "repeat"] = "leave_out"
