@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from net.utils.channels import joints_there
@@ -98,6 +99,40 @@ def draw_anticipation(table: pd.DataFrame, path: Path) -> None:
     axes.set(xlabel="% of the clip seen", ylabel="top-1 in %", xlim=(0, 102), ylim=(0, 100))
     axes.grid(alpha=0.3)
     save_figure(figure, path)
+
+
+def draw_foresight(table: pd.DataFrame, path: Path) -> None:
+    """Draw when each action is recognised, beside the errors of its predicted poses.
+
+    Args:
+        table: a row for each action; columns `recognised`, `seen … %` (shares, 0 to 1), `… ahead` (mm).
+        path: the picture.
+    """
+    halves = {
+        "right after so much of the clip, in %": (100 * table.filter(like="seen "), "Blues", "seen "),
+        "error in mm, so many frames ahead": (table.filter(like=" ahead"), "Reds", " ahead"),
+    }
+    widths = [values.shape[1] for values, _, _ in halves.values()]
+    with legible([str(name) for name in table.index]) as names:
+        figure = Figure(figsize=(0.55 * sum(widths) + 3, 0.3 * len(table) + 1.5), layout="constrained")
+        sides = figure.subplots(1, 2, width_ratios=widths, sharey=True)
+        for axes, (title, (values, colours, what)) in zip(sides, halves.items(), strict=True):
+            axes.imshow(values, cmap=colours, aspect="auto", vmin=0)
+            axes.set_title(title, fontsize=9)
+            axes.set_xticks(
+                range(values.shape[1]), [name.replace(what, "") for name in values.columns], fontsize=8
+            )
+            middle = np.nanmax(values.to_numpy()) / 2
+            for (row, column), value in np.ndenumerate(values.to_numpy()):
+                colour = "white" if value > middle else "black"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+        sides[0].set_yticks(range(len(table)), [shorten(names[k], 40) for k in range(len(table))], fontsize=8)
+        recognised = [f"seen {100 * share:g} %" for share in table["recognised"]]
+        for row, name in enumerate(recognised):
+            column = list(halves["right after so much of the clip, in %"][0].columns).index(name)
+            # A frame around the first share after which the action counts as recognised.
+            sides[0].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=1.5))
+        save_figure(figure, path)
 
 
 def draw_errors(table: pd.DataFrame, path: Path) -> None:

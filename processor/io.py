@@ -16,8 +16,7 @@ from numpy.lib.npyio import NpzFile
 from feeder.feeder import Feeder, Part
 from net.utils.skeleton import Skeleton
 from processor.figures import draw_anticipation, draw_errors, draw_poses, save_confusion, save_curves
-from processor.metrics import confusion, per_class_table
-from processor.prediction_metrics import OVERALL
+from processor.metrics import OVERALL, confusion, per_class_table
 from torchlight.files import atomic_write
 
 TRAIN_FILES = ("metrics.csv", "last.pt", "best.pt", "curves.png")
@@ -153,11 +152,10 @@ def save_classification(work_dir: Path, arrays: Mapping[str, np.ndarray]) -> Non
     save_confusion(matrix, class_names, work_dir / "confusion.png")
 
 
-def save_anticipation(work_dir: Path, ratios: Sequence[float], top1: Sequence[float]) -> None:
-    """Write `anticipation.csv` and `.png`: top-1 after each observed share of a clip."""
-    table = pd.DataFrame({"observed": ratios, "top1": top1})
+def save_anticipation(work_dir: Path, table: pd.DataFrame) -> None:
+    """Write `anticipation.csv` and `.png`; the table is of `processor.metrics.anticipation_table`."""
     write_text(work_dir / "anticipation.csv", table.to_csv(index=False))
-    draw_anticipation(table, work_dir / "anticipation.png")
+    draw_anticipation(table[table["action"] == OVERALL], work_dir / "anticipation.png")
 
 
 # Arrays of `predictions.npz` for n clips: C coordinates (metres) of M bodies and V joints in P frames.

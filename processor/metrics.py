@@ -1,6 +1,6 @@
 """Accuracy of class scores: top-k, confusion, per-class table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -8,6 +8,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Entry of the `action` column for all actions together.
+OVERALL = "(all actions)"
 
 
 def top_k_accuracy(scores: np.ndarray, label: np.ndarray, k: int) -> float:
@@ -73,6 +76,29 @@ def confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
     # Not scikit-learn's function: its import takes a second in every process.
     pairs = np.bincount(label * num_class + predicted, minlength=num_class**2)
     return pairs.reshape(num_class, num_class)
+
+
+def anticipation_table(
+    after: Mapping[float, Mapping[str, np.ndarray]], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """Share of the clips recognised after each observed share: a row for each action that has clips, and overall.
+
+    after: for each observed share the arrays `scores` (n, num_class) and `label` (n,).
+
+    Returns:
+        Columns `action`, `clips`, `observed`, `top1`. The rows of all actions come first.
+    """
+    rows = []
+    for share, arrays in after.items():
+        matrix = confusion(arrays["scores"], arrays["label"])
+        count, hit = matrix.sum(axis=1), matrix.diagonal()
+        rows.append((-1, OVERALL, int(count.sum()), share, hit.sum() / count.sum()))
+        rows += [
+            (each, class_names[each], int(count[each]), share, hit[each] / count[each])
+            for each in np.flatnonzero(count)
+        ]
+    rows.sort(key=lambda row: row[0])
+    return pd.DataFrame([row[1:] for row in rows], columns=["action", "clips", "observed", "top1"])
 
 
 def per_class_table(matrix: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:

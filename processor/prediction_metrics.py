@@ -16,11 +16,10 @@ from net.utils.channels import joints_there
 from net.utils.clip import Clip
 from net.utils.layouts import CONSTANT_JOINTS, COPIED_JOINTS
 from net.utils.skeleton import Skeleton
+from processor.metrics import OVERALL
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
-# Entry of the `action` column for the mean over all actions.
-OVERALL = "(all actions)"
 
 
 def zero_velocity(seen: Tensor, count: int) -> Tensor:

@@ -14,6 +14,7 @@ from processor.classification import SMOOTHING_RANGES, SmoothingKeys
 from processor.config import RANGES, ProcessorConfig, Range, TrainViewKeys
 from processor.evaluation import Evaluation
 from processor.loss_plan import KeyViewKeys, LossPlan, MethodKeys, pair_of_views
+from processor.metrics import anticipation_table
 from processor.processor import Processor
 from processor.task import Task
 from torchlight import distributed
@@ -76,7 +77,10 @@ class Recognition(Task):
         ]
         top1 = [each.metrics["top1"] for each in evaluations]
         if distributed.is_main():
-            io.save_anticipation(work_dir, ratios, top1)
+            table = anticipation_table(
+                dict(zip(ratios, (each.arrays for each in evaluations), strict=True)), run.class_names
+            )
+            io.save_anticipation(work_dir, table)
         run.log.info(
             "top1 by share observed: "
             + ", ".join(f"{100 * ratio:g} % {value:.4f}" for ratio, value in zip(ratios, top1, strict=True))
