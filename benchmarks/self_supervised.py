@@ -1,6 +1,6 @@
 """Compares the methods of self-supervised pre-training on NW-UCLA: one protocol, and equal minutes.
 
-    python benchmarks/self_supervised.py -w work_dir/self_supervised [--method "masked motion" AimCLR] [precision=fp32]
+    python benchmarks/self_supervised.py [precision=fp32] -w work_dir/self_supervised [--method "masked motion" AimCLR]
 
 Each encoder is pre-trained, and judged by its nearest neighbours, by linear evaluations and by fine-tuning, with
 several shares of the labels and several draws of them. Finished runs are not run again, and interrupted ones resume.

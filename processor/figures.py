@@ -108,8 +108,9 @@ def draw_foresight(table: pd.DataFrame, path: Path) -> None:
         table: a row for each action; columns `recognised`, `seen … %` (shares, 0 to 1), `… ahead` (mm).
         path: the picture.
     """
+    shares = 100 * table.filter(like="seen ")
     halves = {
-        "right after so much of the clip, in %": (100 * table.filter(like="seen "), "Blues", "seen "),
+        "right after so much of the clip, in %": (shares, "Blues", "seen "),
         "error in mm, so many frames ahead": (table.filter(like=" ahead"), "Reds", " ahead"),
     }
     widths = [values.shape[1] for values, _, _ in halves.values()]
@@ -127,9 +128,8 @@ def draw_foresight(table: pd.DataFrame, path: Path) -> None:
                 colour = "white" if value > middle else "black"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
         sides[0].set_yticks(range(len(table)), [shorten(names[k], 40) for k in range(len(table))], fontsize=8)
-        recognised = [f"seen {100 * share:g} %" for share in table["recognised"]]
-        for row, name in enumerate(recognised):
-            column = list(halves["right after so much of the clip, in %"][0].columns).index(name)
+        for row, share in enumerate(table["recognised"]):
+            column = list(shares.columns).index(f"seen {100 * share:g} %")
             # A frame around the first share after which the action counts as recognised.
             sides[0].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=1.5))
         save_figure(figure, path)

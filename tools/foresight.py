@@ -45,7 +45,7 @@ def read_table(run: Path, name: str, columns: Sequence[str], remedy: str) -> pd.
         raise FileNotFoundError(f"{path} not found; {remedy}")
     try:
         table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no table of a run ({error}); {remedy}") from error
     missing = [column for column in columns if column not in table]
     if missing:

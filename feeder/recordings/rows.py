@@ -29,11 +29,9 @@ def parse_rows(data: bytes, num_value: int, *, delimiter: str | None = None) -> 
         regular = rows.shape == (data.count(b"\n") + 1, num_value) and np.isfinite(rows).all()
     except ValueError:
         regular = False
-    return (
-        rows
-        if regular
-        else _parse_by_line(data, num_value, None if delimiter is None else delimiter.encode())
-    )
+    if regular:
+        return rows
+    return _parse_by_line(data, num_value, None if delimiter is None else delimiter.encode())
 
 
 def _parse_by_line(data: bytes, num_value: int, delimiter: bytes | None) -> np.ndarray:
