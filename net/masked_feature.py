@@ -38,8 +38,8 @@ class MaskedFeature(Method):
     Losses:
         `feature`, the mean squared error of the features of hidden tokens, normalised over the D channels.
         `contrast`, InfoNCE between the encoder's projection of the second view and the slow copy's projection of the
-        first view. The encoder is shown all tokens of it, and it may be a shorter part of the clip. The other clips of
-        the batch are the negatives.
+        first view. The encoder is shown all tokens of the second view, which may be a shorter part of the clip. The
+        other clips of the batch are the negatives.
 
     Raises ValueError for what `Masking` and `Decoder` refuse, and for a momentum, temperature or size out of range.
     """
@@ -94,13 +94,13 @@ class MaskedFeature(Method):
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`."""
         clip = batch.views[0]
-        bodies = self.encoder.split(clip)
         with torch.no_grad():
             update_momentum(self.slow_encoder, self.encoder, self.momentum)
             update_momentum(self.slow_projector, self.projector, self.momentum)
             target = self.slow_encoder.eval().encode(clip)
         losses, embedding = {}, None
         if "feature" in wanted:
+            bodies = self.encoder.split(clip)
             counted = self.encoder.counted(bodies.present)
             keep, hidden = self.masking.draw(batch, bodies)
             features = self.encoder.encode(clip, keep)
