@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.clips import device_loader, padded, random_feeder, random_ragged, repeat
 from benchmarks.ntu import BODIES, LAYOUT, NUM_CLASS, adjacency
 from benchmarks.report import Row
-from benchmarks.steps import PRECISIONS, autocast, update
+from benchmarks.steps import autocast, fast_precisions, update
 from benchmarks.textbook import views as textbook
 from benchmarks.textbook.st_gcn import STGCN
 from benchmarks.timing import duration, ratio, time_interleaved
@@ -56,11 +56,11 @@ def linear_evaluation(
         loader = device_loader(short, [], device, batch_size=batch_size, shuffle=True)
         work = {
             "textbook": textbook_probe_step(stored, device),
-            **{precision: features(dtype) for precision, dtype in PRECISIONS.items()},
+            **{precision: features(dtype) for precision, dtype in fast_precisions(device).items()},
             "layer": probe_epoch(loader, encoder.feature_dim),
         }
         seconds = time_interleaved(work, rounds)
-    for precision in PRECISIONS:
+    for precision in fast_precisions(device):
         rate = sample / statistics.median(seconds[precision])
         what = f"linear evaluation, features of {num_clip:,} clips at the rate of {sample}, {precision}"
         yield Row(what, f"{rate:,.1f}", time=duration(num_clip / rate))

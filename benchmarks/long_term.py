@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.clips import endless_batches
 from benchmarks.ntu import LAYOUT, NUM_CLASS, NUM_CLIP
 from benchmarks.report import Row
-from benchmarks.steps import PRECISIONS, backward_step
+from benchmarks.steps import backward_step, fast_precisions
 from benchmarks.timing import duration, time_interleaved
 from feeder.views import View
 from net import as_gcn, st_gcn
@@ -25,7 +25,7 @@ ALL = tuple(loss.name for loss in LongTerm.LOSSES)
 
 def long_term(rounds: int, device: torch.device) -> Iterator[Row]:
     """Steps with all losses and with one left out, whose difference is what that loss costs; on a GPU an epoch, too."""
-    for precision, dtype in PRECISIONS.items():
+    for precision, dtype in fast_precisions(device).items():
         yield from costs(rounds, device, dtype, precision)
     if device.type == "cuda":
         yield from epoch(rounds, device)
@@ -87,7 +87,7 @@ def epoch(
         run = step(network, lambda: next(batches), ALL, dtype)
         return lambda: [run() for _ in range(num_step)]
 
-    work = {name: steps(dtype) for name, dtype in PRECISIONS.items()}
+    work = {name: steps(dtype) for name, dtype in fast_precisions(device).items()}
     for name, each in time_interleaved(work, rounds).items():
         rate = num_step * batch_size / statistics.median(each)
         what = f"long-term epoch, AS-GCN {hidden_channels} channels, {num_clip:,} clips on the device, {name}"

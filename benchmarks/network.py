@@ -15,13 +15,15 @@ from benchmarks.matrix_product import MatrixProduct
 from benchmarks.memory import peak_memory
 from benchmarks.ntu import LAYOUT, NUM_CLASS, adjacency
 from benchmarks.report import Row
-from benchmarks.steps import PRECISIONS, autocast, backward_step
+from benchmarks.steps import PRECISIONS, autocast, backward_step, fast_precisions
 from benchmarks.textbook import as_gcn as textbook_as_gcn
+from benchmarks.textbook import predictors as textbook_predictors
 from benchmarks.textbook.as_gcn import ASGCN
 from benchmarks.textbook.ctr_gcn import CTRGCN
 from benchmarks.textbook.st_gcn import STGCN
+from benchmarks.textbook.st_gcn_pp import STGCNPP
 from benchmarks.timing import ratio, time_interleaved
-from net import as_gcn, ctr_gcn, st_gcn
+from net import as_gcn, ctr_gcn, motion_mixer, simlpe, st_gcn, st_gcn_pp
 from net.method import CROSS_ENTROPY, as_method
 from net.utils.clip import Batch, Clip
 
@@ -93,6 +95,27 @@ def _as_gcn_backbone(as_published: bool) -> Comparison:
     )
 
 
+def _predictor_loss(model: nn.Module, batch: Batch) -> Tensor:
+    losses = as_method(model)(batch, ("future", "velocity")).losses
+    return losses["future"] + losses["velocity"]
+
+
+def _textbook_predictor_loss(model: nn.Module, batch: Batch) -> Tensor:
+    assert batch.future is not None
+    return textbook_predictors.loss(model, batch.views[0].x, batch.future.x)
+
+
+def _predictors(ours: Callable[[], nn.Module], textbook: Callable[[], nn.Module]) -> Comparison:
+    """Clips of 10 frames seen and 10 to come."""
+    return Comparison(
+        Implementation(ours, _predictor_loss, lambda model, x: as_method(model).forecast(Clip.of(x))),
+        Implementation(
+            textbook, _textbook_predictor_loss, lambda model, x: model(textbook_predictors.rows(x))
+        ),
+        (64, 3, 10, 25, 2),
+    )
+
+
 COMPARISONS = {
     "ST-GCN 16 channels, 50 frames": Comparison(
         Implementation(lambda: st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=16)),
@@ -103,6 +126,11 @@ COMPARISONS = {
         Implementation(lambda: st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=64)),
         Implementation(lambda: STGCN(adjacency("spatial"), NUM_CLASS, hidden_channels=64)),
         (4, 3, 300, 25, 2),
+    ),
+    "ST-GCN++ 16 channels, 50 frames": Comparison(
+        Implementation(lambda: st_gcn_pp.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=16)),
+        Implementation(lambda: STGCNPP(adjacency("spatial"), NUM_CLASS, hidden_channels=16)),
+        (64, 3, 50, 25, 2),
     ),
     "CTR-GCN 64 channels, 64 frames": Comparison(
         Implementation(lambda: ctr_gcn.Model(3, NUM_CLASS, layout=LAYOUT, num_body=2)),
@@ -116,6 +144,14 @@ COMPARISONS = {
     ),
     "AS-GCN 64 channels with links, 290 frames, beside all that is published": _as_gcn_backbone(True),
     "AS-GCN 64 channels with links, 290 frames, at equal work": _as_gcn_backbone(False),
+    "siMLPe, 48 blocks, 10 frames to 10": _predictors(
+        lambda: simlpe.Model(num_observe=10, num_predict=10),
+        lambda: textbook_predictors.SiMLPe(25, 10, 10, num_block=48),
+    ),
+    "mixer, width 128, 8 blocks, 10 frames to 10": _predictors(
+        lambda: motion_mixer.Model(num_observe=10, num_predict=10),
+        lambda: textbook_predictors.Mixer(25, 10, 10, width=128, num_block=8),
+    ),
 }
 
 
@@ -143,15 +179,16 @@ Products = Mapping[str, Mapping[str, MatrixProduct]]
 
 
 def network(rounds: int, device: torch.device) -> Iterator[Row]:
-    """Training step (forward, backward) and inference, in fp32 and bf16; the textbook in fp32."""
+    """Training step (forward, backward) and inference, in fp32 and fast bf16; the textbook in fp32."""
+    precisions = fast_precisions(device)
     products = {
-        kind: {precision: make(device, dtype) for precision, dtype in PRECISIONS.items()}
+        kind: {precision: make(device, dtype) for precision, dtype in precisions.items()}
         for kind, make in (("2048", MatrixProduct), ("best", MatrixProduct.best))
     }
     for name, comparison in COMPARISONS.items():
         for train in (True, False) if comparison.ours.infer else (True,):
             seconds, flops = _measure(comparison, train, products, rounds, device)
-            for key in ("textbook", *PRECISIONS):
+            for key in ("textbook", *precisions):
                 which = ("textbook", "fp32") if key == "textbook" else ("ours", key)
                 memory = peak_memory(first_step, (name, *which, train, device), device)
                 rate = comparison.shape[0] / statistics.median(seconds[key])
@@ -174,7 +211,7 @@ def _measure(
     work: dict[str, Callable[[], object]] = {
         "textbook": comparison.textbook.step(textbook, contiguous, torch.float32, train)
     }
-    for precision, dtype in PRECISIONS.items():
+    for precision, dtype in fast_precisions(device).items():
         work[precision] = comparison.ours.step(comparison.ours.make().to(device), batch, dtype, train)
         work |= {f"{kind} {precision}": product[precision] for kind, product in products.items()}
     with FlopCounterMode(display=False) as counter:

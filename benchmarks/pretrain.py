@@ -14,7 +14,7 @@ from benchmarks.clips import endless_batches, padded, random_ragged, repeat
 from benchmarks.linear_evaluation import linear_evaluation
 from benchmarks.ntu import BODIES, LAYOUT, NUM_CLASS, NUM_CLIP, adjacency
 from benchmarks.report import Row
-from benchmarks.steps import PRECISIONS, sgd_step
+from benchmarks.steps import fast_precisions, sgd_step
 from benchmarks.textbook import aimclr as textbook
 from benchmarks.textbook import views as textbook_views
 from benchmarks.textbook.st_gcn import STGCN
@@ -34,7 +34,7 @@ class Size(NamedTuple):
 
 
 PUBLISHED = Size()
-SKIPPED = "bf16, empty bodies skipped"
+SKIPPED = "empty bodies skipped"
 
 
 def pretrain(rounds: int, device: torch.device) -> Iterator[Row]:
@@ -105,12 +105,13 @@ def step(
     ours = functools.partial(our_step, make_batch, device, size=size)
     stored = [textbook_views.resize_and_align(clip) for clip in padded(clips, num_clip)]
     work = {"textbook": textbook_step(stored, device, size=size)}
-    for precision, dtype in PRECISIONS.items():
-        work[precision] = ours(dtype)
+    precisions = fast_precisions(device)
+    work |= {precision: ours(dtype) for precision, dtype in precisions.items()}
     what = f"AimCLR step, {num_clip} clips of 2 bodies"
     if 1 in bodies:
         what = f"AimCLR step, {num_clip} clips, {bodies.count(1) / len(bodies):.0%} with one body"
-        work[SKIPPED] = ours(torch.bfloat16, skip_empty_bodies=True)
+        fastest, dtype = list(precisions.items())[-1]
+        work[f"{fastest}, {SKIPPED}"] = ours(dtype, skip_empty_bodies=True)
     seconds = time_interleaved(work, rounds)
     for name, each in seconds.items():
         beside = "" if name == "textbook" else f"{ratio(seconds['textbook'], each):.2f}"
@@ -143,8 +144,10 @@ def whole_epochs(
         )
         return lambda: [run() for _ in range(num_step)]
 
-    work = {name: steps(dtype) for name, dtype in PRECISIONS.items()}
-    work[SKIPPED] = steps(torch.bfloat16, skip_empty_bodies=True)
+    precisions = fast_precisions(device)
+    work = {name: steps(dtype) for name, dtype in precisions.items()}
+    fastest, dtype = list(precisions.items())[-1]
+    work[f"{fastest}, {SKIPPED}"] = steps(dtype, skip_empty_bodies=True)
     for name, each in time_interleaved(work, rounds).items():
         rate = num_step * batch_size / statistics.median(each)
         what = f"AimCLR pre-training, {num_clip:,} clips on the device, 300 epochs, {name}"

@@ -43,6 +43,19 @@ DRAWN = [
     "test_view.sampling=[{RandomResizedCrop: {num_frame: 16, min_ratio: 0.5, max_ratio: 1.0}}]",
     "test_repeat=3",
 ]
+TRANSFORMER = [
+    "model=net.transformer.Model",
+    "model_args={_delete_: true, num_class: 4, patch: 4, max_frame: 16, width: 16, depth: 2, num_head: 2}",
+]
+# A network for prediction alone.
+MIXER = [
+    "model=net.motion_mixer.Model",
+    "model_args={_delete_: true, layout: ntu-rgb+d, num_observe: 8, num_predict: 4, num_block: 2, width: 16}",
+    "method=null",
+    "method_args={}",
+    "train_view.sampling=[{Crop: {num_frame: 12}}, Reverse]",
+    "schedule=[{name: all, losses: {future: 1.0, velocity: 1.0}}]",
+]
 
 
 def run(processor: str, config: Path, *settings: str) -> None:
@@ -60,7 +73,8 @@ def runs(tiny_data, tmp_path_factory) -> Iterator[dict[str, Path]]:
 def make_runs(tiny_data: Path, folder: Path) -> dict[str, Path]:
     config = folder / "config.yaml"
     config.write_text(TINY_CONFIG.format(data=tiny_data, work_dir=folder / "work"))
-    runs = {name: folder / name for name in ("joint", "bone", "fixed", "encoder", "probe", "predict")}
+    names = ("joint", "bone", "fixed", "encoder", "probe", "transformer", "predict", "mixer")
+    runs = {name: folder / name for name in names}
     # Answers that are nearly equal would be equal by chance.
     learns = [
         "batch_size=8",
@@ -81,8 +95,10 @@ def make_runs(tiny_data: Path, folder: Path) -> dict[str, Path]:
     run("pretrain", folder / "encoder.yaml")
     weights = ["--weights", str(runs["encoder"] / "best.pt")]
     run("linear_evaluation", config, *weights, "-w", str(runs["probe"]), "num_epoch=2")
+    run("recognition", config, "-w", str(runs["transformer"]), "num_epoch=1", *TRANSFORMER)
     (folder / "predict.yaml").write_text(PREDICTION.format(data=tiny_data, work_dir=runs["predict"]))
     run("prediction", folder / "predict.yaml", "num_epoch=2")
+    run("prediction", folder / "predict.yaml", "num_epoch=1", "-w", str(runs["mixer"]), *MIXER)
     return runs
 
 
@@ -115,7 +131,7 @@ def test_a_checkpoint_holds_what_inference_needs(runs: dict[str, Path]) -> None:
 def test_whole_recordings_get_the_scores_of_the_run(
     runs: dict[str, Path], clips: dict[str, Recorded]
 ) -> None:
-    for name in ("joint", "bone", "probe"):
+    for name in ("joint", "bone", "probe", "transformer"):
         saved = load_scores(runs[name] / "scores.npz")
         assert list(clips) == saved["name"].tolist()
         found = Recogniser.load(runs[name] / "best.pt", device="cpu").probabilities(list(clips.values()))
@@ -368,12 +384,21 @@ def test_networks_of_one_kind_are_fused(runs: dict[str, Path], tmp_path: Path) -
         PosePredictor.load(runs["joint"] / "best.pt", device="cpu")
 
 
-@pytest.mark.parametrize("normalise", ["none", "center_first_frame", "center_per_frame", "align_torso"])
+@pytest.mark.parametrize(
+    ("name", "normalise"),
+    [
+        ("predict", "none"),
+        ("predict", "center_first_frame"),
+        ("predict", "center_per_frame"),
+        ("predict", "align_torso"),
+        ("mixer", "align_torso"),
+    ],
+)
 def test_predicted_poses_are_those_of_the_run_in_the_recording_s_coordinates(
-    runs: dict[str, Path], clips: dict[str, Recorded], normalise: str, tmp_path: Path
+    runs: dict[str, Path], clips: dict[str, Recorded], name: str, normalise: str, tmp_path: Path
 ) -> None:
     """Normalised as the network's input is, they are what the network gives."""
-    content = load_checkpoint(runs["predict"] / "best.pt")
+    content = load_checkpoint(runs[name] / "best.pt")
     config = content["config"].replace("normalise: center_per_frame", f"normalise: {normalise}")
     save_checkpoint(tmp_path / "p.pt", {**content, "config": config})
     predictor = PosePredictor.load(tmp_path / "p.pt", device="cpu")

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.textbook.st_gcn_pp import STGCNPP
 from net.st_gcn import Model as STGCN
 from net.st_gcn_pp import Model
 from net.utils.clip import Clip
@@ -31,41 +32,32 @@ def clips() -> torch.Tensor:
     return x
 
 
-def textbook(network: Model, x: torch.Tensor) -> torch.Tensor:
-    """Scores (N, num_class): the published formulas, branch by branch."""
-    n, c, t, v, m = x.shape
-    rows = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-    y = network.data_bn(rows).view(n * m, v, c, t).permute(0, 2, 3, 1)
-    for block in network.blocks:
-        conv = block.gcn.conv.conv(y).unflatten(1, (3, -1))
-        z = block.gcn.bn(torch.einsum("nkctv,kvw->nctw", conv, block.gcn.A))
-        z = F.relu(z + block.gcn.residual(y))
-        tcn, start, branches = block.tcn, 0, []
-        for number, size in enumerate(tcn.sizes):
-            own = slice(start, start + size)
-            branch = F.conv2d(z, tcn.first.weight[own], tcn.first.bias[own])
+def textbook(network: Model) -> STGCNPP:
+    """The published formulas branch by branch, with the weights of `network`."""
+    copy = STGCNPP(network.blocks[0].gcn.A, 5, hidden_channels=8).double().eval()
+    state = {key: value for key, value in network.state_dict().items() if ".tcn." not in key}
+    for number, block in enumerate(network.blocks):
+        tcn, start = block.tcn, 0
+        own = {f"join.{key}": value for key, value in tcn.join.state_dict().items()}
+        for branch, size in enumerate(tcn.sizes):
+            parts = {0: tcn.first} if branch == 5 else {0: tcn.first, 1: tcn.first_bn}
+            for place, part in parts.items():
+                for key, value in part.state_dict().items():
+                    own[f"branches.{branch}.{place}.{key}"] = (
+                        value[start : start + size] if value.dim() else value
+                    )
+            if branch < 4:
+                conv = tcn.dilated[branch].state_dict()
+                own |= {f"branches.{branch}.3.{key}": value for key, value in conv.items()}
             start += size
-            if number < 5:
-                norm = tcn.first_bn
-                statistics = norm.running_mean[own], norm.running_var[own], norm.weight[own], norm.bias[own]
-                branch = F.relu(F.batch_norm(branch, *statistics, eps=norm.eps))
-            if number < 4:
-                conv, dilation = tcn.dilated[number], number + 1
-                padding = (dilation, 0)
-                branch = F.conv2d(branch, conv.weight, conv.bias, (tcn.stride, 1), padding, (dilation, 1))
-            elif number == 4:
-                branch = F.max_pool2d(branch, (3, 1), (tcn.stride, 1), (1, 0))
-            else:
-                branch = branch[:, :, :: tcn.stride]
-            branches.append(branch)
-        z = tcn.join[3](tcn.join[2](F.relu(tcn.join[0](torch.cat(branches, 1)))))
-        y = F.relu(z if block.residual is None else z + block.residual(y))
-    return network.fc(y.mean((2, 3)).view(n, m, -1).mean(1))
+        state |= {f"blocks.{number}.tcn.{key}": value for key, value in own.items()}
+    copy.load_state_dict({key.replace("gcn.conv.conv", "gcn.conv"): value for key, value in state.items()})
+    return copy
 
 
 def test_scores_are_those_of_the_textbook():
     network, x = model(), clips()
-    torch.testing.assert_close(network(x), textbook(network, x))
+    torch.testing.assert_close(network(x), textbook(network)(x))
 
 
 def test_size_is_the_published_one():

@@ -11,13 +11,13 @@ from benchmarks.batch import aimclr_views
 from benchmarks.ntu import LAYOUT, adjacency
 from benchmarks.steps import sgd_step
 from benchmarks.textbook import aimclr as textbook_aimclr
-from benchmarks.textbook import preparation, views
+from benchmarks.textbook import predictors, preparation, views
 from benchmarks.textbook.ctr_gcn import CTRGCN
 from benchmarks.textbook.st_gcn import STGCN
 from feeder.augment import TemporalBlur, augment, rotations
 from feeder.ragged import RaggedBatch
 from feeder.views import View
-from net import aimclr, ctr_gcn, st_gcn
+from net import aimclr, ctr_gcn, motion_mixer, simlpe, st_gcn
 from net.utils.layouts import get_skeleton
 
 ST_GCN_NAMES = {
@@ -54,6 +54,32 @@ def test_ctr_gcn_does_the_same_work():
     count = [sum(p.numel() for p in model.parameters()) for model in (ours, textbook)]
     assert count[0] == count[1]
     assert textbook(torch.randn(2, 3, 24, 25, 2)).shape == (2, 7)
+
+
+SIZES = {"num_observe": 6, "num_predict": 4, "num_block": 2}
+PREDICTORS = {
+    "siMLPe": (lambda: simlpe.Model(**SIZES), lambda: predictors.SiMLPe(25, 6, 4, num_block=2)),
+    "mixer": (
+        lambda: motion_mixer.Model(**SIZES, width=8),
+        lambda: predictors.Mixer(25, 6, 4, width=8, num_block=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_predictors_are_the_same_function(name):
+    torch.manual_seed(0)
+    ours, textbook = (make().eval() for make in PREDICTORS[name])
+    # In their order, the parameters are the same.
+    for own, of_textbook in zip(ours.parameters(), textbook.parameters(), strict=True):
+        torch.nn.init.normal_(own, std=0.2)
+        of_textbook.data.copy_(own)
+    seen, future = torch.randn(3, 3, 6, 25, 2), torch.randn(3, 3, 4, 25, 2)
+    given = Given([seen], future).batch()
+    found = ours.forecast(given.views[0]).permute(0, 4, 2, 3, 1).reshape(6, 4, 75)
+    torch.testing.assert_close(textbook(predictors.rows(seen)), found, rtol=1e-4, atol=1e-5)
+    losses = ours(given, names_of(ours.LOSSES)).losses
+    torch.testing.assert_close(predictors.loss(textbook, seen, future), sum(losses.values()))
 
 
 def one_clip():
