@@ -52,6 +52,8 @@ class MixerBlock(nn.Module):
 class SiMLPe(nn.Module):
     """Blocks over frames of the T poses seen; the first P frames of the result are displacements."""
 
+    dct: Tensor
+
     def __init__(self, num_joint: int, num_observe: int, num_predict: int, num_block: int) -> None:
         super().__init__()
         width = 3 * num_joint
@@ -71,6 +73,8 @@ class SiMLPe(nn.Module):
 
 class Mixer(nn.Module):
     """Blocks over frames and channels; the last P frames of the result are displacements."""
+
+    dct: Tensor
 
     def __init__(
         self, num_joint: int, num_observe: int, num_predict: int, width: int, num_block: int
