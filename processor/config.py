@@ -131,6 +131,8 @@ class ProcessorConfig:
     num_epoch: int = MISSING
     # smallest number of clips in an epoch; clips are repeated to reach it
     min_epoch_clip: int = 0
+    # epochs over which weights are averaged (an exponential mean); the mean is evaluated and kept as `best.pt`; null: no
+    average_epoch: float | None = None
     # optimizer and learning rate
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -179,6 +181,7 @@ RANGES: tuple[Range, ...] = (
         )
     ),
     *((key, lambda value: value >= 0, "0 or more") for key in ("min_epoch_clip", "data.num_worker")),
+    ("average_epoch", lambda value: value is None or value > 0, "above 0, or null"),
     ("data.val_fraction", lambda value: 0 <= value < 1, "0 or more and below 1"),
     ("data.label_fraction", lambda value: 0 < value <= 1, "above 0, up to 1"),
     ("data.first_label", lambda value: value is None or value >= 0, "0 or more, or null"),

@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from feeder.feeder import Part
 from processor import io, notes, optim
+from processor.averaging import in_its_place, running_mean
 from processor.config import OptimConfig
 from processor.evaluation import Evaluation, Evaluator, build_evaluators, metrics_of
 from processor.experiment import DEBUG_BATCHES, Experiment
@@ -56,6 +58,7 @@ class Processor(Experiment):
         self.epoch = self.batch_done = 0
         self.best: dict[str, float] = {}
         self.seconds = 0.0
+        self.average: AveragedModel | None = None
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -95,6 +98,7 @@ class Processor(Experiment):
                 for epoch in range(self.epoch, self.num_epoch):
                     if optimizer is None or self._between_phases():
                         optimizer = self._build_optimizer(self.phase_of(epoch).optim)
+                        self.average = self._new_average()
                     self._train_epoch(epoch, optimizer, stop)
             return self._test_best(work_dir)
 
@@ -108,6 +112,13 @@ class Processor(Experiment):
     def _build_optimizer(self, settings: OptimConfig) -> torch.optim.Optimizer:
         groups = optim.split(self.task.parameter_groups(self, settings), self.method, settings)
         return optim.build_optimizer(groups, settings)
+
+    def _new_average(self) -> AveragedModel | None:
+        """The mean of the weights, to be updated in each step; None if the config asks for none."""
+        if self.config.average_epoch is None:
+            return None
+        num_step = len(self.loaders["train"]) / self.phase_of(self.epoch).optim.accumulate
+        return running_mean(self.model, self.config.average_epoch * num_step)
 
     def _train_epoch(self, epoch: int, optimizer: torch.optim.Optimizer, stop: StopSignal) -> None:
         config, loader, began = self.config, self.loaders["train"], time.perf_counter()
@@ -138,6 +149,8 @@ class Processor(Experiment):
                 nn.utils.clip_grad_norm_(self.network.parameters(), phase.optim.grad_clip)
             if ends:
                 optimizer.step()
+                if self.average is not None:
+                    self.average.update_parameters(self.model)
             for name, value in (losses if len(losses) > 1 else {}).items():
                 self.meter.add(f"train_{name}_loss", value, len(batch.label))
             self.meter.add("train_loss", loss, len(batch.label))
@@ -162,7 +175,9 @@ class Processor(Experiment):
             self._stop(distributed.all_reduce_max(stop.signal))
         began = time.perf_counter()
         row = optim.rates(optimizer) | self.meter.means()
-        row |= self._evaluate_epoch(epoch, parts)
+        if parts or epoch + 1 == self.num_epoch:
+            with in_its_place(self.model, self.average):
+                row |= self._evaluate_epoch(epoch, parts)
         self.seconds += time.perf_counter() - began
         if num_clip:  # 0 in a run that resumes with the evaluation
             row["clips_per_second"] = clips_per_second
@@ -349,6 +364,7 @@ class Processor(Experiment):
         state = {
             "model": self.model.state_dict(),
             "optimizer": optimizer.state_dict(),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             "epoch": self.epoch,
             "batch_done": self.batch_done,
             "meter": asdict(meter),
@@ -368,6 +384,9 @@ class Processor(Experiment):
         optimizer = self._build_optimizer(self.phase_of(self.epoch).optim)
         if not self._between_phases():  # at the start of a phase the state is the earlier phase's
             optimizer.load_state_dict(state["optimizer"])
+            self.average = self._new_average()
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
         self.meter = Meter(**state["meter"]) if distributed.is_main() else Meter()
         self.best, self.seconds = state["best"], state["seconds"]
         set_rng_state(state["rng"])
