@@ -4,7 +4,7 @@
 
 Each encoder is pre-trained, and judged by its nearest neighbours, by linear evaluations and by fine-tuning, with
 several shares of the labels and several draws of them. Finished runs are not run again, and interrupted ones resume.
-After each encoder the table of all finished runs is written into RESULT.md in the work folder.
+After each encoder the tables of all finished runs are written into RESULT.md in the work folder.
 
 The numbers of epochs in `METHODS` took 30 minutes in all, with precision=fp32, on one core of an AMD EPYC without
 instructions for bf16. For another processor, `--scale` changes all of them; then take another work folder.
@@ -181,33 +181,38 @@ def encoders(name: str, work_dir: Path) -> list[Encoder]:
     ]
 
 
-def table(work_dir: Path) -> str:
-    """Markdown: a row for each method that has a trained encoder.
+def tables(work_dir: Path) -> str:
+    """Markdown: what was trained, and how good it is; a row for each method that has a trained encoder.
 
-    Accuracies are top-1 in percent, mean ± standard deviation over the encoders and the draws of labels.
+    Accuracies are top-1 in percent, mean ± standard deviation over the encoders and the draws of labels. In brackets is
+    the mean of each encoder.
     """
-    rows = []
+    trained, judged = [], []
     for name in METHODS:
         known = [encoder for encoder in encoders(name, work_dir) if encoder.is_known()]
         if not known:
             continue
-        row = {
-            "method": name,
-            "encoders": str(len(known)),
-            "epochs": known[0].epochs(),
-        }
-        of_facts = [encoder.facts() for encoder in known]
-        row |= {key: f"{statistics.mean(each[key] for each in of_facts):,.0f}" for key in of_facts[0]}
-        of_encoders = [encoder.accuracies() for encoder in known]
-        row |= {key: _shown([top1 for each in of_encoders for top1 in each[key]]) for key in of_encoders[0]}
-        rows.append(row)
-    return aligned([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
+        of_facts, of_encoders = (
+            [getattr(each, what)() for each in known] for what in ("facts", "accuracies")
+        )
+        facts = {key: f"{statistics.mean(each[key] for each in of_facts):,.0f}" for key in of_facts[0]}
+        trained.append({"method": name, "encoders": str(len(known)), "epochs": known[0].epochs(), **facts})
+        shown = {key: _shown([each[key] for each in of_encoders]) for key in of_encoders[0]}
+        judged.append({"method": name, **shown})
+    return "\n\n".join(
+        aligned([list(rows[0]), *(list(row.values()) for row in rows)]) for rows in (trained, judged) if rows
+    )
 
 
-def _shown(top1: Sequence[float]) -> str:
-    """Mean, and deviation if there are more than one."""
+def _shown(of_encoders: Sequence[Sequence[float]]) -> str:
+    """Mean of all, deviation if there are more than one, and the means of several encoders."""
+    top1, means = (
+        [each for own in of_encoders for each in own],
+        [statistics.mean(own) for own in of_encoders if own],
+    )
     spread = f" ± {statistics.stdev(top1):.1f}" if len(top1) > 1 else ""
-    return f"{statistics.mean(top1):.1f}{spread}" if top1 else ""
+    each = f" ({', '.join(f'{mean:.1f}' for mean in means)})" if len(means) > 1 else ""
+    return f"{statistics.mean(top1):.1f}{spread}{each}" if top1 else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -228,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for encoder in chosen if args.seed is None else [each for each in chosen if each.seed in args.seed]:
         weights = encoder.train(args.scale, args.settings)
         encoder.judge(weights, args.protocol, args.draws, args.settings)
-        text = table(args.work_dir)
+        text = tables(args.work_dir)
         (args.work_dir / "RESULT.md").write_text(text + "\n", encoding="utf-8")
         print(text)
     return 0
