@@ -105,7 +105,7 @@ def draw_foresight(table: pd.DataFrame, path: Path) -> None:
     """Draw when each action is recognised, beside the errors of its predicted poses.
 
     Args:
-        table: a row for each action; columns `recognised`, `seen … %` (shares, 0 to 1), `… ahead` (mm).
+        table: a row for each action; columns `recognised` (NaN for never), `seen … %` (shares, 0 to 1), `… ahead` (mm).
         path: the picture.
     """
     shares = 100 * table.filter(like="seen ")
@@ -129,6 +129,8 @@ def draw_foresight(table: pd.DataFrame, path: Path) -> None:
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
         sides[0].set_yticks(range(len(table)), [shorten(names[k], 40) for k in range(len(table))], fontsize=8)
         for row, share in enumerate(table["recognised"]):
+            if np.isnan(share):
+                continue
             column = list(shares.columns).index(f"seen {100 * share:g} %")
             # A frame around the first share after which the action counts as recognised.
             sides[0].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, linewidth=1.5))

@@ -30,14 +30,13 @@ from processor.loss_plan import (
 from processor.prediction_metrics import (
     BASELINES,
     NETWORK,
-    OVERALL,
     distances_by_action,
+    error_table,
     mpjpe,
-    mpjpe_table,
-    published_table,
+    published_metrics,
     published_weight,
     roll_out,
-    total_error,
+    summed_errors,
 )
 from processor.processor import Processor
 from processor.schedule import active_losses
@@ -46,8 +45,6 @@ from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
 
 FUTURE = "future"
-# Arrays of the errors that papers report.
-PUBLISHED, PUBLISHED_COUNT = "published_", "published_count"
 # Relative tolerance for ties.
 ROUNDING = 1e-6
 
@@ -192,13 +189,8 @@ class Prediction(Task):
             predicted, seen, future = (each.permute(0, 4, 2, 3, 1) for each in (predicted, clip.x, ahead.x))
             last = seen[:, :, -1]
             scored = scored_joints(future, last, ahead.present, clip.present[:, :, -1])
-            of_batch = {"index": batch.index, "count": scored.sum((1, 3))}
             poses = {NETWORK: predicted} | {name: given(seen, count) for name, given in BASELINES.items()}
-            of_batch |= {name: total_error(each, future, scored) for name, each in poses.items()}
-            if weight is not None:
-                of_batch[PUBLISHED_COUNT] = scored.any(3).sum(1) * len(weight)
-                for name, each in poses.items():
-                    of_batch[f"{PUBLISHED}{name}"] = total_error(each, future, scored, weight)
+            of_batch = {"index": batch.index} | summed_errors(poses, future, scored, weight)
             if loader.feeder.part == "test":
                 of_batch |= {"predicted": predicted, "true": future, "last": last, "scored": scored}
             for name, value in of_batch.items():
@@ -220,25 +212,7 @@ class Prediction(Task):
             known = error[~np.isnan(error)]
             metrics[f"{prefix}mpjpe"] = float(known.mean()) if len(known) else float("nan")
             metrics |= {f"{prefix}mpjpe_{horizon}": float(error[horizon - 1]) for horizon in self._horizons()}
-        if (published := self._published(arrays)) is not None:
-            overall = published[(published["action"] == OVERALL) & (published["predictor"] == NETWORK)]
-            errors = zip(overall["frames"], overall["published_mm"], strict=True)
-            metrics |= {f"published_mpjpe_{horizon}": float(error) for horizon, error in errors}
-        return metrics
-
-    def _published(
-        self, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] | None = None
-    ) -> pd.DataFrame | None:
-        """Errors as papers report them; None for a layout that they have no rules for."""
-        if PUBLISHED_COUNT not in arrays:
-            return None
-        return published_table(
-            {name: arrays[f"{PUBLISHED}{name}"] for name in (NETWORK, *BASELINES)},
-            arrays[PUBLISHED_COUNT],
-            arrays["label"],
-            class_names or [str(label) for label in range(arrays["label"].max() + 1)],
-            horizons=self._horizons(),
-        )
+        return metrics | published_metrics(arrays, arrays["label"], self._horizons())
 
     def _horizons(self) -> list[int]:
         # At 30 frames a second 33, 67, 133, 267, 333, 400, 567 and 667 ms, then every 333 ms.
@@ -248,16 +222,13 @@ class Prediction(Task):
     def save_evaluation(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> None:
         """See `Task`: predictions, errors by action, and figures of both."""
         arrays, feeder = evaluation.arrays, run.loaders["test"].feeder
-        table = mpjpe_table(
-            {name: arrays[name] for name in (NETWORK, *BASELINES)},
-            arrays["count"],
+        table = error_table(
+            arrays,
             arrays["label"],
             run.class_names,
             horizons=self._horizons(),
             frame_rate=run.source.frame_rate,
         )
-        if (published := self._published(arrays, run.class_names)) is not None:
-            table = table.merge(published, how="left")
         io.save_predictions(work_dir, arrays, table, class_names=run.class_names, skeleton=feeder.skeleton)
 
     def examine(self, run: Processor, work_dir: Path, evaluation: Evaluation) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from processor.metrics import OVERALL
 
 MILLIMETRES = 1000.0
 NETWORK = "network"
+# Names of what the errors that papers report are made of.
+PUBLISHED, PUBLISHED_COUNT = "published_", "published_count"
 
 
 def zero_velocity(seen: Tensor, count: int) -> Tensor:
@@ -107,6 +109,25 @@ def published_weight(skeleton: Skeleton) -> Tensor | None:
     return torch.tensor([0.0 if joint in exact else 1.0 + times[joint] for joint in skeleton.joints])
 
 
+def summed_errors(
+    predictions: Mapping[str, Tensor], future: Tensor, scored: Tensor, weight: Tensor | None
+) -> dict[str, Tensor]:
+    """What an `error_table` is made of, each (N, P): the sums of errors in mm by predictor, and `count`, of joints.
+
+    Args:
+        predictions: by predictor, (N, M, P, V, C) in metres.
+        future, scored: see `total_error`.
+        weight: of `published_weight`; with it there are the sums and the count for papers, too.
+    """
+    sums = {"count": scored.sum((1, 3))}
+    sums |= {name: total_error(each, future, scored) for name, each in predictions.items()}
+    if weight is not None:
+        sums[PUBLISHED_COUNT] = scored.any(3).sum(1) * len(weight)
+        for name, each in predictions.items():
+            sums[f"{PUBLISHED}{name}"] = total_error(each, future, scored, weight)
+    return sums
+
+
 def mpjpe(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Mean per-joint position error at each horizon, (P,), from sums and counts (n, P); NaN without joints."""
     error, joints = total.sum(0, dtype=np.float64), count.sum(0)
@@ -143,23 +164,51 @@ def mpjpe_table(
     return pd.DataFrame(rows, columns=["action", "clips", "predictor", "frames", "ms", "mpjpe_mm"])
 
 
-def published_table(
-    totals: Mapping[str, np.ndarray],
-    count: np.ndarray,
+def error_table(
+    sums: Mapping[str, np.ndarray],
     label: np.ndarray,
     class_names: Sequence[str],
     *,
     horizons: Sequence[int],
+    frame_rate: float,
+) -> pd.DataFrame:
+    """An `mpjpe_table` of `summed_errors`, with the column `published_mm` where the sums for papers are there."""
+    totals = {name: sums[name] for name in (NETWORK, *BASELINES) if name in sums}
+    table = mpjpe_table(totals, sums["count"], label, class_names, horizons=horizons, frame_rate=frame_rate)
+    if PUBLISHED_COUNT not in sums:
+        return table
+    return table.merge(published_table(sums, label, class_names, horizons=horizons), how="left")
+
+
+def published_table(
+    sums: Mapping[str, np.ndarray], label: np.ndarray, class_names: Sequence[str], *, horizons: Sequence[int]
 ) -> pd.DataFrame:
     """Errors in mm as papers report them: action, predictor, frames, `published_mm`; see `published_weight`.
 
-    The error of all actions is the mean over the actions. Arguments as for `mpjpe_table`.
+    The error of all actions is the mean over the actions. Arguments as for `error_table`.
     """
+    totals = {
+        name: sums[f"{PUBLISHED}{name}"] for name in (NETWORK, *BASELINES) if f"{PUBLISHED}{name}" in sums
+    }
+    count = sums[PUBLISHED_COUNT]
     table = mpjpe_table(totals, count, label, class_names, horizons=horizons, frame_rate=float("nan"))
     of_actions = table[table["action"] != OVERALL]
     means = of_actions.groupby(["predictor", "frames"], as_index=False, sort=False)["mpjpe_mm"].mean()
     whole = pd.concat([means.assign(action=OVERALL), of_actions])
     return whole[["action", "predictor", "frames", "mpjpe_mm"]].rename(columns={"mpjpe_mm": "published_mm"})
+
+
+def published_metrics(
+    sums: Mapping[str, np.ndarray], label: np.ndarray, horizons: Sequence[int]
+) -> dict[str, float]:
+    """The network's error as papers report it, at each horizon; empty without the sums for papers."""
+    if PUBLISHED_COUNT not in sums:
+        return {}
+    names = [str(each) for each in range(label.max() + 1)]
+    table = published_table(sums, label, names, horizons=horizons)
+    overall = table[(table["action"] == OVERALL) & (table["predictor"] == NETWORK)]
+    errors = zip(overall["frames"], overall["published_mm"], strict=True)
+    return {f"published_mpjpe_{horizon}": float(error) for horizon, error in errors}
 
 
 def distances_by_action(poses: Tensor, label: Tensor) -> tuple[float, float]:

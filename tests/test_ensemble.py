@@ -7,7 +7,8 @@ import pytest
 
 from net.utils.layouts import get_skeleton
 from processor import io
-from processor.prediction_metrics import mpjpe_table
+from processor.metrics import OVERALL
+from processor.prediction_metrics import mpjpe_table, published_weight
 from tools import ensemble
 
 
@@ -128,24 +129,29 @@ def test_three_pretrained_streams_weigh_as_in_aimclr(tmp_path, capsys):
 # -- poses -------------------------------------------------------------------------------------------------
 
 
-def write_poses(folder, name, predicted, **changes):
-    """A run of two clips, one body, two frames, 20 joints; true poses are 0, and the last ones are 1 m away."""
+def write_poses(folder, name, predicted, *, layout="kinect-v1", **changes):
+    """A run of two clips, one body, two frames; true poses are 0, and standing still is 1 m off.
+
+    One joint is not scored. It is predicted 9 m away.
+    """
     folder.mkdir()
-    poses = np.zeros((2, 1, 2, 20, 3), np.float32)
+    skeleton = get_skeleton(layout)
+    poses = np.zeros((2, 1, 2, skeleton.num_joint, 3), np.float32)
     arrays = {"name": np.array(name), "label": np.array([0, 1])[np.argsort(name)], "true": poses}
     arrays |= {"last": poses[:, :, 0] + [1, 0, 0], "scored": np.ones(poses.shape[:-1], bool)}
     arrays |= {"predicted": poses + np.array([*predicted, 0])[None, None, None, None], **changes}
+    arrays["scored"][:, :, :, 5] = False
+    arrays["predicted"][:, :, :, 5] = 9
     table = mpjpe_table(
-        {"network": np.ones((2, 2))},
+        {"network": np.ones((2, 2)), "zero_velocity": np.full((2, 2), 1000.0)},
         np.ones((2, 2)),
         arrays["label"],
         ["a", "b"],
         horizons=[1, 2],
         frame_rate=30,
     )
-    skeleton = get_skeleton("kinect-v1")
     io.save_predictions(folder, arrays, table, class_names=["a", "b"], skeleton=skeleton)
-    (folder / "config.yaml").write_text("data: {layout: kinect-v1}")
+    (folder / "config.yaml").write_text(f"data: {{layout: {layout}}}")
     return str(folder)
 
 
@@ -160,12 +166,13 @@ def test_poses_are_averaged(two_predictors, tmp_path, capsys):
     out = tmp_path / "out"
     assert ensemble.main([*two_predictors, "--weights", "3", "1", "--out", str(out)]) == 0
     found = io.load_predictions(out / "predictions.npz")
-    np.testing.assert_allclose(found["predicted"][..., 0], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(found["predicted"][:, :, :, 0, 0], 0.1, rtol=1e-6)
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert rows == ["mpjpe", "300.0000", "500.0000", "100.0000"]
     result = json.loads((out / "result.json").read_text())
     assert result["mpjpe_2"] == pytest.approx(100, rel=1e-5)
     table = pd.read_csv(out / "mpjpe.csv")
+    assert table["action"].tolist() == [OVERALL] * 4 + ["a"] * 4 + ["b"] * 4
     still = table[(table["predictor"] == "zero_velocity") & (table["action"] == "b")]
     assert still["mpjpe_mm"].tolist() == [1000, 1000]
     assert still["ms"].tolist() == pytest.approx([1000 / 30, 2000 / 30])
@@ -173,6 +180,37 @@ def test_poses_are_averaged(two_predictors, tmp_path, capsys):
     assert ensemble.main([str(out), two_predictors[0], "--out", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "result.json").read_text())
     assert again["mpjpe"] == pytest.approx(200, rel=1e-5)
+
+
+def test_a_fusion_has_the_errors_of_papers(tmp_path, capsys):
+    """Of the 38 joints of CMU; those that are exact for papers have no error."""
+    runs = [
+        write_poses(tmp_path / str(number), ["x", "y"], [error, 0], layout="cmu")
+        for number, error in enumerate((0.3, -0.1))
+    ]
+    out = tmp_path / "out"
+    assert ensemble.main([*runs, "--out", str(out)]) == 0
+    weight = published_weight(get_skeleton("cmu"))
+    weight[5] = 0  # the joint that is not scored
+    expected = 100 * float(weight.sum()) / 38
+    result = json.loads((out / "result.json").read_text())
+    assert result["published_mpjpe_1"] == pytest.approx(expected, rel=1e-5)
+    table = pd.read_csv(out / "mpjpe.csv")
+    assert table["published_mm"][table["predictor"] == "network"].tolist() == pytest.approx([expected] * 6)
+
+
+def test_a_fusion_that_cannot_be_made_leaves_an_earlier_one(two_predictors, tmp_path, capsys):
+    words = [*two_predictors, "--out", str(tmp_path / "out"), "--overwrite"]
+    assert ensemble.main(words) == 0
+    (Path(two_predictors[0]) / "mpjpe.csv").unlink()
+    assert ensemble.main(words) == 1
+    assert (tmp_path / "out" / "predictions.npz").is_file()
+
+
+def test_true_poses_may_differ_by_rounding(two_predictors, tmp_path, capsys):
+    near = np.full((2, 1, 2, 20, 3), 1e-5, np.float32)
+    other = write_poses(tmp_path / "3", ["x", "y"], [0, 0], true=near)
+    assert ensemble.main([two_predictors[0], other]) == 0
 
 
 def test_runs_that_predict_other_poses_and_weights_without_a_mean_are_refused(

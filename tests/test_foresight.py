@@ -61,6 +61,36 @@ def test_actions_recognised_early_come_first(runs, tmp_path, monkeypatch):
     assert [patch.get_xy() for patch in left.patches] == [(0.5, -0.5), (1.5, 0.5), (1.5, 1.5)]
 
 
+def test_an_action_that_is_never_right_comes_last_and_has_no_frame(runs, tmp_path, monkeypatch):
+    early, late = runs
+    table = pd.read_csv(early / "anticipation.csv")
+    table.loc[table["action"] == "wave", "top1"] = 0
+    table.to_csv(early / "anticipation.csv", index=False)
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    assert foresight.main([str(early), str(late), "--out", str(tmp_path / "v1.2")]) == 0
+    found = pd.read_csv(tmp_path / "v1.2.csv", index_col="action")["recognised"]
+    assert found.index.tolist() == ["bow", "wave", OVERALL]
+    assert found.isna().tolist() == [False, True, False]
+    assert [patch.get_xy()[1] for patch in drawn[0].axes[0].patches] == [-0.5, 1.5]
+
+
+def test_a_table_is_kept_unless_overwritten(runs, tmp_path, capsys):
+    words = [*map(str, runs), "--out", str(tmp_path / "both")]
+    assert foresight.main(words) == 0
+    assert foresight.main(words) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert foresight.main([*words, "--overwrite"]) == 0
+
+
+def test_shares_without_whole_clips_are_refused(runs, tmp_path, capsys):
+    early, late = runs
+    table = pd.read_csv(early / "anticipation.csv")
+    table[table["observed"] < 1].to_csv(early / "anticipation.csv", index=False)
+    assert foresight.main([str(early), str(late), "--out", str(tmp_path / "both")]) == 1
+    assert "observe_ratio of the recognition is 0.5" in capsys.readouterr().err
+
+
 def test_runs_without_the_tables_or_without_a_common_action_are_refused(runs, tmp_path, capsys):
     early, late = runs
     words = ["--out", str(tmp_path / "both")]

@@ -671,7 +671,8 @@ def test_papers_count_copies_and_constant_joints_of_cmu():
 
 def test_the_mean_of_papers_is_over_actions():
     total, count = np.array([[10.0], [20.0], [60.0]]), np.ones((3, 1))
-    table = published_table({NETWORK: total}, count, np.array([0, 0, 1]), ["a", "b"], horizons=[1])
+    sums = {"published_network": total, "published_count": count}
+    table = published_table(sums, np.array([0, 0, 1]), ["a", "b"], horizons=[1])
     assert dict(zip(table["action"], table["published_mm"], strict=True)) == {OVERALL: 37.5, "a": 15, "b": 60}
 
 

@@ -32,15 +32,24 @@ import torch
 import yaml
 
 from net.utils.layouts import get_skeleton
+from net.utils.skeleton import Skeleton
 from processor import io
-from processor.metrics import classification_metrics
-from processor.prediction_metrics import NETWORK, mpjpe, mpjpe_table, total_error
+from processor.metrics import OVERALL, classification_metrics
+from processor.prediction_metrics import (
+    NETWORK,
+    error_table,
+    mpjpe,
+    published_metrics,
+    published_weight,
+    summed_errors,
+)
 from torchlight.log import work_dir_lock
 from torchlight.status import status_of
 
 # Guo et al., AAAI 2022, section 4.2.
 AIMCLR_WEIGHTS = {"joint": 0.6, "motion": 0.4, "bone": 0.6}
-
+# Metres by which true poses may differ between devices and preparations.
+ROUNDING = 1e-4
 
 Arrays = dict[str, np.ndarray]
 
@@ -57,7 +66,8 @@ def in_order(runs: Sequence[Arrays]) -> Iterator[np.ndarray]:
         if len(differing):
             raise ValueError(
                 f"run {number + 1} and run 1 did not score the same clips: {len(differing)} are in one only, "
-                f"e.g. {str(differing[0])!r}; fuse runs of the same benchmark and part"
+                f"e.g. {str(differing[0])!r}; fuse runs of the same benchmark and part, and predictions with the same "
+                "observe, predict and test_step"
             )
         if not np.array_equal(run["class_name"], first["class_name"]):
             raise ValueError(f"run {number + 1} has other classes than run 1; fuse runs of the same classes")
@@ -94,10 +104,12 @@ def fuse_poses(runs: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
         raise ValueError(f"weights are {list(weights)}, whose sum is 0; poses need a mean")
     fused = np.zeros(first["predicted"].shape)
     for number, (run, weight, order) in enumerate(zip(runs, weights, in_order(runs), strict=True)):
-        if run["true"].shape != first["true"].shape or not np.allclose(run["true"][order], first["true"]):
+        if run["true"].shape != first["true"].shape or not np.allclose(
+            run["true"][order], first["true"], rtol=0, atol=ROUNDING
+        ):
             raise ValueError(
                 f"run {number + 1} was to predict other poses of the same clips than run 1; fuse runs with the same "
-                "observe, predict and test_view"
+                "observe, predict, test_step and test_view"
             )
         fused += weight / total * run["predicted"][order]
     return {**first, "predicted": fused.astype(np.float32)}
@@ -165,64 +177,52 @@ def fuse_runs(args: argparse.Namespace, weights: Sequence[float]) -> None:
 def fuse_predictions(args: argparse.Namespace, weights: Sequence[float]) -> None:
     """Print the errors of each run and of the fusion, and write the fusion's results."""
     runs = [io.load_predictions(work_dir / "predictions.npz") for work_dir in args.work_dirs]
+    of_first, skeleton = pd.read_csv(args.work_dirs[0] / "mpjpe.csv"), skeleton_of(args.work_dirs[0])
     fused = fuse_poses(runs, weights)
-    if args.out is not None:
-        with work_dir_lock(args.out):
-            io.prepare_result_dir(args.out, overwrite=args.overwrite)
-    of_first = pd.read_csv(args.work_dirs[0] / "mpjpe.csv")
     horizons = sorted(map(int, of_first["frames"].unique()))
-    metrics = [pose_metrics(run, horizons) for run in (*runs, fused)]
+    metrics = [pose_metrics(run, skeleton, horizons) for run in (*runs, fused)]
     print_table(args.work_dirs, weights, metrics)
-    if args.out is not None:
-        totals = {NETWORK: errors_of(fused), "zero_velocity": errors_of(standing_still(fused))}
-        table = mpjpe_table(
-            totals,
-            joints_of(fused),
-            fused["label"],
-            [str(name) for name in fused["class_name"]],
-            horizons=horizons,
-            frame_rate=float(1000 * of_first["frames"][0] / of_first["ms"][0]),
-        )
-        layout = layout_of(args.work_dirs[0])
-        io.save_predictions(
-            args.out, fused, table, class_names=fused["class_name"].tolist(), skeleton=get_skeleton(layout)
-        )
-        save_fused(args, weights, metrics[-1], len(fused["label"]), layout=layout)
+    if args.out is None:
+        return
+    with work_dir_lock(args.out):
+        io.prepare_result_dir(args.out, overwrite=args.overwrite)
+    names = [str(name) for name in fused["class_name"]]
+    rate = float(1000 * of_first["frames"][0] / of_first["ms"][0])
+    sums = sums_of(fused, skeleton)
+    table = error_table(sums, fused["label"], names, horizons=horizons, frame_rate=rate)
+    # Baselines do not depend on the network: their errors are those of the first run.
+    table = pd.concat([table, of_first[of_first["predictor"] != NETWORK]])
+    table = table.sort_values("action", kind="stable", key=lambda each: each.map([OVERALL, *names].index))
+    io.save_predictions(args.out, fused, table, class_names=names, skeleton=skeleton)
+    save_fused(args, weights, metrics[-1], len(fused["label"]), layout=skeleton.name)
 
 
-def layout_of(work_dir: Path) -> str:
-    """The layout of the poses of a run, or of a fusion.
+def skeleton_of(work_dir: Path) -> Skeleton:
+    """The skeleton of the poses of a run, or of a fusion.
 
     Raises FileNotFoundError: the folder has no file that says it.
     """
     config, result = work_dir / "config.yaml", work_dir / "result.json"
     if config.is_file():
-        return str(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["layout"])
-    return str(json.loads(result.read_text(encoding="utf-8"))["layout"])
+        return get_skeleton(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["layout"])
+    return get_skeleton(json.loads(result.read_text(encoding="utf-8"))["layout"])
 
 
-def standing_still(run: Arrays) -> Arrays:
-    """The last pose as the prediction of all frames."""
-    return {**run, "predicted": np.broadcast_to(run["last"][:, :, None], run["true"].shape)}
+def sums_of(run: Arrays, skeleton: Skeleton) -> Arrays:
+    """The `summed_errors` of a run's predictions, in the order of its clips."""
+    predicted, future, scored = (torch.from_numpy(run[key]) for key in ("predicted", "true", "scored"))
+    sums = summed_errors({NETWORK: predicted}, future, scored, published_weight(skeleton))
+    return {name: each.numpy() for name, each in sums.items()}
 
 
-def errors_of(run: Arrays) -> np.ndarray:
-    """Sum of the errors of the joints in mm at each horizon, (n, P)."""
-    poses = (torch.from_numpy(run[key].copy()) for key in ("predicted", "true", "scored"))
-    return total_error(*poses).numpy()
-
-
-def joints_of(run: Arrays) -> np.ndarray:
-    """Number of joints that are scored at each horizon, (n, P)."""
-    return run["scored"].sum((1, 3))
-
-
-def pose_metrics(run: Arrays, horizons: Sequence[int]) -> dict[str, float]:
-    """Error in mm: the mean over all predicted frames, and at each horizon."""
-    error = mpjpe(errors_of(run), joints_of(run))
-    return {"mpjpe": float(np.nanmean(error))} | {
+def pose_metrics(run: Arrays, skeleton: Skeleton, horizons: Sequence[int]) -> dict[str, float]:
+    """Error in mm: the mean over all predicted frames, and at each horizon; and the errors that papers report."""
+    sums = sums_of(run, skeleton)
+    error = mpjpe(sums[NETWORK], sums["count"])
+    metrics = {"mpjpe": float(np.nanmean(error))} | {
         f"mpjpe_{each}": float(error[each - 1]) for each in horizons
     }
+    return metrics | published_metrics(sums, run["label"], horizons)
 
 
 def print_table(

@@ -6,7 +6,8 @@
 
 The first run is one of `recognition` with `observe_ratio`, the second one of `prediction`, of the same actions. `--out`
 gets a table (CSV) and a picture. Its rows are the actions, those that are recognised early first. An action counts as
-recognised from the first share on after which nine tenths of the clips that are right in the end are right.
+recognised at the first share of its clips at which its top-1 is nine tenths of that of whole clips. If the latter is 0, it
+is never recognised, and comes last.
 """
 
 import argparse
@@ -23,13 +24,14 @@ if __name__ == "__main__":
 
 import pandas as pd
 
+from feeder.prepared import refuse_existing
 from processor.figures import draw_foresight
 from processor.io import write_text
 from processor.metrics import OVERALL
 from processor.prediction_metrics import NETWORK
 from torchlight.status import status_of
 
-# Of the clips that are right in the end.
+# Of the top-1 of whole clips.
 RECOGNISED = 0.9
 
 
@@ -61,11 +63,11 @@ def foresight(early: pd.DataFrame, late: pd.DataFrame) -> pd.DataFrame:
         late: columns `action`, `predictor`, `frames`, `mpjpe_mm`.
 
     Returns:
-        Columns `recognised`, `seen <percent> %` with the top-1, and `<frames> ahead` with the error in mm; the index is
-        the action.
+        Columns `recognised` (NaN for never), `seen <percent> %` with the top-1, and `<frames> ahead` with the error in
+        mm; the index is the action.
 
     Raises:
-        ValueError: no action is in both tables.
+        ValueError: no action is in both tables, or there is no top-1 of whole clips.
     """
     of_network = late[late["predictor"] == NETWORK]
     shares = early.pivot_table(index="action", columns="observed", values="top1")
@@ -75,11 +77,16 @@ def foresight(early: pd.DataFrame, late: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             "the two runs have no action in common; give runs of one data set, with the same data.label_map"
         )
+    if shares.columns[-1] != 1:
+        raise ValueError(
+            f"the last observe_ratio of the recognition is {shares.columns[-1]:g}; test it with whole clips, too: 1.0"
+        )
     shares, errors = (table.loc[[*both, OVERALL]] for table in (shares, errors))
-    enough = shares.ge(RECOGNISED * shares.iloc[:, -1], axis=0)
+    final = shares[1.0]
+    enough = shares.ge(RECOGNISED * final, axis=0)
     whole = pd.concat(
         [
-            enough.idxmax(axis=1).rename("recognised"),
+            enough.idxmax(axis=1).where(final > 0).rename("recognised"),
             shares.rename(columns=lambda share: f"seen {100 * share:g} %"),
             errors.rename(columns=lambda frames: f"{frames} ahead"),
         ],
@@ -89,8 +96,11 @@ def foresight(early: pd.DataFrame, late: pd.DataFrame) -> pd.DataFrame:
     return whole.loc[[*order, OVERALL]]
 
 
-def write_foresight(recognition: Path, prediction: Path, out: Path) -> None:
+def write_foresight(recognition: Path, prediction: Path, out: Path, *, overwrite: bool) -> None:
     """Write OUT.csv and OUT.png."""
+    csv, png = (out.with_name(f"{out.name}.{ending}") for ending in ("csv", "png"))
+    for path in (csv, png):
+        refuse_existing(path, overwrite=overwrite)
     early = read_table(
         recognition,
         "anticipation.csv",
@@ -104,9 +114,9 @@ def write_foresight(recognition: Path, prediction: Path, out: Path) -> None:
         "name the folder of a run of prediction",
     )
     table = foresight(early, late)
-    write_text(out.with_suffix(".csv"), table.to_csv())
-    draw_foresight(table, out.with_suffix(".png"))
-    print(f"{out.with_suffix('.csv')}, {out.with_suffix('.png')}")
+    write_text(csv, table.to_csv())
+    draw_foresight(table, png)
+    print(f"{csv}, {png}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,8 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--out", type=Path, required=True, metavar="NAME", help="of the table and the picture, without ending"
     )
+    add("--overwrite", action="store_true", help="replace the table and the picture")
     args = parser.parse_args(argv)
-    return status_of(lambda: write_foresight(args.recognition, args.prediction, args.out))
+    return status_of(
+        lambda: write_foresight(args.recognition, args.prediction, args.out, overwrite=args.overwrite)
+    )
 
 
 if __name__ == "__main__":
