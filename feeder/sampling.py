@@ -261,7 +261,10 @@ class TemporalCrop(SamplingStep):
 
 
 class Reverse(SamplingStep):
-    """The frames in reverse order, with probability `p` per clip."""
+    """The frames in reverse order, with probability `p` per clip.
+
+    A normalisation by the clip's first pose takes the pose that was recorded first, which is then shown last.
+    """
 
     draws = True
     takes_whole_frames = True

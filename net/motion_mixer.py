@@ -53,14 +53,17 @@ class Model(Predictor):
         for name, size in {"width": width, "num_block": num_block}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; give 1 or more")
+        hidden = round(mlp_ratio * width)
+        if hidden < 1:
+            raise ValueError(
+                f"mlp_ratio is {mlp_ratio}: an MLP of width {width} would have no channel; give more"
+            )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; give 0 to below 1")
         num_frame = num_observe + num_predict
         self.register_buffer("dct", dct_matrix(num_frame), persistent=False)
         self.first = nn.Linear(self.pose_dim, width)
-        self.blocks = nn.ModuleList(
-            Block(num_frame, width, round(mlp_ratio * width), dropout) for _ in range(num_block)
-        )
+        self.blocks = nn.ModuleList(Block(num_frame, width, hidden, dropout) for _ in range(num_block))
         self.last = nn.Linear(width, self.pose_dim)
         # An untrained network predicts bodies that stand still.
         nn.init.zeros_(self.last.weight)

@@ -119,6 +119,16 @@ class LossPlan:
         count = build.argument(network, args, "num_predict", method_class(network).num_predict)
         return count if isinstance(count, int) else None  # `check_class` reports other types
 
+    @property
+    def num_observe(self) -> int | None:
+        """Number of frames that the network sees; None if it takes any, or that is unknown."""
+        path, args = self.network
+        try:
+            count = build.argument(build.import_class(path, self.packages), args, "num_observe", None)
+        except build.ClassPathError:
+            return None
+        return count if isinstance(count, int) else None  # `check_class` reports other types
+
     def hidden_frames(self) -> dict[str, int] | None:
         """See `Task.hidden_frames`: of each training view, the frames that the network predicts."""
         count = self.num_predict

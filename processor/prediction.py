@@ -1,13 +1,13 @@
 """Pose prediction: the poses after the observed ones, evaluated by the error of each joint in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 import torch
+import yaml
 from torch import Tensor
 
 from feeder.feeder import Feeder, Part
@@ -43,6 +43,7 @@ from processor.schedule import active_losses
 from processor.task import Task
 from torchlight import distributed
 from torchlight.build import ClassPathError, Problem
+from torchlight.checkpoint import load_checkpoint
 
 FUTURE = "future"
 # Relative tolerance for ties.
@@ -130,6 +131,11 @@ class Prediction(Task):
         except ClassPathError:  # reported by `check_class`
             return problems
         problems += _ahead_problems(config, self.hidden_frames())
+        seen = self.plan.num_observe
+        if seen is not None and seen != config.observe:
+            key = "model_args" if config.method is None else "method_args"
+            text = f"the network sees {seen} frames, but observe is {config.observe}; set both to the same number"
+            problems.append(Problem(f"{key}.num_observe", text))
         if config.data.label_fraction < 1 and not labelled:
             text = "; no loss of the run uses labels, so all clips are trained on: leave it at 1"
             problems.append(Problem("data.label_fraction", f"is {config.data.label_fraction}{text}"))
@@ -157,7 +163,8 @@ class Prediction(Task):
             "to be predicted": (wanted - self.config.observe, "Lower predict"),
             "that are needed, one more than observe": (least, "Lower observe"),
         }
-        repeat_helps = longest >= max(count for count, _ in repeated.values())
+        step = self.config.train_step if part == "train" else self.config.test_step
+        repeat_helps = step is None and longest >= max(count for count, _ in repeated.values())
         lower = "Lower observe or predict" + (", or set short: repeat" if repeat_helps else "")
         needed = repeated if repeat else {"of observe and predict": (wanted, lower)}
         for what, (count, remedy) in needed.items():
@@ -167,8 +174,24 @@ class Prediction(Task):
         self.num_short[part] = int((feeder.num_frame < wanted).sum())
         self.num_left_out[part] = int((feeder.num_frame < shortest).sum())
         long_enough = feeder.take(np.flatnonzero(feeder.num_frame >= shortest))
-        step = self.config.train_step if part == "train" else self.config.test_step
         return long_enough if step is None else long_enough.windows(wanted, step)
+
+    def load_weights(self, run: Experiment, path: str) -> None:
+        """See `Task`.
+
+        Raises ValueError: the weights are for windows of another length.
+        """
+        config, made_with = self.config, load_checkpoint(path).get("config")
+        stated = yaml.safe_load(made_with) if isinstance(made_with, str) else {}
+        for key in ("model_args.num_observe", "model_args.num_predict", "method_args.num_predict"):
+            args, name = key.split(".")
+            was, now = ((each.get(args) or {}).get(name) for each in (stated, asdict(config)))
+            if was is not None and now is not None and was != now and not config.ignore_weights:
+                setting = "observe" if name == "num_observe" else key
+                raise ValueError(
+                    f"{path} was trained with {key}={was}, and this run has {now}; set {setting}={was}"
+                )
+        super().load_weights(run, path)
 
     def step(self, run: Processor, batch: Batch) -> dict[str, Tensor]:
         """The active losses of this phase, times their weights."""

@@ -116,7 +116,8 @@ def summed_errors(
 
     Args:
         predictions: by predictor, (N, M, P, V, C) in metres.
-        future, scored: see `total_error`.
+        future: see `total_error`.
+        scored: see `total_error`.
         weight: of `published_weight`; with it there are the sums and the count for papers, too.
     """
     sums = {"count": scored.sum((1, 3))}

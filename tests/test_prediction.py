@@ -264,7 +264,7 @@ def test_a_model_that_predicts_by_itself_needs_no_method(config, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["motion_mixer", "simlpe"])
-def test_a_network_for_prediction_alone_learns_from_windows(config, tiny_data, tmp_path, model):
+def test_a_network_for_prediction_alone_learns_from_windows(config, tiny_data, tmp_path, capsys, model):
     args = "{_delete_: true, layout: ntu-rgb+d, num_observe: 8, num_predict: 4, num_block: 2}"
     settings = [f"model=net.{model}.Model", f"model_args={args}", "method=null", "method_args={}"]
     settings += ["schedule=[{name: a, losses: {future: 1.0, velocity: 1.0}}]", "num_epoch=4"]
@@ -281,6 +281,10 @@ def test_a_network_for_prediction_alone_learns_from_windows(config, tiny_data, t
     for true, (_, frames) in zip(found["true"], expected, strict=True):
         centred = frames - frames[:1, :, NTU.spine, None]
         np.testing.assert_allclose(true[: len(centred)], centred[:, OBSERVE:], atol=1e-6)
+    longer = ["observe=9", "model_args.num_observe=9", "train_view.sampling.0.Crop.num_frame=13"]
+    weights = ["--weights", str(tmp_path / "work" / "best.pt"), "-w", str(tmp_path / "other")]
+    assert run(config, *settings, *longer, *weights) == 1
+    assert "set observe=8" in capsys.readouterr().err
 
 
 def test_two_views_may_be_compared_beside_it(config, tmp_path):
@@ -368,6 +372,11 @@ def found_first(data, number):
             ["predict=55"],
             "no test clip of {data} has the 63 frames of observe and predict; the longest has 59. "
             "Lower observe or predict, or set short: repeat\n",
+        ),
+        (
+            ["predict=55", "test_step=1"],
+            "no test clip of {data} has the 63 frames of observe and predict; the longest has 59. "
+            "Lower observe or predict\n",
         ),
         (
             ["predict=60"],
@@ -551,6 +560,15 @@ def test_layouts_without_a_torso_are_predicted(tmp_path, layout, capsys):
         (
             ["train_view.sampling.0.Crop.num_frame=13"],
             "train_view.sampling: has 5 frames after the 8 that are seen, but the network predicts 4 at once",
+        ),
+        (
+            [
+                "method=null",
+                "method_args={}",
+                "model=net.simlpe.Model",
+                "model_args={_delete_: true, layout: ntu-rgb+d, num_observe: 9, num_predict: 4}",
+            ],
+            "model_args.num_observe: the network sees 9 frames, but observe is 8",
         ),
         (["without=[future]"], "schedule: has no phase with the loss 'future'"),
         (["method=null"], "method: net.st_gcn.Model has no loss future; "),

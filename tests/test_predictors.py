@@ -163,6 +163,42 @@ def test_absent_bodies_and_other_clips_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_what_poses_hold_while_a_body_is_absent_changes_nothing(name):
+    """A body comes in frame 3; the other one has left before the last frame, so that nothing is predicted of it."""
+    model, x = network(name), clips()
+    present = torch.ones(2, 2, 6, dtype=torch.bool)
+    present[0, 0, :3] = present[1, 0, 5:] = present[1, 1] = False
+    x[1, ..., 1] = 1.0
+    first = model.forecast(Clip(x[:, :, :6], present))
+    noisy = torch.where(
+        present.permute(0, 2, 1)[:, None, :, None], x[:, :, :6], torch.randn_like(x[:, :, :6])
+    )
+    second = model.forecast(Clip(noisy, present))
+    assert torch.equal(first, second)
+    assert first[0].any() and not first[1].any()
+
+
+def test_an_untrained_block_hardly_changes_its_input():
+    """A block of siMLPe as a whole, of the mixer the MLP over channels."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 60)
+    block = simlpe.Block(6, 60)
+    torch.testing.assert_close(block(x), x, rtol=0, atol=1e-4)
+    mixing = motion_mixer.Block(6, 60, 30, 0.0)
+    assert not mixing.over_channels(x).any()
+
+
+def test_dropout_is_that_of_the_arguments():
+    torch.manual_seed(0)
+    model, x = network("mixer", dropout=0.5).train(), clips()
+    first, second = (model.forecast(batch(x).views[0]) for _ in range(2))
+    assert not torch.equal(first, second)
+    still = network("mixer", dropout=0.0).train()
+    first, second = (still.forecast(batch(x).views[0]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_nobody_gives_no_loss_and_gradients_of_zero(name):
     model = network(name)
     losses = model(batch(torch.zeros(2, 3, 10, 20, 1, dtype=torch.float64)), ("future", "velocity")).losses
@@ -198,6 +234,8 @@ def test_confidence_is_not_predicted(name):
         ("mixer", {"num_predict": 0}, "num_predict"),
         ("mixer", {"width": 0}, "width"),
         ("mixer", {"dropout": 1.0}, "dropout"),
+        ("mixer", {"mlp_ratio": -1}, "mlp_ratio"),
+        ("mixer", {"mlp_ratio": 0}, "mlp_ratio"),
         ("mixer", {"channels": "xy"}, "in_channels"),
     ],
 )

@@ -9,6 +9,7 @@ from benchmarks.textbook.st_gcn_pp import STGCNPP
 from net.st_gcn import Model as STGCN
 from net.st_gcn_pp import Model
 from net.utils.clip import Clip
+from net.utils.graph import Graph
 
 
 def model(**changes) -> Model:
@@ -83,6 +84,21 @@ def test_every_parameter_is_trained():
     assert all(
         p.grad is not None and p.grad.any() for name, p in network.named_parameters() if "bias" not in name
     )
+
+
+@pytest.mark.parametrize("max_hop", [1, 2])
+def test_the_adjacency_begins_as_the_graph(max_hop):
+    network = Model(layout="kinect-v1", hidden_channels=8, max_hop=max_hop)
+    expected = torch.tensor(Graph("kinect-v1", "spatial", max_hop=max_hop).A, dtype=torch.float32)
+    assert all(torch.equal(block.gcn.A, expected) for block in network.blocks)
+
+
+def test_dropout_is_that_of_the_arguments():
+    torch.manual_seed(0)
+    x = clips().float()
+    for dropout, varies in ((0.5, True), (0.0, False)):
+        network = Model(3, 5, layout="kinect-v1", hidden_channels=8, dropout=dropout).train()
+        assert torch.equal(network(x), network(x)) != varies
 
 
 def test_layers_hold_all_but_the_head():

@@ -6,8 +6,8 @@
 
 The first run is one of `recognition` with `observe_ratio`, the second one of `prediction`, of the same actions. `--out`
 gets a table (CSV) and a picture. Its rows are the actions, those that are recognised early first. An action counts as
-recognised at the first share of its clips at which its top-1 is nine tenths of that of whole clips. If the latter is 0, it
-is never recognised, and comes last.
+recognised at the first share of its clips at which its top-1 is nine tenths of that of whole clips. If the latter is 0,
+it is never recognised, and comes last.
 """
 
 import argparse
