@@ -265,9 +265,9 @@ def test_the_line_that_is_printed_trains_and_tests(
 ) -> None:
     run(small(tmp_path / "cmu_mocap"))
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
-    assert words[:5] == ["python", "main.py", "prediction", "-c", "config/cmu/predict.yaml"]
+    assert words[:5] == ["python", "main.py", "prediction", "-c", "config/cmu/predict_mixer.yaml"]
     words[4] = str(Path(program.__file__).parent / words[4])
-    quick = ["model_args.hidden_channels=4", "batch_size=2", "min_epoch_clip=0", "device=cpu"]
+    quick = ["model_args.width=8", "batch_size=2", "min_epoch_clip=0", "device=cpu"]
     work = ["-w", str(tmp_path / "work"), "--debug", "tensorboard=false"]
     assert program.main([*words[2:], *quick, *work]) == 0
     (result,) = (tmp_path / "work").rglob("result.json")

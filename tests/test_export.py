@@ -282,7 +282,7 @@ def test_next_poses_are_in_the_recording_s_coordinates(weights, tmp_path):
     poses[2, -1, ..., 0] = 0  # nor is the first body
     poses[5, -1, ..., 1] = 0
     found = asked(out, "poses", poses)
-    predictor = PosePredictor(trained)
+    predictor = PosePredictor([trained])
     for clip, answer in zip(poses, found, strict=True):
         if not clip[-1].any():
             assert not answer.any()

@@ -411,7 +411,7 @@ def test_predicted_poses_are_those_of_the_run_in_the_recording_s_coordinates(
     poses, matrix = NORMALISE[normalise].apply(batch, batch.tracks(2), positions, NTU)
     poses = poses if matrix is None else torch.einsum("btij,btvj->btvi", matrix.expand(-1, 14, -1, -1), poses)
     seen, came = poses.split([8, 6], 1)
-    expected = predictor.trained.method.forecast(Clip.of(seen.permute(3, 1, 2, 0)[None]))
+    expected = predictor.members[0].method.forecast(Clip.of(seen.permute(3, 1, 2, 0)[None]))
     np.testing.assert_allclose(came[:, :4], expected[0].permute(3, 1, 2, 0).detach(), atol=1e-4)
     assert predictor(clip.tracks, frame_rate=30.0).shape == future.shape
     for wrong in (clip.tracks[:, :7], np.concatenate((clip.tracks, 0 * clip.tracks), 1)):
@@ -596,6 +596,22 @@ def test_the_command_writes_a_page(
     found = np.nan_to_num(decode(scene["positions"])).swapaxes(0, 1)[-len(future) :, -9:]
     np.testing.assert_allclose(found, future, atol=1e-3)
     assert scene["bodies"] == ["seen"] * (len(scene["bodies"]) - len(future)) + ["predicted"] * len(future)
+
+
+def test_poses_of_several_networks_are_averaged(
+    runs: dict[str, Path], clips: dict[str, Recorded], tmp_path: Path
+) -> None:
+    paths = [runs[name] / "best.pt" for name in ("predict", "mixer")]
+    tracks = next(iter(clips.values())).tracks
+    each = [PosePredictor.load(path, device="cpu")(tracks) for path in paths]
+    found = PosePredictor.load(*paths, device="cpu")(tracks)
+    np.testing.assert_allclose(found, (each[0] + each[1]) / 2, atol=1e-5)
+    assert not np.allclose(*each)
+    content = load_checkpoint(paths[1])
+    other = content["config"].replace("normalise: center_per_frame", "normalise: none")
+    save_checkpoint(tmp_path / "p.pt", {**content, "config": other})
+    with pytest.raises(ValueError, match="normalise none, and"):
+        PosePredictor.load(paths[0], tmp_path / "p.pt", device="cpu")
 
 
 def test_the_command_predicts_poses(runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="best.pt of a run; scores of several are averaged",
+        help="best.pt of a run; scores or poses of several are averaged",
     )
     add("--top", type=int, default=5, metavar="N", help="classes that are shown (default %(default)s)")
     add("--window", type=int, metavar="T", help="frames of a window (default: those of the weights' view)")
@@ -154,11 +154,7 @@ def load(args: argparse.Namespace) -> Recogniser | PosePredictor:
         if getattr(args, option) is not None:
             kind = "prediction" if predicts else "recognition"
             say(f"--{option} has no effect with weights of {kind}")
-    if not predicts:
-        return Recogniser(members)
-    if len(members) > 1:
-        raise ValueError("several weights of prediction cannot be averaged; name one file with --weights")
-    return PosePredictor(members[0])
+    return PosePredictor(members) if predicts else Recogniser(members)
 
 
 def say(text: str) -> None:
@@ -272,7 +268,7 @@ def recognise(args: argparse.Namespace, recogniser: Recogniser, answers: Answers
 
 def predict(args: argparse.Namespace, predictor: PosePredictor, answers: Answers) -> None:
     """Predict the next poses of all recordings."""
-    for name, found in read(args, predictor.trained):
+    for name, found in read(args, predictor.members[0]):
         try:
             if isinstance(found, RecordingError):
                 raise found
@@ -369,7 +365,7 @@ def infer(args: argparse.Namespace) -> int:
         if not answer_lines(args, model, sys.stdin.buffer, sys.stdout):
             raise ValueError("standard input had no frame")
         return 0
-    trained = model.trained if isinstance(model, PosePredictor) else model.members[0]
+    trained = model.members[0]
     answers = Answers(
         trained.class_names,
         trained.skeleton,

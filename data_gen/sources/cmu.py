@@ -95,7 +95,7 @@ class CmuSource(ItemSource):
     bodies = "one"
     source = "cmu_mocap"
     default_out = Path("data", "cmu.h5")
-    recipe = "config/cmu/predict.yaml"
+    recipe = "config/cmu/predict_mixer.yaml"
     recipe_task = "prediction"
     recipe_classes = 1
     items: list[Item]
