@@ -131,7 +131,7 @@ class ProcessorConfig:
     num_epoch: int = MISSING
     # smallest number of clips in an epoch; clips are repeated to reach it
     min_epoch_clip: int = 0
-    # epochs over which weights are averaged (an exponential mean); the mean is evaluated, and is in `best.pt`; or null
+    # epochs of an exponential mean of the weights, which is evaluated and kept as `best.pt` in their place; null: none
     average_epoch: float | None = None
     # optimizer and learning rate
     optim: OptimConfig = field(default_factory=OptimConfig)

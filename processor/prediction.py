@@ -1,7 +1,7 @@
 """Pose prediction: the poses after the observed ones, evaluated by the error of each joint in millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +46,12 @@ from torchlight.build import ClassPathError, Problem
 from torchlight.checkpoint import load_checkpoint
 
 FUTURE = "future"
+# Arguments that say how many frames a network sees and predicts.
+WINDOW_ARGUMENTS = (
+    ("model_args", "num_observe"),
+    ("model_args", "num_predict"),
+    ("method_args", "num_predict"),
+)
 # Relative tolerance for ties.
 ROUNDING = 1e-6
 
@@ -181,12 +187,12 @@ class Prediction(Task):
 
         Raises ValueError: the weights are for windows of another length.
         """
-        config, made_with = self.config, load_checkpoint(path).get("config")
-        stated = yaml.safe_load(made_with) if isinstance(made_with, str) else {}
-        for key in ("model_args.num_observe", "model_args.num_predict", "method_args.num_predict"):
-            args, name = key.split(".")
-            was, now = ((each.get(args) or {}).get(name) for each in (stated, asdict(config)))
-            if was is not None and now is not None and was != now and not config.ignore_weights:
+        config, stated = self.config, _stated_config(path)
+        # A part that is left out may be of another length.
+        for args, name in () if config.ignore_weights else WINDOW_ARGUMENTS:
+            was, now = (stated.get(args) or {}).get(name), getattr(config, args).get(name)
+            if was is not None and now is not None and was != now:
+                key = f"{args}.{name}"
                 setting = "observe" if name == "num_observe" else key
                 raise ValueError(
                     f"{path} was trained with {key}={was}, and this run has {now}; set {setting}={was}"
@@ -286,6 +292,16 @@ class Prediction(Task):
             "num_short": self.num_short,
             "num_left_out": self.num_left_out,
         }
+
+
+def _stated_config(path: str) -> Mapping[str, Any]:
+    """The config that a checkpoint says it was made with; empty for one of another program."""
+    made_with = load_checkpoint(path).get("config")
+    try:
+        stated = yaml.safe_load(made_with) if isinstance(made_with, str) else None
+    except yaml.YAMLError:
+        stated = None
+    return stated if isinstance(stated, dict) else {}
 
 
 def frames_of(view: ViewConfig) -> int:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,24 @@ def environment_of_two(rank: int, port: int) -> dict[str, str]:
         "MASTER_PORT": port,
     }
     return {name: str(value) for name, value in values.items()}
+
+
+@contextmanager
+def stopping_at(batch: int) -> Iterator[list[int]]:
+    """Send this process SIGTERM in a training batch of a run, counted from 1; gives the number of batches so far."""
+    from processor.recognition import Recognition
+
+    taken, step = [0], Recognition.step
+
+    def stopping(self, run, given):
+        taken[0] += 1
+        if taken[0] == batch:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, run, given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recognition, "step", stopping)
+        yield taken
 
 
 def read_report(out: Path) -> list[list[str]]:

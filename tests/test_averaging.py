@@ -1,15 +1,12 @@
 """The mean of the weights: against a loop, and what it must not change."""
 
-import signal
-
 import pytest
 import torch
 import yaml
 from torch.optim.swa_utils import AveragedModel
 
 import main
-from conftest import TINY_CONFIG
-from processor.recognition import Recognition
+from conftest import TINY_CONFIG, stopping_at
 
 pytestmark = pytest.mark.usefixtures("few_blocks")
 # Steps of an epoch: 48 of the 64 training clips are trained on, 16 at once.
@@ -60,22 +57,12 @@ def test_the_best_weights_are_the_mean_and_training_is_as_without(config, tmp_pa
 
 
 @pytest.mark.parametrize("at", [2, 2 * NUM_STEP])
-def test_a_run_that_is_stopped_and_resumed_has_the_same_mean(config, tmp_path, monkeypatch, at):
+def test_a_run_that_is_stopped_and_resumed_has_the_same_mean(config, tmp_path, at):
     """Within an epoch, and in the last step of one."""
     settings = ["average_epoch=2"]
     assert run(config, tmp_path / "whole", *settings) == 0
-    taken, step = [0], Recognition.step
-
-    def stopping(self, run, batch):
-        taken[0] += 1
-        if taken[0] == at:
-            signal.raise_signal(signal.SIGTERM)
-        return step(self, run, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recognition, "step", stopping)
-        with pytest.raises(SystemExit):
-            run(config, tmp_path / "work", *settings)
+    with stopping_at(at) as taken, pytest.raises(SystemExit):
+        run(config, tmp_path / "work", *settings)
     assert taken[0] == at
     assert run(config, tmp_path / "work", *settings, "--resume") == 0
     whole, resumed = (weights_of(tmp_path / name / "best.pt") for name in ("whole", "work"))

@@ -1,7 +1,6 @@
 """Optimizers and rates against formulas by hand, and whole runs against a loop of a few lines."""
 
 import math
-import signal
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from processes import run_two
 from torch import nn
 
 import main
-from conftest import TINY_CONFIG
+from conftest import TINY_CONFIG, stopping_at
 from net.as_gcn import Model as AsGcn
 from net.ctr_gcn import Model as CtrGcn
 from net.encoder import Encoder, Features
@@ -31,7 +30,6 @@ from processor.optim import (
     set_lr,
     split,
 )
-from processor.recognition import Recognition
 
 
 def test_step_schedule_falls_at_each_epoch_listed():
@@ -341,22 +339,12 @@ def test_accumulated_batches_are_one_step_of_their_mean_by_the_formula(config, t
 
 
 @pytest.mark.parametrize("at", [1, 5, 8])
-def test_stopped_within_a_step_and_resumed(config, tmp_path, monkeypatch, at):
+def test_stopped_within_a_step_and_resumed(config, tmp_path, at):
     """A signal in any batch is obeyed at the end of the step; what follows is as if there had been none."""
     settings = ["optim.accumulate=4", "optim.optimizer=adamw", "optim.lr=0.01"]
     assert main.main(words_of(config, tmp_path / "whole", *settings)) == 0
-    taken, real = [0], Recognition.step
-
-    def stopping(self, run, batch):
-        taken[0] += 1
-        if taken[0] == at:
-            signal.raise_signal(signal.SIGTERM)
-        return real(self, run, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recognition, "step", stopping)
-        with pytest.raises(SystemExit):
-            main.main(words_of(config, tmp_path / "work", *settings))
+    with stopping_at(at) as taken, pytest.raises(SystemExit):
+        main.main(words_of(config, tmp_path / "work", *settings))
     assert taken[0] == {1: 4, 5: 6, 8: 10}[at]
     assert main.main(words_of(config, tmp_path / "work", *settings, "--resume")) == 0
     whole, resumed = (weights_of(tmp_path / name) for name in ("whole", "work"))

@@ -221,6 +221,15 @@ def test_a_test_may_go_on_for_longer_than_the_training_did(finished, tmp_path, m
     assert "trained with another input: observe was 8, is 7" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["a text", "a: [b", "model_args: null"])
+def test_weights_of_another_program_may_have_a_config_of_their_own(finished, tmp_path, text):
+    config, work = finished
+    content = torch.load(work / "best.pt", weights_only=True)
+    torch.save({**content, "config": text}, tmp_path / "other.pt")
+    words = ["--phase", "test", "--weights", str(tmp_path / "other.pt"), "-w", str(tmp_path / "test")]
+    assert run(config, *words) == 0
+
+
 def test_a_network_that_learnt_nothing_says_so(config, tmp_path):
     work = tmp_path / "work"
     assert run(config, "optim.lr=0", "num_epoch=1") == 0

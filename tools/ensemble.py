@@ -180,7 +180,9 @@ def fuse_predictions(args: argparse.Namespace, weights: Sequence[float]) -> None
     of_first, skeleton = pd.read_csv(args.work_dirs[0] / "mpjpe.csv"), skeleton_of(args.work_dirs[0])
     fused = fuse_poses(runs, weights)
     horizons = sorted(map(int, of_first["frames"].unique()))
-    metrics = [pose_metrics(run, skeleton, horizons) for run in (*runs, fused)]
+    all_runs = [*runs, fused]
+    sums = [sums_of(run, skeleton) for run in all_runs]
+    metrics = [pose_metrics(each, run["label"], horizons) for each, run in zip(sums, all_runs, strict=True)]
     print_table(args.work_dirs, weights, metrics)
     if args.out is None:
         return
@@ -188,8 +190,7 @@ def fuse_predictions(args: argparse.Namespace, weights: Sequence[float]) -> None
         io.prepare_result_dir(args.out, overwrite=args.overwrite)
     names = [str(name) for name in fused["class_name"]]
     rate = float(1000 * of_first["frames"][0] / of_first["ms"][0])
-    sums = sums_of(fused, skeleton)
-    table = error_table(sums, fused["label"], names, horizons=horizons, frame_rate=rate)
+    table = error_table(sums[-1], fused["label"], names, horizons=horizons, frame_rate=rate)
     # Baselines do not depend on the network: their errors are those of the first run.
     table = pd.concat([table, of_first[of_first["predictor"] != NETWORK]])
     table = table.sort_values("action", kind="stable", key=lambda each: each.map([OVERALL, *names].index))
@@ -215,14 +216,13 @@ def sums_of(run: Arrays, skeleton: Skeleton) -> Arrays:
     return {name: each.numpy() for name, each in sums.items()}
 
 
-def pose_metrics(run: Arrays, skeleton: Skeleton, horizons: Sequence[int]) -> dict[str, float]:
+def pose_metrics(sums: Arrays, label: np.ndarray, horizons: Sequence[int]) -> dict[str, float]:
     """Error in mm: the mean over all predicted frames, and at each horizon; and the errors that papers report."""
-    sums = sums_of(run, skeleton)
     error = mpjpe(sums[NETWORK], sums["count"])
     metrics = {"mpjpe": float(np.nanmean(error))} | {
         f"mpjpe_{each}": float(error[each - 1]) for each in horizons
     }
-    return metrics | published_metrics(sums, run["label"], horizons)
+    return metrics | published_metrics(sums, label, horizons)
 
 
 def print_table(
