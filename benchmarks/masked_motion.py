@@ -69,7 +69,10 @@ def step(name: str, size: Size, rounds: int, device: torch.device) -> Iterator[R
         beside = "" if key == "textbook" else f"{ratio(seconds['textbook'], each):.2f}"
         whole = duration(NUM_EPOCH * NUM_CLIP / rate) if size.layout == LAYOUT else ""
         yield Row(
-            f"{name}, {key}", f"{rate:,.1f}", beside, whole and f"{whole} for {NUM_EPOCH} epochs of NTU-60"
+            f"{name}, {key}",
+            f"{rate:,.1f}",
+            beside,
+            whole and f"{whole} for {NUM_EPOCH} epochs of NTU-60, one body a clip",
         )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from net.tokens import TokenEncoder
-from net.transformer import Blocks, Position, check_sizes, initialise_linear
+from net.transformer import Blocks, Position, check_heads, check_sizes, initialise_linear
 
 
 class Decoder(nn.Module):
@@ -17,16 +17,18 @@ class Decoder(nn.Module):
     out: numbers to predict of each token.
     width, depth, num_head: of the blocks.
 
-    Raises ValueError for sizes below 1, and a width that the heads do not divide.
+    Raises ValueError for sizes below 1, and a width that the heads do not divide. It names them as methods do, such as
+    decoder_width.
     """
 
     def __init__(self, encoder: TokenEncoder, out: int, *, width: int, depth: int, num_head: int) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth, num_head=num_head)
+        check_sizes(decoder_depth=depth)
+        check_heads(decoder_width=width, decoder_head=num_head)
         self.project = nn.Linear(encoder.feature_dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))
-        self.position = Position(encoder.max_frame // encoder.patch, encoder.num_joint, width)
-        self.blocks = Blocks(width, depth, num_head)
+        self.position = Position(encoder.max_frame // encoder.patch, encoder.num_joint, width=width)
+        self.blocks = Blocks(width, depth, num_head=num_head)
         self.out = nn.Linear(width, out)
         initialise_linear(self)
         nn.init.normal_(self.mask_token, std=0.02)

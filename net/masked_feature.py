@@ -17,7 +17,7 @@ from net.contrast import check_momentum, projector, update_momentum
 from net.loss import at_least_float32, check_temperature, similarity
 from net.masked_decoder import Decoder
 from net.masking import Masking, mean_over_ranks
-from net.method import Loss, Method, Output
+from net.method import ENCODER_PREFIXES, Loss, Method, Output
 from net.tokens import TokenEncoder
 from net.utils.clip import Batch
 from torchlight import distributed
@@ -132,11 +132,19 @@ class MaskedFeature(Method):
         return mean_over_ranks(F.cross_entropy(logits, own, reduction="none"), there)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Method`. Weights of another method, such as `MaskedMotion`, give the encoder and its slow copy alone."""
+        """See `Method`. Weights of another method, such as `MaskedMotion` or `VICReg`, give the encoder and its slow copy.
+
+        Their heads are left out.
+        """
         state = super().translate(state)
         if any(key.startswith("slow_encoder.") for key in state):
             return state
-        of_encoder = {key: value for key, value in state.items() if key.startswith("encoder.")}
+        of_encoder = {
+            f"encoder.{name}": value
+            for prefix in ENCODER_PREFIXES
+            for key, value in state.items()
+            if (name := key.removeprefix(prefix)) != key and not name.startswith(f"{self.encoder.HEAD}.")
+        }
         if not of_encoder:
             return state
         of_slow = {f"slow_{key}": value for key, value in of_encoder.items()}

@@ -66,7 +66,8 @@ class Masking:
 def true_motion(bodies: Bodies, num_coordinate: int) -> tuple[Tensor, Tensor]:
     """The difference of each frame to the next, and where it is known: (B, T, V, D) and (B, T, V, D) bool.
 
-    It is 0 where the joint was not seen in both frames, and after the last frame.
+    It is 0 where the joint was not seen in both frames, and after the last frame. A joint at the origin counts as not
+    seen (`net.utils.clip.seen_joints`): after `normalise: center_first_frame` that is the centre in the first frame.
     """
     seen = seen_joints(bodies.poses, bodies.present)
     poses = at_least_float32(bodies.poses[..., :num_coordinate])
@@ -83,8 +84,9 @@ def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
 
     Ranks may have unequally many. 0 if there are none.
     """
-    count = distributed.all_reduce_mean(counted.sum().float()).clamp(min=1)
-    return torch.where(counted, values, 0).sum() / count
+    # Below 1 where fewer are counted than there are ranks.
+    count = distributed.all_reduce_mean(counted.sum().float())
+    return torch.where(counted, values, 0).sum() / torch.where(count == 0, 1, count)
 
 
 def draw_noise(batch: Batch, bodies: Bodies, counted: Tensor) -> Tensor:

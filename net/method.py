@@ -36,6 +36,9 @@ class Loss(NamedTuple):
 # A method gives only the scores for this loss. The processor, which knows the targets, computes it.
 CROSS_ENTROPY = Loss("cross_entropy", label=True)
 
+# Beginnings of the names that methods with one encoder give its weights; AimCLR's is the first.
+ENCODER_PREFIXES = ("encoder_q.", "encoder.")
+
 
 class Output(NamedTuple):
     """The result of a method for a batch.

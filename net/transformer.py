@@ -33,8 +33,8 @@ class Model(TokenEncoder):
     depth: number of blocks.
     num_head: heads of attention.
     mlp_ratio: width of the hidden layer of a block's MLP, as a multiple of D.
-    drop_path: probability of skipping a branch of the last block for a body in training. It increases from 0 at the
-        first block.
+    drop_path: probability of skipping a branch of the last block for a body in training. Of several blocks, it
+        increases from 0 at the first one.
 
     Raises ValueError for sizes below 1, a width that the heads do not divide, a max_frame that P does not divide, or an
     mlp_ratio or drop_path out of range.
@@ -57,7 +57,8 @@ class Model(TokenEncoder):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        check_sizes(patch=patch, max_frame=max_frame, width=width, depth=depth, num_head=num_head)
+        check_sizes(patch=patch, max_frame=max_frame, depth=depth)
+        check_heads(width=width, num_head=num_head)
         if max_frame % patch:
             raise ValueError(f"max_frame is {max_frame}; give a multiple of patch, which is {patch}")
         if round(mlp_ratio * width) < 1:
@@ -68,8 +69,8 @@ class Model(TokenEncoder):
         self.patch, self.max_frame = patch, max_frame
         self.num_joint = get_skeleton(layout).num_joint
         self.embed = nn.Linear(patch * in_channels, width)
-        self.position = Position(max_frame // patch, self.num_joint, width)
-        self.blocks = Blocks(width, depth, num_head, mlp_ratio=mlp_ratio, drop_path=drop_path)
+        self.position = Position(max_frame // patch, self.num_joint, width=width)
+        self.blocks = Blocks(width, depth, num_head=num_head, mlp_ratio=mlp_ratio, drop_path=drop_path)
         self.fc = nn.Linear(width, num_class)
         initialise_linear(self)
 
@@ -102,14 +103,18 @@ class Model(TokenEncoder):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raise ValueError for a size below 1, and for a `width` that `num_head` does not divide."""
+    """Raise ValueError for a size below 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}; give 1 or more")
-    if sizes["width"] % sizes["num_head"]:
-        raise ValueError(
-            f"width is {sizes['width']}; give a multiple of num_head, which is {sizes['num_head']}"
-        )
+
+
+def check_heads(**sizes: int) -> None:
+    """Raise ValueError unless the first of two sizes, a width, is a multiple of the second, a number of heads."""
+    check_sizes(**sizes)
+    (width, width_size), (head, num_head) = sizes.items()
+    if width_size % num_head:
+        raise ValueError(f"{width} is {width_size}; give a multiple of {head}, which is {num_head}")
 
 
 def initialise_linear(network: nn.Module) -> None:
@@ -128,7 +133,7 @@ class Position(nn.Module):
     width: D.
     """
 
-    def __init__(self, num_time: int, num_joint: int, width: int) -> None:
+    def __init__(self, num_time: int, num_joint: int, *, width: int) -> None:
         super().__init__()
         self.time = nn.Parameter(torch.empty(num_time, width))
         self.joint = nn.Parameter(torch.empty(num_joint, width))
@@ -151,13 +156,12 @@ class Blocks(nn.Module):
     """Pre-norm transformer blocks and a final layer norm."""
 
     def __init__(
-        self, width: int, depth: int, num_head: int, *, mlp_ratio: float = 4.0, drop_path: float = 0.0
+        self, width: int, depth: int, *, num_head: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            Block(width, num_head, round(mlp_ratio * width), drop_path * index / max(depth - 1, 1))
-            for index in range(depth)
-        )
+        rates = [drop_path * index / (depth - 1) for index in range(depth)] if depth > 1 else [drop_path]
+        hidden = round(mlp_ratio * width)
+        self.layers = nn.ModuleList(Block(width, num_head, hidden=hidden, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -175,7 +179,7 @@ class Blocks(nn.Module):
 class Block(nn.Module):
     """Self-attention and an MLP, each added to its input, which is normalised first (Xiong et al., ICML 2020)."""
 
-    def __init__(self, width: int, num_head: int, hidden: int, drop_path: float) -> None:
+    def __init__(self, width: int, num_head: int, *, hidden: int, drop_path: float) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, num_head)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from net.encoder import Encoder
+from net.method import ENCODER_PREFIXES
 from net.utils.skeleton import Skeleton
 from net.whitening import Whitening
 from processor.config import ProcessorConfig
@@ -44,7 +45,7 @@ def encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     model: gets the weights; a prefix that its own parts have is not removed.
     """
     own = list(model.state_dict())
-    for prefix in ("encoder_q.", "encoder."):
+    for prefix in ENCODER_PREFIXES:
         if any(key.startswith(prefix) for key in own):
             continue
         inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

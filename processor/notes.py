@@ -14,6 +14,9 @@ from torchlight.checkpoint import load_checkpoint, state_dict_of
 if TYPE_CHECKING:
     from processor.processor import Processor
 
+# Beginnings of config keys that change what a network computes, but the shape of no weight.
+SAME_SHAPE = ("model_args.padding_mode ", "model_args.num_head ")
+
 
 def about_run(run: "Processor") -> Iterator[str]:
     """Lines on network, device and clips, where a run resumes, and settings that are probably not intended."""
@@ -49,9 +52,10 @@ def about_weights(run: "Processor", keys: tuple[str, ...]) -> Iterator[str]:
     except yaml.YAMLError:  # a config of another program
         return
     for change in changed:
-        # The padding mode changes no weights, so that loading them cannot find a difference.
-        if change.startswith((*keys, "model_args.padding_mode ")):
+        if change.startswith(keys):
             yield f"warning: these weights were trained with another input: {change}"
+        elif change.startswith(SAME_SHAPE):
+            yield f"warning: these weights were trained in another network: {change}"
 
 
 def late_falls(run: "Processor") -> Iterator[str]:

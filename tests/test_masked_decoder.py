@@ -7,6 +7,13 @@ from net.masked_decoder import Decoder
 from net.transformer import Model
 
 
+def test_the_vector_of_hidden_tokens_is_not_zero():
+    torch.manual_seed(0)
+    encoder = Model(layout="kinect-v1", patch=4, max_frame=12, width=6, depth=1, num_head=1)
+    vector = Decoder(encoder, 5, width=512, depth=1, num_head=1).mask_token
+    assert abs(vector.std().item() - 0.02) < 0.004
+
+
 def test_predictions_are_those_of_a_slow_reference():
     torch.manual_seed(0)
     encoder = Model(layout="kinect-v1", patch=4, max_frame=12, width=6, depth=1, num_head=1)

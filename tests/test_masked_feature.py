@@ -9,8 +9,10 @@ from batches import Given
 
 from net.masked_feature import MaskedFeature
 from net.masked_motion import MaskedMotion
+from net.skeletonclr import SkeletonCLR
 from net.transformer import Model
 from net.utils.clip import Batch, Clip, presence
+from net.vicreg import VICReg
 from torchlight.checkpoint import load_weights
 
 DECODER = {"decoder_width": 8, "decoder_depth": 1, "decoder_head": 2}
@@ -39,6 +41,7 @@ def batch(num_clip: int = 3) -> Batch:
 
 def test_features_of_hidden_tokens_are_those_of_the_slow_copy(monkeypatch):
     network, given = method().train(), batch()
+    network.encoder.eval()  # without drop path; the slow copy still trains
     kept = []
     encode = network.encoder.encode
     monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
@@ -46,6 +49,7 @@ def test_features_of_hidden_tokens_are_those_of_the_slow_copy(monkeypatch):
     monkeypatch.setattr(network.decoder, "forward", lambda tokens, keep, counted: predicted)
     output = network(given, ("feature",))
     assert set(output.losses) == {"feature"}
+    torch.testing.assert_close(output.embedding, encode(given.views[0], kept[0]).pool())
     # The copy sees the whole clip, in eval mode.
     tokens = network.slow_encoder.eval().encode(given.views[0]).tokens
     total, count = 0.0, 0
@@ -77,10 +81,15 @@ def test_the_slow_copy_moves_towards_the_encoder_and_has_no_gradient():
     network = method()
     with torch.no_grad():
         network.encoder.embed.weight.add_(1)
+        network.projector[0].weight.add_(1)
     before = network.slow_encoder.embed.weight.clone()
+    projector = network.slow_projector[0].weight.clone()
     loss = network(batch(), ("feature", "contrast")).losses
     expected = 0.9 * before + 0.1 * network.encoder.embed.weight
     torch.testing.assert_close(network.slow_encoder.embed.weight, expected)
+    torch.testing.assert_close(
+        network.slow_projector[0].weight, 0.9 * projector + 0.1 * network.projector[0].weight
+    )
     sum(loss.values()).backward()
     trained = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     slow = {name for name, _ in network.named_parameters() if name.startswith("slow_")}
@@ -94,13 +103,31 @@ def test_it_starts_from_a_masked_motion_encoder_and_its_copy_does_too():
     network = method()
     decoder = network.decoder.out.weight.clone()
     load_weights(network, first.state_dict(), translate=network.translate)
-    for part in (network.encoder, network.slow_encoder):
-        for name, value in first.encoder.state_dict().items():
-            assert torch.equal(part.state_dict()[name], value)
+    expected = first.encoder.state_dict()
+    assert have_weights(network, expected)
     assert torch.equal(network.decoder.out.weight, decoder)
     again = method()
     load_weights(again, network.state_dict(), translate=again.translate)
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def have_weights(network: MaskedFeature, expected: dict[str, torch.Tensor]) -> bool:
+    """Whether the encoder and its slow copy have the expected weights."""
+    parts = [part.state_dict() for part in (network.encoder, network.slow_encoder)]
+    return all(torch.equal(part[name], value) for part in parts for name, value in expected.items())
+
+
+@pytest.mark.parametrize("other", [SkeletonCLR, VICReg])
+def test_it_starts_from_an_encoder_with_a_head_of_another_method(other):
+    torch.manual_seed(3)
+    first = other(encoder()).double()
+    network = method()
+    load_weights(network, first.state_dict(), translate=network.translate)
+    head = f"{first.encoder.HEAD}."
+    expected = {
+        name: value for name, value in first.encoder.state_dict().items() if not name.startswith(head)
+    }
+    assert have_weights(network, expected)
 
 
 def test_clips_without_a_body_take_no_part_in_the_contrast():
@@ -125,6 +152,12 @@ def test_nobody_gives_no_loss():
     assert [loss.item() for loss in losses.values()] == [0, 0]
     sum(losses.values()).backward()
     assert not any(p.grad.any() for p in network.parameters() if p.requires_grad)
+
+
+def test_confidence_is_no_motion():
+    torch.manual_seed(0)
+    network = MaskedFeature(encoder(), channels="xyc", mask_ratio=0.5, **DECODER)
+    assert network.masking.num_coordinate == 2
 
 
 def test_weights_of_a_bare_encoder_are_not_taken_for_those_of_a_method():

@@ -8,7 +8,7 @@ from batches import Given
 
 from net import masking
 from net.masked_motion import NORMALISE, MaskedMotion
-from net.masking import Masking, draw_noise, relative_motion, true_motion
+from net.masking import Masking, draw_noise, mean_over_ranks, relative_motion, true_motion
 from net.method import no_loss
 from net.st_gcn import Model as STGCN
 from net.transformer import Model
@@ -202,6 +202,31 @@ def test_masks_depend_on_the_batch_s_generator_alone():
     assert not torch.equal(loss(network, batch(x, 4)), first)
 
 
+def test_noise_is_finite_where_the_draw_is_0(monkeypatch):
+    given = batch(clips())
+    monkeypatch.setattr(torch, "rand", lambda *size, generator: torch.zeros(size))
+    bodies = method().encoder.split(given.views[0])
+    assert draw_noise(given, bodies, torch.ones(5, 100)).isfinite().all()
+
+
+def test_a_mean_over_ranks_counts_those_of_all(monkeypatch):
+    values, counted = torch.tensor([3.0, 5.0, 7.0]), torch.tensor([True, False, False])
+    assert mean_over_ranks(values, counted).item() == 3
+    assert mean_over_ranks(values, torch.zeros(3, dtype=torch.bool)).item() == 0
+    # Another rank has none. The gradients of the two are averaged, which halves the sum of this one.
+    monkeypatch.setattr(masking.distributed, "all_reduce_mean", lambda count: count / 2)
+    assert mean_over_ranks(values, counted).item() / 2 == 3
+
+
+def test_the_embedding_of_a_clip_is_that_of_its_visible_tokens(monkeypatch):
+    network, given = method(), batch(clips())
+    kept = []
+    encode = network.encoder.encode
+    monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
+    found = network(given, ("motion",)).embedding
+    torch.testing.assert_close(found, encode(given.views[0], kept[0]).pool())
+
+
 def test_nobody_gives_no_loss_and_gradients_of_zero():
     network = method()
     found = loss(network, batch(torch.zeros(2, 3, 16, 25, 2, dtype=torch.float64)))
@@ -236,8 +261,9 @@ def test_confidence_is_no_motion(monkeypatch):
         ({"mask_ratio": 0.001}, "mask_ratio"),
         ({"mask_temperature": 0.0}, "mask_temperature"),
         ({"normalise": "clip"}, "normalise"),
-        ({"decoder_width": 7}, "width"),
-        ({"decoder_depth": 0}, "depth"),
+        ({"decoder_width": 7}, "decoder_width is 7.*decoder_head"),
+        ({"decoder_depth": 0}, "decoder_depth"),
+        ({"decoder_head": 0}, "decoder_head"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes, named):

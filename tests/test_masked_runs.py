@@ -112,6 +112,16 @@ def test_the_encoder_is_evaluated_and_adapted(pretrained, processor):
         assert torch.equal(found["embed.weight"], expected["encoder.embed.weight"])
 
 
+def test_weights_of_a_network_with_other_heads_are_announced(pretrained, capsys):
+    folder, data, weights = pretrained
+    file = config(folder, data, "heads", "")
+    words = ["--weights", str(weights), "--overwrite", "optim={}"]
+    assert run("knn_evaluation", file, *words) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert run("knn_evaluation", file, *words, "model_args.num_head=4") == 0
+    assert "model_args.num_head was 2, is 4" in capsys.readouterr().out
+
+
 def test_features_are_predicted_from_weights_of_masked_motion(tiny_data, tmp_path):
     first = config(tmp_path, tiny_data, "masked_motion", METHODS["masked_motion"])
     assert run("pretrain", first) == 0

@@ -116,3 +116,14 @@ def test_all_evaluations_of_an_encoder_are_run(monkeypatch, tmp_path):
 def test_a_failed_grid_ends_the_program():
     with pytest.raises(SystemExit):
         self_supervised.run_grid(["-c", "no_such_file.yaml"])
+
+
+@pytest.mark.parametrize("words", [["--seed", "0", "5"], ["--draws", "0"], ["--scale", "-1"]])
+def test_numbers_that_train_nothing_are_refused(words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        self_supervised.main(["-w", str(tmp_path), "--method", "AimCLR", *words])
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert words[0] in said
+    assert words[-1] in said
+    assert not list(tmp_path.iterdir())

@@ -171,6 +171,7 @@ def test_clips_that_do_not_fit_are_refused(shape, named):
         {"patch": 0},
         {"depth": 0},
         {"width": 15},
+        {"num_head": 3},
         {"max_frame": 18},
         {"drop_path": 1.0},
         {"mlp_ratio": 0.0},
@@ -184,10 +185,11 @@ def test_sizes_that_do_not_fit_are_refused(changes):
 
 
 def test_drop_path_skips_whole_bodies_and_keeps_the_mean():
-    blocks = Blocks(8, 3, 2, drop_path=0.4)
+    blocks = encoder(drop_path=0.4).blocks
     assert [block.drop_path for block in blocks.layers] == [0.0, 0.2, 0.4]
+    assert [block.drop_path for block in Blocks(8, 1, num_head=2, drop_path=0.4).layers] == [0.4]
     torch.manual_seed(0)
-    block = Block(8, 2, 16, 0.4)
+    block = Block(8, 2, hidden=16, drop_path=0.4)
     branch = torch.randn(20_000, 2, 8)
     dropped = block._drop(branch)
     zero = (dropped == 0).flatten(1)
@@ -195,6 +197,20 @@ def test_drop_path_skips_whole_bodies_and_keeps_the_mean():
     assert abs(zero.all(1).float().mean() - 0.4) < 0.02
     torch.testing.assert_close(dropped[~zero.all(1)], branch[~zero.all(1)] / 0.6)
     assert block.eval()._drop(branch) is branch
+
+
+def test_a_block_has_an_mlp_of_the_width_that_is_given():
+    assert {block.mlp[0].out_features for block in encoder(mlp_ratio=1.5).blocks.layers} == {24}
+
+
+def test_linear_layers_start_as_xavier_has_them():
+    model = encoder(width=128, num_class=100)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            assert not module.bias.any()
+            bound = math.sqrt(6 / sum(module.weight.shape))
+            assert module.weight.abs().max() <= bound
+            assert abs(module.weight.std().item() / (bound / math.sqrt(3)) - 1) < 0.05
 
 
 def test_layers_are_the_embeddings_and_then_the_blocks():
@@ -218,7 +234,9 @@ def test_layers_have_decaying_rates():
         assert factors.get(parameter, 1.0) == factor
 
 
-def test_a_clip_has_the_same_feature_beside_clips_with_empty_frames():
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_clip_has_the_same_feature_beside_clips_with_empty_frames(monkeypatch, explicit):
+    monkeypatch.setattr(transformer, "MAX_EXPLICIT", 1000 if explicit else 0)
     model, clip = Model(**SMALL).eval(), clips()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         beside, alone = (model.encode(Clip.of(x)).pool() for x in (clip.x.float(), clip.x[1:2].float()))
