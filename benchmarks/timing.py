@@ -1,5 +1,6 @@
 """Timing of several functions in alternation, and what is made of the times."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +31,11 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
 
 
+# Times below the first number, in seconds, are shown in units of the second one.
+UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (math.inf, 86_400, "days"))
+
+
 def duration(seconds: float) -> str:
-    """A time in s, min or h, with three digits."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+    """A time in s, min, h or days, with three digits."""
+    size, unit = next((size, unit) for limit, size, unit in UNITS if seconds < limit)
+    return f"{seconds / size:.3g} {unit}"

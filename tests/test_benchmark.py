@@ -97,11 +97,12 @@ def test_report_replaces_its_own_section_alone(tmp_path):
 
 
 def test_a_duration_has_the_unit_that_leaves_a_small_number():
-    assert [timing.duration(seconds) for seconds in (0.1234, 119, 150, 9000)] == [
+    assert [timing.duration(seconds) for seconds in (0.1234, 119, 150, 9000, 432_000)] == [
         "0.123 s",
         "119 s",
         "2.5 min",
         "2.5 h",
+        "5 days",
     ]
 
 
