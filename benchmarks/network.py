@@ -116,7 +116,7 @@ def _predictors(ours: Callable[[], nn.Module], textbook: Callable[[], nn.Module]
     )
 
 
-COMPARISONS = {
+RECOGNISERS = {
     "ST-GCN 16 channels, 50 frames": Comparison(
         Implementation(lambda: st_gcn.Model(3, NUM_CLASS, layout=LAYOUT, hidden_channels=16)),
         Implementation(lambda: STGCN(adjacency("spatial"), NUM_CLASS, hidden_channels=16)),
@@ -144,6 +144,9 @@ COMPARISONS = {
     ),
     "AS-GCN 64 channels with links, 290 frames, beside all that is published": _as_gcn_backbone(True),
     "AS-GCN 64 channels with links, 290 frames, at equal work": _as_gcn_backbone(False),
+}
+
+PREDICTORS = {
     "siMLPe, 48 blocks, 10 frames to 10": _predictors(
         lambda: simlpe.Model(num_observe=10, num_predict=10),
         lambda: textbook_predictors.SiMLPe(25, 10, 10, num_block=48),
@@ -153,6 +156,8 @@ COMPARISONS = {
         lambda: textbook_predictors.Mixer(25, 10, 10, width=128, num_block=8),
     ),
 }
+
+COMPARISONS = {"network": RECOGNISERS, "predictor": PREDICTORS}
 
 
 def random_batch(shape: tuple[int, int, int, int, int], device: torch.device) -> Batch:
@@ -167,30 +172,36 @@ def random_batch(shape: tuple[int, int, int, int, int], device: torch.device) ->
     return Batch([Clip.of(x)], Clip.of(future), clip % NUM_CLASS, clip, torch.full_like(clip, m))
 
 
-def first_step(name: str, side: str, precision: str, train: bool, device: torch.device) -> Callable[[], None]:
+def first_step(
+    part: str, name: str, side: str, precision: str, train: bool, device: torch.device
+) -> Callable[[], None]:
     """The first step of `ours` or of the `textbook` in one of `COMPARISONS`; weights and clips are made already."""
     torch.manual_seed(0)
-    implementation: Implementation = getattr(COMPARISONS[name], side)
-    batch = random_batch(COMPARISONS[name].shape, device)
+    comparison = COMPARISONS[part][name]
+    implementation: Implementation = getattr(comparison, side)
+    batch = random_batch(comparison.shape, device)
     return implementation.step(implementation.make().to(device), batch, PRECISIONS[precision], train)
 
 
 Products = Mapping[str, Mapping[str, MatrixProduct]]
 
 
-def network(rounds: int, device: torch.device) -> Iterator[Row]:
-    """Training step (forward, backward) and inference, in fp32 and fast bf16; the textbook in fp32."""
+def compare(part: str, rounds: int, device: torch.device) -> Iterator[Row]:
+    """Training step (forward, backward) and inference, in fp32 and fast bf16; the textbook in fp32.
+
+    part: of `COMPARISONS`.
+    """
     precisions = fast_precisions(device)
     products = {
         kind: {precision: make(device, dtype) for precision, dtype in precisions.items()}
         for kind, make in (("2048", MatrixProduct), ("best", MatrixProduct.best))
     }
-    for name, comparison in COMPARISONS.items():
+    for name, comparison in COMPARISONS[part].items():
         for train in (True, False) if comparison.ours.infer else (True,):
             seconds, flops = _measure(comparison, train, products, rounds, device)
             for key in ("textbook", *precisions):
                 which = ("textbook", "fp32") if key == "textbook" else ("ours", key)
-                memory = peak_memory(first_step, (name, *which, train, device), device)
+                memory = peak_memory(first_step, (part, name, *which, train, device), device)
                 rate = comparison.shape[0] / statistics.median(seconds[key])
                 yield Row(
                     f"{name}, {'train' if train else 'infer'}, {key}",

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from benchmarks.batch import batch
 from benchmarks.inference import inference
 from benchmarks.long_term import long_term
 from benchmarks.masked_motion import masked_motion
-from benchmarks.network import network
+from benchmarks.network import COMPARISONS, compare
 from benchmarks.preparation import preparation
 from benchmarks.pretrain import pretrain
 from benchmarks.report import PAGE, Row, machine, table, write_section
@@ -20,7 +21,7 @@ from benchmarks.report import PAGE, Row, machine, table, write_section
 PARTS: dict[str, Callable[[int, torch.device], Iterator[Row]]] = {
     "preparation": lambda rounds, device: preparation(rounds),
     "batch": batch,
-    "network": network,
+    **{part: partial(compare, part) for part in COMPARISONS},
     "inference": inference,
     "pretrain": pretrain,
     "masked_motion": masked_motion,

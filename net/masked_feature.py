@@ -132,10 +132,7 @@ class MaskedFeature(Method):
         return mean_over_ranks(F.cross_entropy(logits, own, reduction="none"), there)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Method`. Weights of another method, such as `MaskedMotion` or `VICReg`, give the encoder and its slow copy.
-
-        Their heads are left out.
-        """
+        """See `Method`. Weights of another method give the encoder and its slow copy, without a head."""
         state = super().translate(state)
         if any(key.startswith("slow_encoder.") for key in state):
             return state

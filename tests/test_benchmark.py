@@ -127,11 +127,11 @@ def test_rows_of_a_small_comparison(monkeypatch, precisions):
         (2, 3, 16, 25, 1),
     )
     train = both._replace(ours=both.ours._replace(infer=None))
-    monkeypatch.setattr(network, "COMPARISONS", {"both": both, "one": train})
+    monkeypatch.setitem(network.COMPARISONS, "network", {"both": both, "one": train})
     monkeypatch.setattr(network, "peak_memory", lambda make, arguments, device: make(*arguments)() or 7.0)
     # A CPU without instructions for bf16 would take minutes.
     monkeypatch.setattr(matrix_product, "SIZE", 64)
-    rows = list(network.network(1, CPU))
+    rows = list(network.compare("network", 1, CPU))
     assert [row.work for row in rows] == [
         f"{what}, {how}"
         for what in ("both, train", "both, infer", "one, train")
@@ -189,18 +189,18 @@ def test_a_step_trains_or_infers_as_its_implementation_says():
 def test_comparisons_of_as_gcn_have_the_same_losses_and_scores():
     """Small networks with the same weights, nothing drawn, one body: the textbook's future is of the first."""
     torch.manual_seed(0)
-    names = [name for name in network.COMPARISONS if name.startswith("AS-GCN")]
+    names = [name for name in network.RECOGNISERS if name.startswith("AS-GCN")]
     sizes = {"hidden_channels": 4, "link_hidden": 8}
     ours = as_gcn.Model(3, 60, **sizes, dropout=0.0, likeliest_links=True).double().eval()
     for parameter in ours.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
-    A = network.COMPARISONS[names[0]].textbook.make().A
+    A = network.RECOGNISERS[names[0]].textbook.make().A
     textbook = ASGCN(A, 60, hidden_channels=4, hidden=8).double().eval()
     textbook.load_state_dict(ours.state_dict())
     batch = network.random_batch((2, 3, 290, 25, 1), CPU)
     batch = Given([batch.views[0].x.double()], batch.future.x.double(), batch.label).batch()
     for name in names:
-        both = network.COMPARISONS[name]
+        both = network.RECOGNISERS[name]
         pairs = [(both.ours.loss(ours, batch), both.textbook.loss(textbook, batch))]
         if both.ours.infer:
             x = batch.views[0].x

@@ -1,6 +1,6 @@
 """Speed and memory of preparation, batches, networks and training, compared with textbook implementations.
 
-    python tools/benchmark.py [--only preparation batch network inference pretrain masked_motion long_term] [--rounds 7]
+    python tools/benchmark.py [--only network predictor …] [--rounds 7]
 
 All functions of a comparison are timed in alternation in one process, so a change of the machine's speed affects all
 of them. A speed is a median over the rounds, and a ratio is the median of the ratios of the rounds. The tables are
