@@ -6,7 +6,7 @@ B bodies, T frames seen, P future frames, S = T + P, K numbers of a pose, W chan
 import torch
 from torch import Tensor, nn
 
-from net.predictor import Predictor, dct_matrix
+from net.predictor import Predictor, TimeLinear, dct_matrix, over_frames
 
 
 class Model(Predictor):
@@ -71,11 +71,11 @@ class Model(Predictor):
 
     def displacement(self, poses: Tensor) -> Tensor:
         """See `Predictor`."""
-        last = poses[:, -1:].expand(-1, self.num_predict, -1)
-        y = self.first(self.dct @ torch.cat((poses, last), 1))
+        last = poses[-1:].expand(self.num_predict, -1, -1)
+        y = self.first(over_frames(self.dct, torch.cat((poses, last))))
         for block in self.blocks:
             y = block(y)
-        return (self.dct.mT @ self.last(y))[:, self.num_observe :]
+        return over_frames(self.dct.T, self.last(y))[self.num_observe :]
 
 
 class Block(nn.Module):
@@ -83,7 +83,7 @@ class Block(nn.Module):
 
     def __init__(self, num_frame: int, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.over_time = nn.Linear(num_frame, num_frame)
+        self.over_time = TimeLinear(num_frame, num_frame)
         self.norm = nn.LayerNorm(width)
         self.act = nn.GELU()
         back = nn.Linear(hidden, width)
@@ -94,6 +94,6 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, S, W) to (B, S, W)."""
-        x = x + self.act(self.norm(self.over_time(x.mT).mT))
+        """From (S, B, W) to (S, B, W)."""
+        x = x + self.act(self.norm(self.over_time(x)))
         return x + self.over_channels(x)

@@ -67,7 +67,7 @@ class Predictor(Method):
         return self.num_joint * self.num_coordinate
 
     def displacement(self, poses: Tensor) -> Tensor:
-        """Displacements (B, P, K) from the last of the poses (B, T, K)."""
+        """Displacements (P, B, K) from the last of the poses (T, B, K)."""
         raise NotImplementedError
 
     @property
@@ -148,8 +148,22 @@ class Predictor(Method):
         seen = seen_joints(poses, present)
         # A joint that was not seen stands where it is in the last frame.
         whole = torch.where(seen[..., None], poses, poses[:, -1:])[..., : self.num_coordinate]
-        moved = self.displacement(whole.flatten(2)).unflatten(2, (self.num_joint, -1))
-        return add_displacement(poses[:, -1], moved.to(poses.dtype), present[:, -1])
+        moved = self.displacement(whole.flatten(2).transpose(0, 1)).unflatten(2, (self.num_joint, -1))
+        return add_displacement(poses[:, -1], moved.transpose(0, 1).to(poses.dtype), present[:, -1])
+
+
+class TimeLinear(nn.Linear):
+    """A linear layer over frames. Because frames are the first axis, it is one matrix product for all bodies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (T, B, K) to (T', B, K)."""
+        mixed = torch.addmm(self.bias[:, None], self.weight, x.flatten(1))
+        return mixed.unflatten(1, x.shape[1:])
+
+
+def over_frames(matrix: Tensor, x: Tensor) -> Tensor:
+    """A matrix (T', T) times the frames of x (T, B, K): (T', B, K)."""
+    return (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
 
 
 def dct_matrix(size: int) -> Tensor:

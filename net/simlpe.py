@@ -5,7 +5,7 @@ B bodies, T frames seen, P future frames, K numbers of a pose.
 
 from torch import Tensor, nn
 
-from net.predictor import Predictor, dct_matrix
+from net.predictor import Predictor, TimeLinear, dct_matrix, over_frames
 
 
 class Model(Predictor):
@@ -61,10 +61,10 @@ class Model(Predictor):
 
     def displacement(self, poses: Tensor) -> Tensor:
         """See `Predictor`."""
-        y = self.first(self.dct @ poses)
+        y = self.first(over_frames(self.dct, poses))
         for block in self.blocks:
             y = block(y)
-        return (self.dct.mT @ self.last(y))[:, : self.num_predict]
+        return over_frames(self.dct.T, self.last(y))[: self.num_predict]
 
 
 class Block(nn.Module):
@@ -72,12 +72,12 @@ class Block(nn.Module):
 
     def __init__(self, num_frame: int, width: int) -> None:
         super().__init__()
-        self.over_time = nn.Linear(num_frame, num_frame)
+        self.over_time = TimeLinear(num_frame, num_frame)
         self.norm = nn.LayerNorm(width)
         # As published: a block begins as the identity.
         nn.init.xavier_uniform_(self.over_time.weight, gain=1e-8)
         nn.init.zeros_(self.over_time.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, T, K) to (B, T, K)."""
-        return x + self.norm(self.over_time(x.mT).mT)
+        """From (T, B, K) to (T, B, K)."""
+        return x + self.norm(self.over_time(x))

@@ -181,7 +181,7 @@ def test_what_poses_hold_while_a_body_is_absent_changes_nothing(name):
 def test_an_untrained_block_hardly_changes_its_input():
     """A block of siMLPe as a whole, of the mixer the MLP over channels."""
     torch.manual_seed(0)
-    x = torch.randn(2, 6, 60)
+    x = torch.randn(6, 2, 60)
     block = simlpe.Block(6, 60)
     torch.testing.assert_close(block(x), x, rtol=0, atol=1e-4)
     mixing = motion_mixer.Block(6, 60, 30, 0.0)
