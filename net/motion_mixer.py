@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from net.predictor import Predictor, TimeLinear, dct_matrix, over_frames
+from net.utils.dropout import Dropout
 
 
 class Model(Predictor):
@@ -90,7 +91,7 @@ class Block(nn.Module):
         nn.init.zeros_(back.weight)
         nn.init.zeros_(back.bias)
         self.over_channels = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), back
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), Dropout(dropout, inplace=True), back
         )
 
     def forward(self, x: Tensor) -> Tensor:
