@@ -229,15 +229,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--draws", type=int, default=3, metavar="N", help="draws of the labels of each share")
     add("--scale", type=float, default=1.0, metavar="F", help="factor on the numbers of epochs")
     args = parser.parse_intermixed_args(argv)
-    if args.draws < 1 or args.scale <= 0:
-        parser.error(f"--draws is {args.draws} and --scale is {args.scale}; give 1 or more, and more than 0")
+    if args.draws < 1:
+        parser.error(f"--draws is {args.draws}; give 1 or more")
+    if args.scale <= 0:
+        parser.error(f"--scale is {args.scale}; give more than 0")
     chosen = [encoder for name in args.method for encoder in encoders(name, args.work_dir)]
-    if unknown := set(args.seed or ()) - {each.seed for each in chosen}:
+    known = {encoder.seed for encoder in chosen}
+    seeds = known if args.seed is None else set(args.seed)
+    if unknown := seeds - known:
         parser.error(
-            f"--seed {' '.join(map(str, sorted(unknown)))}: the methods have encoders of the seeds "
-            f"{sorted({each.seed for each in chosen})}"
+            f"--seed: no encoder of these methods has {sorted(unknown)}; give some of {sorted(known)}"
         )
-    for encoder in chosen if args.seed is None else [each for each in chosen if each.seed in args.seed]:
+    for encoder in (each for each in chosen if each.seed in seeds):
         weights = encoder.train(args.scale, args.settings)
         encoder.judge(weights, args.protocol, args.draws, args.settings)
         text = tables(args.work_dir)

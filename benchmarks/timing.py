@@ -31,7 +31,7 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
 
 
-# Times below the first number, in seconds, are shown in units of the second one.
+# (limit, size, unit): times below the limit are shown in this unit. Limit and size are in seconds.
 UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (math.inf, 86_400, "days"))
 
 

@@ -17,14 +17,14 @@ class Decoder(nn.Module):
     out: numbers to predict of each token.
     width, depth, num_head: of the blocks.
 
-    Raises ValueError for sizes below 1, and a width that the heads do not divide. It names them as methods do, such as
-    decoder_width.
+    Raises ValueError for sizes below 1, and a width that the heads do not divide. The message has the names of methods'
+    arguments, such as decoder_width.
     """
 
     def __init__(self, encoder: TokenEncoder, out: int, *, width: int, depth: int, num_head: int) -> None:
         super().__init__()
         check_sizes(decoder_depth=depth)
-        check_heads(decoder_width=width, decoder_head=num_head)
+        check_heads(("decoder_width", width), ("decoder_head", num_head))
         self.project = nn.Linear(encoder.feature_dim, width)
         self.mask_token = nn.Parameter(torch.empty(width))
         self.position = Position(encoder.max_frame // encoder.patch, encoder.num_joint, width=width)

@@ -58,7 +58,7 @@ class Model(TokenEncoder):
     ) -> None:
         super().__init__()
         check_sizes(patch=patch, max_frame=max_frame, depth=depth)
-        check_heads(width=width, num_head=num_head)
+        check_heads(("width", width), ("num_head", num_head))
         if max_frame % patch:
             raise ValueError(f"max_frame is {max_frame}; give a multiple of patch, which is {patch}")
         if round(mlp_ratio * width) < 1:
@@ -109,12 +109,13 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} is {size}; give 1 or more")
 
 
-def check_heads(**sizes: int) -> None:
-    """Raise ValueError unless the first of two sizes, a width, is a multiple of the second, a number of heads."""
-    check_sizes(**sizes)
-    (width, width_size), (head, num_head) = sizes.items()
-    if width_size % num_head:
-        raise ValueError(f"{width} is {width_size}; give a multiple of {head}, which is {num_head}")
+def check_heads(width: tuple[str, int], num_head: tuple[str, int]) -> None:
+    """Raise ValueError unless a width is a multiple of a number of heads. Each comes with its name for the error."""
+    check_sizes(**dict((width, num_head)))
+    if width[1] % num_head[1]:
+        raise ValueError(
+            f"{width[0]} is {width[1]}; give a multiple of {num_head[0]}, which is {num_head[1]}"
+        )
 
 
 def initialise_linear(network: nn.Module) -> None:

@@ -141,8 +141,8 @@ class Pretrain(Task):
         """Warn if all losses of an epoch were 0, and of a collapse (from the second epoch on)."""
         if row.get("train_loss") == 0:
             run.log.info(
-                "warning: all losses were 0: the encoder has learnt nothing; temporal losses need clips in which a "
-                "body is present in all frames, and masked methods need clips of which mask_ratio hides a token"
+                "warning: all losses were 0: the encoder has learnt nothing. Temporal losses need clips in which a "
+                "body is present in all frames. For masked methods, mask_ratio must hide a token of each body"
             )
         if run.epoch > 0 and row.get("train_spread", 1.0) < COLLAPSED:
             run.log.info(

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import Given
+from test_masked_motion import record_kept
 
 from net.masked_feature import MaskedFeature
 from net.masked_motion import MaskedMotion
@@ -42,9 +43,7 @@ def batch(num_clip: int = 3) -> Batch:
 def test_features_of_hidden_tokens_are_those_of_the_slow_copy(monkeypatch):
     network, given = method().train(), batch()
     network.encoder.eval()  # without drop path; the slow copy still trains
-    kept = []
-    encode = network.encoder.encode
-    monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
+    encode, kept = network.encoder.encode, record_kept(network, monkeypatch)
     predicted = torch.randn(5, 100, 16, dtype=torch.float64)
     monkeypatch.setattr(network.decoder, "forward", lambda tokens, keep, counted: predicted)
     output = network(given, ("feature",))

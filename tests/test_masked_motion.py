@@ -9,7 +9,7 @@ from batches import Given
 from net import masking
 from net.masked_motion import NORMALISE, MaskedMotion
 from net.masking import Masking, draw_noise, mean_over_ranks, relative_motion, true_motion
-from net.method import no_loss
+from net.method import Method, no_loss
 from net.st_gcn import Model as STGCN
 from net.transformer import Model
 from net.utils.clip import Batch
@@ -44,6 +44,13 @@ def batch(x: torch.Tensor, seed: int | None = 0) -> Batch:
 
 def loss(network: MaskedMotion, given: Batch) -> torch.Tensor:
     return network(given, ("motion",)).losses["motion"]
+
+
+def record_kept(network: Method, monkeypatch) -> list[torch.Tensor]:
+    """The tokens that the encoder is shown, of each later call."""
+    encode, kept = network.encoder.encode, []
+    monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
+    return kept
 
 
 def test_motion_is_known_between_two_frames_that_were_seen():
@@ -90,9 +97,7 @@ def test_targets_are_normalised_over_known_numbers(name):
 
 def test_the_loss_is_over_known_motion_of_hidden_tokens(monkeypatch):
     network, given = method(normalise="none"), batch(clips())
-    kept = []
-    encode = network.encoder.encode
-    monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
+    kept = record_kept(network, monkeypatch)
     monkeypatch.setattr(
         network.decoder, "forward", lambda tokens, keep, counted: torch.full((5, 100, 12), 0.25)
     )
@@ -220,9 +225,7 @@ def test_a_mean_over_ranks_counts_those_of_all(monkeypatch):
 
 def test_the_embedding_of_a_clip_is_that_of_its_visible_tokens(monkeypatch):
     network, given = method(), batch(clips())
-    kept = []
-    encode = network.encoder.encode
-    monkeypatch.setattr(network.encoder, "encode", lambda clip, keep: kept.append(keep) or encode(clip, keep))
+    encode, kept = network.encoder.encode, record_kept(network, monkeypatch)
     found = network(given, ("motion",)).embedding
     torch.testing.assert_close(found, encode(given.views[0], kept[0]).pool())
 
