@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import re
 import signal
 import sys
@@ -18,7 +17,6 @@ from test_resume import assert_same_run, finish, start
 from torch.nn.parallel import DistributedDataParallel
 
 import main
-from conftest import environment_of_two, free_port
 from feeder.prepared import PreparedWriter
 from net import masking
 from net.masked_feature import MaskedFeature
@@ -223,11 +221,12 @@ def gradients(network: torch.nn.Module, wanted: Sequence[str], first: int, last:
     return [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
 
 
-def of_one_rank(rank: int, port: int, folder: Path, name: str) -> None:
-    """In a process of its own."""
-    os.environ.update(environment_of_two(rank, port))
+def of_one_rank(rank: int, folder: Path, name: str) -> None:
+    """In a process of its own. The two meet by a file: another test could take a port that was free."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group(
+        "gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2
+    )
     make, wanted = OF_TWO[name]
     torch.manual_seed(1)
     method = make().double()
@@ -246,9 +245,9 @@ def test_two_processes_have_the_gradients_of_one(tmp_path, monkeypatch, name):
     make, wanted = OF_TWO[name]
     torch.manual_seed(1)
     expected = gradients(make().double(), wanted, 0, 4)
-    context, port = multiprocessing.get_context("spawn"), free_port()
+    context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=of_one_rank, args=(rank, port, tmp_path, name), daemon=True) for rank in (0, 1)
+        context.Process(target=of_one_rank, args=(rank, tmp_path, name), daemon=True) for rank in (0, 1)
     ]
     for process in processes:
         process.start()
