@@ -16,7 +16,7 @@ import main as program
 from conftest import read_report
 from data_gen.cmu_gen_preprocess import main
 from data_gen.cmu_kinematics import OFFSETS, joint_positions
-from data_gen.sources.cmu import NUM_VALUE, parse_clip
+from data_gen.sources.cmu import NUM_VALUE, parse_poses
 from feeder.normalise import NORMALISE
 from feeder.prepared import Prepared, open_prepared, tracks_of
 from feeder.recordings.recording import RecordingError
@@ -241,23 +241,36 @@ def test_prepares_both_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str
     found = open_prepared(out)
     assert found.name.tolist() == [
         "train_walking_1",
+        "train_walking_1_odd",
         "train_walking_12",
+        "train_walking_12_odd",
         "test_walking_1",
         "test_washwindow_1",
     ]
-    assert found.class_names == ["walking", "washwindow"] and found.label.tolist() == [0, 0, 0, 1]
-    assert found.num_frame.tolist() == [50, 61, 55, 65] and set(found.num_body) == {1}
-    assert found.keys["sequence"].tolist() == [1, 12, 1, 1]
+    assert found.class_names == ["walking", "washwindow"] and found.label.tolist() == [0, 0, 0, 0, 0, 1]
+    assert found.num_frame.tolist() == [50, 50, 61, 60, 55, 65] and set(found.num_body) == {1}
+    assert found.keys["sequence"].tolist() == [1, 1, 12, 12, 1, 1]
     assert {part: clips.tolist() for part, clips in found.splits["split"].items()} == {
-        "train": [0, 1],
-        "val": [2, 3],
+        "train": [0, 1, 2, 3],
+        "val": [4, 5],
     }
     assert (found.layout, found.channels, found.unit, found.frame_rate) == ("cmu", "xyz", "m", 30.0)
     vectors = made_rows(121, 2)[:, 3:].reshape(-1, V, 3)
-    poses = tracks_of(found, 1)[0]
-    np.testing.assert_allclose(poses[[0, 1, 29, 60]], slow_positions(vectors[[0, 2, 58, 120]]), atol=1e-6)
+    for clip, first in ((2, 0), (3, 1)):
+        frames = range(first, 121, 2)
+        poses = tracks_of(found, clip)[0]
+        np.testing.assert_allclose(
+            poses[[0, 29, -1]], slow_positions(vectors[frames][[0, 29, -1]]), atol=1e-6
+        )
     said = capsys.readouterr().out
     assert "only tested: washwindow" in said and "1 of walking_extra" in said
+
+
+@pytest.mark.parametrize(("num_row", "num_frame"), [(3, [2, 2]), (4, [2, 2, 2])])
+def test_odd_frames_are_a_clip_if_there_are_two(tmp_path: Path, num_row: int, num_frame: list[int]) -> None:
+    data = text(made_rows(num_row))
+    _, out = run(write(tmp_path / "mocap", train__walking__walking_1=data, test__walking__walking_1=data))
+    assert open_prepared(out).num_frame.tolist() == num_frame
 
 
 def test_the_line_that_is_printed_trains_and_tests(
@@ -285,7 +298,7 @@ def test_the_line_that_is_printed_trains_and_tests(
 
 @pytest.mark.parametrize("normalise", NORMALISE)
 def test_no_normalisation_loses_a_joint_that_moves(normalise: str) -> None:
-    poses = parse_clip(text(made_rows(40)))
+    poses = parse_poses(text(made_rows(40)))[None, ::2]
     batch = to_batch([poses])
     moved, matrix = NORMALISE[normalise].apply(batch, batch.tracks(1), torch.arange(20.0)[None], CMU)
     if matrix is not None:
@@ -318,7 +331,7 @@ BAD = {
 @pytest.mark.parametrize(("data", "line", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_file_says_what_is_wrong(data: bytes, line: int | None, reason: str) -> None:
     with pytest.raises(RecordingError) as error:
-        parse_clip(data)
+        parse_poses(data)
     assert error.value.line == line and reason in error.value.reason
 
 
@@ -326,8 +339,8 @@ def test_a_bad_file_says_what_is_wrong(data: bytes, line: int | None, reason: st
 def test_line_ends_and_blanks_do_not_matter(change: Callable[[bytes], bytes]) -> None:
     data = text(made_rows(7))
     spaced = change(data).replace(b",", b", ")
-    np.testing.assert_array_equal(parse_clip(spaced), parse_clip(data))
-    assert parse_clip(data).shape == (1, 4, V, 3)
+    np.testing.assert_array_equal(parse_poses(spaced), parse_poses(data))
+    assert parse_poses(data).shape == (7, V, 3)
 
 
 def test_bad_files_are_reported_and_the_rest_prepared(tmp_path: Path) -> None:
@@ -338,7 +351,7 @@ def test_bad_files_are_reported_and_the_rest_prepared(tmp_path: Path) -> None:
     (folder / "test" / "walking" / "walking_9.txt").mkdir()
     status, out = run(folder)
     rows = read_report(out)
-    assert status == 1 and len(open_prepared(out)) == 4 and len(rows) == len(BAD) + 3
+    assert status == 1 and len(open_prepared(out)) == 6 and len(rows) == len(BAD) + 3
     assert {Path(file).name for file, _, _ in rows} == {
         *("walking.txt", "running_1.txt", "walking_9.txt"),
         *(f"jumping_{number}.txt" for number in range(20, 20 + len(BAD))),

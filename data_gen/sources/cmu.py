@@ -1,7 +1,8 @@
 """CMU motion capture as papers on pose prediction use it: folders `train` and `test`, with a folder for each action.
 
 A file has a row per frame, 60 a second: the place of the body (3 numbers), then a rotation vector (exponential map) in
-radians of each of 38 joints. Every second frame is kept.
+radians of each of 38 joints. A clip has every second frame. A training file gives two clips, of its even and of its odd
+frames; a test file gives the even ones, as in the papers.
 """
 
 import re
@@ -24,7 +25,10 @@ UNUSED = "walking_extra"
 RECORDED_RATE, STEP = 60, 2
 PLACE_VALUES = 3
 NUM_VALUE = PLACE_VALUES + 3 * SKELETON.num_joint
-MIN_FRAME = STEP + 1  # of fewer frames only one would be kept
+# Of the names of the clips of a file; clip i has the frames i, i + 2, …
+ENDINGS = dict(zip(PARTS, (("", "_odd"), ("",)), strict=True))
+MIN_KEPT = 2
+MIN_FRAME = STEP * (MIN_KEPT - 1) + 1
 MAX_ANGLE = 2 * np.pi
 NUM_ACTION = 8  # of the papers, which the recipe expects
 EXAMPLE = "walking/walking_1.txt"
@@ -39,8 +43,8 @@ class Item(NamedTuple):
     number: int
 
 
-def parse_clip(data: bytes) -> np.ndarray:
-    """Poses (1, T, 38, 3) float32 in metres, 30 frames a second, of the content of a file.
+def parse_poses(data: bytes) -> np.ndarray:
+    """Poses (T, 38, 3) float32 in metres, 60 frames a second, of the content of a file.
 
     Raises:
         RecordingError: a row is not 117 finite numbers, there are fewer than three rows, or angles are not in radians.
@@ -50,13 +54,13 @@ def parse_clip(data: bytes) -> np.ndarray:
         raise RecordingError(
             None, f"{len(rows)} frame(s); needed are {MIN_FRAME} at least, as every second one is kept"
         )
-    vectors = rows[::STEP, PLACE_VALUES:].reshape(-1, SKELETON.num_joint, 3).astype(np.float64)
+    vectors = rows[:, PLACE_VALUES:].reshape(-1, SKELETON.num_joint, 3).astype(np.float64)
     angle = np.linalg.norm(vectors[:, 1:], axis=-1).max()  # that of the root is not used
     if angle > MAX_ANGLE:
         raise RecordingError(
             None, f"a joint turns by {angle:.4g} rad, more than once around; give the angles in radians"
         )
-    return joint_positions(vectors).astype(np.float32)[None]
+    return joint_positions(vectors).astype(np.float32)
 
 
 def find_files(data_path: Path, part: str) -> Iterator[Item | Problem]:
@@ -121,11 +125,16 @@ class CmuSource(ItemSource):
     def read(self, item: Item) -> Sequence[Entry]:
         """See `ItemSource.read`."""
         try:
-            poses = parse_clip(item.path.read_bytes())
+            poses = parse_poses(item.path.read_bytes())
         except (RecordingError, OSError) as error:
             return [problem_of(item.path, error)]
+        label, keys = self.class_names.index(item.action), {"sequence": item.number}
         name = f"{FOLDERS[item.part]}_{item.path.stem}"
-        return [Clip(name, self.class_names.index(item.action), poses, {"sequence": item.number})]
+        return [
+            Clip(name + ending, label, poses[None, first::STEP], keys)
+            for first, ending in enumerate(ENDINGS[item.part])
+            if len(poses[first::STEP]) >= MIN_KEPT
+        ]
 
     def splits(self, kept: Sequence[Kept]) -> Splits:
         """See `Source.splits`."""
