@@ -5,9 +5,9 @@
 The folder holds train/<action>/<action>_<number>.txt and test/<action>/<action>_<number>.txt. The two parts of the
 benchmark `split` are these two folders, and the classes are the actions. A file has a row for each frame, 60 a second.
 The 117 numbers of a row, separated by commas, are the place of the body and a rotation vector (exponential map) of each
-of 38 joints. A clip has every second frame: a test file gives the clip of its even frames, as in the papers, and a
-training file gives that of its odd frames, too. Joints are computed by forward kinematics, in metres, without the place
-and the rotation of the body: the hip centre is the origin, x is to the body's left, y up, z to its front.
+of 38 joints. A clip has every second frame. A test file gives one clip, of its even frames, as in the papers. A
+training file gives a second one, of its odd frames. Joints are computed by forward kinematics, in metres, without the
+place and the rotation of the body: the hip centre is the origin, x is to the body's left, y up, z to its front.
 
 Files that cannot be used are skipped and listed in OUT.report.csv. The folder walking_extra is left out, as in the
 papers.

@@ -1,8 +1,8 @@
 """CMU motion capture as papers on pose prediction use it: folders `train` and `test`, with a folder for each action.
 
 A file has a row per frame, 60 a second: the place of the body (3 numbers), then a rotation vector (exponential map) in
-radians of each of 38 joints. A clip has every second frame. A training file gives two clips, of its even and of its odd
-frames; a test file gives the even ones, as in the papers.
+radians of each of 38 joints. A clip has every second frame. A test file gives one clip, of its even frames, as in the
+papers. A training file gives a second one, of its odd frames.
 """
 
 import re
@@ -25,9 +25,9 @@ UNUSED = "walking_extra"
 RECORDED_RATE, STEP = 60, 2
 PLACE_VALUES = 3
 NUM_VALUE = PLACE_VALUES + 3 * SKELETON.num_joint
-# Of the names of the clips of a file; clip i has the frames i, i + 2, …
+# Endings of the names of a file's clips: the first clip has the even frames, the second one the odd frames.
 ENDINGS = dict(zip(PARTS, (("", "_odd"), ("",)), strict=True))
-MIN_KEPT = 2
+MIN_KEPT = 2  # frames of a clip
 MIN_FRAME = STEP * (MIN_KEPT - 1) + 1
 MAX_ANGLE = 2 * np.pi
 NUM_ACTION = 8  # of the papers, which the recipe expects
