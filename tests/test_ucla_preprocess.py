@@ -64,9 +64,18 @@ def test_prepares_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         "train": [0, 1, 2, 4, 5],
         "val": [3],
     }
+    # For choices: views 1 and 2 against each other, and no clip of view 3.
+    assert {part: clips.tolist() for part, clips in prepared.splits["view12"].items()} == {
+        "train": [0, 4],
+        "val": [1, 2],
+    }
+    assert {part: clips.tolist() for part, clips in prepared.splits["view21"].items()} == {
+        "train": [1, 2],
+        "val": [0, 4],
+    }
     np.testing.assert_array_equal(prepared.read(np.array([4])), poses(4, 4).astype(np.float32))
     assert prepared.layout == "kinect-v1"
-    assert "xview  val          2       464" in capsys.readouterr().out
+    assert "xview val 2 464" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_empty_frame_stays_in_its_place_as_zeros() -> None:
@@ -119,7 +128,12 @@ def test_a_bad_file_says_what_is_wrong(data: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("a1_s01_e00_v01", "not a clip's name"), ("a07_s01_e00_v01", "action 7"), ("a01_s01_e00_v04", "view 4")],
+    [
+        ("a1_s01_e00_v01", "not a clip's name"),
+        ("a07_s01_e00_v01", "action 7"),
+        ("a01_s11_e00_v01", "subject 11"),
+        ("a01_s01_e00_v04", "view 4"),
+    ],
 )
 def test_a_bad_name_says_what_is_wrong(name: str, reason: str) -> None:
     with pytest.raises(RecordingError) as error:

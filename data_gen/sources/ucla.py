@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.sources.source import Clip, Entry, ItemSource, Kept, Splits, problem_of
+from feeder.prepared import PARTS
 from feeder.recordings.json_files import parse_json
 from feeder.recordings.recording import RecordingError
 from feeder.recordings.ucla import LAYOUT, poses_of
@@ -30,27 +31,32 @@ ACTIONS = {
     12: "carry",
 }
 LABEL = {action: label for label, action in enumerate(ACTIONS)}
-VIEWS = (1, 2, 3)
-# Benchmark -> the key by which it holds out clips, and the held-out values.
-HELD_OUT = {"xview": ("view", (3,)), "xsub": ("subject", (8, 9, 10))}
+# Numbers that a clip's name can have.
+ALLOWED = {"action": tuple(ACTIONS), "subject": tuple(range(1, 11)), "view": (1, 2, 3)}
+# Benchmark -> the key that splits clips, its values in the training part, and those in the test part.
+# view12 and view21 are for choices: they have no clip of view 3, which xview tests.
+SPLITS = {
+    "xview": ("view", (1, 2), (3,)),
+    "xsub": ("subject", tuple(range(1, 8)), (8, 9, 10)),
+    "view12": ("view", (1,), (2,)),
+    "view21": ("view", (2,), (1,)),
+}
 
 
 def parse_name(name: str) -> dict[str, int]:
     """The numbers in a clip's name, such as a01_s02_e03_v01, by `KEYS`.
 
     Raises:
-        RecordingError: the name is not of that form, or there is no such action or view.
+        RecordingError: the name is not of that form, or there is no such action, subject or view.
     """
     match = NAME.fullmatch(name)
     if match is None:
         raise RecordingError(None, f"{name!r} is not a clip's name like a01_s02_e03_v01")
     numbers = dict(zip(KEYS, map(int, match.groups()), strict=True))
-    if numbers["action"] not in ACTIONS:
-        raise RecordingError(
-            None, f"{name!r} is of action {numbers['action']}; actions are {', '.join(map(str, ACTIONS))}"
-        )
-    if numbers["view"] not in VIEWS:
-        raise RecordingError(None, f"{name!r} is of view {numbers['view']}; views are 1 to 3")
+    for key, allowed in ALLOWED.items():
+        if numbers[key] not in allowed:
+            shown = ", ".join(map(str, allowed))
+            raise RecordingError(None, f"{name!r} is of {key} {numbers[key]}; {key}s are {shown}")
     return numbers
 
 
@@ -113,9 +119,10 @@ class UclaSource(ItemSource):
 
     def splits(self, kept: Sequence[Kept]) -> Splits:
         """See `Source.splits`."""
-        splits: dict[str, dict[str, list[int]]] = {}
-        for benchmark, (key, held_out) in HELD_OUT.items():
-            parts = splits[benchmark] = {"train": [], "val": []}
-            for index, clip in enumerate(kept):
-                parts["val" if clip.keys[key] in held_out else "train"].append(index)
-        return splits
+        return {
+            benchmark: {
+                part: [index for index, clip in enumerate(kept) if clip.keys[key] in values]
+                for part, values in zip(PARTS, parts, strict=True)
+            }
+            for benchmark, (key, *parts) in SPLITS.items()
+        }
