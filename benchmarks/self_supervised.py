@@ -6,12 +6,13 @@ Each encoder is pre-trained, and judged by its nearest neighbours, by linear eva
 several shares of the labels and several draws of them. Finished runs are not run again, and interrupted ones resume.
 After each encoder the tables of all finished runs are written into RESULT.md in the work folder.
 
-The numbers of epochs in `METHODS` took 30 minutes in all, with precision=fp32, on one core of an AMD EPYC without
+The numbers of epochs in `METHODS` took 20 to 36 minutes, with precision=fp32, on one core of an AMD EPYC without
 instructions for bf16. For another processor, `--scale` changes all of them; then take another work folder.
 """
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if args.draws < 1:
         parser.error(f"--draws is {args.draws}; give 1 or more")
-    if args.scale <= 0:
+    if not 0 < args.scale < math.inf:
         parser.error(f"--scale is {args.scale}; give more than 0")
     chosen = [encoder for name in args.method for encoder in encoders(name, args.work_dir)]
     known = {encoder.seed for encoder in chosen}

@@ -24,14 +24,14 @@ from torchlight import distributed
 
 
 class MaskedFeature(Method):
-    """An encoder is shown a few tokens of each body; a decoder predicts what a slow copy makes of the others.
+    """An encoder is shown a few tokens of each body; a decoder predicts a slow copy's features of the others.
 
     The slow copy is shown the whole clip. Its parameters are a running mean of the encoder's.
 
     base_encoder: loses its head.
     mask_ratio, mask_temperature, channels: `ratio`, `temperature` and `channels` of `net.masking.Masking`.
     momentum: weight of the copy's own parameters in an update; see `net.contrast.update_momentum`.
-    decoder_width, decoder_depth, decoder_head: of the decoder.
+    decoder_width, decoder_depth, decoder_head: `width`, `depth` and `num_head` of `net.masked_decoder.Decoder`.
     projection_dim: E.
     temperature: divides the similarities of projections.
 
@@ -113,23 +113,23 @@ class MaskedFeature(Method):
                 key = F.normalize(at_least_float32(self.slow_projector(target.pool())), dim=1)
             second = self.encoder.encode(batch.views[1]).pool()
             query = F.normalize(at_least_float32(self.projector(second)), dim=1)
-            there = torch.stack([view.present.any(2).any(1) for view in batch.views[:2]]).all(0)
-            losses["contrast"] = self._contrast(query, key, there)
+            in_both = torch.stack([view.present.any(2).any(1) for view in batch.views[:2]]).all(0)
+            losses["contrast"] = self._contrast(query, key, in_both)
             embedding = query if embedding is None else embedding
         return Output(losses, embedding=embedding)
 
-    def _contrast(self, query: Tensor, key: Tensor, there: Tensor) -> Tensor:
+    def _contrast(self, query: Tensor, key: Tensor, in_both: Tensor) -> Tensor:
         """InfoNCE of queries (N, E) to the keys (N, E) of the same clips; the keys of all ranks are negatives.
 
-        there: (N,) bool, the clips with a body in both views. The others are left out, because all are alike.
+        in_both: (N,) bool, the clips with a body in both views. The others are left out, because all are alike.
         """
-        keys, counted = (distributed.all_gather_equal(each) for each in (key, there.float()))
+        keys, counted = (distributed.all_gather_equal(each) for each in (key, in_both.float()))
         logits = similarity(query, keys) / self.temperature
         logits = logits.masked_fill(counted == 0, -torch.inf)
         # The row of a clip without a body would have an infinite loss.
-        logits = torch.where(there[:, None], logits, 0)
+        logits = torch.where(in_both[:, None], logits, 0)
         own = distributed.rank() * len(key) + torch.arange(len(key), device=key.device)
-        return mean_over_ranks(F.cross_entropy(logits, own, reduction="none"), there)
+        return mean_over_ranks(F.cross_entropy(logits, own, reduction="none"), in_both)
 
     def translate(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Method`. Weights of another method give the encoder and its slow copy, without a head."""

@@ -32,7 +32,7 @@ class MaskedMotion(Method):
     mask_ratio, mask_temperature, channels: `ratio`, `temperature` and `channels` of `net.masking.Masking`.
     normalise: the motion that is predicted is normalised to mean 0 and variance 1 over each `token`, as published (the
         variance there is divided by n - 1), or each `axis` over the whole clip. `none` predicts it as it is.
-    decoder_width, decoder_depth, decoder_head: of the decoder.
+    decoder_width, decoder_depth, decoder_head: `width`, `depth` and `num_head` of `net.masked_decoder.Decoder`.
 
     Loss: `motion`, the mean squared error.
 

@@ -1,4 +1,4 @@
-"""Which tokens of a clip a masked method hides: at random, or rather those that move.
+"""Which tokens of a clip a masked method hides: any, or above all those that move.
 
 N clips, C channels, D of them coordinates, T frames, V joints, M bodies of a clip, B present bodies, P frames of a
 token, S tokens of a body, K visible ones, E = P * D.
@@ -25,20 +25,18 @@ class Masking:
     channels: names of the C, see `net.utils.channels`; None if all are coordinates. Confidence is no motion.
 
     Raises ValueError for a ratio that is not between 0 and 1, or leaves no token of a clip of `max_frame` visible or
-    hidden; a temperature that is not above 0; `channels` that do not match in_channels.
+    hidden; a temperature that is not above 0; `channels` that do not match in_channels. Raises TypeError for an encoder
+    without tokens.
     """
 
     def __init__(
         self, encoder: TokenEncoder, *, ratio: float, temperature: float | None, channels: str | None
     ) -> None:
-        num_token = encoder.max_frame // encoder.patch * encoder.num_joint
+        if not isinstance(encoder, TokenEncoder):
+            raise TypeError(f"{type(encoder).__qualname__} is not a net.tokens.TokenEncoder")
         if not 0 < ratio < 1:
             raise ValueError(f"mask_ratio is {ratio}; give more than 0 and less than 1")
-        if not 0 < round((1 - ratio) * num_token) < num_token:
-            which = "visible" if ratio > 0.5 else "hidden"
-            raise ValueError(
-                f"mask_ratio is {ratio}: of the {num_token} tokens of a body none would be {which}; give another"
-            )
+        check_share(ratio, encoder.max_frame // encoder.patch * encoder.num_joint)
         if temperature is not None and not temperature > 0:
             raise ValueError(f"mask_temperature is {temperature}; give more than 0, or null")
         self.encoder, self.ratio, self.temperature = encoder, ratio, temperature
@@ -54,13 +52,29 @@ class Masking:
     ) -> tuple[Tensor, Tensor]:
         """The visible tokens (B, K) and the hidden ones (B, S) of each body; see `net.tokens.draw_kept`.
 
-        motion: of `bodies`, if it is at hand.
+        motion: of `bodies`; None to compute it here.
+
+        Raises ValueError: the ratio leaves no token of a clip of this length visible or hidden.
         """
+        check_share(self.ratio, bodies.poses.shape[1] // self.encoder.patch * self.encoder.num_joint)
         counted = self.encoder.counted(bodies.present)
         score = draw_noise(batch, bodies, counted)
         if self.temperature is not None:
             score = score + relative_motion(*(motion or self.motion(bodies))) / self.temperature
         return draw_kept(score, counted, 1 - self.ratio)
+
+
+def check_share(ratio: float, num_token: int) -> None:
+    """Raise ValueError unless some of a body's tokens are hidden by a ratio, and some are not."""
+    # As many are visible as `net.tokens.draw_kept` chooses.
+    if 0 < round((1 - ratio) * num_token) < num_token:
+        return
+    which = "visible" if ratio > 0.5 else "hidden"
+    least = 0.5 / num_token
+    raise ValueError(
+        f"mask_ratio is {ratio}: of the {num_token} tokens of a body none would be {which}; give between {least:.2g} "
+        f"and {1 - least:.2g}, or views of more frames"
+    )
 
 
 def true_motion(bodies: Bodies, num_coordinate: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +96,7 @@ def true_motion(bodies: Bodies, num_coordinate: int) -> tuple[Tensor, Tensor]:
 def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
     """The mean of values over those that are `counted`, a bool of the same shape, in the batches of all ranks: ().
 
-    Ranks may have unequally many. 0 if there are none.
+    Ranks may have different numbers of them. 0 if there are none.
     """
     # Below 1 where fewer are counted than there are ranks.
     count = distributed.all_reduce_mean(counted.sum().float())

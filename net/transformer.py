@@ -28,13 +28,13 @@ class Model(TokenEncoder):
     num_class: scores to give.
     layout: of the joints.
     patch: P.
-    max_frame: frames of the longest clip. Of a shorter clip, positions in time are interpolated.
+    max_frame: frames of the longest clip. For a shorter clip the positions in time are interpolated.
     width: D.
     depth: number of blocks.
     num_head: heads of attention.
     mlp_ratio: width of the hidden layer of a block's MLP, as a multiple of D.
-    drop_path: probability of skipping a branch of the last block for a body in training. Of several blocks, it
-        increases from 0 at the first one.
+    drop_path: probability of skipping a branch of the last block for a body in training. It grows from 0 at the first
+        block, if there are several.
 
     Raises ValueError for sizes below 1, a width that the heads do not divide, a max_frame that P does not divide, or an
     mlp_ratio or drop_path out of range.
@@ -97,9 +97,9 @@ class Model(TokenEncoder):
             tokens = self.embed(take_tokens(patches, index)) + position[index]
             counted = counted.gather(1, index) & (keep >= 0)
         # Without a mask, attention is faster. A recorded graph must not depend on the clips.
-        some = None if not is_traced() and bool(counted.all()) else counted
+        shown = None if not is_traced() and bool(counted.all()) else counted
         grid = (num_time, self.num_joint) if keep is None else None
-        return Features(self.blocks(tokens, some), clip.x.shape[0], grid, mask, some)
+        return Features(self.blocks(tokens, shown), clip.x.shape[0], grid, mask, shown)
 
 
 def check_sizes(**sizes: int) -> None:

@@ -90,10 +90,10 @@ def review(run: "Processor", row: Mapping[str, float]) -> None:
     guess, least = _chance(run)
     if guess - loss < NEAR_CHANCE * (guess - least):
         run.log.info(
-            f"warning: after {done} of {phase.num_epoch} epochs the training loss is {loss:.3f}, close to chance "
-            f"({guess:.3f}): the network has learnt next to nothing. Set optim.lr{run.whose_optim(phase)}, "
-            f"which is {phase.optim.lr:g}, to a tenth, then to ten times as much; if neither helps, train longer "
-            "(num_epoch, min_epoch_clip), or check that labels fit their clips"
+            f"warning: after {done} of {phase.num_epoch} epochs the training loss is {loss:.3f}, and equal scores for "
+            f"all clips have {guess:.3f}: the network has learnt next to nothing. Set "
+            f"optim.lr{run.whose_optim(phase)}, which is {phase.optim.lr:g}, to a tenth, then to ten times as much; "
+            "if neither helps, train longer (num_epoch, min_epoch_clip), or check that labels fit their clips"
         )
 
 

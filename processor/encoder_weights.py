@@ -11,8 +11,8 @@ from net.method import ENCODER_PREFIXES
 from net.utils.skeleton import Skeleton
 from net.whitening import Whitening
 from processor.config import ProcessorConfig
-from processor.state import changes
-from torchlight.checkpoint import load_checkpoint, load_weights, state_dict_of
+from processor.state import changes, changes_since_training
+from torchlight.checkpoint import WeightsError, load_checkpoint, load_weights, state_dict_of
 
 PROBE_WEIGHT = "linear.weight"
 
@@ -123,6 +123,29 @@ def load_translated(model: nn.Module, path: str, *, ignore: Sequence[str] = ()) 
         return {key: value for key, value in state.items() if key not in unused}
 
     load_weights(model, path, ignore=ignore, translate=fit)
+
+
+# Beginnings of config keys that change what a network computes, but the shape of no weight.
+SAME_SHAPE = ("model_args.padding_mode ", "model_args.num_head ")
+# Those that do not explain why an encoder's weights do not fit.
+NO_REASON = (*SAME_SHAPE, "model_args.drop", "model_args.num_class ")
+
+
+def explained(error: WeightsError, config: ProcessorConfig) -> WeightsError:
+    """The error of a config's `weights` that do not fit, with the settings of the network that differ, if any do."""
+    assert config.weights is not None
+    changed = [
+        change
+        for change in changes_since_training(load_checkpoint(config.weights), config)
+        if change.startswith(("model ", "model_args.")) and not change.startswith(NO_REASON)
+    ]
+    if not changed:
+        return error
+    differences = "; ".join(changed)
+    remedy = (
+        f"the weights were trained in another network: {differences}. Set it as it was, or name other weights"
+    )
+    return WeightsError(error.found, remedy)
 
 
 def load_encoder(model: Encoder, path: str, *, ignore: Sequence[str] = ()) -> None:

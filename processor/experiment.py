@@ -18,12 +18,13 @@ from net.encoder import Encoder
 from net.method import Supervised, as_method
 from net.utils.clip import Batch
 from processor.config import ViewConfig
-from processor.encoder_weights import check_layout, load_translated
+from processor.encoder_weights import check_layout, explained, load_translated
 from processor.optim import rate_factors
 from processor.schedule import Phase, shortened
 from processor.task import Task
 from processor.views import view_of
 from torchlight import distributed
+from torchlight.checkpoint import WeightsError
 from torchlight.log import progress
 from torchlight.seed import seed_everything
 
@@ -111,7 +112,10 @@ class Experiment:
         self.loaders = {part: self.part_loader(feeder) for part, feeder in feeders.items()}
         if config.weights is not None:
             check_layout(config.weights, self.source.skeleton)
-            task.load_weights(self, config.weights)
+            try:
+                task.load_weights(self, config.weights)
+            except WeightsError as error:
+                raise explained(error, config) from error
         self.finish_network()
         for each in self.schedule if phase == "train" else ():
             rate_factors(self.method, each.optim)

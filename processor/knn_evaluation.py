@@ -41,7 +41,7 @@ class KnnEvaluation(Task):
     trains = False
     ranges: ClassVar[tuple[Range, ...]] = (*RANGES, *KNN_RANGES, *WHITEN_RANGES)
     # not `data.label_map`: the encoder may be trained on other classes
-    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.", "data.num_body ")
+    input_keys: ClassVar[tuple[str, ...]] = ("stream ", "test_view.normalise ", "data.num_body ")
     config: KnnConfig
     # of features; fitted in `prepare`
     whitening: Whitening | None = None

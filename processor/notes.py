@@ -4,18 +4,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
 
-from processor.encoder_weights import ignored_keys, translate
+from processor.encoder_weights import SAME_SHAPE, ignored_keys, translate
 from processor.schedule import active_losses
-from processor.state import changes
+from processor.state import changes_since_training
 from torchlight.checkpoint import load_checkpoint, state_dict_of
 
 if TYPE_CHECKING:
     from processor.processor import Processor
-
-# Beginnings of config keys that change what a network computes, but the shape of no weight.
-SAME_SHAPE = ("model_args.padding_mode ", "model_args.num_head ")
 
 
 def about_run(run: "Processor") -> Iterator[str]:
@@ -46,12 +42,7 @@ def about_weights(run: "Processor", keys: tuple[str, ...]) -> Iterator[str]:
             f"{len(unused)} weights of {path} are not used, such as {unused[0]!r}: this network was built without "
             "their parts"
         )
-    trained = content.get("config")
-    try:
-        changed = changes(trained, run.config) if isinstance(trained, str) else []
-    except yaml.YAMLError:  # a config of another program
-        return
-    for change in changed:
+    for change in changes_since_training(content, run.config):
         if change.startswith(keys):
             yield f"warning: these weights were trained with another input: {change}"
         elif change.startswith(SAME_SHAPE):

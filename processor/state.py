@@ -69,6 +69,15 @@ def changes(earlier: str, config: ProcessorConfig) -> list[str]:
     ]
 
 
+def changes_since_training(content: Mapping[str, Any], config: ProcessorConfig) -> list[str]:
+    """The same for the config in the content of a checkpoint; empty if it is another program's."""
+    trained = content.get("config")
+    try:
+        return changes(trained, config) if isinstance(trained, str) else []
+    except yaml.YAMLError:
+        return []
+
+
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys and values of a mapping; lists are values."""
     flat: dict[str, Any] = {}

@@ -274,6 +274,15 @@ def test_arguments_out_of_range_are_refused(changes, named):
         method(**changes)
 
 
+def test_a_ratio_that_hides_no_token_of_a_shorter_clip_is_refused():
+    network = method(mask_ratio=0.01)  # one of the 100 tokens of 16 frames
+    with pytest.raises(ValueError, match=r"mask_ratio is 0\.01: of the 25 tokens .* hidden"):
+        loss(network, batch(clips()[:, :, 5:9]))
+    assert loss(network, batch(clips())) > 0
+
+
 def test_it_needs_an_encoder_of_tokens():
     assert not issubclass(STGCN, MaskedMotion.ENCODER)
     assert issubclass(Model, MaskedMotion.ENCODER)
+    with pytest.raises(TypeError, match="TokenEncoder"):
+        MaskedMotion(STGCN())  # type: ignore[arg-type]

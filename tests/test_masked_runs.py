@@ -40,6 +40,8 @@ device: cpu
 work_dir: {work}
 optim: {{optimizer: adamw, lr: 0.001}}
 """
+# Of `model_args` above.
+SIZES = {"patch": 4, "max_frame": 16, "width": 16, "depth": 2, "num_head": 2}
 DECODER = "mask_ratio: 0.5, decoder_width: 8, decoder_depth: 1, decoder_head: 2"
 METHODS = {
     "masked_motion": f"method: net.masked_motion.MaskedMotion\nmethod_args: {{{DECODER}}}\nviews: [{VIEW}]\n",
@@ -161,7 +163,10 @@ def test_all_weights_of_another_size_are_listed(pretrained, capsys, method, chan
     settings = [f"model_args.{key}={value}" for key, value in changes.items()]
     processor = "linear_evaluation" if method is None else "pretrain"
     assert run(processor, file, "--weights", str(weights), *settings) == 1
-    listed = set(re.findall(r"(?:encoder\.)?((?:embed|position|blocks)\.[\w.]+) \(", capsys.readouterr().err))
+    said = capsys.readouterr().err
+    ((key, value),) = changes.items()
+    assert f"model_args.{key} was {SIZES[key]}, is {value}" in said and "ignore_weights" not in said
+    listed = set(re.findall(r"(?:encoder\.)?((?:embed|position|blocks)\.[\w.]+) \(", said))
     had = {key: value.shape for key, value in encoder_with().state_dict().items()}
     given = {key: value.shape for key, value in encoder_with(**changes).state_dict().items()}
     differing = {key for key in had.keys() | given.keys() if had.get(key) != given.get(key)}
@@ -195,7 +200,7 @@ def write_few(path: Path) -> None:
 
 def encoder_with(**changes) -> Model:
     torch.manual_seed(0)
-    return Model(**{"patch": 4, "max_frame": 16, "width": 16, "depth": 2, "num_head": 2, **changes})
+    return Model(**SIZES | changes)
 
 
 SMALL_DECODER = {"mask_ratio": 0.5, "decoder_width": 8, "decoder_depth": 1, "decoder_head": 2}

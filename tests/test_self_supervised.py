@@ -118,7 +118,9 @@ def test_a_failed_grid_ends_the_program():
         self_supervised.run_grid(["-c", "no_such_file.yaml"])
 
 
-@pytest.mark.parametrize("words", [["--seed", "0", "5"], ["--draws", "0"], ["--scale", "-1"]])
+@pytest.mark.parametrize(
+    "words", [["--seed", "0", "5"], ["--draws", "0"], ["--scale", "-1"], ["--scale", "nan"]]
+)
 def test_numbers_that_train_nothing_are_refused(words, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         self_supervised.main(["-w", str(tmp_path), "--method", "AimCLR", *words])

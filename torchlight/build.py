@@ -184,12 +184,12 @@ def check_class(
         cls = import_class(path, packages)
     except ClassPathError as error:
         return [Problem(key, str(error))]
-    problems = [Problem(f"{key}_args.{problem.key}", problem.text) for problem in bind(cls, args, provided)]
     if not issubclass(cls, base):
+        # The arguments of another class would only hide this.
         wanted = base if isinstance(base, tuple) else (base,)
         names = " or ".join(f"{each.__module__}.{each.__qualname__}" for each in wanted)
-        problems.append(Problem(key, f"{path} is not a {names}"))
-    return problems
+        return [Problem(key, f"{path} is not a {names}; name a class that is one")]
+    return [Problem(f"{key}_args.{problem.key}", problem.text) for problem in bind(cls, args, provided)]
 
 
 def build(

@@ -29,7 +29,15 @@ class CheckpointError(ValueError):
 
 
 class WeightsError(ValueError):
-    """Weights do not fit a network. The message lists all keys that are missing, unexpected or of another shape."""
+    """Weights do not fit a network. The message lists all keys that are missing, unexpected or of another shape.
+
+    found: the message without its last line.
+    remedy: its last line, what a user can do.
+    """
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found}\n  {remedy}")
+        self.found, self.remedy = found, remedy
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -165,12 +173,11 @@ def load_weights(
         # The batch counter of a batch norm has shape () in every network, so that it fits proves nothing.
         counts = [key for key in common if key.endswith(".num_batches_tracked")]
         fitting = [key for key in common if key not in (*mismatched, *counts)]
-        lines.append(_remedy([*missing, *unexpected, *mismatched], fitting))
-        raise WeightsError("\n  ".join([f"{name} does not fit {network}:", *lines]))
+        found = "\n  ".join([f"{name} does not fit {network}:", *lines])
+        raise WeightsError(found, _remedy([*missing, *unexpected, *mismatched], fitting))
     if not common:
-        raise WeightsError(
-            f"{name} has no weights for {network} after ignore_weights={list(ignore)}; ignore fewer keys"
-        )
+        found = f"{name} has no weights for {network} after ignore_weights={list(ignore)}"
+        raise WeightsError(found, "ignore fewer keys")
     module.load_state_dict(given, strict=False)
     return kept
 
