@@ -372,6 +372,17 @@ def test_a_setting_inside_what_is_no_mapping(files: Files) -> None:
     ]
 
 
+def test_a_setting_of_an_item_of_what_is_taken_from_another_key(files: Files) -> None:
+    file = files(
+        a='benchmark: x\nviews: [{stream: x, sampling: [a, b]}, {stream: y, sampling: "${views.0.sampling}"}]'
+    )
+    assert problems_of(file, "views.1.sampling.0=c") == [
+        "command line: views.1.sampling: is ${views.0.sampling}, not a list with items of its own; set items there, "
+        "or give the whole list here"
+    ]
+    assert load_config(file, ["views.0.sampling.0=c"], Run).views[1].sampling == ["c", "b"]
+
+
 def test_a_setting_in_bad_yaml(files: Files) -> None:
     found = problems_of(files(a="benchmark: x"), "epochs=[1", "note=a: b: c", "note=${x", "epochs=!!int x")
     assert found[0].startswith("command line: 'epochs=[1': bad YAML: ")

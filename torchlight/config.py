@@ -175,13 +175,11 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
             items = {int(index): item for index, item in value.items()}
             items = _merge(dict(enumerate(below)), items, f"{prefix}{key}.", report, sources)
             merged[key] = list(items.values())
-        elif isinstance(value, Mapping) and isinstance(below, list) and below and _are_numbers(value):
+        elif isinstance(value, Mapping) and (problem := _wrong_items(value, below)):
             below_it = f"{prefix}{key}."
             origin = (place for name, place in sources.items() if name.startswith(below_it))
             report.sources[f"{prefix}{key}"] = next(origin, COMMAND_LINE)
-            report.add(
-                f"{prefix}{key}", f"has the items 0 to {len(below) - 1}, no {', '.join(map(str, value))}"
-            )
+            report.add(f"{prefix}{key}", problem)
         elif isinstance(value, Mapping):
             if not isinstance(below, dict):
                 report.sources[f"{prefix}{key}"] = sources.get(f"{prefix}{key}", COMMAND_LINE)
@@ -191,6 +189,17 @@ def _merge(inherited: dict, new: Mapping, prefix: str, report: Report, sources: 
             report.drop_sources(f"{prefix}{key}.", keep=sources)
             merged[key] = value
     return merged
+
+
+def _wrong_items(value: Mapping, below: Any) -> str | None:
+    """The problem of a mapping of numbers that are no items of the value below it; None if there is none."""
+    if not _are_numbers(value):
+        return None
+    if isinstance(below, list) and below:
+        return f"has the items 0 to {len(below) - 1}, no {', '.join(map(str, value))}"
+    if isinstance(below, str) and "${" in below:
+        return f"is {below}, not a list with items of its own; set items there, or give the whole list here"
+    return None
 
 
 def _are_indices(value: Mapping, items: list) -> bool:
