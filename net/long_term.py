@@ -21,6 +21,7 @@ from net.encoder import Encoder, Features, place_bodies, rows_of
 from net.future import FutureDecoder, body_poses, mean_distance, scored_joints, unit_poses
 from net.loss import at_least_float32, similarity, supervised_contrast
 from net.method import CROSS_ENTROPY, FUTURE, POSES, SAME_FRAMES, Loss, Method, Output, no_loss
+from net.mirror import Mirror
 from net.temporal_losses import MemoryQueue, TemporalSignals, embed
 from net.utils.clip import Batch, Clip
 from net.utils.tracing import is_traced
@@ -38,6 +39,7 @@ class LongTerm(Method):
     project_poses: compare embeddings of predicted poses in the contrast of poses. If False, compare the poses, which
         must then become alike themselves: embeddings can be alike although the poses differ.
     queue_size: number of keys kept for each contrast.
+    mirror: `forecast` gives the mean for a clip and its mirror image, see `net.mirror.Mirror`.
     num_segment: see `net.temporal_losses.TemporalSignals`.
     temperature: divides similarities.
     momentum: of the slow copy, which makes the keys; see `net.contrast.update_momentum`.
@@ -73,6 +75,7 @@ class LongTerm(Method):
         num_segment: int = 5,
         temperature: float = 0.1,
         momentum: float = 0.999,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         check_momentum(momentum)
@@ -97,6 +100,7 @@ class LongTerm(Method):
             channels=channels,
         )
         self.num_coordinate = self.decoder.num_coordinate
+        self.mirror = Mirror(layout, base_encoder.in_channels) if mirror else None
         pose_dim = num_predict * self.decoder.A.shape[1] * self.num_coordinate
         self.pose_projector = (
             projector(pose_dim, hidden=feature_dim, out=embedding) if project_poses else nn.Identity()
@@ -137,6 +141,9 @@ class LongTerm(Method):
 
     def forecast(self, clip: Clip) -> Tensor:
         """See `Method`."""
+        return self._forecast(clip) if self.mirror is None else self.mirror.mean(self._forecast, clip)
+
+    def _forecast(self, clip: Clip) -> Tensor:
         x, present = clip
         features, mask = self.encoder.encode(clip), present.any(2)
         if is_traced():  # all bodies; absent ones stay 0

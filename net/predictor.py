@@ -13,6 +13,7 @@ from net.encoder import at_bodies, place_bodies, split_bodies
 from net.future import add_displacement, mean_distance, scored_joints
 from net.loss import at_least_float32
 from net.method import FUTURE, POSES, Loss, Method, Output, no_loss
+from net.mirror import Mirror
 from net.utils.channels import num_predictable
 from net.utils.clip import Batch, Clip, seen_joints
 from net.utils.layouts import get_skeleton
@@ -26,8 +27,8 @@ class Predictor(Method):
     num_observe: T.
     num_predict: P.
     channels: names of the C, see `net.utils.channels`; None if all are coordinates.
-    mirror: `forecast` gives the mean of what is predicted from the poses, and from the poses mirrored along x (left and
-        right joints exchanged). The network should be trained on such poses.
+    mirror: `forecast` gives the mean for a clip and its mirror image, see `net.mirror.Mirror`. The network should be
+        trained on mirrored poses, too.
 
     Losses: `future`, the mean distance between predicted and true joints; `velocity`, the same of the differences
     between successive predicted frames (as in siMLPe, Guo et al., WACV 2023). Both are in the unit of the view.
@@ -35,8 +36,6 @@ class Predictor(Method):
     Raises ValueError for sizes below 1, or `channels` that do not match in_channels.
     """
 
-    swap: Tensor
-    sign: Tensor
     LOSSES = (Loss("future", needs=(FUTURE, POSES)), Loss("velocity", needs=(FUTURE, POSES)))
 
     def __init__(
@@ -55,11 +54,8 @@ class Predictor(Method):
                 raise ValueError(f"{name} is {size}; give 1 frame or more")
         self.in_channels, self.num_observe, self.num_predict = in_channels, num_observe, num_predict
         self.num_coordinate = num_predictable(channels, in_channels)
-        skeleton = get_skeleton(layout)
-        self.num_joint, self.mirror = skeleton.num_joint, mirror
-        self.register_buffer("swap", torch.tensor(skeleton.swap), persistent=False)
-        sign = torch.tensor([-1.0, *[1.0] * (in_channels - 1)])
-        self.register_buffer("sign", sign, persistent=False)
+        self.num_joint = get_skeleton(layout).num_joint
+        self.mirror = Mirror(layout, in_channels) if mirror else None
 
     @property
     def pose_dim(self) -> int:
@@ -98,15 +94,11 @@ class Predictor(Method):
 
     def forecast(self, clip: Clip) -> Tensor:
         """See `Method`."""
-        poses, present, mask = self._split(clip)
-        predicted = self._predict(poses, present)
-        if self.mirror:
-            predicted = (predicted + self._mirrored(self._predict(self._mirrored(poses), present))) / 2
-        return place_bodies(predicted, clip.x.shape[0], mask).permute(0, 4, 2, 3, 1)
+        return self._forecast(clip) if self.mirror is None else self.mirror.mean(self._forecast, clip)
 
-    def _mirrored(self, poses: Tensor) -> Tensor:
-        """Poses (B, T, V, C) with x negated, and left and right joints exchanged."""
-        return poses.index_select(2, self.swap) * self.sign.to(poses.dtype)
+    def _forecast(self, clip: Clip) -> Tensor:
+        poses, present, mask = self._split(clip)
+        return place_bodies(self._predict(poses, present), clip.x.shape[0], mask).permute(0, 4, 2, 3, 1)
 
     def forward(self, batch: Batch, wanted: Collection[str]) -> Output:
         """See `Method`."""

@@ -15,6 +15,7 @@ from net.loss import similarity, supervised_contrast
 from net.method import CROSS_ENTROPY as OF_ACTIONS
 from net.temporal_losses import MemoryQueue, TemporalSignals, draw_orders
 from net.utils.clip import Clip
+from net.utils.layouts import get_skeleton
 from processor.encoder_weights import ignored_keys, load_translated
 from torchlight import distributed
 from torchlight.checkpoint import WeightsError
@@ -403,6 +404,26 @@ def test_bodies_may_have_two_coordinates():
     flat = [view[:, :2] for view in sample().views]
     learn(network, Given(flat, clips(frames=4)[:, :2], torch.arange(4)), EVERY)
     assert forecast(network, flat[0]).shape == (4, 2, 4, 25, 2)
+
+
+def test_predictions_for_mirrored_poses_are_averaged():
+    networks = small().eval(), small(mirror=True).eval()
+    for network in networks:
+        torch.manual_seed(1)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    alone, both = networks
+    swap = list(get_skeleton("ntu-rgb+d").swap)
+
+    def mirrored(poses):
+        return torch.cat((-poses[:, :1], poses[:, 1:]), 1)[:, :, :, swap]
+
+    x = clips()
+    found = forecast(both, x)
+    torch.testing.assert_close(
+        found, (forecast(alone, x) + mirrored(forecast(alone, mirrored(x)))) / 2, rtol=1e-4, atol=1e-4
+    )
+    assert not torch.allclose(found, forecast(alone, x), atol=1e-2)
 
 
 def test_a_batch_without_bodies_has_loss_0():
